@@ -1,0 +1,32 @@
+# The server as a container: built here for the baseline instruction set (kernels choose theirs at start), run without
+# shell or root. Context: the repository. BASE may name a mirror or a local copy of Debian 12 slim.
+ARG BASE=debian:bookworm-slim
+
+FROM ${BASE} AS build
+RUN apt-get update -qq \
+ && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends \
+      gcc libc6-dev make libmicrohttpd-dev libjansson-dev libuv1-dev libopenblas0-pthread libopenblas-pthread-dev \
+ && rm -rf /var/lib/apt/lists/*
+WORKDIR /src
+COPY Makefile ./
+COPY model ./model
+COPY proto ./proto
+COPY server ./server
+RUN make -j"$(nproc)" build
+# The server and exactly the shared libraries that it loads, at their own paths.
+RUN set -e; root=/image; install -D -m 755 build/release/dien-server $root/usr/bin/dien-server; strip $root/usr/bin/dien-server; \
+    ldd build/release/dien-server | grep -oE '/[^ ]+' | sort -u | while read -r library; do \
+      install -D -m 755 "$library" "$root$library"; done; \
+    install -d $root/models $root/tmp; chmod 1777 $root/tmp; \
+    cp -r model/demo $root/models/demo; chmod -R a+rX $root/models
+
+FROM scratch
+COPY --from=build /image /
+ENV OPENBLAS_NUM_THREADS=1 \
+    DIEN_MODEL=/models/demo \
+    DIEN_LISTEN=0.0.0.0:8080
+USER 65532:65532
+EXPOSE 8080
+STOPSIGNAL SIGTERM
+HEALTHCHECK --interval=10s --timeout=2s --start-period=10s --retries=3 CMD ["/usr/bin/dien-server", "--probe", "127.0.0.1:8080"]
+ENTRYPOINT ["/usr/bin/dien-server"]

@@ -1,0 +1,195 @@
+# Build, run and test the DIEN scoring server. `make help` lists what there is.
+#
+# Every build lives in a directory of its own, BUILD; the tests use build/release, build/clang, build/asan, build/tsan
+# and build/fuzz, which are the same rules run with other flags.
+BUILD ?= build/release
+PYTHON ?= /usr/bin/python3
+ifeq ($(origin CC),default)
+  CC := gcc
+endif
+JOBS ?= $(shell nproc)
+LISTEN ?= 127.0.0.1:8080
+MODEL ?= model/demo
+IMAGE ?= dien-server
+
+WARNINGS := -Wall -Wextra -Wpedantic -Werror -Wshadow -Wconversion -Wstrict-prototypes -Wmissing-prototypes \
+            -Wcast-qual -Wpointer-arith -Wundef -Wvla
+OPTIMISE ?= $(if $(SANITIZE),-O1,-O3)
+# No -ffast-math and no contraction: a score has the same bits in every build of one instruction set.
+CFLAGS_ALL := -std=c17 -D_GNU_SOURCE -I. $(OPTIMISE) -g -fno-math-errno -ffp-contract=off -fno-omit-frame-pointer \
+              -fstack-protector-strong -fPIE -pthread $(WARNINGS) $(CFLAGS)
+LDFLAGS_ALL := -pie -pthread -Wl,-z,relro,-z,now $(LDFLAGS)
+LIBS := -lmicrohttpd -ljansson -luv -lopenblas -lm
+ifdef SANITIZE
+  CFLAGS_ALL += -fsanitize=$(SANITIZE) -fno-sanitize-recover=all
+  LDFLAGS_ALL += -fsanitize=$(SANITIZE)
+else
+  CFLAGS_ALL += -U_FORTIFY_SOURCE -D_FORTIFY_SOURCE=2
+endif
+
+MODEL_C := $(wildcard model/*.c model/kernels/*.c)
+PROTO_C := $(wildcard proto/*.c)
+SERVER_C := $(filter-out server/main.c,$(wildcard server/*.c))
+UNIT_C := $(wildcard tests/unit/test_*.c)
+FUZZ_C := $(wildcard tests/fuzz/fuzz_*.c)
+C_FILES := $(wildcard model/*.[ch] model/kernels/*.[ch] proto/*.[ch] server/*.[ch] tests/*/*.[ch])
+objects = $(patsubst %.c,$(BUILD)/%.o,$(1))
+LIBRARY_O := $(call objects,$(MODEL_C) $(PROTO_C) $(SERVER_C))
+MAIN_O := $(call objects,server/main.c)
+UNIT := $(patsubst tests/unit/%.c,$(BUILD)/unit/%,$(UNIT_C))
+FUZZ := $(patsubst tests/fuzz/%.c,$(BUILD)/fuzz/%,$(FUZZ_C))
+DEPENDENCIES := $(patsubst %.o,%.d,$(LIBRARY_O) $(MAIN_O) $(call objects,$(UNIT_C) $(FUZZ_C)))
+
+# What Debian 12 must have: to build and run; to test as well.
+DEMO_PACKAGES := build-essential pkg-config libmicrohttpd-dev libjansson-dev libuv1-dev libopenblas-dev python3 curl
+TEST_PACKAGES := $(DEMO_PACKAGES) ca-certificates clang clang-format clang-tidy libclang-rt-14-dev libcmocka-dev valgrind \
+                 wrk python3-numpy python3-pytest python3-torch python3-tqdm
+# Tools that the tests call, kept in the build tree.
+TOOLS := build/tools
+OPENAPI_VALIDATOR := @seriousme/openapi-schema-validator@2.11.0
+
+PYTEST := $(PYTHON) -m pytest --build-root build
+SANITIZERS := address,undefined,float-cast-overflow
+
+# V=1 shows whole commands.
+quiet = $(if $(V),,@echo '  $(1)  $@';)
+
+.DEFAULT_GOAL := build
+.DELETE_ON_ERROR:
+.PHONY: help build models unit fuzzers demo run test check bench image image-test deps deps-demo tools builds format fuzz clean FORCE
+
+help: ## this list
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 20
+
+build: $(BUILD)/dien-server ## the server, in build/release
+
+demo: deps-demo ## install what is missing, build, score one shopper's session, print the ranking
+	@$(MAKE) --no-print-directory -s -j$(JOBS) build
+	@$(PYTHON) deploy/demo.py --server $(BUILD)/dien-server --model model/demo
+
+run: deps-demo ## serve MODEL (model/demo) on LISTEN (127.0.0.1:8080) until interrupted
+	@$(MAKE) --no-print-directory -s -j$(JOBS) build
+	exec $(BUILD)/dien-server --model $(MODEL) --listen $(LISTEN)
+
+test: deps tools ## everything: format, clang-tidy, all builds, unit, golden, end to end, sanitizers, export, OpenAPI
+	@$(MAKE) --no-print-directory -j$(JOBS) builds models
+	$(PYTEST) --builds release,clang,asan,tsan tests
+
+check: deps tools ## sanitizers and static analysis only
+	@$(MAKE) --no-print-directory -j$(JOBS) builds models
+	$(PYTEST) --builds asan,tsan tests/static tests/unit tests/e2e tests/fuzz
+
+bench: deps-bench ## 60 s of closed-loop load on the demo model; a CSV in tests/bench/results
+	@$(MAKE) --no-print-directory -s -j$(JOBS) build
+	$(PYTHON) tests/bench/load.py --server $(BUILD)/dien-server --model $(MODEL)
+
+image: ## the container image, with buildah, podman or docker
+	tests/image/build.sh $(IMAGE)
+
+image-test: ## build the image with buildah on a debootstrapped base, run it without an engine, post a request
+	tests/image/test.sh $(IMAGE)
+
+format: ## rewrite the C files as .clang-format says
+	clang-format -i $(C_FILES)
+
+FUZZ_SECONDS ?= 60
+fuzz: deps ## FUZZ_SECONDS (60) of libFuzzer for each target; new inputs go to build/fuzz/corpus
+	@$(MAKE) --no-print-directory -j$(JOBS) BUILD=build/fuzz CC=clang SANITIZE=fuzzer-no-link,$(SANITIZERS) fuzzers
+	@set -e; for target in $(patsubst tests/fuzz/fuzz_%.c,%,$(FUZZ_C)); do mkdir -p build/fuzz/corpus/$$target build/fuzz/crashes; \
+	  dictionary=tests/fuzz/$$target.dict; [ ! -f $$dictionary ] || set -- -dict=$$dictionary; \
+	  build/fuzz/fuzz/fuzz_$$target -max_total_time=$(FUZZ_SECONDS) -timeout=10 -rss_limit_mb=2048 "$$@" \
+	    -artifact_prefix=build/fuzz/crashes/$$target- build/fuzz/corpus/$$target tests/fuzz/$$target; set --; done
+
+clean: ## remove everything that was built
+	rm -rf build
+
+# ---- builds
+
+unit: $(UNIT)
+fuzzers: $(FUZZ)
+
+# Debug information of five builds is worth its disk; their time is worth one make: so one job server for all of them.
+builds: build-release build-clang build-asan build-tsan build-fuzz
+.PHONY: build-release build-clang build-asan build-tsan build-fuzz
+build-release:
+	@$(MAKE) --no-print-directory BUILD=build/release build unit
+build-clang:
+	@$(MAKE) --no-print-directory BUILD=build/clang CC=clang build unit
+build-asan:
+	@$(MAKE) --no-print-directory BUILD=build/asan SANITIZE=$(SANITIZERS) build unit
+build-tsan:
+	@$(MAKE) --no-print-directory BUILD=build/tsan SANITIZE=thread build unit
+build-fuzz:
+	@$(MAKE) --no-print-directory BUILD=build/fuzz CC=clang SANITIZE=fuzzer-no-link,$(SANITIZERS) fuzzers
+
+# Random models over all of FORMAT.md, with PyTorch's scores: for the unit tests of model/ and for tests/e2e.
+MODELS := build/models
+MODEL_COUNT := 30
+models: $(MODELS)/.made ## random models for the tests, in build/models
+$(MODELS)/.made: tests/support/random_models.py $(wildcard tests/export/random_model.py model/export/*.py)
+	$(PYTHON) tests/support/random_models.py --count $(MODEL_COUNT) --output $(MODELS)
+	@touch $@
+
+$(BUILD)/dien-server: $(MAIN_O) $(LIBRARY_O) $(BUILD)/link-command
+	$(call quiet,LINK)$(CC) $(LDFLAGS_ALL) -o $@ $(MAIN_O) $(LIBRARY_O) $(LIBS)
+
+$(BUILD)/unit/%: $(BUILD)/tests/unit/%.o $(LIBRARY_O) $(BUILD)/link-command
+	@mkdir -p $(@D)
+	$(call quiet,LINK)$(CC) $(LDFLAGS_ALL) -o $@ $< $(LIBRARY_O) $(LIBS) -lcmocka
+
+$(BUILD)/fuzz/%: $(BUILD)/tests/fuzz/%.o $(LIBRARY_O) $(BUILD)/link-command
+	@mkdir -p $(@D)
+	$(call quiet,LINK)$(CC) $(LDFLAGS_ALL) -fsanitize=fuzzer -o $@ $< $(LIBRARY_O) $(LIBS)
+
+$(BUILD)/%.o: %.c $(BUILD)/compile-command
+	@mkdir -p $(@D)
+	$(call quiet,CC  )$(CC) $(CFLAGS_ALL) -MMD -MP -c -o $@ $<
+
+# Other flags, another compiler or a file more or less: built again. The stamps change only when their text does.
+$(BUILD)/compile-command: FORCE
+	@mkdir -p $(@D)
+	@echo '$(CC) $(CFLAGS_ALL)' | cmp -s - $@ || echo '$(CC) $(CFLAGS_ALL)' > $@
+$(BUILD)/link-command: FORCE
+	@mkdir -p $(@D)
+	@echo '$(CC) $(LDFLAGS_ALL) $(LIBS) $(LIBRARY_O)' | cmp -s - $@ || echo '$(CC) $(LDFLAGS_ALL) $(LIBS) $(LIBRARY_O)' > $@
+
+.PRECIOUS: $(BUILD)/%.o
+-include $(DEPENDENCIES)
+
+# ---- what must be installed
+
+# $(call install,PACKAGES): nothing to do, and no network, when all are there.
+define install
+if command -v dpkg-query >/dev/null; then \
+  have=" $$(dpkg-query -W -f='$${db:Status-Status}:$${Package} ' $(1) 2>/dev/null)"; missing=; \
+  for package in $(1); do case "$$have" in *" installed:$$package "*) ;; *) missing="$$missing $$package" ;; esac; done; \
+  if [ -n "$$missing" ]; then echo "installing$$missing"; \
+    as_root=; [ "$$(id -u)" = 0 ] || as_root=sudo; \
+    $$as_root apt-get update -qq && \
+    $$as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $$missing; fi; \
+else echo "not Debian: install these by their names here: $(1)"; fi
+endef
+
+deps-demo:
+	@$(call install,$(DEMO_PACKAGES))
+
+.PHONY: deps-bench
+deps-bench:
+	@$(call install,$(DEMO_PACKAGES) wrk)
+
+# Node.js often comes from elsewhere than Debian: looked for as a command.
+deps: ## Debian packages that the build and the tests need
+	@$(call install,$(TEST_PACKAGES) $(if $(shell command -v node),,nodejs) $(if $(shell command -v npm),,npm))
+
+# promtool without the Prometheus daemon that its package would start; a validator of OpenAPI documents.
+tools: $(if $(shell command -v promtool),,$(TOOLS)/promtool) $(TOOLS)/node_modules/@seriousme/openapi-schema-validator
+
+$(TOOLS)/promtool: | deps
+	@mkdir -p $(TOOLS)/prometheus
+	cd $(TOOLS)/prometheus && (apt-get download -qq prometheus || (apt-get update -qq && apt-get download -qq prometheus)) && dpkg -x prometheus_*.deb . && rm prometheus_*.deb
+	mv $(TOOLS)/prometheus/usr/bin/promtool $@ && rm -r $(TOOLS)/prometheus
+
+$(TOOLS)/node_modules/@seriousme/openapi-schema-validator: | deps
+	@mkdir -p $(TOOLS)
+	npm install --prefix $(TOOLS) --no-audit --no-fund --silent $(OPENAPI_VALIDATOR)
+	@touch $@

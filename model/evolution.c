@@ -1,0 +1,38 @@
+/* evolution.c: interest evolution: a second recurrence over the interest states, moved by the attention (paper eq.
+ * 9-10).
+ *
+ *   r = sigmoid(input_r + Ur h)     v = sigmoid(input_v + Uv h)     input_t = W h_t + b, kept with the user state
+ *   c = tanh(input_c + Uc (r * h))  or  tanh(input_c + r * (Uc h + bh))
+ *   h' = h + w * (c - h), with w = a v (the paper), v + a - a v (the authors' code), a (AGRU), or v (AIGRU, whose input
+ * is W (a h_t) + b)
+ *
+ * A plain GRU does not need the candidate: it ran with the user state, and what is left is its last state, or the
+ * attention pooling of its states.
+ */
+#include "model/stages.h"
+
+#include <string.h>
+
+/* The same vector in every lane. */
+static void spread(const float *vector, size_t units, float *lanes) {
+    for (size_t unit = 0; unit < units; unit++)
+        for (size_t lane = 0; lane < LANES; lane++)
+            lanes[unit * LANES + lane] = vector[unit];
+}
+
+void evolve(const struct dien_model *model, struct dien_scratch *scratch, const struct interest *interest,
+            const struct dien_user *user, const struct user_interest *placed, float *final) {
+    const struct kernels *kernels = model->kernels;
+    size_t units = interest->evolution.units;
+    const float *evolved = user_floats(user, placed->evolved);
+    if (interest->config->evolution_kind == EVOLUTION_GRU)
+        spread(evolved + (placed->length - 1) * units, units, final);
+    else if (interest->config->evolution_kind == EVOLUTION_GRU_POOLING)
+        kernels->pool(placed->length, units, evolved, scratch->scores, final);
+    else {
+        memset(final, 0, units * LANES * sizeof *final);
+        kernels->evolve(kernels, &interest->evolution, interest->write, placed->length,
+                        user_floats(user, placed->inputs), interest->evolution_bias, scratch->scores, final,
+                        scratch->evolve_work);
+    }
+}

@@ -1,0 +1,56 @@
+#!/usr/bin/env python3
+"""Train the variants of the ablation with one seed and equal options, and put them in one table with the baselines.
+
+    ablate.py --data e-shop-clothing-2008.csv.gz --directory build/ablation [options of train.py]
+
+A variant whose checkpoint is there already is gone on with, or taken as it is when it was done.
+"""
+from __future__ import annotations
+
+import argparse
+import os
+from dataclasses import replace
+
+import torch
+
+import clickstream
+from evaluate import evaluate, report
+from train import Trainer, add_options, options_of, run
+
+# name in the table: what differs from the options given
+ABLATION = {
+    "DIEN": {},
+    "DIEN, auxiliary loss by MLP": {"auxiliary": "mlp"},
+    "DIEN without auxiliary loss": {"auxiliary": "none"},
+    "GRU with auxiliary loss, no attention": {"variant": "gru"},
+    "DIN: attention, no GRU": {"variant": "din", "auxiliary": "none"},
+}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--data", required=True, help="your copy of UCI data set 553, .csv or .csv.gz")
+    parser.add_argument("--directory", required=True, help="for the checkpoints and results.json")
+    parser.add_argument("--only", choices=ABLATION, nargs="+", default=list(ABLATION), help="some of the variants")
+    add_options(parser)
+    arguments = parser.parse_args()
+    torch.set_num_threads(1)
+    os.makedirs(arguments.directory, exist_ok=True)
+    catalogue, sessions = clickstream.read(arguments.data)
+    split = clickstream.split(sessions)
+    options, shape = options_of(arguments)
+    states = {}
+    for name in arguments.only:
+        change = ABLATION[name]
+        path = os.path.join(arguments.directory, "-".join([*change.values(), "run"]) + ".pt")
+        trainer = Trainer(replace(options, **change), shape, catalogue, split)
+        if os.path.exists(path):
+            trainer.restore(torch.load(path))
+        print(name)
+        run(trainer, path)
+        states[name] = trainer.state()
+    report(evaluate(catalogue, split, states), os.path.join(arguments.directory, "results.json"))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,115 @@
+/* kernels.h: the hot loops as a table of functions, chosen once by dispatch.c.
+ *
+ * Layout. What differs from candidate to candidate lies in lanes: a block of LANES candidates is a matrix [units,
+ * LANES], unit by unit, so that every element-wise operation is a plain loop over lanes and a recurrent weight is one
+ * broadcast. A history's steps use the same layout where they are computed many at a time. Every call has a fixed
+ * number of columns (LANES or WIDE); unused columns are zero and their results are dropped. So a column's result cannot
+ * depend on how many candidates there are, which is what keeps a score the same bits in any company (DESIGN.md, promise
+ * 2). A kernel keeps the other half of that promise: a column's result does not depend on the other columns, nor on its
+ * place among them.
+ *
+ * All matrices are float32, row-major, aligned to 64 bytes where they are columns in lanes; none overlap unless said
+ * so.
+ */
+#ifndef KERNELS_H
+#define KERNELS_H
+
+#include <stdbool.h>
+#include <stddef.h>
+
+enum {
+    LANES = 16,          /* candidates, or steps, computed together */
+    STEPS = 8,           /* steps of attention computed together */
+    WIDE = LANES * STEPS /* columns of one attention call: step by step, a step's lanes side by side */
+};
+
+/* y = W x + b. */
+struct projection {
+    size_t units, inputs;
+    const float *weight; /* [units, inputs] */
+    const float *bias;   /* [units] */
+};
+
+/* The same, for one column: the weight is transposed, so that the loop over units is the inner one. */
+struct column_projection {
+    size_t units, inputs;
+    const float *weight; /* [inputs, units] */
+    const float *bias;   /* [units] */
+};
+
+enum kernel_activation {
+    KERNEL_LINEAR,
+    KERNEL_RELU,
+    KERNEL_SIGMOID,
+    KERNEL_TANH,
+    KERNEL_SILU,
+    KERNEL_PRELU,
+    KERNEL_DICE,
+    KERNEL_DICE_ROW /* statistics over the units of a column */
+};
+
+struct activation_parameters {
+    enum kernel_activation kind;
+    const float *alpha;  /* [units]: prelu, dice, dice-row */
+    const float *gain;   /* [units]: dice */
+    const float *offset; /* [units]: dice */
+    float epsilon;       /* dice-row */
+};
+
+/* A recurrent cell: h' = h + w * (c - h), gates in the order reset, update, candidate (FORMAT.md has the equations).
+ * The products with the input are done beforehand, for all steps: `input` [3 * units] of a step is W x + b. */
+struct cell {
+    size_t units;
+    bool reset_after; /* c = tanh(input_c + r * (Uc h + bh)), else c = tanh(input_c + Uc (r * h)) */
+    /* Reset after: gates is U [3 * units, units] with bias (0, 0, bh). Before: gates is [2 * units, units]; candidate
+     * is Uc. */
+    struct projection gates, candidate;                      /* for lanes */
+    struct column_projection gates_column, candidate_column; /* for one column */
+};
+
+/* What an evolution step writes with: w of h' = h + w * (c - h), v being the update gate, a the attention score. */
+enum kernel_write {
+    WRITE_UPDATE,    /* w = v */
+    WRITE_ATTENTION, /* w = a */
+    WRITE_AND,       /* w = a v */
+    WRITE_OR         /* w = v + a - a v */
+};
+
+struct kernels {
+    const char *name;
+    /* y [units, columns] = W x [inputs, columns] + b. columns is LANES or WIDE. */
+    void (*project)(const struct projection *projection, const float *x, size_t columns, float *y);
+    /* y [units] = W x [inputs] + b. */
+    void (*project_column)(const struct column_projection *projection, const float *x, float *y);
+    /* x [units, columns], in place. */
+    void (*activate)(const struct activation_parameters *parameters, size_t units, size_t columns, float *x);
+    /* One step of the interest extractor: next [units] of h [units]; work [4 * units]. next may be h. */
+    void (*extract)(const struct kernels *kernels, const struct cell *cell, const float *input, const float *h,
+                    float *next, float *work);
+    /* The first layer of the attention network before its activation, for STEPS steps: y [units, STEPS, LANES] =
+     * product . (q * k_t) + query [units, LANES] + key_t [units]. keys [STEPS, inputs] are k_t, key_parts [STEPS,
+     * units] the key_t; work [inputs, WIDE]. */
+    void (*attend)(const struct kernels *kernels, const struct projection *product, const float *query,
+                   const float *query_part, const float *keys, const float *key_parts, float *y, float *work);
+    /* scores [steps, LANES] to softmax over steps, in place, for steps >= 1; each is multiplied by scale first. */
+    void (*softmax)(size_t steps, float scale, float *scores);
+    /* All steps of the interest evolution for LANES candidates. inputs [steps, 3 * units], attention [steps, LANES],
+     * h [units, LANES] starts as the initial state and ends as the final one; work [4 * units, LANES]. With a bias
+     * [3 * units] the input of a step is a * inputs + bias, which is W (a x) + b. */
+    void (*evolve)(const struct kernels *kernels, const struct cell *cell, enum kernel_write write, size_t steps,
+                   const float *inputs, const float *bias, const float *attention, float *h, float *work);
+    /* Attention pooling: pooled [units, LANES] = sum over steps of attention [steps, LANES] * states [steps, units]. */
+    void (*pool)(size_t steps, size_t units, const float *states, const float *attention, float *pooled);
+};
+
+/* The meaning of every kernel: plain C, complete. */
+extern const struct kernels kernels_ref;
+
+/* The table in use, chosen at the first call; NULL when DIEN_ISA names none. */
+const struct kernels *kernels_choose(void);
+/* The table of that name, or NULL when this build or this CPU lacks it. */
+const struct kernels *kernels_named(const char *name);
+/* The names that DIEN_ISA may have here, separated by ", ". */
+const char *kernels_available(void);
+
+#endif

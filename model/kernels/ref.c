@@ -1,0 +1,218 @@
+/* ref.c: the meaning of every kernel, in plain C. An instruction set overlays this table; it never replaces it.
+ *
+ * Sums run over inputs in order, one column at a time as far as arithmetic goes: the compiler may compute columns side
+ * by side, which changes no bit of any.
+ */
+#include "model/kernels/kernels.h"
+
+#include <math.h>
+#include <string.h>
+
+static float sigmoid(float x) {
+    return 1.0F / (1.0F + expf(-x));
+}
+
+static void ref_project(const struct projection *projection, const float *x, size_t columns, float *y) {
+    for (size_t unit = 0; unit < projection->units; unit++) {
+        const float *weight = projection->weight + unit * projection->inputs;
+        float *row = y + unit * columns;
+        for (size_t column = 0; column < columns; column++)
+            row[column] = projection->bias[unit];
+        for (size_t input = 0; input < projection->inputs; input++) {
+            const float *in = x + input * columns;
+            for (size_t column = 0; column < columns; column++)
+                row[column] += weight[input] * in[column];
+        }
+    }
+}
+
+static void ref_project_column(const struct column_projection *projection, const float *x, float *y) {
+    memcpy(y, projection->bias, projection->units * sizeof *y);
+    for (size_t input = 0; input < projection->inputs; input++) {
+        const float *weight = projection->weight + input * projection->units;
+        for (size_t unit = 0; unit < projection->units; unit++)
+            y[unit] += weight[unit] * x[input];
+    }
+}
+
+/* x where p says that it is on, alpha x where it is off. */
+static float dice(float x, float alpha, float p) {
+    return x * (p + alpha * (1.0F - p));
+}
+
+static void activate_unit(const struct activation_parameters *parameters, size_t unit, size_t columns, float *x) {
+    for (size_t i = 0; i < columns; i++)
+        switch (parameters->kind) {
+        case KERNEL_LINEAR:
+        case KERNEL_DICE_ROW:
+            return;
+        case KERNEL_RELU:
+            x[i] = x[i] > 0 ? x[i] : 0;
+            break;
+        case KERNEL_SIGMOID:
+            x[i] = sigmoid(x[i]);
+            break;
+        case KERNEL_TANH:
+            x[i] = tanhf(x[i]);
+            break;
+        case KERNEL_SILU:
+            x[i] *= sigmoid(x[i]);
+            break;
+        case KERNEL_PRELU:
+            x[i] = x[i] > 0 ? x[i] : parameters->alpha[unit] * x[i];
+            break;
+        case KERNEL_DICE:
+            x[i] =
+                dice(x[i], parameters->alpha[unit], sigmoid(parameters->gain[unit] * x[i] + parameters->offset[unit]));
+            break;
+        }
+}
+
+/* p = sigmoid(c / sqrt(sum of (c^2 + epsilon))), c = x - mean, both over the units of a column. */
+static void activate_rows(const struct activation_parameters *parameters, size_t units, size_t columns, float *x) {
+    for (size_t i = 0; i < columns; i++) {
+        float mean = 0, sum = 0;
+        for (size_t unit = 0; unit < units; unit++)
+            mean += x[unit * columns + i];
+        mean /= (float)units;
+        for (size_t unit = 0; unit < units; unit++) {
+            float centred = x[unit * columns + i] - mean;
+            sum += centred * centred + parameters->epsilon;
+        }
+        float gain = 1.0F / sqrtf(sum);
+        for (size_t unit = 0; unit < units; unit++) {
+            float value = x[unit * columns + i];
+            x[unit * columns + i] = dice(value, parameters->alpha[unit], sigmoid(gain * (value - mean)));
+        }
+    }
+}
+
+static void ref_activate(const struct activation_parameters *parameters, size_t units, size_t columns, float *x) {
+    if (parameters->kind == KERNEL_DICE_ROW)
+        activate_rows(parameters, units, columns, x);
+    for (size_t unit = 0; unit < units; unit++)
+        activate_unit(parameters, unit, columns, x + unit * columns);
+}
+
+static void ref_extract(const struct kernels *kernels, const struct cell *cell, const float *input, const float *h,
+                        float *next, float *work) {
+    size_t units = cell->units;
+    float *recurrent = work, *reset_h = work + 3 * units;
+    kernels->project_column(&cell->gates_column, h, recurrent);
+    if (!cell->reset_after) {
+        for (size_t i = 0; i < units; i++)
+            reset_h[i] = sigmoid(input[i] + recurrent[i]) * h[i];
+        kernels->project_column(&cell->candidate_column, reset_h, recurrent + 2 * units);
+    }
+    for (size_t i = 0; i < units; i++) {
+        float reset = cell->reset_after ? sigmoid(input[i] + recurrent[i]) : 1.0F;
+        float write = sigmoid(input[units + i] + recurrent[units + i]);
+        float candidate = tanhf(input[2 * units + i] + reset * recurrent[2 * units + i]);
+        next[i] = h[i] + write * (candidate - h[i]);
+    }
+}
+
+static void ref_attend(const struct kernels *kernels, const struct projection *product, const float *query,
+                       const float *query_part, const float *keys, const float *key_parts, float *y, float *work) {
+    for (size_t input = 0; input < product->inputs; input++)
+        for (size_t step = 0; step < STEPS; step++)
+            for (size_t lane = 0; lane < LANES; lane++)
+                work[input * WIDE + step * LANES + lane] =
+                    query[input * LANES + lane] * keys[step * product->inputs + input];
+    kernels->project(product, work, WIDE, y);
+    for (size_t unit = 0; unit < product->units; unit++)
+        for (size_t step = 0; step < STEPS; step++)
+            for (size_t lane = 0; lane < LANES; lane++)
+                y[unit * WIDE + step * LANES + lane] +=
+                    query_part[unit * LANES + lane] + key_parts[step * product->units + unit];
+}
+
+/* The largest score is taken off first, so that no exponential overflows. */
+static void ref_softmax(size_t steps, float scale, float *scores) {
+    for (size_t lane = 0; lane < LANES; lane++) {
+        float largest = -INFINITY, sum = 0;
+        for (size_t step = 0; step < steps; step++) {
+            scores[step * LANES + lane] *= scale;
+            largest = fmaxf(largest, scores[step * LANES + lane]);
+        }
+        for (size_t step = 0; step < steps; step++) {
+            scores[step * LANES + lane] = expf(scores[step * LANES + lane] - largest);
+            sum += scores[step * LANES + lane];
+        }
+        for (size_t step = 0; step < steps; step++)
+            scores[step * LANES + lane] /= sum;
+    }
+}
+
+/* The input of a unit of a gate: its part of W x + b, or of W (a x) + b. */
+static float cell_input(const float *input, const float *bias, size_t i, float a) {
+    return bias != NULL ? a * input[i] + bias[i] : input[i];
+}
+
+static float write_gate(enum kernel_write write, float update, float a) {
+    switch (write) {
+    case WRITE_UPDATE:
+        break;
+    case WRITE_ATTENTION:
+        return a;
+    case WRITE_AND:
+        return a * update;
+    case WRITE_OR:
+        return update + a - a * update;
+    }
+    return update;
+}
+
+/* The candidate's recurrent product where the reset gate comes before it: Uc (r * h). */
+static void candidate_product(const struct kernels *kernels, const struct cell *cell, const float *input,
+                              const float *bias, const float *a, const float *h, float *recurrent, float *reset_h) {
+    for (size_t unit = 0; unit < cell->units; unit++)
+        for (size_t lane = 0; lane < LANES; lane++) {
+            size_t i = unit * LANES + lane;
+            reset_h[i] = sigmoid(cell_input(input, bias, unit, a[lane]) + recurrent[i]) * h[i];
+        }
+    kernels->project(&cell->candidate, reset_h, LANES, recurrent + 2 * cell->units * LANES);
+}
+
+static void ref_evolve(const struct kernels *kernels, const struct cell *cell, enum kernel_write write, size_t steps,
+                       const float *inputs, const float *bias, const float *attention, float *h, float *work) {
+    size_t units = cell->units, size = units * LANES;
+    float *recurrent = work, *reset_h = work + 3 * size;
+    for (size_t step = 0; step < steps; step++) {
+        const float *input = inputs + step * 3 * units, *a = attention + step * LANES;
+        kernels->project(&cell->gates, h, LANES, recurrent);
+        if (!cell->reset_after)
+            candidate_product(kernels, cell, input, bias, a, h, recurrent, reset_h);
+        for (size_t unit = 0; unit < units; unit++)
+            for (size_t lane = 0; lane < LANES; lane++) {
+                size_t i = unit * LANES + lane;
+                float reset_input = cell_input(input, bias, unit, a[lane]);
+                float update_input = cell_input(input, bias, units + unit, a[lane]);
+                float candidate_input = cell_input(input, bias, 2 * units + unit, a[lane]);
+                float reset = cell->reset_after ? sigmoid(reset_input + recurrent[i]) : 1.0F;
+                float update = sigmoid(update_input + recurrent[size + i]);
+                float candidate = tanhf(candidate_input + reset * recurrent[2 * size + i]);
+                h[i] += write_gate(write, update, a[lane]) * (candidate - h[i]);
+            }
+    }
+}
+
+static void ref_pool(size_t steps, size_t units, const float *states, const float *attention, float *pooled) {
+    memset(pooled, 0, units * LANES * sizeof *pooled);
+    for (size_t step = 0; step < steps; step++)
+        for (size_t unit = 0; unit < units; unit++)
+            for (size_t lane = 0; lane < LANES; lane++)
+                pooled[unit * LANES + lane] += attention[step * LANES + lane] * states[step * units + unit];
+}
+
+const struct kernels kernels_ref = {
+    .name = "ref",
+    .project = ref_project,
+    .project_column = ref_project_column,
+    .activate = ref_activate,
+    .extract = ref_extract,
+    .attend = ref_attend,
+    .softmax = ref_softmax,
+    .evolve = ref_evolve,
+    .pool = ref_pool,
+};

@@ -1,0 +1,110 @@
+/* scratch.c: size and allocate one thread's working memory. */
+#include "model/scratch.h"
+
+#include <stdlib.h>
+
+static size_t larger(size_t a, size_t b) {
+    return a > b ? a : b;
+}
+
+/* The largest of each dimension over the model's interests. */
+struct extents {
+    size_t behaviour, target, hidden, query, key, key_part, evolution, evolution_sum, wide, steps;
+};
+
+static struct extents measure_interests(const struct dien_model *model) {
+    struct extents extents = {.wide = 1};
+    for (size_t i = 0; i < model->config.interest_count; i++) {
+        const struct interest *interest = &model->interests[i];
+        extents.behaviour = larger(extents.behaviour, interest->behaviour_width);
+        extents.target = larger(extents.target, interest->target_width);
+        extents.hidden = larger(extents.hidden, interest->extractor.units);
+        extents.query = larger(extents.query, interest->attention.query_units);
+        extents.key = larger(extents.key, interest->attention.key_width);
+        extents.key_part = larger(extents.key_part, interest->attention.key.units);
+        extents.evolution = larger(extents.evolution, interest->evolution.units);
+        extents.evolution_sum += interest->evolution.units;
+        extents.steps = larger(extents.steps, interest->config->max_length);
+        for (size_t j = 0; j < interest->attention.layer_count; j++)
+            extents.wide = larger(extents.wide, interest->attention.layers[j].projection.units);
+    }
+    return extents;
+}
+
+static size_t widest_layer(const struct mlp *mlp) {
+    size_t widest = 1;
+    for (size_t i = 0; i < mlp->layer_count; i++)
+        widest = larger(widest, mlp->layers[i].projection.units);
+    return widest;
+}
+
+static size_t candidate_width(const struct dien_model *model) {
+    size_t width = 0;
+    for (size_t i = 0; i < model->config.groups[DIEN_CANDIDATE].count; i++)
+        width += model_field_width(model, DIEN_CANDIDATE, i);
+    return width;
+}
+
+/* Each buffer of the scratch and its size in floats: the one list that allocation and accounting read. */
+static bool allocate(struct dien_scratch *scratch, const struct dien_model *model) {
+    struct extents e = measure_interests(model);
+    size_t cell = larger(e.hidden, e.evolution);
+    size_t steps = (e.steps + STEPS - 1) / STEPS * STEPS, widest = widest_layer(&model->mlp);
+    const struct {
+        float **buffer;
+        size_t floats;
+    } buffers[] = {
+        {&scratch->behaviours, e.behaviour * LANES},
+        {&scratch->cell_input, 3 * cell * LANES},
+        {&scratch->states, e.hidden * LANES},
+        {&scratch->evolved, e.evolution * LANES},
+        {&scratch->derived, larger(e.key_part, 3 * e.evolution) * LANES},
+        {&scratch->step_input, 3 * cell},
+        {&scratch->step_state, cell},
+        {&scratch->step_work, 4 * cell},
+        {&scratch->candidates, candidate_width(model) * LANES},
+        {&scratch->target, e.target * LANES},
+        {&scratch->query, e.query * LANES},
+        {&scratch->query_part, e.key_part * LANES},
+        {&scratch->keys, STEPS * e.key},
+        {&scratch->key_parts, STEPS * larger(e.key, e.key_part)},
+        {&scratch->products, e.key * WIDE},
+        {&scratch->wide[0], e.wide * WIDE},
+        {&scratch->wide[1], e.wide * WIDE},
+        {&scratch->scores, steps * LANES},
+        {&scratch->evolve_work, 4 * e.evolution * LANES},
+        {&scratch->finals, e.evolution_sum * LANES},
+        {&scratch->shared, model->mlp.shared_width},
+        {&scratch->shared_part, widest},
+        {&scratch->bias, LANES},
+        {&scratch->mlp_input, model->mlp.lane_width * LANES},
+        {&scratch->layer[0], widest * LANES},
+        {&scratch->layer[1], widest * LANES},
+    };
+    for (size_t i = 0; i < sizeof buffers / sizeof *buffers; i++) {
+        *buffers[i].buffer = pool_array(&scratch->pool, buffers[i].floats, sizeof(float));
+        if (*buffers[i].buffer == NULL)
+            return false;
+    }
+    return true;
+}
+
+struct dien_scratch *dien_scratch_new(const struct dien_model *model) {
+    struct dien_scratch *scratch = calloc(1, sizeof *scratch);
+    if (scratch != NULL && !allocate(scratch, model)) {
+        dien_scratch_free(scratch);
+        return NULL;
+    }
+    return scratch;
+}
+
+void dien_scratch_free(struct dien_scratch *scratch) {
+    if (scratch == NULL)
+        return;
+    pool_free(&scratch->pool);
+    free(scratch);
+}
+
+size_t dien_scratch_bytes(const struct dien_scratch *scratch) {
+    return sizeof *scratch + scratch->pool.bytes;
+}

@@ -1,0 +1,301 @@
+/* user.c: build and extend user states: embed the behaviours, run the interest extractor, derive what scoring needs.
+ *
+ * Steps are computed in tiles of LANES, but a step's result does not depend on its place in a tile (kernels.h), so a
+ * state built at once and one extended step by step have the same bits.
+ */
+#include "model/user.h"
+
+#include "model/embed.h"
+#include "model/scratch.h"
+
+#include <string.h>
+
+static size_t smaller(size_t a, size_t b) {
+    return a < b ? a : b;
+}
+
+static size_t aligned(size_t bytes) {
+    return (bytes + DIEN_ALIGNMENT - 1) / DIEN_ALIGNMENT * DIEN_ALIGNMENT;
+}
+
+static float *floats(struct dien_user *user, size_t offset) {
+    return (float *)(void *)((char *)user + offset);
+}
+
+static size_t history_field(const struct dien_model *model, const struct interest *interest, size_t i) {
+    return model->config.groups[DIEN_BEHAVIOUR].at[interest->config->history.at[i]];
+}
+
+/* Bytes that one behaviour of a field takes. */
+static size_t behaviour_size(const struct dien_model *model, size_t field) {
+    const struct field_config *config = &model->config.fields[field];
+    return config->dense ? config->width * sizeof(float) : sizeof(int32_t);
+}
+
+/* ---- layout
+ * ---------------------------------------------------------------------------------------------------------- */
+
+/* Floats that each step keeps (user.h). */
+struct widths {
+    size_t states, evolved, keys, inputs;
+};
+
+static struct widths widths_of(const struct interest *interest) {
+    size_t evolution = interest->evolution.units;
+    bool alone = config_evolves_alone(interest->config);
+    return (struct widths){.states = interest->extractor.units,
+                           .evolved = alone ? evolution : 0,
+                           .keys = interest->attention.key.units,
+                           .inputs = alone ? 0 : 3 * evolution};
+}
+
+/* Place one interest of length T from `offset` on; returns the offset behind it. */
+static size_t lay_out_interest(const struct dien_model *model, const struct interest *interest, size_t length,
+                               size_t offset, struct user_interest *placed) {
+    placed->length = length;
+    placed->behaviours = offset;
+    for (size_t i = 0; i < interest->config->history.count; i++)
+        offset += length * behaviour_size(model, history_field(model, interest, i));
+    struct widths widths = widths_of(interest);
+    placed->states = aligned(offset);
+    placed->evolved = placed->states + aligned(length * widths.states * sizeof(float));
+    placed->keys = placed->evolved + aligned(length * widths.evolved * sizeof(float));
+    placed->inputs = placed->keys + aligned(length * widths.keys * sizeof(float));
+    placed->sum = placed->inputs + aligned(length * widths.inputs * sizeof(float));
+    return placed->sum + aligned(interest->behaviour_width * sizeof(float));
+}
+
+static size_t header_bytes(const struct dien_model *model) {
+    return aligned(sizeof(struct dien_user) + model->config.interest_count * sizeof(struct user_interest));
+}
+
+static size_t kept(const struct dien_model *model, size_t interest, size_t count) {
+    return smaller(count, model->interests[interest].config->max_length);
+}
+
+/* Lay out a state in memory; lengths[i] are already cut. */
+static struct dien_user *lay_out(const struct dien_model *model, const size_t *lengths, void *memory) {
+    struct dien_user *user = memory;
+    user->interest_count = model->config.interest_count;
+    user->bytes = header_bytes(model);
+    for (size_t i = 0; i < user->interest_count; i++)
+        user->bytes = lay_out_interest(model, &model->interests[i], lengths[i], user->bytes, &user->interests[i]);
+    return user;
+}
+
+size_t dien_user_bytes(const struct dien_model *model, const size_t *counts) {
+    struct user_interest ignored;
+    size_t bytes = header_bytes(model);
+    for (size_t i = 0; i < model->config.interest_count; i++)
+        bytes = lay_out_interest(model, &model->interests[i], kept(model, i, counts[i]), bytes, &ignored);
+    return bytes;
+}
+
+size_t dien_user_length(const struct dien_user *user, size_t interest) {
+    return user->interests[interest].length;
+}
+
+size_t dien_user_size(const struct dien_user *user) {
+    return user->bytes;
+}
+
+/* ---- behaviours
+ * ------------------------------------------------------------------------------------------------------ */
+
+/* Behaviours of the history that an interest reads, counted in the columns given. */
+static size_t history_count(const struct interest *interest, const struct dien_columns *history) {
+    return history->column[interest->config->history.at[0]].count;
+}
+
+/* Copy `count` behaviours that start at `first` of the columns to place `to` of the state. */
+static void keep_behaviours(const struct dien_model *model, const struct interest *interest,
+                            const struct dien_columns *columns, size_t first, size_t count, struct dien_user *user,
+                            const struct user_interest *placed, size_t to) {
+    char *place = (char *)user + placed->behaviours;
+    for (size_t i = 0; i < interest->config->history.count && count > 0; i++) {
+        const struct dien_column *column = &columns->column[interest->config->history.at[i]];
+        size_t size = behaviour_size(model, history_field(model, interest, i));
+        const char *from = column->rows != NULL ? (const char *)column->rows : (const char *)column->values;
+        memcpy(place + to * size, from + first * size, count * size);
+        place += placed->length * size;
+    }
+}
+
+/* Copy behaviours from one state to another. */
+static void move_behaviours(const struct dien_model *model, const struct interest *interest,
+                            const struct dien_user *from, size_t interest_index, size_t first, size_t count,
+                            struct dien_user *user) {
+    const struct user_interest *source = &from->interests[interest_index], *placed = &user->interests[interest_index];
+    const char *old = (const char *)from + source->behaviours;
+    char *place = (char *)user + placed->behaviours;
+    for (size_t i = 0; i < interest->config->history.count; i++) {
+        size_t size = behaviour_size(model, history_field(model, interest, i));
+        memcpy(place, old + first * size, count * size);
+        old += source->length * size;
+        place += placed->length * size;
+    }
+}
+
+/* Embed behaviours first .. first + count of a state, in lanes. */
+static void embed_behaviours(const struct dien_model *model, const struct interest *interest,
+                             const struct dien_user *user, const struct user_interest *placed, size_t first,
+                             size_t count, float *lanes) {
+    const char *place = (const char *)user + placed->behaviours;
+    for (size_t i = 0; i < interest->config->history.count; i++) {
+        size_t field = history_field(model, interest, i);
+        bool dense = model->config.fields[field].dense;
+        struct dien_column column = {.count = placed->length,
+                                     .rows = dense ? NULL : (const int32_t *)(const void *)place,
+                                     .values = dense ? (const float *)(const void *)place : NULL};
+        embed_lanes(model, 1, &field, &column, first, count, lanes);
+        lanes += config_field_width(&model->config, field) * LANES;
+        place += placed->length * behaviour_size(model, field);
+    }
+}
+
+/* ---- the extractor
+ * --------------------------------------------------------------------------------------------------- */
+
+/* Lane `lane` of a matrix in lanes, as a vector, and back. */
+static void take_lane(const float *lanes, size_t units, size_t lane, float *vector) {
+    for (size_t unit = 0; unit < units; unit++)
+        vector[unit] = lanes[unit * LANES + lane];
+}
+
+static void put_lane(const float *vector, size_t units, size_t lane, float *lanes) {
+    for (size_t unit = 0; unit < units; unit++)
+        lanes[unit * LANES + lane] = vector[unit];
+}
+
+/* Derive a projection of each state of a tile and keep it: rows [count, units] from place `first`. */
+static void derive(const struct dien_model *model, const struct projection *projection, const float *states,
+                   struct dien_scratch *scratch, size_t first, size_t count, float *rows) {
+    if (projection->units == 0)
+        return;
+    model->kernels->project(projection, states, LANES, scratch->derived);
+    for (size_t step = 0; step < count; step++)
+        take_lane(scratch->derived, projection->units, step, rows + (first + step) * projection->units);
+}
+
+/* Add the tile's embedded behaviours to the sum, one by one: the order that makes an extended sum the same bits. */
+static void add_to_sum(const struct interest *interest, const float *behaviours, size_t count, float *sum) {
+    for (size_t unit = 0; unit < interest->behaviour_width; unit++)
+        for (size_t step = 0; step < count; step++)
+            sum[unit] += behaviours[unit * LANES + step];
+}
+
+/* Run a cell over a tile: steps first .. first + count of rows [T, units], of which those before `first` are there. The
+ * inputs of the cell are projected from x; the new states also go into `states`, in lanes. */
+static void run_cell(const struct dien_model *model, const struct projection *input, const struct cell *cell,
+                     const float *x, struct dien_scratch *scratch, size_t first, size_t count, float *rows,
+                     float *states) {
+    size_t units = cell->units;
+    model->kernels->project(input, x, LANES, scratch->cell_input);
+    memset(scratch->step_state, 0, units * sizeof(float));
+    if (first > 0)
+        memcpy(scratch->step_state, rows + (first - 1) * units, units * sizeof(float));
+    memset(states, 0, units * LANES * sizeof(float));
+    for (size_t step = 0; step < count; step++) {
+        take_lane(scratch->cell_input, 3 * units, step, scratch->step_input);
+        model->kernels->extract(model->kernels, cell, scratch->step_input, scratch->step_state, scratch->step_state,
+                                scratch->step_work);
+        memcpy(rows + (first + step) * units, scratch->step_state, units * sizeof(float));
+        put_lane(scratch->step_state, units, step, states);
+    }
+}
+
+/* Steps first .. first + count of a history, count <= LANES (paper eq. 2-5). */
+static void extract_tile(const struct dien_model *model, const struct interest *interest, struct dien_scratch *scratch,
+                         struct dien_user *user, const struct user_interest *placed, size_t first, size_t count) {
+    const float *keys = scratch->states;
+    embed_behaviours(model, interest, user, placed, first, count, scratch->behaviours);
+    add_to_sum(interest, scratch->behaviours, count, floats(user, placed->sum));
+    run_cell(model, &interest->extractor_input, &interest->extractor, scratch->behaviours, scratch, first, count,
+             floats(user, placed->states), scratch->states);
+    if (config_evolves_alone(interest->config)) {
+        run_cell(model, &interest->evolution_input, &interest->evolution, scratch->states, scratch, first, count,
+                 floats(user, placed->evolved), scratch->evolved);
+        keys = scratch->evolved;
+    } else
+        derive(model, &interest->evolution_input, scratch->states, scratch, first, count, floats(user, placed->inputs));
+    derive(model, &interest->attention.key, keys, scratch, first, count, floats(user, placed->keys));
+}
+
+/* All steps from `first` on; the steps before it are there. */
+static void extract(const struct dien_model *model, const struct interest *interest, struct dien_scratch *scratch,
+                    struct dien_user *user, const struct user_interest *placed, size_t first) {
+    if (first == 0)
+        memset(floats(user, placed->sum), 0, interest->behaviour_width * sizeof(float));
+    for (; first < placed->length; first += LANES)
+        extract_tile(model, interest, scratch, user, placed, first, smaller(LANES, placed->length - first));
+}
+
+/* ---- build and extend
+ * ------------------------------------------------------------------------------------------------ */
+
+struct dien_user *dien_user_build(const struct dien_model *model, struct dien_scratch *scratch,
+                                  const struct dien_columns *history, void *memory) {
+    size_t lengths[CONFIG_MAX_INTERESTS];
+    for (size_t i = 0; i < model->config.interest_count; i++)
+        lengths[i] = kept(model, i, history_count(&model->interests[i], history));
+    struct dien_user *user = lay_out(model, lengths, memory);
+    for (size_t i = 0; i < user->interest_count; i++) {
+        const struct interest *interest = &model->interests[i];
+        const struct user_interest *placed = &user->interests[i];
+        size_t first = interest->config->keep_first ? 0 : history_count(interest, history) - placed->length;
+        keep_behaviours(model, interest, history, first, placed->length, user, placed, 0);
+        extract(model, interest, scratch, user, placed, 0);
+    }
+    return user;
+}
+
+size_t dien_user_extended_bytes(const struct dien_model *model, const struct dien_user *from,
+                                const struct dien_columns *more) {
+    size_t counts[CONFIG_MAX_INTERESTS];
+    for (size_t i = 0; i < model->config.interest_count; i++)
+        counts[i] = from->interests[i].length + history_count(&model->interests[i], more);
+    return dien_user_bytes(model, counts);
+}
+
+/* Copy what was computed of the first steps. */
+static void move_states(const struct interest *interest, const struct dien_user *from,
+                        const struct user_interest *source, struct dien_user *user,
+                        const struct user_interest *placed) {
+    struct widths widths = widths_of(interest);
+    size_t length = source->length * sizeof(float);
+    memcpy(floats(user, placed->states), user_floats(from, source->states), length * widths.states);
+    memcpy(floats(user, placed->evolved), user_floats(from, source->evolved), length * widths.evolved);
+    memcpy(floats(user, placed->keys), user_floats(from, source->keys), length * widths.keys);
+    memcpy(floats(user, placed->inputs), user_floats(from, source->inputs), length * widths.inputs);
+    memcpy(floats(user, placed->sum), user_floats(from, source->sum), interest->behaviour_width * sizeof(float));
+}
+
+static enum dien_extension extend_interest(const struct dien_model *model, struct dien_scratch *scratch, size_t index,
+                                           const struct dien_user *from, const struct dien_columns *more,
+                                           struct dien_user *user) {
+    const struct interest *interest = &model->interests[index];
+    const struct user_interest *source = &from->interests[index], *placed = &user->interests[index];
+    size_t count = history_count(interest, more), total = source->length + count;
+    size_t dropped = interest->config->keep_first ? 0 : total - placed->length;
+    size_t old = source->length - smaller(dropped, source->length); /* behaviours of `from` that stay */
+    move_behaviours(model, interest, from, index, source->length - old, old, user);
+    keep_behaviours(model, interest, more, interest->config->keep_first ? 0 : count - (placed->length - old),
+                    placed->length - old, user, placed, old);
+    if (dropped == 0)
+        move_states(interest, from, source, user, placed);
+    extract(model, interest, scratch, user, placed, dropped == 0 ? source->length : 0);
+    return dropped == 0 ? DIEN_EXTENDED : DIEN_RECOMPUTED;
+}
+
+enum dien_extension dien_user_extend(const struct dien_model *model, struct dien_scratch *scratch,
+                                     const struct dien_user *from, const struct dien_columns *more, void *memory) {
+    size_t lengths[CONFIG_MAX_INTERESTS];
+    for (size_t i = 0; i < model->config.interest_count; i++)
+        lengths[i] = kept(model, i, from->interests[i].length + history_count(&model->interests[i], more));
+    struct dien_user *user = lay_out(model, lengths, memory);
+    enum dien_extension result = DIEN_EXTENDED;
+    for (size_t i = 0; i < user->interest_count; i++)
+        if (extend_interest(model, scratch, i, from, more, user) == DIEN_RECOMPUTED)
+            result = DIEN_RECOMPUTED;
+    return result;
+}

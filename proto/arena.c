@@ -1,0 +1,137 @@
+/* arena.c: blocks of memory that one reset gives back.
+ *
+ * An allocation takes the first block with room, newest first. Each new block is at least twice as large as the one
+ * before it, so there are few to look through. Under AddressSanitizer all that is not handed out is poisoned.
+ */
+#include "proto/arena.h"
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <stdlib.h>
+
+#if defined(__has_feature)
+#if __has_feature(address_sanitizer)
+#define ARENA_POISON 1
+#endif
+#elif defined(__SANITIZE_ADDRESS__)
+#define ARENA_POISON 1
+#endif
+
+#ifdef ARENA_POISON
+#include <sanitizer/asan_interface.h>
+#define POISON(memory, size)   ASAN_POISON_MEMORY_REGION(memory, size)
+#define UNPOISON(memory, size) ASAN_UNPOISON_MEMORY_REGION(memory, size)
+#else
+#define POISON(memory, size)   ((void)(memory), (void)(size))
+#define UNPOISON(memory, size) ((void)(memory), (void)(size))
+#endif
+
+#define ALIGNMENT   ((size_t)64)
+#define FIRST_BLOCK ((size_t)64 * 1024)
+
+struct arena_block {
+    struct arena_block *next;
+    size_t size; /* bytes after the header, a multiple of ALIGNMENT */
+    size_t used;
+};
+
+/* The header takes one unit, so that what follows it is aligned. */
+_Static_assert(sizeof(struct arena_block) <= ALIGNMENT, "a block's header fits its place");
+
+static char *block_data(struct arena_block *block) {
+    return (char *)block + ALIGNMENT;
+}
+
+static bool round_up(size_t size, size_t *rounded) {
+    if (size > SIZE_MAX - 2 * ALIGNMENT)
+        return false;
+    size_t units = size == 0 ? 1 : (size + ALIGNMENT - 1) / ALIGNMENT;
+    *rounded = units * ALIGNMENT;
+    return true;
+}
+
+static void block_free(struct arena_block *block) {
+    UNPOISON(block_data(block), block->size);
+    free(block);
+}
+
+/* A size that is worth asking malloc for: twice the newest block, but no more than the limit can still use. */
+static size_t block_size(const struct arena *arena, size_t needed) {
+    size_t size = arena->blocks == NULL ? FIRST_BLOCK : arena->blocks->size;
+    if (arena->blocks != NULL && size <= SIZE_MAX / 4)
+        size *= 2;
+    if (arena->limit != 0) {
+        size_t left = (arena->limit - arena->used) / ALIGNMENT * ALIGNMENT;
+        size = size < left ? size : left;
+    }
+    return size > needed ? size : needed;
+}
+
+static struct arena_block *block_new(struct arena *arena, size_t needed) {
+    size_t size = block_size(arena, needed);
+    struct arena_block *block = aligned_alloc(ALIGNMENT, ALIGNMENT + size);
+    if (block == NULL)
+        return NULL;
+    *block = (struct arena_block){.next = arena->blocks, .size = size};
+    POISON(block_data(block), size);
+    arena->blocks = block;
+    return block;
+}
+
+static struct arena_block *block_with_room(struct arena *arena, size_t needed) {
+    for (struct arena_block *block = arena->blocks; block != NULL; block = block->next) {
+        if (block->size - block->used >= needed)
+            return block;
+    }
+    return block_new(arena, needed);
+}
+
+void arena_init(struct arena *arena, size_t limit, size_t keep) {
+    *arena = (struct arena){.limit = limit, .keep = keep};
+}
+
+void arena_free(struct arena *arena) {
+    arena->keep = 0;
+    arena_reset(arena);
+}
+
+void arena_reset(struct arena *arena) {
+    struct arena_block **link = &arena->blocks;
+    size_t kept = 0;
+    while (*link != NULL) {
+        struct arena_block *block = *link;
+        if (block->size > arena->keep - kept) {
+            *link = block->next;
+            block_free(block);
+            continue;
+        }
+        kept += block->size;
+        block->used = 0;
+        POISON(block_data(block), block->size);
+        link = &block->next;
+    }
+    arena->used = 0;
+}
+
+void *arena_alloc(struct arena *arena, size_t size) {
+    size_t rounded;
+    if (!round_up(size, &rounded))
+        return NULL;
+    if (arena->limit != 0 && (arena->used > arena->limit || rounded > arena->limit - arena->used))
+        return NULL;
+    struct arena_block *block = block_with_room(arena, rounded);
+    if (block == NULL)
+        return NULL;
+    char *memory = block_data(block) + block->used;
+    block->used += rounded;
+    arena->used += rounded;
+    UNPOISON(memory, size);
+    return memory;
+}
+
+void *arena_array(struct arena *arena, size_t count, size_t size) {
+    size_t bytes;
+    if (__builtin_mul_overflow(count, size, &bytes))
+        return NULL;
+    return arena_alloc(arena, bytes);
+}

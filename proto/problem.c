@@ -1,0 +1,119 @@
+/* problem.c: what each problem is called on the wire, and JSON pointers to where it is. */
+#include "proto/problem.h"
+
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+
+/* in_body: the problem lies at a place in the body, so its details have a pointer, even when that is "", the whole. */
+static const struct {
+    const char *slug;
+    const char *title;
+    int status;
+    bool in_body;
+} table[PROBLEM_KINDS] = {
+    [PROBLEM_NONE] = {"ok", "OK", 200, false},
+    [PROBLEM_INVALID_JSON] = {"invalid-json", "The body is not valid JSON", 400, true},
+    [PROBLEM_INVALID_REQUEST] = {"invalid-request", "The body is not a valid request", 400, true},
+    [PROBLEM_INVALID_HTTP] = {"invalid-http", "The HTTP headers are ambiguous or malformed", 400, false},
+    [PROBLEM_NOT_FOUND] = {"not-found", "There is nothing at this path", 404, false},
+    [PROBLEM_METHOD_NOT_ALLOWED] = {"method-not-allowed", "This path does not take this method", 405, false},
+    [PROBLEM_REQUEST_TIMEOUT] = {"request-timeout", "The request did not arrive in time", 408, false},
+    [PROBLEM_LENGTH_REQUIRED] = {"length-required", "A Content-Length is required", 411, false},
+    [PROBLEM_BODY_TOO_LARGE] = {"body-too-large", "The body is too large", 413, false},
+    [PROBLEM_UNSUPPORTED_MEDIA] = {"unsupported-media-type", "The body must be application/json", 415, false},
+    [PROBLEM_TOO_MANY_CANDIDATES] = {"too-many-candidates", "The request has too many candidates", 422, true},
+    [PROBLEM_HISTORY_TOO_LONG] = {"history-too-long", "The request has too long a history", 422, true},
+    [PROBLEM_MODEL_FAULT] = {"model-fault", "The model gives no valid score", 500, false},
+    [PROBLEM_OUT_OF_MEMORY] = {"out-of-memory", "The request needs more memory than there is", 503, false},
+    [PROBLEM_SATURATED] = {"saturated", "The server is saturated", 503, false},
+    [PROBLEM_DRAINING] = {"draining", "The server is stopping", 503, false},
+    [PROBLEM_NOT_READY] = {"not-ready", "The server has no model yet", 503, false},
+    [PROBLEM_DEADLINE_PASSED] = {"deadline-passed", "The request's deadline passed", 504, false},
+};
+
+int problem_status(enum problem_kind kind) {
+    return table[kind].status;
+}
+
+const char *problem_title(enum problem_kind kind) {
+    return table[kind].title;
+}
+
+const char *problem_slug(enum problem_kind kind) {
+    return table[kind].slug;
+}
+
+bool problem_in_body(enum problem_kind kind) {
+    return table[kind].in_body;
+}
+
+static bool is_continuation(char byte) {
+    return ((unsigned char)byte & 0xC0) == 0x80;
+}
+
+/* Bytes that the character which starts with `lead` takes. */
+static size_t character_bytes(char lead) {
+    unsigned char byte = (unsigned char)lead;
+    return byte >= 0xF0 ? 4 : byte >= 0xE0 ? 3 : byte >= 0xC0 ? 2 : 1;
+}
+
+/* Text that was cut at its buffer's end may end in part of a character: drop that part. */
+static void drop_partial_character(char *text) {
+    size_t length = strlen(text);
+    size_t start = length;
+    while (start > 0 && is_continuation(text[start - 1]))
+        start--;
+    if (start > 0 && start - 1 + character_bytes(text[start - 1]) > length)
+        text[start - 1] = '\0';
+}
+
+void problem_set(struct problem *problem, enum problem_kind kind, const char *pointer, const char *format, ...) {
+    problem->kind = kind;
+    size_t length = strnlen(pointer, sizeof problem->pointer - 1);
+    memmove(problem->pointer, pointer, length);
+    problem->pointer[length] = '\0';
+    drop_partial_character(problem->pointer);
+
+    va_list arguments;
+    va_start(arguments, format);
+    vsnprintf(problem->detail, sizeof problem->detail, format, arguments);
+    va_end(arguments);
+    drop_partial_character(problem->detail);
+}
+
+/* One character of a name as RFC 6901 writes it. The bytes that follow a lead byte come with it. */
+static size_t escape(const char *name, size_t length, const char **bytes) {
+    *bytes = name;
+    if (*name == '~' || *name == '/') {
+        *bytes = *name == '~' ? "~0" : "~1";
+        return 2;
+    }
+    size_t size = 1;
+    while (size < length && is_continuation(name[size]))
+        size++;
+    return size;
+}
+
+void problem_pointer_name(char *pointer, size_t size, const char *name, size_t length) {
+    size_t end = strlen(pointer);
+    if (end + 1 >= size)
+        return;
+    pointer[end++] = '/';
+    for (size_t i = 0; i < length;) {
+        const char *bytes;
+        size_t written = escape(name + i, length - i, &bytes);
+        if (end + written >= size)
+            break;
+        memcpy(pointer + end, bytes, written);
+        end += written;
+        i += bytes == name + i ? written : 1;
+    }
+    pointer[end] = '\0';
+}
+
+void problem_pointer_index(char *pointer, size_t size, size_t index) {
+    char digits[24];
+    int length = snprintf(digits, sizeof digits, "%zu", index);
+    problem_pointer_name(pointer, size, digits, (size_t)length);
+}

@@ -1,0 +1,613 @@
+/* http.c: libmicrohttpd (MHD) in external epoll mode. What its documentation leaves open, and the traps of 0.9.75:
+ *
+ * - Its epoll is edge-triggered with a ready list of its own: after each MHD_run() its timeout must be asked for, else
+ *   connections hang. It must not be stopped while a connection is suspended.
+ * - A suspended connection is not looked at, so an exchange whose answer is pending cannot end.
+ * - The handler is called for the headers, for each part of the body, and once more for the whole; after a connection
+ *   was suspended at that point, again. Answering in the first call closes the connection, so what can be answered
+ * later is, with the body thrown away.
+ * - While a body comes in no answer can be queued. The 408 for a body (or headers) that takes too long is therefore
+ *   written to the socket as it is; nothing else has been written for that request.
+ */
+#include "server/http.h"
+
+#include "proto/encode.h"
+#include "server/clock.h"
+#include "server/guard.h"
+#include "server/linger.h"
+#include "server/log.h"
+
+#include <math.h>
+#include <microhttpd.h>
+#include <poll.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <strings.h>
+#include <sys/random.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+struct http {
+    struct http_options options;
+    struct MHD_Daemon *daemon;
+    struct connections connections;
+    struct linger_list linger;
+    struct arena arena; /* for problem details, reset after each */
+    size_t in_flight;
+    size_t buffered;
+    bool draining;
+};
+
+#define PROBLEM_TYPE "application/problem+json"
+static const char json_type[] = "application/json";
+enum { RUNS_A_TURN = 4, ARENA_KEEP = 65536, QUIET_ACCEPTS = 2000 };
+static const uint64_t dismissed_after = 1000000000; /* a client whose request is on its way gets it answered */
+
+/* ---- Answers. */
+
+static const char *header(const struct exchange *exchange, const char *name) {
+    return MHD_lookup_connection_value(exchange->handle, MHD_HEADER_KIND, name);
+}
+
+/* The problem's document as the answer. */
+static void answer_problem(struct exchange *exchange, const struct problem *problem) {
+    struct arena *arena = &exchange->http->arena;
+    struct proto_string body = proto_encode_problem(problem, exchange->request_id, arena);
+    exchange->answer = (struct answer){.status = problem_status(problem->kind), .problem = problem->kind};
+    if (body.data != NULL) {
+        http_text(exchange, exchange->answer.status, PROBLEM_TYPE, body.data, body.length);
+    }
+    arena_reset(arena);
+}
+
+void http_text(struct exchange *exchange, int status, const char *type, const char *text, size_t size) {
+    struct answer *answer = &exchange->answer;
+    answer->body = malloc(size + 1);
+    if (answer->body == NULL) { /* an answer without a body */
+        answer->problem = answer->problem == PROBLEM_NONE ? PROBLEM_OUT_OF_MEMORY : answer->problem;
+        answer->status = problem_status(answer->problem);
+        return;
+    }
+    memcpy(answer->body, text, size);
+    answer->status = status;
+    answer->type = type;
+    answer->size = size;
+    answer->memory = ANSWER_GIVEN;
+}
+
+void http_problem(struct exchange *exchange, enum problem_kind kind, const char *format, ...) {
+    char detail[256];
+    struct problem problem;
+    va_list arguments;
+    va_start(arguments, format);
+    vsnprintf(detail, sizeof detail, format, arguments);
+    va_end(arguments);
+    problem_set(&problem, kind, "", "%s", detail);
+    answer_problem(exchange, &problem);
+}
+
+static void add_headers(const struct exchange *exchange, struct MHD_Response *response) {
+    const struct answer *answer = &exchange->answer;
+    MHD_add_response_header(response, "X-Request-Id", exchange->request_id);
+    MHD_add_response_header(response, "Cache-Control", "no-store");
+    if (answer->type != NULL && answer->size > 0) {
+        MHD_add_response_header(response, "Content-Type", answer->type);
+    }
+    if (answer->problem == PROBLEM_METHOD_NOT_ALLOWED) {
+        MHD_add_response_header(response, "Allow", routes_allowed(exchange->route));
+    }
+    if (answer->problem == PROBLEM_UNSUPPORTED_MEDIA) {
+        MHD_add_response_header(response, "Accept", json_type);
+    }
+    if (answer->problem != PROBLEM_NONE && answer->status == 503) {
+        MHD_add_response_header(response, "Retry-After", "1");
+    }
+    if (exchange->http->draining) {
+        MHD_add_response_header(response, "Connection", "close");
+    }
+}
+
+/* Hand the answer to MHD; also the result of its handler. */
+static enum MHD_Result queue_answer(struct exchange *exchange) {
+    static const enum MHD_ResponseMemoryMode modes[] = {
+        [ANSWER_GIVEN] = MHD_RESPMEM_MUST_FREE, [ANSWER_KEPT] = MHD_RESPMEM_PERSISTENT};
+    struct answer *answer = &exchange->answer;
+    if (answer->status == 0) {
+        return MHD_NO;
+    }
+    struct MHD_Response *response = MHD_create_response_from_buffer(answer->size, answer->body, modes[answer->memory]);
+    if (response == NULL) {
+        return MHD_NO; /* and the body stays the exchange's, which frees it */
+    }
+    if (answer->memory == ANSWER_GIVEN) {
+        answer->body = NULL;
+    }
+    add_headers(exchange, response);
+    connection_enter(exchange->connection, CONNECTION_REPLYING, clock_now());
+    enum MHD_Result result = MHD_queue_response(exchange->handle, (unsigned)answer->status, response);
+    MHD_destroy_response(response);
+    return result;
+}
+
+/* ---- The request's headers. */
+
+static bool is_visible_ascii(const char *text) {
+    for (; *text != '\0'; text++) {
+        if (*text < 0x21 || *text > 0x7e) {
+            return false;
+        }
+    }
+    return true;
+}
+
+/* 128 random bits in hexadecimal. */
+static void make_request_id(char *id) {
+    unsigned char bytes[16];
+    if (getrandom(bytes, sizeof bytes, GRND_NONBLOCK) != (ssize_t)sizeof bytes) {
+        uint64_t now = clock_now();
+        memset(bytes, 0, sizeof bytes);
+        memcpy(bytes, &now, sizeof now);
+    }
+    for (size_t i = 0; i < sizeof bytes; i++) {
+        snprintf(id + 2 * i, 3, "%02x", bytes[i]);
+    }
+}
+
+static void choose_request_id(struct exchange *exchange) {
+    const char *given = header(exchange, "X-Request-Id");
+    size_t length = given != NULL ? strlen(given) : 0;
+    if (length > 0 && length <= REQUEST_ID_MOST && is_visible_ascii(given)) {
+        memcpy(exchange->request_id, given, length + 1);
+    } else {
+        make_request_id(exchange->request_id);
+    }
+}
+
+static enum MHD_Result guard_one(void *context, enum MHD_ValueKind kind, const char *name, size_t name_size,
+                                 const char *value, size_t value_size) {
+    (void)kind;
+    guard_header(context, name, name_size, value != NULL ? value : "", value_size);
+    return MHD_YES;
+}
+
+static bool run_guard(struct exchange *exchange, const char *method, const char *version, struct guard *guard) {
+    const union MHD_ConnectionInfo *size =
+        MHD_get_connection_info(exchange->handle, MHD_CONNECTION_INFO_REQUEST_HEADER_SIZE);
+    guard_start(guard, method, size != NULL ? size->header_size : 0, version);
+    MHD_get_connection_values_n(exchange->handle, MHD_HEADER_KIND, guard_one, guard);
+    return guard_finish(guard, &exchange->problem);
+}
+
+/* Is it application/json, with or without parameters? */
+static bool is_json(const char *type) {
+    size_t length = sizeof json_type - 1;
+    return type != NULL && strncasecmp(type, json_type, length) == 0 && strchr("; \t", type[length]) != NULL;
+}
+
+/* Sets exchange->problem when this cannot be a request of ours. */
+static void check_request(struct exchange *exchange, const struct guard *guard, const char *path, const char *method) {
+    const struct options *options = exchange->http->options.options;
+    struct problem *problem = &exchange->problem;
+    exchange->route = routes_find(path);
+    if (exchange->body_expected > options->max_body) {
+        problem_set(problem, PROBLEM_BODY_TOO_LARGE, "", "The body has %llu bytes; at most %zu are taken.",
+                    (unsigned long long)exchange->body_expected, options->max_body);
+    } else if (exchange->route == ROUTE_NONE) {
+        problem_set(problem, PROBLEM_NOT_FOUND, "", "There is nothing at this path.");
+    } else if (!routes_allow(exchange->route, method)) {
+        problem_set(problem, PROBLEM_METHOD_NOT_ALLOWED, "", "This path takes %s.", routes_allowed(exchange->route));
+    } else if (exchange->route == ROUTE_SCORE && guard->lengths == 0) {
+        problem_set(problem, PROBLEM_LENGTH_REQUIRED, "", "The request has no Content-Length.");
+    } else if (exchange->route == ROUTE_SCORE && !is_json(header(exchange, "Content-Type"))) {
+        problem_set(problem, PROBLEM_UNSUPPORTED_MEDIA, "", "The Content-Type must be application/json.");
+    }
+}
+
+/* Must the refusal go out before the body? Its end is not known, or it is too long to be read, or the client waits to
+ * be told to send it. The connection is then closed. */
+static bool must_refuse_now(const struct exchange *exchange) {
+    enum problem_kind kind = exchange->problem.kind;
+    const char *expect = header(exchange, "Expect");
+    return kind == PROBLEM_INVALID_HTTP || kind == PROBLEM_LENGTH_REQUIRED || kind == PROBLEM_BODY_TOO_LARGE ||
+           (kind != PROBLEM_NONE && exchange->body_expected > 0 && expect != NULL);
+}
+
+static enum MHD_Result take_headers(struct exchange *exchange, const char *path, const char *method,
+                                    const char *version) {
+    struct http *http = exchange->http;
+    struct guard guard;
+    exchange->began = clock_now();
+    exchange->counted = true;
+    http->in_flight++;
+    snprintf(exchange->method, sizeof exchange->method, "%s", method);
+    snprintf(exchange->path, sizeof exchange->path, "%s", path);
+    choose_request_id(exchange);
+    if (run_guard(exchange, method, version, &guard)) {
+        exchange->body_expected = guard.length;
+        check_request(exchange, &guard, path, method);
+    }
+    connection_enter(exchange->connection, CONNECTION_BODY, exchange->began);
+    if (must_refuse_now(exchange)) {
+        if (http->linger.count < http->options.options->max_connections) {
+            linger_add(&http->linger, exchange->socket, exchange->began);
+        }
+        answer_problem(exchange, &exchange->problem);
+        return queue_answer(exchange);
+    }
+    exchange->discarding = exchange->problem.kind != PROBLEM_NONE || exchange->route != ROUTE_SCORE;
+    return MHD_YES;
+}
+
+/* ---- The request's body. */
+
+static void free_body(struct exchange *exchange) {
+    exchange->http->buffered -= exchange->body_size;
+    free(exchange->body);
+    exchange->body = NULL;
+    exchange->body_size = 0;
+}
+
+static void refuse_body(struct exchange *exchange, enum problem_kind kind, const char *detail) {
+    problem_set(&exchange->problem, kind, "", "%s", detail);
+    exchange->discarding = true;
+    free_body(exchange);
+}
+
+/* The buffer has the whole body's size, but counts as bytes arrive: memory that is not touched is not there yet, and a
+ * client that promises much and sends little holds nothing. */
+static void take_body(struct exchange *exchange, const char *data, size_t size) {
+    struct http *http = exchange->http;
+    if (exchange->discarding) {
+        return;
+    }
+    if (http->buffered + size > http->options.options->max_buffered) {
+        refuse_body(exchange, PROBLEM_SATURATED, "The server holds as many bytes of requests as it may.");
+        return;
+    }
+    if (exchange->body == NULL) {
+        exchange->body = malloc((size_t)exchange->body_expected);
+    }
+    if (exchange->body == NULL || exchange->body_size + size > exchange->body_expected) {
+        refuse_body(exchange, PROBLEM_OUT_OF_MEMORY, "There is no memory for the request's body.");
+        return;
+    }
+    memcpy(exchange->body + exchange->body_size, data, size);
+    exchange->body_size += size;
+    http->buffered += size;
+}
+
+/* ---- The whole request. */
+
+static enum MHD_Result take_whole(struct exchange *exchange) {
+    struct http *http = exchange->http;
+    if (exchange->problem.kind != PROBLEM_NONE) {
+        answer_problem(exchange, &exchange->problem);
+        return queue_answer(exchange);
+    }
+    if (http->options.handle(http->options.context, exchange)) {
+        return queue_answer(exchange);
+    }
+    exchange->pending = true;
+    connection_enter(exchange->connection, CONNECTION_WORKING, clock_now());
+    MHD_suspend_connection(exchange->handle);
+    return MHD_YES;
+}
+
+/* MHD calls the handler again, which then finds the answer. */
+void http_answered(struct exchange *exchange) {
+    exchange->pending = false;
+    free_body(exchange);
+    MHD_resume_connection(exchange->handle);
+}
+
+/* MHD's handler; see the top of this file for when it is called. */
+static enum MHD_Result on_request(void *context, struct MHD_Connection *handle, const char *path, const char *method,
+                                  const char *version, const char *data, size_t *size, void **slot) {
+    (void)context;
+    (void)handle;
+    struct exchange *exchange = *slot;
+    if (exchange == NULL || exchange->connection->phase == CONNECTION_CLOSING) {
+        return MHD_NO;
+    }
+    if (exchange->began == 0) {
+        return take_headers(exchange, path, method, version);
+    }
+    if (*size > 0) {
+        take_body(exchange, data, *size);
+        *size = 0;
+        return MHD_YES;
+    }
+    bool answered = exchange->connection->phase == CONNECTION_WORKING;
+    return answered ? queue_answer(exchange) : take_whole(exchange);
+}
+
+/* MHD's first word of a request: its first line is here. Whatever becomes of the request, on_completed() follows. */
+static void *on_first_line(void *context, const char *uri, struct MHD_Connection *handle) {
+    (void)uri;
+    const union MHD_ConnectionInfo *info = MHD_get_connection_info(handle, MHD_CONNECTION_INFO_SOCKET_CONTEXT);
+    struct exchange *exchange = calloc(1, sizeof *exchange);
+    if (exchange == NULL || info->socket_context == NULL) {
+        free(exchange);
+        return NULL;
+    }
+    exchange->http = context;
+    exchange->handle = handle;
+    exchange->connection = info->socket_context;
+    exchange->connection->owner = exchange;
+    exchange->socket = exchange->connection->socket;
+    connection_request_began(exchange->connection, clock_now());
+    return exchange;
+}
+
+/* ---- The end of a request. */
+
+static bool is_scoring(const struct exchange *exchange) {
+    return exchange->route == ROUTE_SCORE || exchange->route == ROUTE_NONE;
+}
+
+/* Left out of the line where there is no text. */
+static struct proto_member text_member(const char *name, const char *text) {
+    bool there = text != NULL && *text != '\0';
+    return (struct proto_member){.name = name, .string = there ? text : NULL, .number = NAN};
+}
+
+static void log_access(const struct exchange *exchange, double seconds) {
+    const struct answer *answer = &exchange->answer;
+    enum log_level level = is_scoring(exchange) ? LEVEL_INFO : LEVEL_DEBUG;
+    if (!exchange->http->options.options->access_log || !log_wanted(level)) {
+        return;
+    }
+    bool scored = answer->status == 200 && exchange->route == ROUTE_SCORE;
+    const char *problem = answer->status == 0               ? metrics_outcome_name(OUTCOME_CANCELLED)
+                          : answer->problem == PROBLEM_NONE ? NULL
+                                                            : problem_slug(answer->problem);
+    log_line(level, "request", text_member("request_id", exchange->request_id), text_member("method", exchange->method),
+             text_member("path", exchange->path), LOG_NUMBER("status", answer->status), LOG_NUMBER("seconds", seconds),
+             LOG_NUMBER("candidates", scored ? (double)exchange->job.candidates : NAN),
+             LOG_NUMBER("behaviours", scored ? (double)exchange->job.behaviours : NAN),
+             text_member("user_state", exchange->job.user_state), text_member("problem", problem));
+}
+
+/* MHD refused the request by itself (a malformed line, headers too large): take its status as our answer. */
+static void adopt_status(struct exchange *exchange) {
+    const union MHD_ConnectionInfo *info = MHD_get_connection_info(exchange->handle, MHD_CONNECTION_INFO_HTTP_STATUS);
+    if (exchange->answer.status == 0 && info != NULL) {
+        exchange->answer.status = (int)info->http_status;
+        exchange->answer.problem = PROBLEM_INVALID_HTTP;
+    }
+}
+
+static void account(struct exchange *exchange) {
+    struct metrics *metrics = exchange->http->options.metrics;
+    const struct answer *answer = &exchange->answer;
+    double seconds = exchange->began != 0 ? clock_seconds(clock_now() - exchange->began) : 0;
+    if (answer->status != 0) {
+        metrics_response(metrics, exchange->route, answer->status);
+    }
+    if (is_scoring(exchange)) {
+        metrics_add(&metrics->requests[answer->status == 0 ? OUTCOME_CANCELLED : (unsigned)answer->problem], 1);
+        metrics_duration(metrics, PHASE_TOTAL, seconds);
+    }
+    log_access(exchange, seconds);
+}
+
+static void free_exchange(struct exchange *exchange) {
+    free_body(exchange);
+    if (exchange->answer.memory == ANSWER_GIVEN) {
+        free(exchange->answer.body); /* an answer that was never queued */
+    }
+    free(exchange);
+}
+
+static void on_completed(void *context, struct MHD_Connection *handle, void **slot,
+                         enum MHD_RequestTerminationCode code) {
+    struct http *http = context;
+    struct exchange *exchange = *slot;
+    (void)handle;
+    (void)code;
+    if (exchange == NULL) {
+        return;
+    }
+    adopt_status(exchange);
+    account(exchange);
+    http->in_flight -= exchange->counted;
+    exchange->connection->owner = NULL;
+    connection_enter(exchange->connection, CONNECTION_WAITING, clock_now());
+    free_exchange(exchange);
+    *slot = NULL;
+}
+
+/* ---- Connections. */
+
+static void on_connection(void *context, struct MHD_Connection *handle, void **slot,
+                          enum MHD_ConnectionNotificationCode code) {
+    struct http *http = context;
+    struct metrics *metrics = http->options.metrics;
+    if (code == MHD_CONNECTION_NOTIFY_STARTED) {
+        const union MHD_ConnectionInfo *info = MHD_get_connection_info(handle, MHD_CONNECTION_INFO_CONNECTION_FD);
+        struct connection *connection = calloc(1, sizeof *connection);
+        *slot = connection;
+        if (connection != NULL) {
+            connections_add(&http->connections, connection, info->connect_fd, clock_now());
+        }
+        metrics_add(&metrics->connections_accepted, 1);
+        return;
+    }
+    struct connection *connection = *slot;
+    metrics_add(&metrics->connections_ended[connection != NULL ? connection->end : END_ORDINARY], 1);
+    if (connection != NULL) {
+        connections_remove(&http->connections, connection);
+        free(connection);
+    }
+    *slot = NULL;
+}
+
+/* Write a 408 straight to the socket: MHD takes no answer before the request is whole. What does not fit in the
+ * socket's buffer is lost, with the connection. */
+static void write_timeout(struct http *http, int socket, const char *request_id) {
+    struct problem problem;
+    problem_set(&problem, PROBLEM_REQUEST_TIMEOUT, "", "The request did not arrive in time.");
+    struct proto_string body = proto_encode_problem(&problem, request_id, &http->arena);
+    char head[512];
+    int length = snprintf(head, sizeof head,
+                          "HTTP/1.1 408 Request Timeout\r\nConnection: close\r\nCache-Control: no-store\r\n"
+                          "%s%s%sContent-Type: " PROBLEM_TYPE "\r\nContent-Length: %zu\r\n\r\n",
+                          request_id != NULL ? "X-Request-Id: " : "", request_id != NULL ? request_id : "",
+                          request_id != NULL ? "\r\n" : "", body.length);
+    if (body.data != NULL && send(socket, head, (size_t)length, MSG_DONTWAIT | MSG_NOSIGNAL | MSG_MORE) == length) {
+        (void)!send(socket, body.data, body.length, MSG_DONTWAIT | MSG_NOSIGNAL);
+    }
+    arena_reset(&http->arena);
+}
+
+/* A connection is past its deadline. Shut down, it becomes readable, and MHD then closes it. */
+static void on_expired(void *context, struct connection *connection, enum connection_end why) {
+    struct http *http = context;
+    struct exchange *exchange = connection->owner;
+    if (why == END_HEADER_TIMEOUT || why == END_BODY_TIMEOUT) {
+        bool has_id = exchange != NULL && exchange->request_id[0] != '\0';
+        write_timeout(http, connection->socket, has_id ? exchange->request_id : NULL);
+        if (exchange != NULL) {
+            exchange->answer.status = problem_status(PROBLEM_REQUEST_TIMEOUT);
+            exchange->answer.problem = PROBLEM_REQUEST_TIMEOUT;
+        } else {
+            metrics_response(http->options.metrics, ROUTE_NONE, problem_status(PROBLEM_REQUEST_TIMEOUT));
+            metrics_add(&http->options.metrics->requests[PROBLEM_REQUEST_TIMEOUT], 1);
+        }
+    }
+    shutdown(connection->socket, SHUT_RDWR);
+}
+
+void http_sweep(struct http *http) {
+    uint64_t now = clock_now();
+    connections_sweep(&http->connections, now, on_expired, http);
+    linger_expire(&http->linger, now);
+}
+
+/* ---- The daemon. */
+
+static void on_message(void *context, const char *format, va_list arguments) __attribute__((format(printf, 2, 0)));
+
+/* MHD reports each lost connection, which is not news. */
+static void on_message(void *context, const char *format, va_list arguments) {
+    char text[512];
+    (void)context;
+    if (log_wanted(LEVEL_DEBUG)) {
+        vsnprintf(text, sizeof text, format, arguments);
+        text[strcspn(text, "\n")] = '\0';
+        log_line(LEVEL_DEBUG, "libmicrohttpd", LOG_STRING("message", text));
+    }
+}
+
+static struct MHD_Daemon *start_daemon(struct http *http) {
+    const struct options *options = http->options.options;
+    return MHD_start_daemon(
+        MHD_USE_EPOLL | MHD_ALLOW_SUSPEND_RESUME | MHD_USE_ERROR_LOG, 0, NULL, NULL, on_request, http,
+        MHD_OPTION_EXTERNAL_LOGGER, on_message, NULL, MHD_OPTION_LISTEN_SOCKET, http->options.listening,
+        MHD_OPTION_CONNECTION_LIMIT, (unsigned)options->max_connections, MHD_OPTION_PER_IP_CONNECTION_LIMIT, 0u,
+        MHD_OPTION_CONNECTION_MEMORY_LIMIT, options->connection_memory, MHD_OPTION_CONNECTION_TIMEOUT, 0u,
+        MHD_OPTION_URI_LOG_CALLBACK, on_first_line, http, MHD_OPTION_NOTIFY_COMPLETED, on_completed, http,
+        MHD_OPTION_NOTIFY_CONNECTION, on_connection, http, MHD_OPTION_SIGPIPE_HANDLED_BY_APP, 1, MHD_OPTION_END);
+}
+
+struct http *http_start(const struct http_options *options) {
+    struct http *http = calloc(1, sizeof *http);
+    if (http == NULL) {
+        close(options->listening);
+        return NULL;
+    }
+    const struct options *flags = options->options;
+    http->options = *options;
+    http->connections = (struct connections){
+        .header_timeout = clock_from_seconds(flags->header_timeout),
+        .body_timeout = clock_from_seconds(flags->body_timeout),
+        .reply_timeout = clock_from_seconds(flags->reply_timeout),
+        .idle_timeout = clock_from_seconds(flags->idle_timeout),
+    };
+    arena_init(&http->arena, 0, ARENA_KEEP);
+    if (linger_start(&http->linger, clock_from_seconds(flags->linger_timeout)) >= 0) {
+        http->daemon = start_daemon(http);
+    }
+    if (http->daemon == NULL) {
+        close(options->listening);
+        linger_stop(&http->linger);
+        free(http);
+        return NULL;
+    }
+    return http;
+}
+
+int http_descriptor(const struct http *http) {
+    return MHD_get_daemon_info(http->daemon, MHD_DAEMON_INFO_EPOLL_FD)->epoll_fd;
+}
+
+int http_linger_descriptor(const struct http *http) {
+    return http->linger.descriptor;
+}
+
+int http_run(struct http *http) {
+    for (int i = 0; i < RUNS_A_TURN; i++) {
+        MHD_UNSIGNED_LONG_LONG timeout = 0;
+        MHD_run(http->daemon);
+        if (MHD_get_timeout(http->daemon, &timeout) != MHD_YES) {
+            return -1;
+        }
+        if (timeout > 0) {
+            return timeout < 1000 ? (int)timeout : 1000;
+        }
+    }
+    return 0;
+}
+
+void http_linger(struct http *http) {
+    linger_run(&http->linger);
+}
+
+size_t http_in_flight(const struct http *http) {
+    return http->in_flight;
+}
+
+size_t http_connections(const struct http *http) {
+    return http->connections.count;
+}
+
+size_t http_lingering(const struct http *http) {
+    return http->linger.count;
+}
+
+size_t http_buffered(const struct http *http) {
+    return http->buffered;
+}
+
+void http_drain(struct http *http) {
+    http->draining = true;
+}
+
+/* Clients whose connection the kernel has made already would be reset: take them first. */
+static void accept_the_last(struct http *http) {
+    struct pollfd one = {.fd = http->options.listening, .events = POLLIN};
+    for (int i = 0; i < QUIET_ACCEPTS && poll(&one, 1, 0) == 1; i++) {
+        MHD_run(http->daemon);
+    }
+}
+
+void http_quiesce(struct http *http) {
+    accept_the_last(http);
+    int listening = MHD_quiesce_daemon(http->daemon);
+    if (listening >= 0) {
+        close(listening);
+    }
+}
+
+void http_dismiss(struct http *http) {
+    connections_dismiss(&http->connections, clock_now(), dismissed_after, on_expired, http);
+}
+
+void http_stop(struct http *http) {
+    MHD_stop_daemon(http->daemon);
+    linger_stop(&http->linger);
+    arena_free(&http->arena);
+    free(http);
+}

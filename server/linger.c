@@ -1,0 +1,95 @@
+/* linger.c: a list of sockets, and one epoll descriptor for them all. */
+#include "server/linger.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <sys/epoll.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+struct lingering {
+    struct lingering *next, *previous;
+    int socket;
+    uint64_t until;
+};
+
+enum { EVENTS = 64, READ_BYTES = 1 << 20, READS_A_TURN = 4 };
+
+int linger_start(struct linger_list *linger, uint64_t patience) {
+    *linger = (struct linger_list){.descriptor = epoll_create1(EPOLL_CLOEXEC), .patience = patience};
+    return linger->descriptor;
+}
+
+static void finish(struct linger_list *linger, struct lingering *one) {
+    *(one->previous != NULL ? &one->previous->next : &linger->first) = one->next;
+    if (one->next != NULL) {
+        one->next->previous = one->previous;
+    }
+    /* Explicitly: an epoll entry belongs to the open socket, of which libmicrohttpd may still hold a descriptor. */
+    epoll_ctl(linger->descriptor, EPOLL_CTL_DEL, one->socket, NULL);
+    close(one->socket);
+    free(one);
+    linger->count--;
+}
+
+void linger_stop(struct linger_list *linger) {
+    while (linger->first != NULL) {
+        finish(linger, linger->first);
+    }
+    if (linger->descriptor >= 0) {
+        close(linger->descriptor);
+    }
+}
+
+void linger_add(struct linger_list *linger, int socket, uint64_t now) {
+    struct lingering *one = malloc(sizeof *one);
+    int copy = one != NULL ? fcntl(socket, F_DUPFD_CLOEXEC, 0) : -1;
+    if (copy < 0) {
+        free(one);
+        return;
+    }
+    *one = (struct lingering){.next = linger->first, .socket = copy, .until = now + linger->patience};
+    if (linger->first != NULL) {
+        linger->first->previous = one;
+    }
+    linger->first = one;
+    linger->count++;
+    struct epoll_event event = {.events = EPOLLIN | EPOLLRDHUP, .data.ptr = one};
+    if (epoll_ctl(linger->descriptor, EPOLL_CTL_ADD, copy, &event) != 0) {
+        finish(linger, one);
+    }
+}
+
+/* False when the client is done. */
+static int read_on(int socket) {
+    for (int i = 0; i < READS_A_TURN; i++) {
+        /* MSG_TRUNC: the kernel drops the bytes without copying them. */
+        ssize_t got = recv(socket, NULL, READ_BYTES, MSG_DONTWAIT | MSG_TRUNC);
+        if (got <= 0) {
+            return got < 0 && (errno == EAGAIN || errno == EINTR);
+        }
+    }
+    return 1;
+}
+
+void linger_run(struct linger_list *linger) {
+    struct epoll_event events[EVENTS];
+    int count = epoll_wait(linger->descriptor, events, EVENTS, 0);
+    for (int i = 0; i < count; i++) {
+        struct lingering *one = events[i].data.ptr;
+        if (!read_on(one->socket)) {
+            finish(linger, one);
+        }
+    }
+}
+
+void linger_expire(struct linger_list *linger, uint64_t now) {
+    struct lingering *next = NULL;
+    for (struct lingering *one = linger->first; one != NULL; one = next) {
+        next = one->next;
+        if (now >= one->until) {
+            finish(linger, one);
+        }
+    }
+}

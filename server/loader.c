@@ -1,0 +1,94 @@
+/* loader.c: a model goes live only when it is whole and gives the scores of its training code. */
+#include "server/loader.h"
+
+#include "server/clock.h"
+
+#include <pthread.h>
+#include <signal.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+struct loader {
+    pthread_t thread;
+    const char *directory;
+    struct request_limits limits;
+    double tolerance;
+    void (*wake)(void *context);
+    void *context;
+    struct loaded loaded;
+    atomic_bool finished; /* loaded is complete */
+};
+
+static bool prove(struct dien_model *model, const char *directory, const struct request_limits *limits,
+                  double tolerance, struct loaded *loaded) {
+    struct scorer scorer;
+    bool good = scorer_init(&scorer, model, limits);
+    if (!good) {
+        snprintf(loaded->message, sizeof loaded->message, "%s: no memory to score with", directory);
+    } else {
+        good = samples_prove(&scorer, directory, tolerance, &loaded->samples);
+        snprintf(loaded->message, sizeof loaded->message, "%s", loaded->samples.message);
+    }
+    scorer_free(&scorer);
+    return good;
+}
+
+void loader_load(const char *directory, const struct request_limits *limits, double tolerance, struct loaded *loaded) {
+    struct dien_error error = {""};
+    uint64_t start = clock_now();
+    memset(loaded, 0, sizeof *loaded);
+    struct dien_model *model = dien_open(directory, &error);
+    if (model == NULL) {
+        snprintf(loaded->message, sizeof loaded->message, "%s", error.message);
+    } else if (prove(model, directory, limits, tolerance, loaded)) {
+        loaded->model = model;
+    } else {
+        dien_close(model);
+    }
+    loaded->seconds = clock_seconds(clock_now() - start);
+}
+
+static void *load(void *argument) {
+    struct loader *loader = argument;
+    void (*wake)(void *) = loader->wake;
+    void *context = loader->context;
+    loader_load(loader->directory, &loader->limits, loader->tolerance, &loader->loaded);
+    loader->finished = true; /* from here on the loader may be taken */
+    wake(context);
+    return NULL;
+}
+
+struct loader *loader_start(const char *directory, const struct request_limits *limits, double tolerance,
+                            void (*wake)(void *context), void *context) {
+    struct loader *loader = calloc(1, sizeof *loader);
+    if (loader == NULL) {
+        return NULL;
+    }
+    loader->directory = directory;
+    loader->limits = *limits;
+    loader->tolerance = tolerance;
+    loader->wake = wake;
+    loader->context = context;
+    sigset_t all, before;
+    sigfillset(&all); /* signals are the loop's thread's */
+    pthread_sigmask(SIG_SETMASK, &all, &before);
+    int status = pthread_create(&loader->thread, NULL, load, loader);
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    if (status != 0) {
+        free(loader);
+        return NULL;
+    }
+    return loader;
+}
+
+bool loader_take(struct loader *loader, struct loaded *loaded) {
+    if (!loader->finished) {
+        return false;
+    }
+    pthread_join(loader->thread, NULL);
+    *loaded = loader->loaded;
+    free(loader);
+    return true;
+}

@@ -1,0 +1,29 @@
+/* loader.h: opening a model on a thread of its own, so that liveness answers while a large one loads. */
+#ifndef SERVER_LOADER_H
+#define SERVER_LOADER_H
+
+#include "server/request.h"
+#include "server/samples.h"
+
+#include <stdbool.h>
+
+struct loader;
+
+struct loaded {
+    struct dien_model *model; /* opened and proved, now the caller's; NULL: refused */
+    char message[600];        /* why it was refused */
+    struct samples_report samples;
+    double seconds;
+};
+
+/* Open the model directory and prove its samples, on the calling thread. */
+void loader_load(const char *directory, const struct request_limits *limits, double tolerance, struct loaded *loaded);
+
+/* The same on a new thread, which calls wake(context) at its end. `directory` outlives the loader. NULL when there is
+ * no thread to be had. */
+struct loader *loader_start(const char *directory, const struct request_limits *limits, double tolerance,
+                            void (*wake)(void *context), void *context);
+/* False while it still loads. Else *loaded is filled in and the loader is gone. */
+bool loader_take(struct loader *loader, struct loaded *loaded);
+
+#endif

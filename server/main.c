@@ -1,0 +1,88 @@
+/* main.c: the DIEN scoring server, from its options to its exit status.
+ *
+ * OpenBLAS chooses its kernels when it is loaded, before main, and falls back to slow ones on CPUs it does not know. So
+ * the program looks at what it chose, and where the CPU can do better, says so in the environment and runs itself anew.
+ */
+#include "model/dien.h"
+#include "proto/decode.h"
+#include "server/cpu_quota.h"
+#include "server/loader.h"
+#include "server/log.h"
+#include "server/options.h"
+#include "server/service.h"
+#include "server/version.h"
+
+#include <errno.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+/* Once: the variable that is set here is looked at first. Returns when there is nothing to do, or no way to do it. */
+static void run_with_better_blas(char **argv) {
+    static const char variable[] = "OPENBLAS_CORETYPE";
+    const char *better = getenv(variable) == NULL ? dien_blas_better_core() : NULL;
+    if (better == NULL) {
+        return;
+    }
+    setenv(variable, better, 1);
+    setenv("OPENBLAS_NUM_THREADS", "1", 1); /* one thread a call: the scoring threads are the parallelism */
+    execv("/proc/self/exe", argv);
+    log_message(LEVEL_WARNING, "blas", "The program cannot run itself anew with %s=%s: %s. Products will be slow.",
+                variable, better, strerror(errno));
+}
+
+/* --check: does the model load, and does it score as its training code did? */
+static int check_model(const struct options *options) {
+    const struct request_limits limits = {.max_candidates = options->max_candidates,
+                                          .max_history = options->max_history,
+                                          .memory = options->request_memory};
+    struct loaded loaded;
+    loader_load(options->model, &limits, options->samples_tolerance, &loaded);
+    if (loaded.model == NULL) {
+        fprintf(stderr, "%s\n", loaded.message);
+        return 1;
+    }
+    printf("%s version %s: %zu samples, %zu scores, largest difference %.3g (tolerance %.3g), loaded in %.3f s\n",
+           dien_name(loaded.model), dien_version(loaded.model), loaded.samples.samples, loaded.samples.scores,
+           loaded.samples.largest, options->samples_tolerance, loaded.seconds);
+    dien_close(loaded.model);
+    return 0;
+}
+
+static void log_begin(const struct options *options, const char *kernels) {
+    log_line(LEVEL_INFO, "starting", LOG_STRING("version", SERVER_VERSION), LOG_STRING("model", options->model),
+             LOG_STRING("kernels", kernels), LOG_STRING("blas_core", dien_blas_core()),
+             LOG_NUMBER("cpu_quota", cpu_quota_read("")),
+             LOG_NUMBER("threads", (double)(options->threads > 0 ? options->threads : cpu_quota_threads(""))));
+}
+
+int main(int argc, char **argv) {
+    struct options options;
+    struct dien_error no_kernels = {""};
+    char error[512] = "";
+    enum options_result result = options_parse(&options, argc, argv, stdout, error, sizeof error);
+    if (result != OPTIONS_RUN) {
+        fputs(error, stderr);
+        fputs(result == OPTIONS_BAD ? "\n" : "", stderr);
+        return result == OPTIONS_BAD ? 2 : 0;
+    }
+    log_start(options.log_level);
+    run_with_better_blas(argv);
+    signal(SIGPIPE, SIG_IGN);
+    signal(SIGHUP, SIG_IGN);
+    proto_decode_start();
+    const char *kernels = dien_kernels_name(&no_kernels);
+    int status = 1;
+    if (kernels == NULL) {
+        log_message(LEVEL_ERROR, "start-failed", "%s", no_kernels.message);
+    } else if (options.check) {
+        status = check_model(&options);
+    } else {
+        log_begin(&options, kernels);
+        status = service_run(&options);
+    }
+    log_stop();
+    return status;
+}

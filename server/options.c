@@ -1,0 +1,338 @@
+/* options.c: the table of options, and what reads it. */
+#include "server/options.h"
+
+#include "server/version.h"
+
+#include <ctype.h>
+#include <errno.h>
+#include <math.h>
+#include <stdarg.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum kind { TEXT, COUNT, BYTES, SECONDS, NUMBER, SWITCH, FLAG, LEVEL, COMMAND };
+
+/* Who meets the limit: nobody (no limit at all), the operator, or clients too. */
+enum audience { NO_LIMIT, LIMIT, CLIENT_LIMIT };
+
+struct row {
+    const char *name;
+    enum kind kind;
+    enum audience audience;
+    size_t offset;
+    const char *initial; /* the default; NULL: none */
+    double least, most;
+    const char *help;
+};
+
+#define FIELD(name) offsetof(struct options, name)
+
+#define SIZE_MOST (64 * 1024.0 * 1024 * 1024)
+#define DAY       86400.0
+
+static const struct row rows[] = {
+    {"model", TEXT, NO_LIMIT, FIELD(model), NULL, 0, 0, "model directory to serve; required"},
+    {"listen", TEXT, NO_LIMIT, FIELD(listen), "127.0.0.1:8080", 0, 0, "HOST:PORT; [::]:8080 for IPv6; port 0: any"},
+    {"address-file", TEXT, NO_LIMIT, FIELD(address_file), NULL, 0, 0, "write the address in use to this file"},
+    {"reuse-port", SWITCH, NO_LIMIT, FIELD(reuse_port), "off", 0, 0, "let several servers share the port"},
+    {"threads", COUNT, LIMIT, FIELD(threads), "0", 0, 1024, "scoring threads; 0: what the CPU quota allows"},
+    {"queue", COUNT, LIMIT, FIELD(queue), "1024", 1, 1e6, "requests that may wait for a thread; more: 503"},
+    {"max-body", BYTES, CLIENT_LIMIT, FIELD(max_body), "4M", 1, SIZE_MOST, "a request's body; more: 413"},
+    {"max-buffered", BYTES, LIMIT, FIELD(max_buffered), "256M", 1, SIZE_MOST, "bodies of all requests; more: 503"},
+    {"max-candidates", COUNT, CLIENT_LIMIT, FIELD(max_candidates), "4096", 1, 1e6, "a request's candidates; more: 422"},
+    {"max-history", COUNT, CLIENT_LIMIT, FIELD(max_history), "65536", 1, 1e7, "a request's behaviours; more: 422"},
+    {"max-connections", COUNT, LIMIT, FIELD(max_connections), "10000", 1, 1e6,
+     "open connections; more wait unaccepted"},
+    {"connection-memory", BYTES, LIMIT, FIELD(connection_memory), "32K", 8192, 1048576,
+     "a request's headers; more: 431"},
+    {"request-memory", BYTES, LIMIT, FIELD(request_memory), "256M", 65536, SIZE_MOST,
+     "what a request may use while scored; more: 503"},
+    {"header-timeout", SECONDS, LIMIT, FIELD(header_timeout), "10", 0.1, DAY,
+     "first byte to last of a request's headers; more: 408"},
+    {"body-timeout", SECONDS, LIMIT, FIELD(body_timeout), "15", 0.1, DAY,
+     "headers to last byte of the body; more: 408"},
+    {"reply-timeout", SECONDS, LIMIT, FIELD(reply_timeout), "30", 0.1, DAY,
+     "for the client to take its reply; more: closed"},
+    {"idle-timeout", SECONDS, LIMIT, FIELD(idle_timeout), "75", 0.1, DAY,
+     "a connection without a request; more: closed"},
+    {"linger-timeout", SECONDS, LIMIT, FIELD(linger_timeout), "5", 0, DAY,
+     "reading on after a body was refused, so that the client sees why"},
+    {"deadline", SECONDS, LIMIT, FIELD(deadline), "1", 0.001, DAY, "a request in the queue; more: 504"},
+    {"drain-delay", SECONDS, LIMIT, FIELD(drain_delay), "5", 0, DAY, "after SIGTERM: not ready, but still accepting"},
+    {"drain-timeout", SECONDS, LIMIT, FIELD(drain_timeout), "30", 0, DAY, "after that: for requests in flight"},
+    {"samples-tolerance", NUMBER, LIMIT, FIELD(samples_tolerance), "1e-5", 0, 1,
+     "a score of samples.json off by more: the model is refused"},
+    {"log-level", LEVEL, NO_LIMIT, FIELD(log_level), "info", 0, 0, "debug, info, warning or error"},
+    {"access-log", SWITCH, NO_LIMIT, FIELD(access_log), "on", 0, 0, "a log line for each request"},
+    {"check", FLAG, NO_LIMIT, FIELD(check), "off", 0, 0, "load the model, prove its samples, say how well, and exit"},
+    {"version", COMMAND, NO_LIMIT, 0, NULL, 0, 0, "print the version and exit"},
+    {"help", COMMAND, NO_LIMIT, 0, NULL, 0, 0, "print this and exit"},
+};
+
+enum { ROWS = sizeof rows / sizeof rows[0] };
+
+/* Where an error goes: the flag or variable that was being read, then what is wrong with it. */
+struct complaint {
+    const char *source;
+    char *text;
+    size_t size;
+};
+
+static bool complain(const struct complaint *complaint, const char *format, ...) __attribute__((format(printf, 2, 3)));
+
+static bool complain(const struct complaint *complaint, const char *format, ...) {
+    char what[256];
+    va_list arguments;
+    va_start(arguments, format);
+    vsnprintf(what, sizeof what, format, arguments);
+    va_end(arguments);
+    snprintf(complaint->text, complaint->size, "%s: %s", complaint->source, what);
+    return false;
+}
+
+/* K, M and G, with or without iB: powers of 1024. */
+static double multiplier(const char *suffix) {
+    static const char letters[] = "KMG";
+    if (*suffix == '\0') {
+        return 1;
+    }
+    const char *letter = strchr(letters, toupper((unsigned char)*suffix));
+    if (letter == NULL || (suffix[1] != '\0' && strcmp(suffix + 1, "iB") != 0)) {
+        return 0;
+    }
+    return pow(1024, (double)(letter - letters) + 1);
+}
+
+static bool parse_number(const struct row *row, const char *text, double *value, const struct complaint *complaint) {
+    char *end = NULL;
+    errno = 0;
+    *value = strtod(text, &end);
+    bool number = end != text && errno == 0 && isfinite(*value) && !isspace((unsigned char)*text);
+    if (number && row->kind == BYTES) {
+        *value *= multiplier(end);
+        number = multiplier(end) > 0;
+    } else {
+        number = number && *end == '\0';
+    }
+    bool whole = row->kind == COUNT || row->kind == BYTES;
+    if (!number || (whole && *value != floor(*value))) {
+        return complain(complaint, "\"%s\" is not %s", text,
+                        row->kind == BYTES ? "a number of bytes, such as 4194304, 4M or 4MiB"
+                        : whole            ? "a whole number"
+                                           : "a number");
+    }
+    if (*value < row->least || *value > row->most) {
+        return complain(complaint, "%s is not between %.15g and %.15g", text, row->least, row->most);
+    }
+    return true;
+}
+
+static bool parse_switch(const char *text, bool *value, const struct complaint *complaint) {
+    *value = strcmp(text, "on") == 0;
+    return *value || strcmp(text, "off") == 0 || complain(complaint, "\"%s\" is neither on nor off", text);
+}
+
+static bool parse_level(const char *text, enum log_level *value, const struct complaint *complaint) {
+    return log_level_named(text, value) || complain(complaint, "\"%s\" is not debug, info, warning or error", text);
+}
+
+/* Read `text` into the option's field. */
+static bool assign(struct options *options, const struct row *row, const char *text,
+                   const struct complaint *complaint) {
+    void *field = (char *)options + row->offset;
+    double number = 0;
+    switch (row->kind) {
+    case TEXT:
+        *(const char **)field = text;
+        return *text != '\0' || complain(complaint, "is empty");
+    case SWITCH:
+    case FLAG:
+        return parse_switch(text, field, complaint);
+    case LEVEL:
+        return parse_level(text, field, complaint);
+    case COUNT:
+    case BYTES:
+        if (!parse_number(row, text, &number, complaint)) {
+            return false;
+        }
+        *(size_t *)field = (size_t)number;
+        return true;
+    case SECONDS:
+    case NUMBER:
+        return parse_number(row, text, field, complaint);
+    case COMMAND:
+        break;
+    }
+    return true;
+}
+
+/* --max-body is DIEN_MAX_BODY. */
+static void variable_name(const struct row *row, char name[64]) {
+    size_t at = (size_t)snprintf(name, 64, "DIEN_%s", row->name);
+    for (size_t i = 5; i < at; i++) {
+        name[i] = (char)(name[i] == '-' ? '_' : toupper((unsigned char)name[i]));
+    }
+}
+
+static bool read_defaults(struct options *options, char *error, size_t error_size) {
+    memset(options, 0, sizeof *options);
+    for (size_t i = 0; i < ROWS; i++) {
+        struct complaint complaint = {rows[i].name, error, error_size};
+        if (rows[i].initial != NULL && !assign(options, &rows[i], rows[i].initial, &complaint)) {
+            return false;
+        }
+    }
+    return true;
+}
+
+/* Variables that no row names are left alone: Kubernetes sets DIEN_PORT and others of its own for a service "dien". */
+static bool read_environment(struct options *options, char *error, size_t error_size) {
+    for (size_t i = 0; i < ROWS; i++) {
+        char name[64];
+        variable_name(&rows[i], name);
+        const char *text = rows[i].kind == COMMAND ? NULL : getenv(name);
+        struct complaint complaint = {name, error, error_size};
+        if (text != NULL && !assign(options, &rows[i], text, &complaint)) {
+            return false;
+        }
+    }
+    return true;
+}
+
+/* The row that an argument "--name" or "--name=value" names; *value is what follows the "=", or NULL. */
+static const struct row *find_row(const char *argument, const char **value) {
+    if (strncmp(argument, "--", 2) != 0) {
+        return NULL;
+    }
+    size_t length = strcspn(argument + 2, "=");
+    *value = argument[2 + length] == '=' ? argument + 2 + length + 1 : NULL;
+    for (size_t i = 0; i < ROWS; i++) {
+        if (strlen(rows[i].name) == length && strncmp(rows[i].name, argument + 2, length) == 0) {
+            return &rows[i];
+        }
+    }
+    return NULL;
+}
+
+static const char *kind_value(enum kind kind) {
+    switch (kind) {
+    case TEXT:
+        return " VALUE";
+    case BYTES:
+        return " BYTES";
+    case SECONDS:
+        return " SECONDS";
+    case COUNT:
+    case NUMBER:
+        return " NUMBER";
+    case SWITCH:
+        return " on|off";
+    case LEVEL:
+        return " LEVEL";
+    case FLAG:
+    case COMMAND:
+        break;
+    }
+    return "";
+}
+
+static void print_help(FILE *out) {
+    fprintf(out,
+            "Usage: dien-server --model DIRECTORY [option...]\n\n"
+            "Scores candidate items with a Deep Interest Evolution Network over HTTP. Each option can also be given\n"
+            "as an environment variable; a flag wins. BYTES take K, M or G (powers of 1024).\n\n");
+    for (size_t i = 0; i < ROWS; i++) {
+        char left[64], variable[64];
+        snprintf(left, sizeof left, "--%s%s", rows[i].name, kind_value(rows[i].kind));
+        variable_name(&rows[i], variable);
+        fprintf(out, "  %-28s %s", left, rows[i].help);
+        if (rows[i].kind != COMMAND) {
+            const char *initial = rows[i].initial != NULL ? rows[i].initial : "none";
+            fprintf(out, "\n  %-28s [default %s; %s]", "", initial, variable);
+        }
+        fputc('\n', out);
+    }
+    fprintf(out, "\nDIEN_ISA names the kernels to use in place of the best that the CPU has.\n");
+}
+
+static enum options_result run_command(const struct row *row, FILE *out) {
+    if (strcmp(row->name, "help") == 0) {
+        print_help(out);
+    } else {
+        fprintf(out, "dien-server %s\n", SERVER_VERSION);
+    }
+    return OPTIONS_DONE;
+}
+
+static enum options_result read_flags(struct options *options, int argc, char *const *argv, FILE *out, char *error,
+                                      size_t error_size) {
+    for (int i = 1; i < argc; i++) {
+        const char *value = NULL;
+        const struct row *row = find_row(argv[i], &value);
+        struct complaint complaint = {argv[i], error, error_size};
+        if (row == NULL) {
+            complain(&complaint, "is not an option; --help lists them");
+            return OPTIONS_BAD;
+        }
+        if (row->kind == COMMAND) {
+            return run_command(row, out);
+        }
+        if (value == NULL && row->kind == FLAG) {
+            value = "on";
+        } else if (value == NULL && i + 1 < argc) {
+            value = argv[++i];
+        }
+        char flag[64];
+        snprintf(flag, sizeof flag, "--%s", row->name);
+        complaint.source = flag;
+        if (value == NULL) {
+            complain(&complaint, "needs a value");
+            return OPTIONS_BAD;
+        }
+        if (!assign(options, row, value, &complaint)) {
+            return OPTIONS_BAD;
+        }
+    }
+    return OPTIONS_RUN;
+}
+
+enum options_result options_parse(struct options *options, int argc, char *const *argv, FILE *out, char *error,
+                                  size_t error_size) {
+    if (!read_defaults(options, error, error_size) || !read_environment(options, error, error_size)) {
+        return OPTIONS_BAD;
+    }
+    enum options_result result = read_flags(options, argc, argv, out, error, error_size);
+    if (result == OPTIONS_RUN && options->model == NULL) {
+        snprintf(error, error_size, "--model: is required: the directory of the model to serve");
+        return OPTIONS_BAD;
+    }
+    return result;
+}
+
+static const char *unit_suffix(enum kind kind) {
+    return kind == BYTES ? "_bytes" : kind == SECONDS ? "_seconds" : "";
+}
+
+static double limit_value(const struct options *options, const struct row *row) {
+    const void *field = (const char *)options + row->offset;
+    return row->kind == COUNT || row->kind == BYTES ? (double)*(const size_t *)field : *(const double *)field;
+}
+
+size_t options_limits(const struct options *options, struct options_limit limits[OPTIONS_MAX_LIMITS]) {
+    _Static_assert(sizeof rows / sizeof rows[0] <= (size_t)OPTIONS_MAX_LIMITS, "room for every row");
+    size_t count = 0;
+    for (size_t i = 0; i < ROWS; i++) {
+        if (rows[i].audience == NO_LIMIT) {
+            continue;
+        }
+        struct options_limit *limit = &limits[count++];
+        snprintf(limit->name, sizeof limit->name, "%s%s", rows[i].name, unit_suffix(rows[i].kind));
+        for (char *letter = limit->name; *letter != '\0'; letter++) {
+            *letter = *letter == '-' ? '_' : *letter;
+        }
+        limit->value = limit_value(options, &rows[i]);
+        limit->for_clients = rows[i].audience == CLIENT_LIMIT;
+    }
+    return count;
+}

@@ -1,0 +1,58 @@
+/* options.h: what the server was told: flags, DIEN_* environment variables, defaults.
+ *
+ * One table in options.c names every option; parsing, --help, the dien_limit metric and GET /model all read it.
+ */
+#ifndef SERVER_OPTIONS_H
+#define SERVER_OPTIONS_H
+
+#include "server/log.h"
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdio.h>
+
+struct options {
+    const char *model;
+    const char *listen;
+    const char *address_file; /* NULL: none */
+    bool reuse_port;
+    size_t threads; /* 0: as many as the CPU quota allows */
+    size_t queue;
+    size_t max_body;
+    size_t max_buffered;
+    size_t max_candidates;
+    size_t max_history;
+    size_t max_connections;
+    size_t connection_memory;
+    size_t request_memory;
+    double header_timeout; /* seconds, as all times here */
+    double body_timeout;
+    double reply_timeout;
+    double idle_timeout;
+    double linger_timeout;
+    double deadline;
+    double drain_delay;
+    double drain_timeout;
+    double samples_tolerance;
+    enum log_level log_level;
+    bool access_log;
+    bool check;
+};
+
+enum options_result { OPTIONS_RUN, OPTIONS_DONE, OPTIONS_BAD };
+
+/* Read defaults, then the environment, then the flags. OPTIONS_DONE: --help or --version was asked for and written to
+ * `out`. OPTIONS_BAD: `error` names the flag or variable. Strings belong to argv or the environment. */
+enum options_result options_parse(struct options *options, int argc, char *const *argv, FILE *out, char *error,
+                                  size_t error_size);
+
+/* One limit, by its flag with the unit at its end: "max_body_bytes", "body_timeout_seconds". */
+struct options_limit {
+    char name[48];
+    double value;
+    bool for_clients; /* a client meets it, so GET /model tells it */
+};
+enum { OPTIONS_MAX_LIMITS = 32 };
+size_t options_limits(const struct options *options, struct options_limit limits[OPTIONS_MAX_LIMITS]);
+
+#endif

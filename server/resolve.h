@@ -1,0 +1,21 @@
+/* resolve.h: a decoded request against the model's fields: every id to its row, every attribute that was left out
+ * filled in, every value that does not fit refused with its place.
+ */
+#ifndef SERVER_RESOLVE_H
+#define SERVER_RESOLVE_H
+
+#include "server/request.h"
+
+struct resolved {
+    struct dien_columns columns[DIEN_GROUPS]; /* in the arena */
+    size_t candidate_count;
+    size_t behaviours;    /* the longest interest's, before the cut */
+    size_t unknown_count; /* one entry for every categorical field of the model */
+    const struct proto_unknown *unknown;
+};
+
+/* False on error, with *problem. */
+bool resolve(const struct dien_model *model, const struct request_limits *limits, struct arena *arena,
+             const struct proto_request *request, struct resolved *resolved, struct problem *problem);
+
+#endif

@@ -1,0 +1,137 @@
+"""Shared fixtures. Nothing is built here: `make test` builds, the tests use build/release, clang, asan, tsan, fuzz.
+
+By hand: make builds && python3 -m pytest --builds release tests/e2e
+"""
+
+import random
+import subprocess
+import sys
+import threading
+
+import pytest
+
+from support import builds, cmocka, modelfile, service
+
+# What clang builds is the same program: it compiles with that compiler's warnings and runs the unit tests.
+SERVER_BUILDS = ("release", "asan", "tsan")
+
+
+def pytest_addoption(parser):
+    parser.addoption("--build-root", default=str(builds.TOP / "build"), help="where the build directories are")
+    parser.addoption("--builds", default="release", help="comma-separated builds to test: release,clang,asan,tsan")
+
+
+def pytest_configure(config):
+    names = config.getoption("--builds").split(",")
+    config.dien_builds = [builds.Build(config.getoption("--build-root"), name) for name in names]
+
+
+def pytest_collect_file(file_path, parent):
+    if file_path.parent.name == "unit" and file_path.name.startswith("test_") and file_path.suffix == ".c":
+        return cmocka.File.from_parent(parent, path=file_path)
+    return None
+
+
+def pytest_generate_tests(metafunc):
+    """Whatever uses a server runs on every build of it, unless it is marked only_on."""
+    if "build" not in metafunc.fixturenames:
+        return
+    chosen = [build for build in metafunc.config.dien_builds if build.name in SERVER_BUILDS]
+    only = metafunc.definition.get_closest_marker("only_on")
+    if only:
+        chosen = [build for build in chosen if build.name in only.args]
+    metafunc.parametrize("build", chosen, ids=str, scope="session")
+
+
+@pytest.fixture(scope="session")
+def demo():
+    """The model that the repository ships."""
+    return modelfile.ModelDirectory(builds.TOP / "model" / "demo")
+
+
+@pytest.fixture(scope="session")
+def golden(tmp_path_factory):
+    """The reference TensorFlow model, converted; `requests` are its own, with float64 scores."""
+    source = builds.TOP / "tests" / "golden" / "reference-tf1-prelu"
+    output = tmp_path_factory.mktemp("golden") / "reference-tf1-prelu"
+    subprocess.run([sys.executable, builds.TOP / "model" / "export" / "convert.py", "--from", "reference-tf1",
+                    "--architecture", source / "architecture.json", "--weights", source / "state_dict.safetensors",
+                    "--samples", source / "requests.json", "--output", output], check=True, cwd=builds.TOP)
+    return modelfile.ModelDirectory(output)
+
+
+@pytest.fixture(scope="session")
+def server(build, demo):
+    """One server on the demo model for all tests that leave it as they found it."""
+    with service.Service(build, demo.path) as running:
+        yield running
+
+
+@pytest.fixture
+def start(build, demo):
+    """start(*options, model=..., **variables): a server of the test's own, stopped in order at its end."""
+    running = []
+
+    def start_service(*options, model=None, **variables):
+        running.append(service.Service(build, (model or demo).path, *options, **variables))
+        return running[-1]
+
+    yield start_service
+    for each in running:
+        each.stop()
+
+
+@pytest.fixture
+def rng(request):
+    """Random, the same at every run of a test."""
+    return random.Random(request.node.nodeid)
+
+
+class Neighbour:
+    """A client with a good request, again and again: whatever a test does, its answers keep their bits."""
+
+    def __init__(self, running, body):
+        self.running = running
+        self.body = body
+        self.expected = running.score(body).scores()
+        self.answers = 0
+        self.faults = []
+        self.ending = threading.Event()
+        self.thread = threading.Thread(target=self._work)
+
+    def _work(self):
+        try:
+            with self.running.client() as client:
+                while not self.ending.wait(0.005):
+                    reply = client.post(self.body)
+                    self.answers += 1
+                    if reply.status != 200 or reply.scores() != self.expected:
+                        self.faults.append(repr(reply))
+        except Exception as error:  # noqa: BLE001: a thread's error is reported by check()
+            self.faults.append(repr(error))
+
+    def __enter__(self):
+        self.thread.start()
+        return self
+
+    def __exit__(self, *exception):
+        self.ending.set()
+        self.thread.join()
+
+    def check(self):
+        assert not self.faults, self.faults[:3]
+        assert self.thread.is_alive()
+
+
+@pytest.fixture(scope="module")
+def running_neighbour(server, demo):
+    with Neighbour(server, demo.request(random.Random(1), history=7, candidates=5)) as neighbour:
+        yield neighbour
+    assert neighbour.answers > 0
+
+
+@pytest.fixture
+def neighbour(running_neighbour):
+    """The test goes on beside a good client, which must not notice."""
+    yield running_neighbour
+    running_neighbour.check()

@@ -1,0 +1,545 @@
+"""The server as its operators meet it: options, health, model, metrics, log, full queues, deadlines, draining, the end."""
+
+import json
+import random
+import re
+import shutil
+import signal
+import subprocess
+import threading
+import time
+
+import pytest
+
+from support import builds, service
+from support.service import head
+
+PROMTOOL = shutil.which("promtool") or str(builds.TOP / "build" / "tools" / "promtool")
+
+
+@pytest.fixture(scope="module")
+def small(demo):
+    return demo.request(random.Random(7), history=3, candidates=2)
+
+
+@pytest.fixture(scope="module")
+def large(demo):
+    """A request that takes a while."""
+    return demo.request(random.Random(8), history=50, candidates=4096)
+
+
+# Options.
+
+def run(build, *arguments, **variables):
+    ran = subprocess.run([str(build.server), *map(str, arguments)], stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+                         text=True, timeout=60, check=False, env=builds.environment(**variables))
+    assert builds.sanitizer_report(ran.stdout + ran.stderr) is None
+    return ran
+
+
+def help_entries(build):
+    """{flag: (text, default, variable)} from --help."""
+    text = run(build, "--help").stdout
+    found = re.findall(r"^  --([a-z-]+)([^\n]*)\n +\[default ([^;\]]*); (DIEN_[A-Z_]+)\]", text, re.M)
+    return {flag: (rest, default, variable) for flag, rest, default, variable in found}
+
+
+def test_help_lists_every_option_with_its_default(build):
+    ran = run(build, "--help")
+    assert ran.returncode == 0 and not ran.stderr
+    entries = help_entries(build)
+    for flag in ("model", "listen", "threads", "queue", "max-body", "max-candidates", "max-history", "max-connections",
+                 "header-timeout", "body-timeout", "deadline", "drain-delay", "drain-timeout", "samples-tolerance"):
+        _, default, variable = entries[flag]
+        assert default
+        assert variable == "DIEN_" + flag.upper().replace("-", "_")
+
+
+def test_version(build):
+    ran = run(build, "--version")
+    assert ran.returncode == 0 and re.fullmatch(r"dien-server \d+\.\d+\.\d+\n", ran.stdout)
+
+
+@pytest.mark.parametrize("arguments, word", [
+    (["--nosuch", "1"], "--nosuch"), (["--modle", "x"], "--modle"), (["stray"], "stray"), (["--queue"], "--queue"),
+    (["--queue", "many"], "--queue"), (["--queue", "-1"], "--queue"), (["--queue", "1.5"], "--queue"),
+    (["--queue", "0"], "--queue"), (["--queue", "1e30"], "--queue"), (["--queue", ""], "--queue"),
+    (["--max-body", "4T"], "--max-body"), (["--max-body", "nan"], "--max-body"), (["--deadline", "inf"], "--deadline"),
+    (["--deadline", "1s"], "--deadline"), (["--log-level", "loud"], "--log-level"), (["--listen", "nonsense"], "listen"),
+    (["--listen", "127.0.0.1:99999"], "listen"), (["--listen", "256.256.256.256:80"], "256.256.256.256"),
+])
+def test_bad_options(build, demo, arguments, word):
+    """Exit status 1 or 2, the option named, nothing served."""
+    ran = run(build, "--model", demo.path, *arguments)
+    assert ran.returncode in (1, 2)
+    assert word in ran.stdout + ran.stderr
+
+
+def test_no_model(build):
+    ran = run(build)
+    assert ran.returncode in (1, 2) and "--model" in ran.stderr + ran.stdout
+
+
+def test_port_in_use(build, demo, server):
+    host, port = server.address
+    ran = run(build, "--model", demo.path, "--listen", f"{host}:{port}")
+    assert ran.returncode == 1 and str(port) in ran.stdout + ran.stderr
+
+
+def test_environment_is_an_option(start, small):
+    server = start(DIEN_MAX_CANDIDATES="1")
+    assert server.score(small).status == 422
+    assert start("--max-candidates", "2", DIEN_MAX_CANDIDATES="1").score(small).status == 200, "a flag wins"
+
+
+def test_bad_environment(build, demo):
+    ran = run(build, "--model", demo.path, DIEN_QUEUE="many")
+    assert ran.returncode in (1, 2) and "DIEN_QUEUE" in ran.stdout + ran.stderr
+
+
+def test_unknown_kernels_are_refused(build, demo):
+    ran = run(build, "--model", demo.path, "--check", DIEN_ISA="quantum")
+    assert ran.returncode == 1 and "quantum" in ran.stdout + ran.stderr
+
+
+def test_reference_kernels_can_be_forced(start, small, server):
+    one = start(DIEN_ISA="ref")
+    assert any(line.get("kernels") == "ref" for line in one.log())
+    theirs, ours = server.score(small).scores(), one.score(small).scores()
+    assert all(abs(theirs[place] - ours[place]) <= 1e-5 for place in theirs)
+
+
+# Limits of a request.
+
+def test_too_many_candidates(start, demo, rng):
+    server = start("--max-candidates", "5")
+    with server.client() as client:
+        assert client.post(demo.request(rng, history=2, candidates=5)).status == 200
+        problem = client.post(demo.request(rng, history=2, candidates=6))
+        assert problem.status == 422 and problem.json()["type"].endswith("too-many-candidates")
+        assert problem.json()["pointer"] == "/candidates"
+        assert client.post(demo.request(rng, history=2, candidates=5)).status == 200
+
+
+def test_too_long_a_history(start, demo, rng):
+    server = start("--max-history", "5")
+    with server.client() as client:
+        assert client.post(demo.request(rng, history=5, candidates=2)).status == 200
+        problem = client.post(demo.request(rng, history=6, candidates=2))
+        assert problem.status == 422 and problem.json()["type"].endswith("history-too-long")
+        assert problem.json()["pointer"] == "/history"
+
+
+def test_request_memory(start, demo, rng, small):
+    server = start("--request-memory", "64K")
+    with server.client() as client:
+        refused = client.post(demo.request(rng, history=50, candidates=4096))
+        assert refused.status == 503 and refused.json()["type"].endswith("out-of-memory")
+        assert client.post(demo.request(rng, history=1, candidates=1)).status == 200
+
+
+def test_connection_limit(start, small):
+    """Beyond it callers wait; when one leaves, the next is served."""
+    server = start("--max-connections", "4")
+    taken = [server.raw() for _ in range(4)]
+    for raw in taken:
+        raw.send(b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n")
+        assert raw.reply("GET").status == 200
+    with server.raw(timeout=1) as waiting:
+        waiting.send(b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n")
+        with pytest.raises(TimeoutError):
+            waiting.reply("GET")
+        for raw in taken:
+            raw.socket.close()
+        waiting.socket.settimeout(30)
+        assert waiting.reply("GET").status == 200
+    assert server.score(small).status == 200
+
+
+# Health, model.
+
+def test_health(server, demo):
+    with server.client() as client:
+        first = client.get("/health").json()
+        assert first["status"] == "ready"
+        assert (first["model"], first["version"]) == (demo.config["name"], demo.config["version"])
+        time.sleep(0.02)
+        assert client.get("/health").json()["uptime_seconds"] > first["uptime_seconds"] > 0
+        for path in ("/health/live", "/health/ready"):
+            reply = client.get(path)
+            assert reply.status == 200 and reply.headers["Content-Type"] == "application/json"
+
+
+def test_health_is_answered_beside_the_queue(start, large):
+    """Liveness, readiness and metrics do not wait behind scoring."""
+    server = start("--threads", "1", "--deadline", "60")
+    body = json.dumps(large).encode()
+    busy = [server.raw() for _ in range(20)]
+    for raw in busy:
+        raw.send(head(len(body)) + body)
+    slowest = 0.0
+    with server.client() as client:
+        for path in ("/health/live", "/health/ready", "/metrics", "/model") * 3:
+            began = time.monotonic()
+            assert client.get(path).status == 200
+            slowest = max(slowest, time.monotonic() - began)
+    still = sum(value for name, value in server.metrics().items() if name == "dien_queue_depth")
+    for raw in busy:
+        assert raw.reply().status == 200
+    assert slowest < 0.5 * server.build.patience
+    assert still > 0, "the queue was empty: this showed nothing"
+
+
+def test_model_says_what_a_client_must_send(server, demo):
+    with server.client() as client:
+        answer = client.get("/model").json()
+    assert (answer["name"], answer["version"]) == (demo.config["name"], demo.config["version"])
+    for group in ("user", "context", "candidate", "behaviour"):
+        members = {field["name"]: field for field in answer["groups"][group]}
+        assert list(members) == demo.config["groups"].get(group, [])
+        for name, field in members.items():
+            assert field["required"] == ("attribute_of" not in demo.fields[name])
+            if demo.fields[name]["kind"] == "categorical":
+                assert field["rows"] == demo.config["tables"][demo.fields[name]["table"]]["rows"]
+    assert [(each["name"], each["max_length"]) for each in answer["interests"]] == \
+        [(each["name"], each["max_length"]) for each in demo.config["interests"]]
+    assert {"max_candidates", "max_history", "max_body_bytes"} <= set(answer["limits"])
+
+
+# Metrics.
+
+def test_promtool_accepts_the_metrics(server, small):
+    server.score(small)
+    server.score("{")
+    with server.client() as client:
+        reply = client.get("/metrics")
+    assert reply.headers["Content-Type"].startswith("text/plain; version=0.0.4")
+    ran = subprocess.run([PROMTOOL, "check", "metrics"], input=reply.body, capture_output=True, check=False)
+    assert ran.returncode == 0, (ran.stdout + ran.stderr).decode()
+
+
+def test_every_series_exists_from_the_start(start, small, demo):
+    """What a dashboard or an alert names is there before the first request; requests add no new series."""
+    server = start()
+    first = server.metrics()
+    server.score(small)
+    server.score("{")
+    server.score({**small, "candidates": {}})
+    with server.client() as client:
+        client.get("/nothing")
+        client.ask("DELETE", "/score")
+        client.post("x", **{"Content-Type": "text/plain"})
+    assert set(server.metrics()) == set(first)
+
+
+def series(metrics, name, **labels):
+    """The sum over the series of a name whose labels include these."""
+    wanted = [f'{label}="{value}"' for label, value in labels.items()]
+    return sum(value for key, value in metrics.items()
+               if key.split("{")[0] == name and all(each in key for each in wanted))
+
+
+def test_metrics_move_with_requests(start, demo, rng):
+    server = start()
+    before = server.metrics()
+    with server.client() as client:
+        for _ in range(3):
+            assert client.post(demo.request(rng, history=4, candidates=5)).status == 200
+        client.post("{")
+        client.get("/nothing")
+    after = server.metrics()
+
+    def moved(name, **labels):
+        return series(after, name, **labels) - series(before, name, **labels)
+    assert moved("dien_requests_total", outcome="ok") == 3
+    assert moved("dien_requests_total", outcome="invalid-json") == 1
+    assert moved("dien_candidates_total") == 15
+    assert moved("dien_user_states_total", state="computed") == 3
+    for phase in ("decode", "state", "score", "encode", "queue", "total"):
+        count = moved("dien_request_duration_seconds_count", phase=phase)
+        assert count == 3 or phase in ("decode", "queue", "total") and count == 4, phase
+        assert moved("dien_request_duration_seconds_sum", phase=phase) > 0
+
+
+def test_histograms_are_cumulative_and_fine(server, small):
+    server.score(small)
+    buckets = {}
+    for key, value in server.metrics().items():
+        found = re.fullmatch(r'(\w+_bucket)\{(.*?),?le="([^"]+)"\}', key)
+        if found:
+            buckets.setdefault((found[1], found[2]), []).append((float(found[3].replace("+Inf", "inf")), value))
+    assert buckets
+    for bounds in buckets.values():
+        assert bounds == sorted(bounds)
+        counts = [count for _, count in bounds]
+        assert counts == sorted(counts)
+        assert bounds[0][0] <= 50e-6 and bounds[-1][0] == float("inf")
+
+
+def test_limits_are_metrics(build, start, demo):
+    """Every limit has a flag, a default and a metric."""
+    server = start("--max-candidates", "77")
+    metrics = server.metrics()
+    limits = {re.search(r'name="([^"]+)"', key)[1]: value for key, value in metrics.items()
+              if key.startswith("dien_limit{")}
+    assert limits["max_candidates"] == 77
+    flags = {flag.replace("-", "_") for flag in help_entries(build)}
+    not_limits = {"model", "listen", "address_file", "reuse_port", "log_level", "access_log", "check"}
+    assert {re.sub("_(bytes|seconds)$", "", name) for name in limits} == flags - not_limits
+
+
+def test_process_and_build_metrics(server, demo):
+    metrics = server.metrics()
+    assert series(metrics, "dien_build_info", version=re.search(r"[\d.]+", run(server.build, "--version").stdout)[0]) == 1
+    assert series(metrics, "dien_model_info", name=demo.config["name"], version=demo.config["version"]) == 1
+
+
+# The log.
+
+def test_log_lines_are_json_and_say_what_happened(start, small):
+    server = start()
+    server.score(small, **{"X-Request-Id": "seen-in-the-log"})
+    server.score("{", **{"X-Request-Id": "bad-one"})
+    for line in server.output.splitlines():
+        json.loads(line)
+    lines = {line["request_id"]: line for line in server.log() if "request_id" in line}
+    assert lines["seen-in-the-log"]["status"] == 200
+    assert lines["bad-one"]["status"] == 400
+
+
+def test_no_access_log(start, small):
+    server = start("--access-log", "off")
+    for _ in range(5):
+        server.score(small)
+    assert not [line for line in server.log() if line.get("status") == 200]
+
+
+# A full queue, a passed deadline.
+
+def flood(server, body, count):
+    """Post on `count` connections at once; the replies."""
+    text = json.dumps(body).encode()
+    many = [server.raw(timeout=120) for _ in range(count)]
+    for raw in many:
+        raw.send(head(len(text)) + text)
+    replies = [raw.reply() for raw in many]
+    for raw in many:
+        raw.socket.close()
+    return replies
+
+
+def test_full_queue(start, large, small):
+    """503 with Retry-After, at once; those in the queue are answered; the counts agree; then all is as before."""
+    server = start("--threads", "1", "--queue", "2", "--deadline", "60")
+    before = server.metrics()
+    replies = flood(server, large, 30)
+    refused = [reply for reply in replies if reply.status == 503]
+    assert {reply.status for reply in replies} == {200, 503}
+    assert len(refused) < 30
+    for reply in refused:
+        assert reply.json()["type"].endswith("saturated")
+        assert int(reply.headers["Retry-After"]) >= 1
+        assert not reply.closes
+    after = server.metrics()
+    assert series(after, "dien_requests_total", outcome="saturated") - \
+        series(before, "dien_requests_total", outcome="saturated") == len(refused)
+    assert series(after, "dien_requests_total", outcome="ok") - \
+        series(before, "dien_requests_total", outcome="ok") == 30 - len(refused)
+    assert server.score(small).status == 200
+
+
+def test_deadline(start, large, small):
+    """A request that waited too long is not scored any more: 504, and nobody waits for its answer."""
+    server = start("--threads", "1", "--deadline", "0.02")
+    replies = flood(server, large, 40)
+    late = [reply for reply in replies if reply.status == 504]
+    assert {reply.status for reply in replies} == {200, 504}
+    assert all(reply.json()["type"].endswith("deadline-passed") for reply in late)
+    assert series(server.metrics(), "dien_requests_total", outcome="deadline-passed") == len(late)
+    assert server.score(small).status == 200
+
+
+def test_max_buffered(start, small):
+    """Bodies under way count together."""
+    server = start("--max-buffered", "100K", "--max-body", "64K")
+    with server.raw() as first, server.raw() as second:
+        first.send(head(60_000) + b" " * 59_000)
+        time.sleep(0.3)
+        second.send(head(60_000) + b" " * 59_000)
+        assert second.reply().status == 503
+        assert server.score(small).status == 200
+        first.send(b" " * 1000)
+        assert first.reply().status == 400
+    assert server.score(small).status == 200
+
+
+# Draining and the end.
+
+def test_drain_loses_nothing(start, demo, rng):
+    """SIGTERM under load: readiness says no at once, every request that was sent on an accepted connection is answered."""
+    server = start("--drain-delay", "1.5", "--drain-timeout", "60")
+    body = json.dumps(demo.request(rng, history=20, candidates=200)).encode()
+    expected = server.score(body).scores()
+    answered, faults = [0], []
+    ending = threading.Event()
+
+    def work():
+        while not ending.is_set():
+            try:
+                with server.client() as client:
+                    while not ending.is_set():
+                        reply = client.post(body)
+                        if reply.status != 200 or reply.scores() != expected:
+                            faults.append(repr(reply))
+                        answered[0] += 1
+                        if reply.closes:
+                            break
+            except ConnectionRefusedError:
+                return
+            except Exception as error:  # noqa: BLE001: any other end is a lost request
+                if server.process.poll() is None:
+                    faults.append(repr(error))
+                return
+
+    threads = [threading.Thread(target=work) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    time.sleep(0.5)
+    assert answered[0] > 0
+    with server.client() as client:
+        assert client.get("/health/ready").status == 200
+    server.terminate()
+    time.sleep(0.3)
+    with server.client() as client:
+        ready = client.get("/health/ready")
+        assert ready.status == 503 and ready.json()["status"] == "draining"
+    with server.client() as client:
+        assert client.get("/health/live").status == 200
+    with server.client() as client:
+        during = client.post(body)
+        assert during.status == 200 and during.closes
+    # What was sent before the listening socket closes is answered, on connections of before and of now.
+    time.sleep(0.7)
+    ending.set()
+    for thread in threads:
+        thread.join()
+    assert server.wait() == 0
+    assert not faults, faults[:3]
+
+
+def test_requests_in_flight_are_finished(build, demo, large):
+    """No delay: the listening socket closes at once, what is in the queue is still answered."""
+    server = service.Service(build, demo.path, "--threads", "1", "--deadline", "60", "--drain-timeout", "120")
+    text = json.dumps(large).encode()
+    many = [server.raw(timeout=120) for _ in range(12)]
+    for raw in many:
+        raw.send(head(len(text)) + text)
+    while series(server.metrics(), "dien_connections") < 12:
+        time.sleep(0.01)
+    time.sleep(0.2)
+    server.terminate()
+    statuses = [reply.status if reply else None for reply in (raw.reply() for raw in many)]
+    assert statuses == [200] * 12
+    assert server.wait() == 0
+    server.clean()
+
+
+def test_new_connections_are_refused_after_the_drain_delay(build, demo):
+    server = service.Service(build, demo.path)
+    server.terminate()
+    assert server.wait(20) == 0
+    with pytest.raises(ConnectionRefusedError):
+        server.raw()
+
+
+def test_idle_connections_do_not_hold_the_end(build, demo, small):
+    server = service.Service(build, demo.path, "--drain-timeout", "60")
+    idle = [server.client() for _ in range(5)]
+    for client in idle:
+        assert client.post(small).status == 200
+    half = server.raw()
+    half.send(head(100) + b"{")
+    began = time.monotonic()
+    server.terminate()
+    half.socket.close()
+    assert server.wait(30) == 0
+    assert time.monotonic() - began < 10 * max(1, server.build.patience / 5)
+    server.clean()
+
+
+def test_the_drain_timeout_ends_what_does_not_end(build, demo):
+    """A client that never finishes its body is not waited for longer than --drain-timeout."""
+    server = service.Service(build, demo.path, "--drain-timeout", "1")
+    with server.raw() as half:
+        half.send(head(100) + b"{")
+        time.sleep(0.2)
+        server.terminate()
+        assert server.wait(20) == 0
+    server.clean()
+
+
+def test_a_second_signal_is_a_fast_exit(build, demo):
+    server = service.Service(build, demo.path, "--drain-delay", "60")
+    server.terminate()
+    time.sleep(0.3)
+    assert server.process.poll() is None
+    began = time.monotonic()
+    server.terminate()
+    server.wait(10)
+    assert time.monotonic() - began < 5
+    server.clean()
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_signals(build, demo, number):
+    server = service.Service(build, demo.path)
+    server.terminate(number)
+    assert server.wait(20) == 0
+    server.clean()
+
+
+@pytest.mark.parametrize("number", [signal.SIGPIPE, signal.SIGHUP])
+def test_signals_that_do_not_end_it(start, small, number):
+    server = start()
+    server.terminate(number)
+    time.sleep(0.2)
+    assert server.score(small).status == 200
+
+
+def test_a_signal_at_any_moment_of_the_start(build, demo):
+    """SIGTERM before or while the model loads ends it too; never a crash, never a hang."""
+    for delay in (0, 0.005, 0.02, 0.05, 0.1):
+        process = subprocess.Popen([build.server, "--model", demo.path, "--listen", "127.0.0.1:0", "--drain-delay", "0"],
+                                   env=builds.environment(), stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+        time.sleep(delay)
+        process.terminate()
+        output, _ = process.communicate(timeout=60)
+        assert process.returncode in (0, -signal.SIGTERM), output
+        assert builds.sanitizer_report(output.decode()) is None
+
+
+# Valgrind sees what the sanitizers cannot: the uninstrumented libraries. One run, on the release build.
+
+@pytest.mark.only_on("release")
+def test_valgrind(build, demo, small, tmp_path):
+    log = tmp_path / "valgrind"
+    command = ["valgrind", "--error-exitcode=97", "--leak-check=full", "--errors-for-leak-kinds=definite",
+               f"--log-file={log}", build.server, "--model", demo.path, "--listen", "127.0.0.1:0", "--threads", "2",
+               "--address-file", tmp_path / "address", "--drain-delay", "0"]
+    process = subprocess.Popen([str(part) for part in command], env=builds.environment(OPENBLAS_CORETYPE="HASWELL"),
+                               stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    limit = time.monotonic() + 120
+    while not (tmp_path / "address").exists() and time.monotonic() < limit and process.poll() is None:
+        time.sleep(0.1)
+    host, port = (tmp_path / "address").read_text().strip().rsplit(":", 1)
+    with service.Client((host, int(port))) as client:
+        while client.get("/health/ready").status != 200:
+            time.sleep(0.1)
+        assert client.post(small).status == 200
+        assert client.post({**small, "explain": True}).status == 200
+        assert client.post("{").status == 400
+        assert client.get("/metrics").status == 200
+        assert client.get("/model").status == 200
+    process.terminate()
+    output, _ = process.communicate(timeout=120)
+    assert process.returncode == 0, log.read_text()[-6000:] + output.decode()[-2000:]

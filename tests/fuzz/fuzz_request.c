@@ -1,0 +1,85 @@
+/* fuzz_request.c: any bytes as the body of POST /score to the demo model: what follows decoding, too. The outcome is a
+ * reply or a problem with a place, both of them JSON; scores are probabilities in rank order; and the same body has the
+ * same outcome again.
+ *
+ * Runs in the repository's top directory. tests/fuzz/request holds what was worth a look.
+ */
+#include "proto/decode.h"
+#include "proto/encode.h"
+#include "server/request.h"
+
+#include <jansson.h>
+#include <stdlib.h>
+#include <string.h>
+
+int LLVMFuzzerInitialize(int *count, char ***arguments);
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
+
+static struct scorer scorer;
+
+static void require(bool condition) {
+    if (!condition)
+        abort();
+}
+
+int LLVMFuzzerInitialize(int *count, char ***arguments) {
+    (void)count;
+    (void)arguments;
+    struct dien_error error = {""};
+    struct request_limits limits = {.max_candidates = 64, .max_history = 64, .memory = (size_t)16 << 20};
+    proto_decode_start();
+    struct dien_model *model = dien_open("model/demo", &error);
+    if (model == NULL) {
+        fprintf(stderr, "%s\n", error.message);
+        abort();
+    }
+    require(scorer_init(&scorer, model, &limits));
+    return 0;
+}
+
+static json_t *parse(struct proto_string text) {
+    require(text.data != NULL);
+    json_t *root = json_loadb(text.data, text.length, JSON_REJECT_DUPLICATES, NULL);
+    require(json_is_object(root));
+    return root;
+}
+
+static void look_at_reply(struct proto_string body, size_t candidates) {
+    json_t *root = parse(body);
+    const json_t *results = json_object_get(root, "results");
+    require(json_array_size(results) >= 1 && json_array_size(results) <= candidates);
+    double before = 1;
+    for (size_t i = 0; i < json_array_size(results); i++) {
+        double score = json_number_value(json_object_get(json_array_get(results, i), "score"));
+        require(score >= 0 && score <= before);
+        before = score;
+    }
+    json_decref(root);
+}
+
+static void look_at_problem(const struct problem *problem, struct arena *arena) {
+    require(problem->detail[0] != '\0' && problem_status(problem->kind) >= 400);
+    require(problem->pointer[0] == '\0' || problem->pointer[0] == '/');
+    json_decref(parse(proto_encode_problem(problem, "fuzz", arena)));
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
+    struct request_outcome outcome;
+    request_score(&scorer, (const char *)data, size, &outcome);
+    if (outcome.problem.kind != PROBLEM_NONE) {
+        struct arena arena;
+        arena_init(&arena, 0, 0);
+        look_at_problem(&outcome.problem, &arena);
+        arena_free(&arena);
+        return 0;
+    }
+    look_at_reply(outcome.body, outcome.candidates);
+    char *first = malloc(outcome.body.length);
+    size_t length = outcome.body.length;
+    require(first != NULL);
+    memcpy(first, outcome.body.data, length);
+    request_score(&scorer, (const char *)data, size, &outcome);
+    require(outcome.body.length == length && memcmp(first, outcome.body.data, length) == 0);
+    free(first);
+    return 0;
+}

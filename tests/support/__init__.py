@@ -1,0 +1,1 @@
+"""What the tests share: the builds, the server as a process, a client, model directories."""

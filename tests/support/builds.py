@@ -1,0 +1,48 @@
+"""The builds that `make` made, and how their sanitizers are asked and read."""
+
+import os
+import pathlib
+import re
+
+TOP = pathlib.Path(__file__).resolve().parents[2]
+
+# exitcode differs from the server's own 1, so a report can never pass for a refusal.
+SANITIZER_OPTIONS = {
+    "ASAN_OPTIONS": "detect_stack_use_after_return=1:strict_string_checks=1:detect_leaks=1:exitcode=99",
+    "UBSAN_OPTIONS": "print_stacktrace=1",
+    "TSAN_OPTIONS": "exitcode=98:second_deadlock_stack=1",
+}
+REPORT = re.compile(r"AddressSanitizer|LeakSanitizer|ThreadSanitizer|UndefinedBehaviorSanitizer|runtime error:")
+
+
+class Build:
+    """One build directory, such as build/asan."""
+
+    def __init__(self, root, name):
+        self.name = name
+        self.directory = pathlib.Path(root).resolve() / name
+        self.server = self.directory / "dien-server"
+
+    def __repr__(self):
+        return self.name
+
+    @property
+    def sanitized(self):
+        return self.name in ("asan", "tsan", "fuzz")
+
+    @property
+    def patience(self):
+        """How much slower than the release build it may be; for timeouts only."""
+        return 10 if self.sanitized else 1
+
+
+def environment(**more):
+    """The environment for a program under test: nothing of ours that changes the server, the sanitizers' options."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(("DIEN_", "OPENBLAS_"))}
+    return {**kept, **SANITIZER_OPTIONS, **{name: str(value) for name, value in more.items()}}
+
+
+def sanitizer_report(text):
+    """The part of a program's output where a sanitizer speaks, or None."""
+    found = REPORT.search(text)
+    return text[max(0, found.start() - 300):found.start() + 6000] if found else None

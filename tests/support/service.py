@@ -1,0 +1,234 @@
+"""The server as a process, and clients of it: an ordinary one and a raw socket."""
+
+import http.client
+import json
+import pathlib
+import signal
+import socket
+import subprocess
+import tempfile
+import time
+
+from . import builds
+
+START_SECONDS = 60
+
+
+class Reply:
+    def __init__(self, status, headers, body):
+        self.status = status
+        self.headers = headers
+        self.body = body
+
+    def __repr__(self):
+        return f"{self.status} {dict(self.headers)} {self.body[:600]!r}"
+
+    def json(self):
+        return json.loads(self.body)
+
+    def scores(self):
+        """Scores by the candidate's place in the request."""
+        assert self.status == 200, self
+        return {result["index"]: result["score"] for result in self.json()["results"]}
+
+    @property
+    def closes(self):
+        return self.headers.get("Connection", "").lower() == "close"
+
+
+class Client:
+    """One keep-alive connection."""
+
+    def __init__(self, address, timeout=60):
+        self.connection = http.client.HTTPConnection(*address, timeout=timeout)
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *exception):
+        self.connection.close()
+
+    def ask(self, method, path, body=None, headers=()):
+        self.connection.request(method, path, body=body, headers=dict(headers))
+        got = self.connection.getresponse()
+        return Reply(got.status, got.headers, got.read())
+
+    def get(self, path, **headers):
+        return self.ask("GET", path, headers=headers)
+
+    def post(self, body, path="/score", **headers):
+        """Post bytes, text, or anything that becomes JSON."""
+        if not isinstance(body, (bytes, str)):
+            body = json.dumps(body)
+        if isinstance(body, str):
+            body = body.encode()
+        return self.ask("POST", path, body, {"Content-Type": "application/json", **headers})
+
+
+class Raw:
+    """A socket that says exactly what the test wants."""
+
+    def __init__(self, address, timeout=60):
+        self.socket = socket.create_connection(address, timeout)
+        self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self.pending = b""
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *exception):
+        self.socket.close()
+
+    def send(self, data):
+        self.socket.sendall(data)
+
+    def reply(self, method="POST"):
+        """The next reply, or None when the server closed the connection before one."""
+        while b"\r\n\r\n" not in self.pending:
+            more = self._receive()
+            if not more:
+                assert not self.pending, f"half a reply: {self.pending!r}"
+                return None
+            self.pending += more
+        head, self.pending = self.pending.split(b"\r\n\r\n", 1)
+        first, *lines = head.decode("latin-1").split("\r\n")
+        headers = http.client.HTTPMessage()
+        for line in lines:
+            name, value = line.split(":", 1)
+            headers[name] = value.strip()
+        status = int(first.split()[1])
+        length = 0 if status < 200 or method == "HEAD" else int(headers["Content-Length"])
+        while len(self.pending) < length:
+            more = self._receive()
+            assert more, f"half a body: {self.pending!r}"
+            self.pending += more
+        body, self.pending = self.pending[:length], self.pending[length:]
+        return Reply(status, headers, body)
+
+    def closed(self):
+        """True when the server closes the connection without another byte."""
+        return not self.pending and self._receive() == b""
+
+    def _receive(self):
+        try:
+            return self.socket.recv(65536)
+        except ConnectionResetError:
+            return b""
+
+
+def head(length, *lines, method="POST", path="/score", version="1.1"):
+    """A request's head in bytes."""
+    text = [f"{method} {path} HTTP/{version}", "Host: test", "Content-Type: application/json"]
+    if length is not None:
+        text.append(f"Content-Length: {length}")
+    return ("\r\n".join([*text, *lines]) + "\r\n\r\n").encode("latin-1")
+
+
+class Service:
+    """dien-server on a port of its own choice. As a context it stops in order: SIGTERM, exit status 0, no report."""
+
+    def __init__(self, build, model, *options, wait_ready=True, **variables):
+        self.build = build
+        self.temporary = tempfile.TemporaryDirectory(prefix="dien-e2e-")
+        self.directory = pathlib.Path(self.temporary.name)
+        address_file = self.directory / "address"
+        arguments = [build.server, "--model", model, "--listen", "127.0.0.1:0", "--address-file", address_file]
+        if "--drain-delay" not in options:
+            arguments += ["--drain-delay", "0"]
+        self.arguments = [str(argument) for argument in (*arguments, *options)]
+        self.output_file = self.directory / "output"
+        with open(self.output_file, "wb") as output:
+            self.process = subprocess.Popen(self.arguments, cwd=builds.TOP, stdin=subprocess.DEVNULL, stdout=output,
+                                            stderr=subprocess.STDOUT, env=builds.environment(**variables))
+        self.address = self._wait_for(address_file)
+        if wait_ready:
+            self.wait_ready()
+
+    def _wait_for(self, address_file):
+        limit = time.monotonic() + START_SECONDS
+        while time.monotonic() < limit:
+            # Without its line end it is not written to the end yet.
+            text = address_file.read_text() if address_file.exists() else ""
+            if text.endswith("\n"):
+                host, port = text.strip().rsplit(":", 1)
+                return host, int(port)
+            assert self.process.poll() is None, f"exit status {self.process.returncode}:\n{self.output}"
+            time.sleep(0.01)
+        self.process.kill()
+        raise AssertionError(f"no address after {START_SECONDS} s:\n{self.output}")
+
+    def wait_ready(self):
+        limit = time.monotonic() + START_SECONDS
+        with self.client() as client:
+            while client.get("/health/ready").status != 200:
+                assert time.monotonic() < limit, f"not ready after {START_SECONDS} s:\n{self.output}"
+                time.sleep(0.02)
+
+    @property
+    def output(self):
+        return self.output_file.read_text(errors="replace")
+
+    def log(self):
+        """The log's JSON lines."""
+        return [json.loads(line) for line in self.output.splitlines() if line.startswith("{")]
+
+    def client(self, timeout=60):
+        return Client(self.address, timeout)
+
+    def raw(self, timeout=60):
+        return Raw(self.address, timeout)
+
+    def score(self, body, **headers):
+        """Post on a connection of its own."""
+        with self.client() as client:
+            return client.post(body, **headers)
+
+    def metrics(self):
+        """GET /metrics as {'name{labels}': value}."""
+        with self.client() as client:
+            reply = client.get("/metrics")
+        assert reply.status == 200, reply
+        lines = [line for line in reply.body.decode().splitlines() if line and not line.startswith("#")]
+        return {name: float(value) for name, value in (line.rsplit(" ", 1) for line in lines)}
+
+    def resident_bytes(self):
+        fields = pathlib.Path(f"/proc/{self.process.pid}/statm").read_text().split()
+        return int(fields[1]) * 4096
+
+    def terminate(self, number=signal.SIGTERM):
+        self.process.send_signal(number)
+
+    def wait(self, seconds=60):
+        try:
+            return self.process.wait(seconds)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            raise AssertionError(f"still running after {seconds} s:\n{self.output[-4000:]}") from None
+
+    def clean(self):
+        report = builds.sanitizer_report(self.output)
+        assert report is None, report
+
+    def stop(self):
+        """Stop in order; everything that the server must hold to at its end is checked here."""
+        alive = self.process.poll() is None
+        if alive:
+            self.terminate()
+        status = self.wait()
+        self.clean()
+        assert alive, f"the server ended by itself with {status}:\n{self.output[-4000:]}"
+        assert status == 0, f"exit status {status}:\n{self.output[-4000:]}"
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *exception):
+        self.stop()
+
+
+def check(build, model, *options, seconds=120, **variables):
+    """dien-server --check: (exit status, output)."""
+    ran = subprocess.run([str(build.server), "--model", str(model), "--check", *options], cwd=builds.TOP,
+                         env=builds.environment(**variables), stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+                         timeout=seconds, check=False)
+    return ran.returncode, ran.stdout.decode(errors="replace")

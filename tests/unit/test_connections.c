@@ -1,0 +1,173 @@
+/* test_connections.c: deadlines of connections, with real sockets and a clock that the test moves. */
+#include "server/connections.h"
+
+#include <arpa/inet.h>
+#include <netinet/in.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+static struct connections connections;
+static struct connection connection;
+static int client, server;
+static unsigned expired;
+static enum connection_end reason;
+
+/* A pair of connected TCP sockets: bytes received are counted for TCP only. */
+static void connect_pair(void) {
+    struct sockaddr_in address = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    socklen_t size = sizeof address;
+    int listening = socket(AF_INET, SOCK_STREAM, 0);
+    assert_int_equal(bind(listening, (struct sockaddr *)&address, sizeof address), 0);
+    assert_int_equal(listen(listening, 1), 0);
+    assert_int_equal(getsockname(listening, (struct sockaddr *)&address, &size), 0);
+    client = socket(AF_INET, SOCK_STREAM, 0);
+    assert_int_equal(connect(client, (struct sockaddr *)&address, size), 0);
+    server = accept(listening, NULL, NULL);
+    assert_true(server >= 0);
+    close(listening);
+}
+
+static int start(void **state) {
+    (void)state;
+    connect_pair();
+    memset(&connections, 0, sizeof connections);
+    connections.header_timeout = 10;
+    connections.body_timeout = 20;
+    connections.reply_timeout = 30;
+    connections.idle_timeout = 100;
+    memset(&connection, 0, sizeof connection);
+    connections_add(&connections, &connection, server, 1000);
+    expired = 0;
+    return 0;
+}
+
+static int stop(void **state) {
+    (void)state;
+    connections_remove(&connections, &connection);
+    close(client);
+    close(server);
+    return connections.count == 0 && connections.first == NULL ? 0 : -1;
+}
+
+static void on_expired(void *context, struct connection *which, enum connection_end why) {
+    (void)context;
+    assert_ptr_equal(which, &connection);
+    assert_int_equal(which->phase, CONNECTION_CLOSING);
+    reason = why;
+    expired++;
+}
+
+static unsigned sweep(uint64_t now) {
+    connections_sweep(&connections, now, on_expired, NULL);
+    return expired;
+}
+
+static void send_byte(void) {
+    char byte = 'x';
+    assert_int_equal(send(client, &byte, 1, 0), 1);
+    assert_int_equal(recv(server, &byte, 1, 0), 1);
+}
+
+static void silence_ends_at_the_idle_timeout(void **state) {
+    (void)state;
+    assert_int_equal(sweep(1050), 0);
+    assert_int_equal(sweep(1100), 0);
+    assert_int_equal(sweep(1101), 1);
+    assert_int_equal(reason, END_IDLE);
+    assert_int_equal(sweep(9000), 1); /* once only */
+}
+
+static void a_byte_now_and_then_ends_at_the_header_timeout(void **state) {
+    (void)state;
+    send_byte();
+    assert_int_equal(sweep(1005), 0); /* noticed here */
+    send_byte();
+    assert_int_equal(sweep(1012), 0);
+    send_byte();
+    assert_int_equal(sweep(1016), 1);
+    assert_int_equal(reason, END_HEADER_TIMEOUT);
+}
+
+static void a_request_after_a_long_silence_is_in_time(void **state) {
+    (void)state;
+    assert_int_equal(sweep(1090), 0);
+    send_byte();
+    assert_int_equal(sweep(1099), 0);
+    assert_int_equal(sweep(1105), 0); /* past the idle timeout, but not silent */
+    connection_enter(&connection, CONNECTION_BODY, 1106);
+    assert_int_equal(sweep(1126), 0);
+    assert_int_equal(sweep(1127), 1);
+    assert_int_equal(reason, END_BODY_TIMEOUT);
+}
+
+/* Bytes of the request before are not bytes of the next. */
+static void a_kept_connection_starts_anew(void **state) {
+    (void)state;
+    send_byte();
+    connection_enter(&connection, CONNECTION_BODY, 1001);
+    connection_enter(&connection, CONNECTION_WORKING, 1002);
+    assert_int_equal(sweep(500000), 0); /* no deadline for our own work */
+    connection_enter(&connection, CONNECTION_REPLYING, 500000);
+    connection_enter(&connection, CONNECTION_WAITING, 500001);
+    assert_int_equal(sweep(500020), 0);
+    assert_int_equal(sweep(500040), 0);
+    send_byte();
+    assert_int_equal(sweep(500050), 0);
+    assert_int_equal(sweep(500061), 1);
+    assert_int_equal(reason, END_HEADER_TIMEOUT);
+}
+
+static void a_first_line_starts_the_clock(void **state) {
+    (void)state;
+    connection_request_began(&connection, 1001);
+    connection_request_began(&connection, 1009);
+    assert_int_equal(sweep(1011), 0);
+    assert_int_equal(sweep(1012), 1);
+    assert_int_equal(reason, END_HEADER_TIMEOUT);
+}
+
+static void a_reply_that_is_not_taken(void **state) {
+    (void)state;
+    connection_enter(&connection, CONNECTION_REPLYING, 2000);
+    assert_int_equal(sweep(2030), 0);
+    assert_int_equal(sweep(2031), 1);
+    assert_int_equal(reason, END_REPLY_TIMEOUT);
+    connection_enter(&connection, CONNECTION_WAITING, 2032); /* what is told to go stays told */
+    assert_int_equal(connection.phase, CONNECTION_CLOSING);
+}
+
+static void only_silent_connections_are_dismissed(void **state) {
+    (void)state;
+    connections_dismiss(&connections, 1005, 5, on_expired, NULL);
+    assert_int_equal(expired, 0);
+    connection_request_began(&connection, 1006);
+    connections_dismiss(&connections, 1009, 5, on_expired, NULL);
+    assert_int_equal(expired, 0);
+    connection_enter(&connection, CONNECTION_WORKING, 1010);
+    connections_dismiss(&connections, 5000, 5, on_expired, NULL);
+    assert_int_equal(expired, 0);
+    connection_enter(&connection, CONNECTION_WAITING, 5000);
+    connections_dismiss(&connections, 5006, 5, on_expired, NULL);
+    assert_int_equal(expired, 1);
+    assert_int_equal(reason, END_DRAIN);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test_setup_teardown(silence_ends_at_the_idle_timeout, start, stop),
+        cmocka_unit_test_setup_teardown(a_byte_now_and_then_ends_at_the_header_timeout, start, stop),
+        cmocka_unit_test_setup_teardown(a_request_after_a_long_silence_is_in_time, start, stop),
+        cmocka_unit_test_setup_teardown(a_kept_connection_starts_anew, start, stop),
+        cmocka_unit_test_setup_teardown(a_first_line_starts_the_clock, start, stop),
+        cmocka_unit_test_setup_teardown(a_reply_that_is_not_taken, start, stop),
+        cmocka_unit_test_setup_teardown(only_silent_connections_are_dismissed, start, stop),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

@@ -1,0 +1,428 @@
+/* test_model.c: the model library on random models that spread over FORMAT.md: PyTorch's scores, and the same bits
+ * always.
+ *
+ * The models are made by tests/export/random_model.py (`make models`), or come from DIEN_TEST_MODELS, a directory of
+ * them.
+ */
+#include "model/model.h"
+#include "proto/decode.h"
+#include "server/samples.h"
+
+#include <dirent.h>
+#include <pthread.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+enum { MODELS_MAX = 64, CANDIDATES = 1000, THREADS = 4 };
+
+static struct dien_model *models[MODELS_MAX];
+static char paths[MODELS_MAX][512];
+static size_t model_count;
+
+static int open_models(void **state) {
+    (void)state;
+    const char *directory = getenv("DIEN_TEST_MODELS");
+    if (directory == NULL)
+        directory = "build/models";
+    struct dirent **entries;
+    int count = scandir(directory, &entries, NULL, alphasort);
+    if (count < 0) {
+        print_error("%s: not there; `make models` makes it\n", directory);
+        return -1;
+    }
+    for (int i = 0; i < count; i++) {
+        if (entries[i]->d_name[0] != '.' && model_count < MODELS_MAX) {
+            struct dien_error error = {""};
+            snprintf(paths[model_count], sizeof paths[0], "%s/%s", directory, entries[i]->d_name);
+            models[model_count] = dien_open(paths[model_count], &error);
+            if (models[model_count++] == NULL) {
+                print_error("%s: %s\n", paths[model_count - 1], error.message);
+                return -1;
+            }
+        }
+        free(entries[i]);
+    }
+    free(entries);
+    return model_count >= 10 ? 0 : -1;
+}
+
+static int close_models(void **state) {
+    (void)state;
+    for (size_t i = 0; i < model_count; i++)
+        dien_close(models[i]);
+    return 0;
+}
+
+/* ---- random inputs ---- */
+
+static void *array(size_t count, size_t size) {
+    void *memory = calloc(count > 0 ? count : 1, size);
+    assert_non_null(memory);
+    return memory;
+}
+
+static struct dien_column random_column(const struct dien_field *field, size_t count) {
+    struct dien_column column = {.count = count};
+    if (field->kind == DIEN_DENSE) {
+        float *values = array(count * field->width, sizeof *values);
+        for (size_t i = 0; i < count * field->width; i++)
+            values[i] = (float)rand() / (float)RAND_MAX - 0.5F;
+        column.values = values;
+    } else {
+        int32_t *rows = array(count, sizeof *rows);
+        for (size_t i = 0; i < count; i++)
+            rows[i] = rand() % field->rows;
+        column.rows = rows;
+    }
+    return column;
+}
+
+static struct dien_columns random_columns(const struct dien_model *model, enum dien_group group, size_t count) {
+    const struct dien_field *const *fields;
+    size_t width = dien_fields(model, group, &fields);
+    struct dien_column *columns = array(width, sizeof *columns);
+    for (size_t i = 0; i < width; i++)
+        columns[i] = random_column(fields[i], count);
+    return (struct dien_columns){columns};
+}
+
+/* Columns that hold the values order[0], order[1], ... of others. */
+static struct dien_columns pick(const struct dien_model *model, enum dien_group group, const struct dien_columns *from,
+                                const size_t *order, size_t count) {
+    const struct dien_field *const *fields;
+    size_t width = dien_fields(model, group, &fields);
+    struct dien_column *columns = array(width, sizeof *columns);
+    for (size_t i = 0; i < width; i++) {
+        size_t size = fields[i]->kind == DIEN_DENSE ? fields[i]->width : 1;
+        const void *values = from->column[i].rows != NULL ? (const void *)from->column[i].rows : from->column[i].values;
+        char *copy = array(count * size, 4);
+        for (size_t j = 0; j < count; j++)
+            memcpy(copy + j * size * 4, (const char *)values + order[j] * size * 4, size * 4);
+        columns[i] = (struct dien_column){.count = count};
+        if (fields[i]->kind == DIEN_DENSE)
+            columns[i].values = (const float *)(const void *)copy;
+        else
+            columns[i].rows = (const int32_t *)(const void *)copy;
+    }
+    return (struct dien_columns){columns};
+}
+
+static void free_columns(const struct dien_model *model, enum dien_group group, const struct dien_columns *columns) {
+    const struct dien_field *const *fields;
+    size_t width = dien_fields(model, group, &fields);
+    for (size_t i = 0; i < width; i++) {
+        free((void *)(uintptr_t)columns->column[i].rows);
+        free((void *)(uintptr_t)columns->column[i].values);
+    }
+    free((void *)(uintptr_t)columns->column);
+}
+
+/* One user, one history, many candidates, and their scores. */
+struct fixture {
+    const struct dien_model *model;
+    struct dien_scratch *scratch;
+    struct dien_columns history;
+    struct dien_request request;
+    struct dien_user *user;
+    float *scores;
+};
+
+static size_t longest_window(const struct dien_model *model) {
+    const struct dien_interest *interests;
+    size_t count = dien_interests(model, &interests), longest = 0;
+    for (size_t i = 0; i < count; i++)
+        longest = interests[i].max_length > longest ? interests[i].max_length : longest;
+    return longest;
+}
+
+static struct dien_user *user_memory(size_t bytes) {
+    void *memory = aligned_alloc(DIEN_ALIGNMENT, (bytes + DIEN_ALIGNMENT - 1) / DIEN_ALIGNMENT * DIEN_ALIGNMENT);
+    assert_non_null(memory);
+    return memory;
+}
+
+static struct dien_user *build(const struct fixture *f, const struct dien_columns *history, size_t count) {
+    const struct dien_interest *interests;
+    size_t counts[64];
+    for (size_t i = 0; i < dien_interests(f->model, &interests); i++)
+        counts[i] = count;
+    size_t bytes = dien_user_bytes(f->model, counts);
+    struct dien_user *user = dien_user_build(f->model, f->scratch, history, user_memory(bytes));
+    assert_int_equal(dien_user_size(user), bytes);
+    return user;
+}
+
+static struct fixture set_up(const struct dien_model *model, size_t behaviours, size_t candidates) {
+    struct fixture f = {.model = model, .scratch = dien_scratch_new(model)};
+    assert_non_null(f.scratch);
+    f.history = random_columns(model, DIEN_BEHAVIOUR, behaviours);
+    f.request = (struct dien_request){.user = random_columns(model, DIEN_USER, 1),
+                                      .context = random_columns(model, DIEN_CONTEXT, 1),
+                                      .candidates = random_columns(model, DIEN_CANDIDATE, candidates),
+                                      .candidate_count = candidates};
+    f.user = build(&f, &f.history, behaviours);
+    f.scores = array(candidates, sizeof *f.scores);
+    dien_score(model, f.scratch, f.user, &f.request, f.scores, NULL);
+    return f;
+}
+
+static void tear_down(struct fixture *f) {
+    free_columns(f->model, DIEN_BEHAVIOUR, &f->history);
+    free_columns(f->model, DIEN_USER, &f->request.user);
+    free_columns(f->model, DIEN_CONTEXT, &f->request.context);
+    free_columns(f->model, DIEN_CANDIDATE, &f->request.candidates);
+    free(f->user);
+    free(f->scores);
+    dien_scratch_free(f->scratch);
+}
+
+/* Score some of the fixture's candidates, in some order, for a user state: the bits must be those of the fixture. */
+static void check_bits(const struct fixture *f, const struct dien_user *user, const size_t *order, size_t count) {
+    struct dien_request request = f->request;
+    request.candidates = pick(f->model, DIEN_CANDIDATE, &f->request.candidates, order, count);
+    request.candidate_count = count;
+    float *scores = array(count, sizeof *scores);
+    dien_score(f->model, f->scratch, user, &request, scores, NULL);
+    for (size_t i = 0; i < count; i++)
+        assert_memory_equal(&scores[i], &f->scores[order[i]], sizeof *scores);
+    free(scores);
+    free_columns(f->model, DIEN_CANDIDATE, &request.candidates);
+}
+
+/* ---- promise 1 ---- */
+
+static void test_scores_of_the_training_code(void **state) {
+    (void)state;
+    struct request_limits limits = {.max_candidates = 4096, .max_history = 65536, .memory = 256 << 20};
+    double largest = 0;
+    for (size_t i = 0; i < model_count; i++) {
+        struct scorer scorer;
+        struct samples_report report;
+        assert_true(scorer_init(&scorer, models[i], &limits));
+        bool good = samples_prove(&scorer, paths[i], 1e-5, &report);
+        scorer_free(&scorer);
+        if (!good)
+            fail_msg("%s: %s", paths[i], report.message);
+        largest = report.largest > largest ? report.largest : largest;
+    }
+    print_message("%zu models: largest difference from PyTorch in float64 %.3g\n", model_count, largest);
+}
+
+/* ---- promise 2 ---- */
+
+static void test_same_bits_in_any_company(void **state) {
+    (void)state;
+    for (size_t i = 0; i < model_count; i++) {
+        struct fixture f = set_up(models[i], 1 + (size_t)rand() % longest_window(models[i]), CANDIDATES);
+        size_t order[CANDIDATES];
+        for (size_t j = 0; j < CANDIDATES; j++)
+            order[j] = j;
+        for (size_t j = 0; j < 40; j++)
+            check_bits(&f, f.user, &order[j * 25], 1);
+        for (size_t j = CANDIDATES - 1; j > 0; j--) {
+            size_t other = (size_t)rand() % (j + 1), kept = order[j];
+            order[j] = order[other];
+            order[other] = kept;
+        }
+        check_bits(&f, f.user, order, CANDIDATES);
+        for (size_t count = 2; count < 40; count++)
+            check_bits(&f, f.user, order + count, count);
+        tear_down(&f);
+    }
+}
+
+/* The states of ever longer histories, each extended from the one before by 1 to `stride` behaviours. */
+static void check_extension(const struct dien_model *model, size_t behaviours, size_t stride) {
+    struct fixture f = set_up(model, behaviours, 37);
+    size_t order[512], first = 0, all[37];
+    for (size_t i = 0; i < 37; i++)
+        all[i] = i;
+    assert_true(behaviours <= sizeof order / sizeof *order);
+    for (size_t i = 0; i < behaviours; i++)
+        order[i] = i;
+    struct dien_columns none = pick(model, DIEN_BEHAVIOUR, &f.history, order, 0);
+    struct dien_user *user = build(&f, &none, 0);
+    free_columns(model, DIEN_BEHAVIOUR, &none);
+    while (first < behaviours) {
+        size_t count = 1 + (size_t)rand() % stride;
+        count = count < behaviours - first ? count : behaviours - first;
+        struct dien_columns more = pick(model, DIEN_BEHAVIOUR, &f.history, order + first, count);
+        size_t bytes = dien_user_extended_bytes(model, user, &more);
+        struct dien_user *longer = user_memory(bytes);
+        dien_user_extend(model, f.scratch, user, &more, longer);
+        assert_int_equal(dien_user_size(longer), bytes);
+        free_columns(model, DIEN_BEHAVIOUR, &more);
+        free(user);
+        user = longer;
+        first += count;
+    }
+    assert_int_equal(dien_user_size(user), dien_user_size(f.user));
+    check_bits(&f, user, all, 37);
+    free(user);
+    tear_down(&f);
+}
+
+static void test_same_bits_when_extended(void **state) {
+    (void)state;
+    for (size_t i = 0; i < model_count; i++) {
+        size_t window = longest_window(models[i]);
+        check_extension(models[i], window, 1);
+        check_extension(models[i], window, 7);
+        check_extension(models[i], window + 9, 4); /* the window slides, or keeps its first end */
+        check_extension(models[i], 1, 1);
+    }
+}
+
+/* An extension that only appends says so, one that slides the window says that. */
+static void test_extension_says_what_it_did(void **state) {
+    (void)state;
+    size_t slid = 0;
+    for (size_t i = 0; i < model_count; i++) {
+        const struct dien_interest *interests;
+        size_t count = dien_interests(models[i], &interests), shortest = interests[0].max_length;
+        for (size_t j = 1; j < count; j++)
+            shortest = interests[j].max_length < shortest ? interests[j].max_length : shortest;
+        for (size_t length = shortest - 1; length <= shortest; length++) {
+            struct fixture f = set_up(models[i], length, 1);
+            struct dien_columns more = random_columns(models[i], DIEN_BEHAVIOUR, 1);
+            struct dien_user *longer = user_memory(dien_user_extended_bytes(models[i], f.user, &more));
+            enum dien_extension did = dien_user_extend(models[i], f.scratch, f.user, &more, longer);
+            if (length < shortest)
+                assert_int_equal(did, DIEN_EXTENDED);
+            slid += did == DIEN_RECOMPUTED;
+            free(longer);
+            free_columns(models[i], DIEN_BEHAVIOUR, &more);
+            tear_down(&f);
+        }
+    }
+    assert_true(slid > 0);
+}
+
+/* A state has no pointers: moved elsewhere it scores the same. */
+static void test_state_can_be_moved(void **state) {
+    (void)state;
+    for (size_t i = 0; i < model_count; i++) {
+        struct fixture f = set_up(models[i], longest_window(models[i]), 20);
+        size_t order[20];
+        for (size_t j = 0; j < 20; j++)
+            order[j] = j;
+        struct dien_user *moved = user_memory(dien_user_size(f.user));
+        memcpy(moved, f.user, dien_user_size(f.user));
+        memset(f.user, 0xff, dien_user_size(f.user));
+        check_bits(&f, moved, order, 20);
+        free(moved);
+        tear_down(&f);
+    }
+}
+
+struct thread_work {
+    struct fixture fixture; /* shared, but for the scratch */
+    bool same;
+};
+
+static void *score_in_thread(void *argument) {
+    struct thread_work *work = argument;
+    struct fixture *f = &work->fixture;
+    float *scores = calloc(f->request.candidate_count, sizeof *scores);
+    work->same = scores != NULL;
+    for (int i = 0; i < 3 && work->same; i++) {
+        dien_score(f->model, f->scratch, f->user, &f->request, scores, NULL);
+        work->same = memcmp(scores, f->scores, f->request.candidate_count * sizeof *scores) == 0;
+    }
+    free(scores);
+    return NULL;
+}
+
+static void test_same_bits_from_any_thread(void **state) {
+    (void)state;
+    for (size_t i = 0; i < model_count; i += 3) {
+        struct fixture f = set_up(models[i], longest_window(models[i]), 200);
+        struct thread_work work[THREADS];
+        pthread_t threads[THREADS];
+        for (int j = 0; j < THREADS; j++) {
+            work[j].fixture = f;
+            work[j].fixture.scratch = dien_scratch_new(models[i]);
+            assert_non_null(work[j].fixture.scratch);
+            assert_int_equal(pthread_create(&threads[j], NULL, score_in_thread, &work[j]), 0);
+        }
+        for (int j = 0; j < THREADS; j++) {
+            pthread_join(threads[j], NULL);
+            assert_true(work[j].same);
+            dien_scratch_free(work[j].fixture.scratch);
+        }
+        tear_down(&f);
+    }
+}
+
+/* ---- explain ---- */
+
+/* Explaining changes no score; a candidate's attention is the same alone; a softmax sums to one. */
+static void check_explained(const struct fixture *f, size_t interest, const float *attention, size_t candidates) {
+    size_t length = dien_user_length(f->user, interest);
+    if (!f->model->config.interests[interest].attention.softmax)
+        return;
+    for (size_t candidate = 0; candidate < candidates; candidate++) {
+        double sum = 0;
+        for (size_t step = 0; step < length; step++)
+            sum += (double)attention[candidate * length + step];
+        assert_true(sum > 1 - 1e-5 && sum < 1 + 1e-5);
+    }
+}
+
+static void test_explain(void **state) {
+    (void)state;
+    enum { EXPLAINED = 33 };
+    for (size_t i = 0; i < model_count; i++) {
+        struct fixture f = set_up(models[i], longest_window(models[i]), EXPLAINED);
+        struct dien_request alone = f.request;
+        const struct dien_interest *interests;
+        size_t count = dien_interests(models[i], &interests), last = EXPLAINED - 1;
+        float *attention[64], *single[64], scores[EXPLAINED], score;
+        for (size_t j = 0; j < count; j++) {
+            attention[j] = array(EXPLAINED * dien_user_length(f.user, j), sizeof **attention);
+            single[j] = array(dien_user_length(f.user, j), sizeof **single);
+        }
+        dien_score(models[i], f.scratch, f.user, &f.request, scores, attention);
+        assert_memory_equal(scores, f.scores, sizeof scores);
+        alone.candidates = pick(models[i], DIEN_CANDIDATE, &f.request.candidates, &last, 1);
+        alone.candidate_count = 1;
+        dien_score(models[i], f.scratch, f.user, &alone, &score, single);
+        for (size_t j = 0; j < count; j++) {
+            size_t length = dien_user_length(f.user, j);
+            check_explained(&f, j, attention[j], EXPLAINED);
+            assert_memory_equal(single[j], attention[j] + last * length, length * sizeof **single);
+            free(attention[j]), free(single[j]);
+        }
+        free_columns(models[i], DIEN_CANDIDATE, &alone.candidates);
+        tear_down(&f);
+    }
+}
+
+static void test_errors_name_the_file(void **state) {
+    (void)state;
+    struct dien_error error = {""};
+    assert_null(dien_open("build/no-such-model", &error));
+    assert_non_null(strstr(error.message, "config.json"));
+    assert_non_null(strstr(error.message, "build/no-such-model"));
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_scores_of_the_training_code),
+        cmocka_unit_test(test_same_bits_in_any_company),
+        cmocka_unit_test(test_same_bits_when_extended),
+        cmocka_unit_test(test_extension_says_what_it_did),
+        cmocka_unit_test(test_state_can_be_moved),
+        cmocka_unit_test(test_same_bits_from_any_thread),
+        cmocka_unit_test(test_explain),
+        cmocka_unit_test(test_errors_name_the_file),
+    };
+    proto_decode_start();
+    srand(1);
+    return cmocka_run_group_tests(tests, open_models, close_models);
+}
