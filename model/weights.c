@@ -6,7 +6,6 @@
 #include "model/error.h"
 #include "model/model.h"
 
-#include <math.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
@@ -73,17 +72,59 @@ static const struct tensor *find_shaped(struct binder *binder, const char *name,
     return tensor;
 }
 
+/* Both scans go block by block without a branch inside, which compilers turn into vectors: a table of ten million rows
+ * is read as fast as memory gives it. */
+enum { SCAN_BLOCK = 4096 };
+
+static size_t smaller(size_t a, size_t b) {
+    return a < b ? a : b;
+}
+
+static bool is_finite(float value) {
+    uint32_t bits;
+    memcpy(&bits, &value, sizeof bits);
+    return (bits & 0x7f800000U) != 0x7f800000U;
+}
+
+/* The place of the first value that is infinite or not a number; count if there is none. */
+static size_t first_not_finite(const float *values, size_t count) {
+    for (size_t start = 0; start < count; start += SCAN_BLOCK) {
+        size_t end = smaller(start + SCAN_BLOCK, count);
+        unsigned bad = 0;
+        for (size_t i = start; i < end; i++)
+            bad |= !is_finite(values[i]);
+        for (size_t i = start; bad != 0 && i < end; i++)
+            if (!is_finite(values[i]))
+                return i;
+    }
+    return count;
+}
+
+/* The place of the first row that is not in [0, limit); count if there is none. */
+static size_t first_bad_row(const int32_t *rows, size_t count, size_t limit) {
+    for (size_t start = 0; start < count; start += SCAN_BLOCK) {
+        size_t end = smaller(start + SCAN_BLOCK, count);
+        int32_t last = (int32_t)(limit - 1), bad = 0; /* a row is bad where its sign, or last - row's, is set */
+        for (size_t i = start; i < end; i++)
+            bad |= rows[i] | (last - (rows[i] & INT32_MAX));
+        for (size_t i = start; bad < 0 && i < end; i++)
+            if (rows[i] < 0 || rows[i] > last)
+                return i;
+    }
+    return count;
+}
+
 /* Finite weights of that shape, where they lie in the file. */
 static const float *find_floats(struct binder *binder, const char *name, size_t rows, size_t columns) {
     const struct tensor *tensor = find_shaped(binder, name, TENSOR_F32, rows, columns);
     if (tensor == NULL)
         return NULL;
     const float *values = tensor->data;
-    for (size_t i = 0; i < tensor->bytes / sizeof *values; i++)
-        if (!isfinite(values[i])) {
-            FAIL(binder, "%s: element %zu is not a finite number", name, i);
-            return NULL;
-        }
+    size_t count = tensor->bytes / sizeof *values, bad = first_not_finite(values, count);
+    if (bad < count) {
+        FAIL(binder, "%s: element %zu is not a finite number", name, bad);
+        return NULL;
+    }
     return values;
 }
 
@@ -172,10 +213,10 @@ static bool bind_attribute(struct binder *binder, const struct field_config *fie
         return false;
     map->rows = tensor->data;
     size_t rows = config->tables[field->table].rows;
-    for (size_t i = 0; i < parent_rows; i++)
-        if (map->rows[i] < 0 || (size_t)map->rows[i] >= rows)
-            return FAIL(binder, "%s: element %zu is %d, the table \"%s\" has %zu rows", name.text, i, map->rows[i],
-                        config->tables[field->table].name, rows);
+    size_t bad = first_bad_row(map->rows, parent_rows, rows);
+    if (bad < parent_rows)
+        return FAIL(binder, "%s: element %zu is %d, the table \"%s\" has %zu rows", name.text, bad, map->rows[bad],
+                    config->tables[field->table].name, rows);
     return true;
 }
 

@@ -58,8 +58,8 @@ void connection_enter(struct connection *connection, enum connection_phase phase
 /* Waiting: part of a request is here. */
 void connection_request_began(struct connection *connection, uint64_t now);
 
-/* Call `expired` for each connection past its deadline, once, with the reason; it is in CONNECTION_CLOSING by then.
- * `expired` adds and removes no connection. */
+/* Call `expired` for each connection that is past its deadline or whose peer has left, once, with the reason; it is in
+ * CONNECTION_CLOSING by then. `expired` adds and removes no connection. */
 typedef void connection_expired(void *context, struct connection *connection, enum connection_end why);
 void connections_sweep(struct connections *connections, uint64_t now, connection_expired *expired, void *context);
 

@@ -26,9 +26,8 @@ static bool describe_group(const struct dien_model *model, enum dien_group group
     const struct dien_field *const *fields = NULL;
     size_t count = dien_fields(model, group, &fields);
     struct proto_model_field *list = arena_array(arena, count, sizeof *list);
-    for (size_t i = 0; list != NULL && i < count; i++) {
+    for (size_t i = 0; list != NULL && i < count; i++)
         list[i] = describe_field(fields[i]);
-    }
     *described = (struct proto_model_group){.name = group_names[group], .count = count, .fields = list};
     return list != NULL;
 }
@@ -38,9 +37,8 @@ static bool describe_interest(const struct dien_model *model, const struct dien_
     const struct dien_field *const *fields = NULL;
     dien_fields(model, DIEN_BEHAVIOUR, &fields);
     const char **names = arena_array(arena, interest->history_count, sizeof *names);
-    for (size_t i = 0; names != NULL && i < interest->history_count; i++) {
+    for (size_t i = 0; names != NULL && i < interest->history_count; i++)
         names[i] = fields[interest->history[i]]->name;
-    }
     *described = (struct proto_model_interest){
         .name = interest->name, .max_length = interest->max_length, .count = interest->history_count, .history = names};
     return names != NULL;
@@ -50,9 +48,8 @@ static bool describe_interest(const struct dien_model *model, const struct dien_
 static size_t describe_limits(const struct options_limit *limits, size_t count, struct proto_limit *described) {
     size_t used = 0;
     for (size_t i = 0; i < count; i++) {
-        if (limits[i].for_clients) {
+        if (limits[i].for_clients)
             described[used++] = (struct proto_limit){.name = limits[i].name, .value = (size_t)limits[i].value};
-        }
     }
     return used;
 }
@@ -66,15 +63,12 @@ struct proto_string describe_model(const struct dien_model *model, const struct 
     size_t interest_count = dien_interests(model, &interests);
     struct proto_model_interest *described = arena_array(arena, interest_count, sizeof *described);
     bool good = described != NULL;
-    for (enum dien_group group = DIEN_USER; good && group < DIEN_GROUPS; group++) {
+    for (enum dien_group group = DIEN_USER; good && group < DIEN_GROUPS; group++)
         good = describe_group(model, group, arena, &groups[group]);
-    }
-    for (size_t i = 0; good && i < interest_count; i++) {
+    for (size_t i = 0; good && i < interest_count; i++)
         good = describe_interest(model, &interests[i], arena, &described[i]);
-    }
-    if (!good) {
+    if (!good)
         return nothing;
-    }
     size_t limit_count = describe_limits(limits, options_limits(options, limits), described_limits);
     const struct proto_model whole = {
         .name = dien_name(model),

@@ -25,9 +25,8 @@ static void labelled(FILE *out, const char *name, const char *label, const char 
 static void quoted(FILE *out, const char *text) {
     fputc('"', out);
     for (; *text != '\0'; text++) {
-        if (*text == '"' || *text == '\\') {
+        if (*text == '"' || *text == '\\')
             fputc('\\', out);
-        }
         fputs(*text == '\n' ? "\\n" : (char[]){*text, '\0'}, out);
     }
     fputc('"', out);
@@ -36,17 +35,15 @@ static void quoted(FILE *out, const char *text) {
 static void write_requests(FILE *out, const struct metrics *metrics) {
     const char *name = "dien_requests_total";
     family(out, name, "counter", "Scoring requests, and requests for no route, by how they ended.");
-    for (unsigned i = 0; i < METRIC_OUTCOMES; i++) {
+    for (unsigned i = 0; i < METRIC_OUTCOMES; i++)
         labelled(out, name, "outcome", metrics_outcome_name(i), (double)metrics_get(&metrics->requests[i]));
-    }
     name = "dien_http_responses_total";
     family(out, name, "counter", "All HTTP answers by route and status.");
     for (enum route route = ROUTE_NONE; route < ROUTES; route++) {
         for (unsigned i = 0; i < METRIC_STATUSES; i++) {
             char status[16] = "other";
-            if (metric_statuses[i] != 0) {
+            if (metric_statuses[i] != 0)
                 snprintf(status, sizeof status, "%d", metric_statuses[i]);
-            }
             fprintf(out, "%s{route=\"%s\",status=\"%s\"} %llu\n", name, routes_label(route), status,
                     (unsigned long long)metrics_get(&metrics->responses[route][i]));
         }
@@ -57,9 +54,8 @@ static void write_histogram(FILE *out, const char *name, const char *phase, cons
     unsigned long long cumulative = 0;
     for (unsigned i = 0; i <= METRIC_BUCKETS; i++) {
         char bound[32] = "+Inf";
-        if (i < METRIC_BUCKETS) {
+        if (i < METRIC_BUCKETS)
             snprintf(bound, sizeof bound, "%g", metric_bucket_bounds[i]);
-        }
         cumulative += metrics_get(&histogram->buckets[i]);
         fprintf(out, "%s_bucket{phase=\"%s\",le=\"%s\"} %llu\n", name, phase, bound, cumulative);
     }
@@ -71,9 +67,8 @@ static void write_durations(FILE *out, const struct metrics *metrics) {
     const char *name = "dien_request_duration_seconds";
     family(out, name, "histogram",
            "Time of scoring requests by phase. total: headers to the end of the answer, errors and refusals included.");
-    for (unsigned phase = 0; phase < METRIC_PHASES; phase++) {
+    for (unsigned phase = 0; phase < METRIC_PHASES; phase++)
         write_histogram(out, name, metrics_phase_name(phase), &metrics->durations[phase]);
-    }
 }
 
 static void write_scoring(FILE *out, const struct metrics *metrics, const struct metric_gauges *gauges) {
@@ -115,9 +110,8 @@ static void write_limits(FILE *out, const struct options *options) {
     struct options_limit limits[OPTIONS_MAX_LIMITS];
     size_t count = options_limits(options, limits);
     family(out, "dien_limit", "gauge", "Limits in force, by the flag that sets them.");
-    for (size_t i = 0; i < count; i++) {
+    for (size_t i = 0; i < count; i++)
         labelled(out, "dien_limit", "name", limits[i].name, limits[i].value);
-    }
 }
 
 static void write_server(FILE *out, const struct metric_gauges *gauges) {
@@ -168,9 +162,8 @@ char *exposition_text(const struct metrics *metrics, const struct metric_gauges 
                       size_t *size) {
     char *text = NULL;
     FILE *out = open_memstream(&text, size);
-    if (out == NULL) {
+    if (out == NULL)
         return NULL;
-    }
     write_requests(out, metrics);
     write_durations(out, metrics);
     write_scoring(out, metrics, gauges);

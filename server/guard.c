@@ -7,9 +7,8 @@
 enum { LINE_BREAK = 2 /* CR LF */, CONTENT_LENGTH_DIGITS = 18 /* fit in 64 bits */ };
 
 static void fault(struct guard *guard, const char *text) {
-    if (guard->fault == NULL) {
+    if (guard->fault == NULL)
         guard->fault = text;
-    }
 }
 
 static bool received(const struct guard *guard, const char *place) {
@@ -19,9 +18,8 @@ static bool received(const struct guard *guard, const char *place) {
 
 /* From the last line's end to `place` there must be `bytes` bytes. */
 static void expect_gap(struct guard *guard, const char *place, ptrdiff_t bytes) {
-    if (received(guard, guard->line_end) && place - guard->line_end != bytes) {
+    if (received(guard, guard->line_end) && place - guard->line_end != bytes)
         fault(guard, "a line is folded, holds a NUL, or does not end in CR LF");
-    }
 }
 
 static bool is_token_character(unsigned char byte) {
@@ -31,9 +29,8 @@ static bool is_token_character(unsigned char byte) {
 
 static bool is_token(const char *text, size_t length) {
     for (size_t i = 0; i < length; i++) {
-        if (!is_token_character((unsigned char)text[i])) {
+        if (!is_token_character((unsigned char)text[i]))
             return false;
-        }
     }
     return length > 0;
 }
@@ -63,9 +60,8 @@ void guard_header(struct guard *guard, const char *name, size_t name_length, con
         fault(guard, "a header is folded onto a second line");
     }
     guard->line_end = value + value_length;
-    if (!is_token(name, name_length)) {
+    if (!is_token(name, name_length))
         fault(guard, "a header's name has a character that names may not have");
-    }
     if (is_named(name, name_length, "content-length")) {
         guard->lengths++;
         read_length(guard, value, value_length);
@@ -75,15 +71,12 @@ void guard_header(struct guard *guard, const char *name, size_t name_length, con
 }
 
 static void check_counts(struct guard *guard) {
-    if (guard->lengths + guard->encodings > 1) {
+    if (guard->lengths + guard->encodings > 1)
         fault(guard, "Content-Length or Transfer-Encoding is repeated, or both are there");
-    }
-    if (guard->lengths == 1 && !guard->length_is_digits) {
+    if (guard->lengths == 1 && !guard->length_is_digits)
         fault(guard, "Content-Length is not a number");
-    }
-    if (guard->hosts > 1 || (guard->hosts == 0 && guard->http_1_1)) {
+    if (guard->hosts > 1 || (guard->hosts == 0 && guard->http_1_1))
         fault(guard, "there must be one Host header");
-    }
 }
 
 bool guard_finish(struct guard *guard, struct problem *problem) {

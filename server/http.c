@@ -3,21 +3,24 @@
  * - Its epoll is edge-triggered with a ready list of its own: after each MHD_run() its timeout must be asked for, else
  *   connections hang. It must not be stopped while a connection is suspended.
  * - A suspended connection is not looked at, so an exchange whose answer is pending cannot end.
- * - The handler is called for the headers, for each part of the body, and once more for the whole; after a connection
- *   was suspended at that point, again. Answering in the first call closes the connection, so what can be answered
- * later is, with the body thrown away.
+ * - The handler is called for the headers, for each part of the body, and for the whole; after a connection was
+ *   suspended at that point, once more. Answering in the first call closes the connection, so a refusal that can wait
+ *   for the end of the body does, and the body is thrown away.
  * - While a body comes in no answer can be queued. The 408 for a body (or headers) that takes too long is therefore
  *   written to the socket as it is; nothing else has been written for that request.
+ * - A Content-Length that is no number never comes this far: MHD answers it by itself, with a 400 whose head it writes
+ *   twice, and closes the connection.
  */
 #include "server/http.h"
 
 #include "proto/encode.h"
+#include "server/account.h"
 #include "server/clock.h"
 #include "server/guard.h"
 #include "server/linger.h"
 #include "server/log.h"
+#include "server/request_id.h"
 
-#include <math.h>
 #include <microhttpd.h>
 #include <poll.h>
 #include <stdarg.h>
@@ -25,7 +28,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
-#include <sys/random.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -43,7 +45,7 @@ struct http {
 #define PROBLEM_TYPE "application/problem+json"
 static const char json_type[] = "application/json";
 enum { RUNS_A_TURN = 4, ARENA_KEEP = 65536, QUIET_ACCEPTS = 2000 };
-static const uint64_t dismissed_after = 1000000000; /* a client whose request is on its way gets it answered */
+static const uint64_t dismissed_after = 1000000000; /* nanoseconds without a byte */
 
 /* ---- Answers. */
 
@@ -56,9 +58,8 @@ static void answer_problem(struct exchange *exchange, const struct problem *prob
     struct arena *arena = &exchange->http->arena;
     struct proto_string body = proto_encode_problem(problem, exchange->request_id, arena);
     exchange->answer = (struct answer){.status = problem_status(problem->kind), .problem = problem->kind};
-    if (body.data != NULL) {
+    if (body.data != NULL)
         http_text(exchange, exchange->answer.status, PROBLEM_TYPE, body.data, body.length);
-    }
     arena_reset(arena);
 }
 
@@ -92,21 +93,16 @@ static void add_headers(const struct exchange *exchange, struct MHD_Response *re
     const struct answer *answer = &exchange->answer;
     MHD_add_response_header(response, "X-Request-Id", exchange->request_id);
     MHD_add_response_header(response, "Cache-Control", "no-store");
-    if (answer->type != NULL && answer->size > 0) {
+    if (answer->type != NULL && answer->size > 0)
         MHD_add_response_header(response, "Content-Type", answer->type);
-    }
-    if (answer->problem == PROBLEM_METHOD_NOT_ALLOWED) {
+    if (answer->problem == PROBLEM_METHOD_NOT_ALLOWED)
         MHD_add_response_header(response, "Allow", routes_allowed(exchange->route));
-    }
-    if (answer->problem == PROBLEM_UNSUPPORTED_MEDIA) {
+    if (answer->problem == PROBLEM_UNSUPPORTED_MEDIA)
         MHD_add_response_header(response, "Accept", json_type);
-    }
-    if (answer->problem != PROBLEM_NONE && answer->status == 503) {
+    if (answer->problem != PROBLEM_NONE && answer->status == 503)
         MHD_add_response_header(response, "Retry-After", "1");
-    }
-    if (exchange->http->draining) {
+    if (exchange->http->draining)
         MHD_add_response_header(response, "Connection", "close");
-    }
 }
 
 /* Hand the answer to MHD; also the result of its handler. */
@@ -114,16 +110,14 @@ static enum MHD_Result queue_answer(struct exchange *exchange) {
     static const enum MHD_ResponseMemoryMode modes[] = {
         [ANSWER_GIVEN] = MHD_RESPMEM_MUST_FREE, [ANSWER_KEPT] = MHD_RESPMEM_PERSISTENT};
     struct answer *answer = &exchange->answer;
-    if (answer->status == 0) {
+    if (answer->status == 0)
         return MHD_NO;
-    }
     struct MHD_Response *response = MHD_create_response_from_buffer(answer->size, answer->body, modes[answer->memory]);
     if (response == NULL) {
         return MHD_NO; /* and the body stays the exchange's, which frees it */
     }
-    if (answer->memory == ANSWER_GIVEN) {
+    if (answer->memory == ANSWER_GIVEN)
         answer->body = NULL;
-    }
     add_headers(exchange, response);
     connection_enter(exchange->connection, CONNECTION_REPLYING, clock_now());
     enum MHD_Result result = MHD_queue_response(exchange->handle, (unsigned)answer->status, response);
@@ -132,38 +126,6 @@ static enum MHD_Result queue_answer(struct exchange *exchange) {
 }
 
 /* ---- The request's headers. */
-
-static bool is_visible_ascii(const char *text) {
-    for (; *text != '\0'; text++) {
-        if (*text < 0x21 || *text > 0x7e) {
-            return false;
-        }
-    }
-    return true;
-}
-
-/* 128 random bits in hexadecimal. */
-static void make_request_id(char *id) {
-    unsigned char bytes[16];
-    if (getrandom(bytes, sizeof bytes, GRND_NONBLOCK) != (ssize_t)sizeof bytes) {
-        uint64_t now = clock_now();
-        memset(bytes, 0, sizeof bytes);
-        memcpy(bytes, &now, sizeof now);
-    }
-    for (size_t i = 0; i < sizeof bytes; i++) {
-        snprintf(id + 2 * i, 3, "%02x", bytes[i]);
-    }
-}
-
-static void choose_request_id(struct exchange *exchange) {
-    const char *given = header(exchange, "X-Request-Id");
-    size_t length = given != NULL ? strlen(given) : 0;
-    if (length > 0 && length <= REQUEST_ID_MOST && is_visible_ascii(given)) {
-        memcpy(exchange->request_id, given, length + 1);
-    } else {
-        make_request_id(exchange->request_id);
-    }
-}
 
 static enum MHD_Result guard_one(void *context, enum MHD_ValueKind kind, const char *name, size_t name_size,
                                  const char *value, size_t value_size) {
@@ -223,16 +185,15 @@ static enum MHD_Result take_headers(struct exchange *exchange, const char *path,
     http->in_flight++;
     snprintf(exchange->method, sizeof exchange->method, "%s", method);
     snprintf(exchange->path, sizeof exchange->path, "%s", path);
-    choose_request_id(exchange);
+    request_id_choose(header(exchange, "X-Request-Id"), exchange->request_id);
     if (run_guard(exchange, method, version, &guard)) {
         exchange->body_expected = guard.length;
         check_request(exchange, &guard, path, method);
     }
     connection_enter(exchange->connection, CONNECTION_BODY, exchange->began);
     if (must_refuse_now(exchange)) {
-        if (http->linger.count < http->options.options->max_connections) {
+        if (http->linger.count < http->options.options->max_connections)
             linger_add(&http->linger, exchange->socket, exchange->began);
-        }
         answer_problem(exchange, &exchange->problem);
         return queue_answer(exchange);
     }
@@ -259,16 +220,14 @@ static void refuse_body(struct exchange *exchange, enum problem_kind kind, const
  * client that promises much and sends little holds nothing. */
 static void take_body(struct exchange *exchange, const char *data, size_t size) {
     struct http *http = exchange->http;
-    if (exchange->discarding) {
+    if (exchange->discarding)
         return;
-    }
     if (http->buffered + size > http->options.options->max_buffered) {
         refuse_body(exchange, PROBLEM_SATURATED, "The server holds as many bytes of requests as it may.");
         return;
     }
-    if (exchange->body == NULL) {
+    if (exchange->body == NULL)
         exchange->body = malloc((size_t)exchange->body_expected);
-    }
     if (exchange->body == NULL || exchange->body_size + size > exchange->body_expected) {
         refuse_body(exchange, PROBLEM_OUT_OF_MEMORY, "There is no memory for the request's body.");
         return;
@@ -286,9 +245,8 @@ static enum MHD_Result take_whole(struct exchange *exchange) {
         answer_problem(exchange, &exchange->problem);
         return queue_answer(exchange);
     }
-    if (http->options.handle(http->options.context, exchange)) {
+    if (http->options.handle(http->options.context, exchange))
         return queue_answer(exchange);
-    }
     exchange->pending = true;
     connection_enter(exchange->connection, CONNECTION_WORKING, clock_now());
     MHD_suspend_connection(exchange->handle);
@@ -308,12 +266,10 @@ static enum MHD_Result on_request(void *context, struct MHD_Connection *handle, 
     (void)context;
     (void)handle;
     struct exchange *exchange = *slot;
-    if (exchange == NULL || exchange->connection->phase == CONNECTION_CLOSING) {
+    if (exchange == NULL || exchange->connection->phase == CONNECTION_CLOSING)
         return MHD_NO;
-    }
-    if (exchange->began == 0) {
+    if (exchange->began == 0)
         return take_headers(exchange, path, method, version);
-    }
     if (*size > 0) {
         take_body(exchange, data, *size);
         *size = 0;
@@ -343,33 +299,6 @@ static void *on_first_line(void *context, const char *uri, struct MHD_Connection
 
 /* ---- The end of a request. */
 
-static bool is_scoring(const struct exchange *exchange) {
-    return exchange->route == ROUTE_SCORE || exchange->route == ROUTE_NONE;
-}
-
-/* Left out of the line where there is no text. */
-static struct proto_member text_member(const char *name, const char *text) {
-    bool there = text != NULL && *text != '\0';
-    return (struct proto_member){.name = name, .string = there ? text : NULL, .number = NAN};
-}
-
-static void log_access(const struct exchange *exchange, double seconds) {
-    const struct answer *answer = &exchange->answer;
-    enum log_level level = is_scoring(exchange) ? LEVEL_INFO : LEVEL_DEBUG;
-    if (!exchange->http->options.options->access_log || !log_wanted(level)) {
-        return;
-    }
-    bool scored = answer->status == 200 && exchange->route == ROUTE_SCORE;
-    const char *problem = answer->status == 0               ? metrics_outcome_name(OUTCOME_CANCELLED)
-                          : answer->problem == PROBLEM_NONE ? NULL
-                                                            : problem_slug(answer->problem);
-    log_line(level, "request", text_member("request_id", exchange->request_id), text_member("method", exchange->method),
-             text_member("path", exchange->path), LOG_NUMBER("status", answer->status), LOG_NUMBER("seconds", seconds),
-             LOG_NUMBER("candidates", scored ? (double)exchange->job.candidates : NAN),
-             LOG_NUMBER("behaviours", scored ? (double)exchange->job.behaviours : NAN),
-             text_member("user_state", exchange->job.user_state), text_member("problem", problem));
-}
-
 /* MHD refused the request by itself (a malformed line, headers too large): take its status as our answer. */
 static void adopt_status(struct exchange *exchange) {
     const union MHD_ConnectionInfo *info = MHD_get_connection_info(exchange->handle, MHD_CONNECTION_INFO_HTTP_STATUS);
@@ -377,20 +306,6 @@ static void adopt_status(struct exchange *exchange) {
         exchange->answer.status = (int)info->http_status;
         exchange->answer.problem = PROBLEM_INVALID_HTTP;
     }
-}
-
-static void account(struct exchange *exchange) {
-    struct metrics *metrics = exchange->http->options.metrics;
-    const struct answer *answer = &exchange->answer;
-    double seconds = exchange->began != 0 ? clock_seconds(clock_now() - exchange->began) : 0;
-    if (answer->status != 0) {
-        metrics_response(metrics, exchange->route, answer->status);
-    }
-    if (is_scoring(exchange)) {
-        metrics_add(&metrics->requests[answer->status == 0 ? OUTCOME_CANCELLED : (unsigned)answer->problem], 1);
-        metrics_duration(metrics, PHASE_TOTAL, seconds);
-    }
-    log_access(exchange, seconds);
 }
 
 static void free_exchange(struct exchange *exchange) {
@@ -407,11 +322,10 @@ static void on_completed(void *context, struct MHD_Connection *handle, void **sl
     struct exchange *exchange = *slot;
     (void)handle;
     (void)code;
-    if (exchange == NULL) {
+    if (exchange == NULL)
         return;
-    }
     adopt_status(exchange);
-    account(exchange);
+    account_exchange(exchange, http->options.metrics, http->options.options->access_log);
     http->in_flight -= exchange->counted;
     exchange->connection->owner = NULL;
     connection_enter(exchange->connection, CONNECTION_WAITING, clock_now());
@@ -429,9 +343,8 @@ static void on_connection(void *context, struct MHD_Connection *handle, void **s
         const union MHD_ConnectionInfo *info = MHD_get_connection_info(handle, MHD_CONNECTION_INFO_CONNECTION_FD);
         struct connection *connection = calloc(1, sizeof *connection);
         *slot = connection;
-        if (connection != NULL) {
+        if (connection != NULL)
             connections_add(&http->connections, connection, info->connect_fd, clock_now());
-        }
         metrics_add(&metrics->connections_accepted, 1);
         return;
     }
@@ -456,9 +369,8 @@ static void write_timeout(struct http *http, int socket, const char *request_id)
                           "%s%s%sContent-Type: " PROBLEM_TYPE "\r\nContent-Length: %zu\r\n\r\n",
                           request_id != NULL ? "X-Request-Id: " : "", request_id != NULL ? request_id : "",
                           request_id != NULL ? "\r\n" : "", body.length);
-    if (body.data != NULL && send(socket, head, (size_t)length, MSG_DONTWAIT | MSG_NOSIGNAL | MSG_MORE) == length) {
+    if (body.data != NULL && send(socket, head, (size_t)length, MSG_DONTWAIT | MSG_NOSIGNAL | MSG_MORE) == length)
         (void)!send(socket, body.data, body.length, MSG_DONTWAIT | MSG_NOSIGNAL);
-    }
     arena_reset(&http->arena);
 }
 
@@ -488,6 +400,13 @@ void http_sweep(struct http *http) {
 
 /* ---- The daemon. */
 
+/* Paths and queries stay as they were sent. */
+static size_t on_unescape(void *context, struct MHD_Connection *handle, char *text) {
+    (void)context;
+    (void)handle;
+    return strlen(text);
+}
+
 static void on_message(void *context, const char *format, va_list arguments) __attribute__((format(printf, 2, 0)));
 
 /* MHD reports each lost connection, which is not news. */
@@ -503,13 +422,14 @@ static void on_message(void *context, const char *format, va_list arguments) {
 
 static struct MHD_Daemon *start_daemon(struct http *http) {
     const struct options *options = http->options.options;
-    return MHD_start_daemon(
-        MHD_USE_EPOLL | MHD_ALLOW_SUSPEND_RESUME | MHD_USE_ERROR_LOG, 0, NULL, NULL, on_request, http,
-        MHD_OPTION_EXTERNAL_LOGGER, on_message, NULL, MHD_OPTION_LISTEN_SOCKET, http->options.listening,
-        MHD_OPTION_CONNECTION_LIMIT, (unsigned)options->max_connections, MHD_OPTION_PER_IP_CONNECTION_LIMIT, 0u,
-        MHD_OPTION_CONNECTION_MEMORY_LIMIT, options->connection_memory, MHD_OPTION_CONNECTION_TIMEOUT, 0u,
-        MHD_OPTION_URI_LOG_CALLBACK, on_first_line, http, MHD_OPTION_NOTIFY_COMPLETED, on_completed, http,
-        MHD_OPTION_NOTIFY_CONNECTION, on_connection, http, MHD_OPTION_SIGPIPE_HANDLED_BY_APP, 1, MHD_OPTION_END);
+    return MHD_start_daemon(MHD_USE_EPOLL | MHD_ALLOW_SUSPEND_RESUME | MHD_USE_ERROR_LOG, 0, NULL, NULL, on_request,
+                            http, MHD_OPTION_EXTERNAL_LOGGER, on_message, NULL, MHD_OPTION_LISTEN_SOCKET,
+                            http->options.listening, MHD_OPTION_CONNECTION_LIMIT, (unsigned)options->max_connections,
+                            MHD_OPTION_PER_IP_CONNECTION_LIMIT, 0u, MHD_OPTION_CONNECTION_MEMORY_LIMIT,
+                            options->connection_memory, MHD_OPTION_CONNECTION_TIMEOUT, 0u, MHD_OPTION_URI_LOG_CALLBACK,
+                            on_first_line, http, MHD_OPTION_UNESCAPE_CALLBACK, on_unescape, NULL,
+                            MHD_OPTION_NOTIFY_COMPLETED, on_completed, http, MHD_OPTION_NOTIFY_CONNECTION,
+                            on_connection, http, MHD_OPTION_SIGPIPE_HANDLED_BY_APP, 1, MHD_OPTION_END);
 }
 
 struct http *http_start(const struct http_options *options) {
@@ -527,9 +447,8 @@ struct http *http_start(const struct http_options *options) {
         .idle_timeout = clock_from_seconds(flags->idle_timeout),
     };
     arena_init(&http->arena, 0, ARENA_KEEP);
-    if (linger_start(&http->linger, clock_from_seconds(flags->linger_timeout)) >= 0) {
+    if (linger_start(&http->linger, clock_from_seconds(flags->linger_timeout)) >= 0)
         http->daemon = start_daemon(http);
-    }
     if (http->daemon == NULL) {
         close(options->listening);
         linger_stop(&http->linger);
@@ -551,12 +470,10 @@ int http_run(struct http *http) {
     for (int i = 0; i < RUNS_A_TURN; i++) {
         MHD_UNSIGNED_LONG_LONG timeout = 0;
         MHD_run(http->daemon);
-        if (MHD_get_timeout(http->daemon, &timeout) != MHD_YES) {
+        if (MHD_get_timeout(http->daemon, &timeout) != MHD_YES)
             return -1;
-        }
-        if (timeout > 0) {
+        if (timeout > 0)
             return timeout < 1000 ? (int)timeout : 1000;
-        }
     }
     return 0;
 }
@@ -588,17 +505,15 @@ void http_drain(struct http *http) {
 /* Clients whose connection the kernel has made already would be reset: take them first. */
 static void accept_the_last(struct http *http) {
     struct pollfd one = {.fd = http->options.listening, .events = POLLIN};
-    for (int i = 0; i < QUIET_ACCEPTS && poll(&one, 1, 0) == 1; i++) {
+    for (int i = 0; i < QUIET_ACCEPTS && poll(&one, 1, 0) == 1; i++)
         MHD_run(http->daemon);
-    }
 }
 
 void http_quiesce(struct http *http) {
     accept_the_last(http);
     int listening = MHD_quiesce_daemon(http->daemon);
-    if (listening >= 0) {
+    if (listening >= 0)
         close(listening);
-    }
 }
 
 void http_dismiss(struct http *http) {

@@ -12,6 +12,7 @@
 #include "server/connections.h"
 #include "server/metrics.h"
 #include "server/options.h"
+#include "server/request_id.h"
 #include "server/routes.h"
 #include "server/worker.h"
 
@@ -35,7 +36,7 @@ struct answer {
     enum answer_memory memory;
 };
 
-enum { REQUEST_ID_MOST = 128, METHOD_MOST = 15, PATH_MOST = 127 };
+enum { METHOD_MOST = 15, PATH_MOST = 127 };
 
 /* One request and its answer. Lives from the request's first line until the answer has gone or the connection is lost;
  * never ends while its answer is pending. */

@@ -22,10 +22,12 @@ int linger_start(struct linger_list *linger, uint64_t patience) {
 }
 
 static void finish(struct linger_list *linger, struct lingering *one) {
-    *(one->previous != NULL ? &one->previous->next : &linger->first) = one->next;
-    if (one->next != NULL) {
+    if (one->previous != NULL)
+        one->previous->next = one->next;
+    else
+        linger->first = one->next;
+    if (one->next != NULL)
         one->next->previous = one->previous;
-    }
     /* Explicitly: an epoll entry belongs to the open socket, of which libmicrohttpd may still hold a descriptor. */
     epoll_ctl(linger->descriptor, EPOLL_CTL_DEL, one->socket, NULL);
     close(one->socket);
@@ -34,12 +36,13 @@ static void finish(struct linger_list *linger, struct lingering *one) {
 }
 
 void linger_stop(struct linger_list *linger) {
-    while (linger->first != NULL) {
-        finish(linger, linger->first);
+    struct lingering *next = NULL;
+    for (struct lingering *one = linger->first; one != NULL; one = next) {
+        next = one->next;
+        finish(linger, one);
     }
-    if (linger->descriptor >= 0) {
+    if (linger->descriptor >= 0)
         close(linger->descriptor);
-    }
 }
 
 void linger_add(struct linger_list *linger, int socket, uint64_t now) {
@@ -50,15 +53,13 @@ void linger_add(struct linger_list *linger, int socket, uint64_t now) {
         return;
     }
     *one = (struct lingering){.next = linger->first, .socket = copy, .until = now + linger->patience};
-    if (linger->first != NULL) {
+    if (linger->first != NULL)
         linger->first->previous = one;
-    }
     linger->first = one;
     linger->count++;
     struct epoll_event event = {.events = EPOLLIN | EPOLLRDHUP, .data.ptr = one};
-    if (epoll_ctl(linger->descriptor, EPOLL_CTL_ADD, copy, &event) != 0) {
+    if (epoll_ctl(linger->descriptor, EPOLL_CTL_ADD, copy, &event) != 0)
         finish(linger, one);
-    }
 }
 
 /* False when the client is done. */
@@ -66,9 +67,8 @@ static int read_on(int socket) {
     for (int i = 0; i < READS_A_TURN; i++) {
         /* MSG_TRUNC: the kernel drops the bytes without copying them. */
         ssize_t got = recv(socket, NULL, READ_BYTES, MSG_DONTWAIT | MSG_TRUNC);
-        if (got <= 0) {
+        if (got <= 0)
             return got < 0 && (errno == EAGAIN || errno == EINTR);
-        }
     }
     return 1;
 }
@@ -78,9 +78,8 @@ void linger_run(struct linger_list *linger) {
     int count = epoll_wait(linger->descriptor, events, EVENTS, 0);
     for (int i = 0; i < count; i++) {
         struct lingering *one = events[i].data.ptr;
-        if (!read_on(one->socket)) {
+        if (!read_on(one->socket))
             finish(linger, one);
-        }
     }
 }
 
@@ -88,8 +87,7 @@ void linger_expire(struct linger_list *linger, uint64_t now) {
     struct lingering *next = NULL;
     for (struct lingering *one = linger->first; one != NULL; one = next) {
         next = one->next;
-        if (now >= one->until) {
+        if (now >= one->until)
             finish(linger, one);
-        }
     }
 }

@@ -54,6 +54,7 @@ static void *load(void *argument) {
     struct loader *loader = argument;
     void (*wake)(void *) = loader->wake;
     void *context = loader->context;
+    pthread_setname_np(pthread_self(), "load-model");
     loader_load(loader->directory, &loader->limits, loader->tolerance, &loader->loaded);
     loader->finished = true; /* from here on the loader may be taken */
     wake(context);
@@ -63,9 +64,8 @@ static void *load(void *argument) {
 struct loader *loader_start(const char *directory, const struct request_limits *limits, double tolerance,
                             void (*wake)(void *context), void *context) {
     struct loader *loader = calloc(1, sizeof *loader);
-    if (loader == NULL) {
+    if (loader == NULL)
         return NULL;
-    }
     loader->directory = directory;
     loader->limits = *limits;
     loader->tolerance = tolerance;
@@ -84,9 +84,8 @@ struct loader *loader_start(const char *directory, const struct request_limits *
 }
 
 bool loader_take(struct loader *loader, struct loaded *loaded) {
-    if (!loader->finished) {
+    if (!loader->finished)
         return false;
-    }
     pthread_join(loader->thread, NULL);
     *loaded = loader->loaded;
     free(loader);

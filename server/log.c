@@ -62,9 +62,8 @@ static void time_now(char *text, size_t size) {
 static struct proto_string make_line(const struct proto_member *members, size_t count) {
     struct proto_string text = proto_encode_line(members, count, &arena);
     char *line = text.data != NULL ? arena_alloc(&arena, text.length + 1) : NULL;
-    if (line == NULL) {
+    if (line == NULL)
         return (struct proto_string){NULL, 0};
-    }
     memcpy(line, text.data, text.length);
     line[text.length] = '\n';
     return (struct proto_string){line, text.length + 1};
@@ -78,24 +77,21 @@ static void write_line(struct proto_string line) {
 }
 
 void log_members(enum log_level level, const char *event, const struct proto_member *members, size_t count) {
-    if (!log_wanted(level)) {
+    if (!log_wanted(level))
         return;
-    }
     char now[40];
     time_now(now, sizeof now);
     struct proto_member all[LOG_MAX_MEMBERS + 3] = {LOG_STRING("time", now), LOG_STRING("level", level_names[level]),
                                                     LOG_STRING("event", event)};
     size_t used = 3;
     for (size_t i = 0; i < count && i < LOG_MAX_MEMBERS; i++) {
-        if (members[i].string != NULL || !isnan(members[i].number)) {
+        if (members[i].string != NULL || !isnan(members[i].number))
             all[used++] = members[i];
-        }
     }
     pthread_mutex_lock(&mutex);
     struct proto_string line = make_line(all, used);
-    if (line.data != NULL) {
+    if (line.data != NULL)
         write_line(line);
-    }
     arena_reset(&arena);
     pthread_mutex_unlock(&mutex);
 }

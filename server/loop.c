@@ -59,14 +59,12 @@ static bool start_handles(struct loop *loop) {
     uv_timer_init(&loop->uv, &loop->ticker);
     loop->ticker.data = loop;
     uv_timer_start(&loop->ticker, on_tick, LOOP_TICK_MILLISECONDS, LOOP_TICK_MILLISECONDS);
-    if (uv_async_init(&loop->uv, &loop->async, on_async) != 0) {
+    if (uv_async_init(&loop->uv, &loop->async, on_async) != 0)
         return false;
-    }
     loop->async.data = loop;
     for (unsigned i = 0; i < STOP_SIGNALS; i++) {
-        if (uv_signal_init(&loop->uv, &loop->signals[i]) != 0) {
+        if (uv_signal_init(&loop->uv, &loop->signals[i]) != 0)
             return false;
-        }
         loop->signals[i].data = loop;
         uv_signal_start(&loop->signals[i], on_signal, stop_signals[i]);
     }
@@ -90,9 +88,8 @@ struct loop *loop_new(const struct loop_handlers *handlers) {
 
 static void close_handle(uv_handle_t *handle, void *argument) {
     (void)argument;
-    if (!uv_is_closing(handle)) {
+    if (!uv_is_closing(handle))
         uv_close(handle, NULL);
-    }
 }
 
 void loop_free(struct loop *loop) {
@@ -103,14 +100,12 @@ void loop_free(struct loop *loop) {
 }
 
 bool loop_watch(struct loop *loop, int descriptor, void (*ready)(void *context)) {
-    if (loop->watch_count == LOOP_WATCHES) {
+    if (loop->watch_count == LOOP_WATCHES)
         return false;
-    }
     struct watch *watch = &loop->watches[loop->watch_count];
     watch->ready = ready;
-    if (uv_poll_init(&loop->uv, &watch->poll, descriptor) != 0) {
+    if (uv_poll_init(&loop->uv, &watch->poll, descriptor) != 0)
         return false;
-    }
     loop->watch_count++;
     watch->poll.data = watch;
     return uv_poll_start(&watch->poll, UV_READABLE, on_readable) == 0;

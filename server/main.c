@@ -23,9 +23,8 @@
 static void run_with_better_blas(char **argv) {
     static const char variable[] = "OPENBLAS_CORETYPE";
     const char *better = getenv(variable) == NULL ? dien_blas_better_core() : NULL;
-    if (better == NULL) {
+    if (better == NULL)
         return;
-    }
     setenv(variable, better, 1);
     setenv("OPENBLAS_NUM_THREADS", "1", 1); /* one thread a call: the scoring threads are the parallelism */
     execv("/proc/self/exe", argv);

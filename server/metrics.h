@@ -23,7 +23,7 @@ const char *metrics_outcome_name(unsigned outcome);
 enum { PHASE_QUEUE = REQUEST_PHASES, PHASE_TOTAL, METRIC_PHASES };
 const char *metrics_phase_name(unsigned phase);
 
-enum { METRIC_BUCKETS = 18 };
+enum { METRIC_BUCKETS = 20 };
 extern const double metric_bucket_bounds[METRIC_BUCKETS]; /* seconds, upper bounds, ascending; +Inf comes after */
 
 struct histogram {

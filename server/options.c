@@ -36,6 +36,7 @@ static const struct row rows[] = {
     {"listen", TEXT, NO_LIMIT, FIELD(listen), "127.0.0.1:8080", 0, 0, "HOST:PORT; [::]:8080 for IPv6; port 0: any"},
     {"address-file", TEXT, NO_LIMIT, FIELD(address_file), NULL, 0, 0, "write the address in use to this file"},
     {"reuse-port", SWITCH, NO_LIMIT, FIELD(reuse_port), "off", 0, 0, "let several servers share the port"},
+    {"backlog", COUNT, LIMIT, FIELD(backlog), "1024", 1, 65535, "connections that wait to be accepted"},
     {"threads", COUNT, LIMIT, FIELD(threads), "0", 0, 1024, "scoring threads; 0: what the CPU quota allows"},
     {"queue", COUNT, LIMIT, FIELD(queue), "1024", 1, 1e6, "requests that may wait for a thread; more: 503"},
     {"max-body", BYTES, CLIENT_LIMIT, FIELD(max_body), "4M", 1, SIZE_MOST, "a request's body; more: 413"},
@@ -94,13 +95,11 @@ static bool complain(const struct complaint *complaint, const char *format, ...)
 /* K, M and G, with or without iB: powers of 1024. */
 static double multiplier(const char *suffix) {
     static const char letters[] = "KMG";
-    if (*suffix == '\0') {
+    if (*suffix == '\0')
         return 1;
-    }
     const char *letter = strchr(letters, toupper((unsigned char)*suffix));
-    if (letter == NULL || (suffix[1] != '\0' && strcmp(suffix + 1, "iB") != 0)) {
+    if (letter == NULL || (suffix[1] != '\0' && strcmp(suffix + 1, "iB") != 0))
         return 0;
-    }
     return pow(1024, (double)(letter - letters) + 1);
 }
 
@@ -122,9 +121,8 @@ static bool parse_number(const struct row *row, const char *text, double *value,
                         : whole            ? "a whole number"
                                            : "a number");
     }
-    if (*value < row->least || *value > row->most) {
+    if (*value < row->least || *value > row->most)
         return complain(complaint, "%s is not between %.15g and %.15g", text, row->least, row->most);
-    }
     return true;
 }
 
@@ -153,9 +151,8 @@ static bool assign(struct options *options, const struct row *row, const char *t
         return parse_level(text, field, complaint);
     case COUNT:
     case BYTES:
-        if (!parse_number(row, text, &number, complaint)) {
+        if (!parse_number(row, text, &number, complaint))
             return false;
-        }
         *(size_t *)field = (size_t)number;
         return true;
     case SECONDS:
@@ -170,18 +167,16 @@ static bool assign(struct options *options, const struct row *row, const char *t
 /* --max-body is DIEN_MAX_BODY. */
 static void variable_name(const struct row *row, char name[64]) {
     size_t at = (size_t)snprintf(name, 64, "DIEN_%s", row->name);
-    for (size_t i = 5; i < at; i++) {
+    for (size_t i = 5; i < at; i++)
         name[i] = (char)(name[i] == '-' ? '_' : toupper((unsigned char)name[i]));
-    }
 }
 
 static bool read_defaults(struct options *options, char *error, size_t error_size) {
     memset(options, 0, sizeof *options);
     for (size_t i = 0; i < ROWS; i++) {
         struct complaint complaint = {rows[i].name, error, error_size};
-        if (rows[i].initial != NULL && !assign(options, &rows[i], rows[i].initial, &complaint)) {
+        if (rows[i].initial != NULL && !assign(options, &rows[i], rows[i].initial, &complaint))
             return false;
-        }
     }
     return true;
 }
@@ -193,24 +188,21 @@ static bool read_environment(struct options *options, char *error, size_t error_
         variable_name(&rows[i], name);
         const char *text = rows[i].kind == COMMAND ? NULL : getenv(name);
         struct complaint complaint = {name, error, error_size};
-        if (text != NULL && !assign(options, &rows[i], text, &complaint)) {
+        if (text != NULL && !assign(options, &rows[i], text, &complaint))
             return false;
-        }
     }
     return true;
 }
 
 /* The row that an argument "--name" or "--name=value" names; *value is what follows the "=", or NULL. */
 static const struct row *find_row(const char *argument, const char **value) {
-    if (strncmp(argument, "--", 2) != 0) {
+    if (strncmp(argument, "--", 2) != 0)
         return NULL;
-    }
     size_t length = strcspn(argument + 2, "=");
     *value = argument[2 + length] == '=' ? argument + 2 + length + 1 : NULL;
     for (size_t i = 0; i < ROWS; i++) {
-        if (strlen(rows[i].name) == length && strncmp(rows[i].name, argument + 2, length) == 0) {
+        if (strlen(rows[i].name) == length && strncmp(rows[i].name, argument + 2, length) == 0)
             return &rows[i];
-        }
     }
     return NULL;
 }
@@ -275,9 +267,8 @@ static enum options_result read_flags(struct options *options, int argc, char *c
             complain(&complaint, "is not an option; --help lists them");
             return OPTIONS_BAD;
         }
-        if (row->kind == COMMAND) {
+        if (row->kind == COMMAND)
             return run_command(row, out);
-        }
         if (value == NULL && row->kind == FLAG) {
             value = "on";
         } else if (value == NULL && i + 1 < argc) {
@@ -290,18 +281,16 @@ static enum options_result read_flags(struct options *options, int argc, char *c
             complain(&complaint, "needs a value");
             return OPTIONS_BAD;
         }
-        if (!assign(options, row, value, &complaint)) {
+        if (!assign(options, row, value, &complaint))
             return OPTIONS_BAD;
-        }
     }
     return OPTIONS_RUN;
 }
 
 enum options_result options_parse(struct options *options, int argc, char *const *argv, FILE *out, char *error,
                                   size_t error_size) {
-    if (!read_defaults(options, error, error_size) || !read_environment(options, error, error_size)) {
+    if (!read_defaults(options, error, error_size) || !read_environment(options, error, error_size))
         return OPTIONS_BAD;
-    }
     enum options_result result = read_flags(options, argc, argv, out, error, error_size);
     if (result == OPTIONS_RUN && options->model == NULL) {
         snprintf(error, error_size, "--model: is required: the directory of the model to serve");
@@ -323,14 +312,12 @@ size_t options_limits(const struct options *options, struct options_limit limits
     _Static_assert(sizeof rows / sizeof rows[0] <= (size_t)OPTIONS_MAX_LIMITS, "room for every row");
     size_t count = 0;
     for (size_t i = 0; i < ROWS; i++) {
-        if (rows[i].audience == NO_LIMIT) {
+        if (rows[i].audience == NO_LIMIT)
             continue;
-        }
         struct options_limit *limit = &limits[count++];
         snprintf(limit->name, sizeof limit->name, "%s%s", rows[i].name, unit_suffix(rows[i].kind));
-        for (char *letter = limit->name; *letter != '\0'; letter++) {
+        for (char *letter = limit->name; *letter != '\0'; letter++)
             *letter = *letter == '-' ? '_' : *letter;
-        }
         limit->value = limit_value(options, &rows[i]);
         limit->for_clients = rows[i].audience == CLIENT_LIMIT;
     }

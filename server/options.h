@@ -16,6 +16,7 @@ struct options {
     const char *listen;
     const char *address_file; /* NULL: none */
     bool reuse_port;
+    size_t backlog;
     size_t threads; /* 0: as many as the CPU quota allows */
     size_t queue;
     size_t max_body;

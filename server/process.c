@@ -33,9 +33,8 @@ static void read_stat(double *numbers, size_t count) {
     const char *after_name = strrchr(text, ')');
     char *rest = NULL;
     memset(numbers, 0, count * sizeof *numbers);
-    if (after_name == NULL) {
+    if (after_name == NULL)
         return;
-    }
     char *word = strtok_r(text + (after_name - text) + 1, " ", &rest);
     for (size_t i = 0; i < count && word != NULL; i++) {
         numbers[i] = strtod(word, NULL);
@@ -46,12 +45,10 @@ static void read_stat(double *numbers, size_t count) {
 static double count_descriptors(void) {
     DIR *directory = opendir("/proc/self/fd");
     double count = 0;
-    if (directory == NULL) {
+    if (directory == NULL)
         return 0;
-    }
-    while (readdir(directory) != NULL) {
+    while (readdir(directory) != NULL)
         count++;
-    }
     closedir(directory);
     return count - 3; /* ".", ".." and the directory itself */
 }

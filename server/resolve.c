@@ -24,6 +24,10 @@ struct group {
     struct dien_column *columns;
 };
 
+static size_t smaller(size_t a, size_t b) {
+    return a < b ? a : b;
+}
+
 static bool out_of_memory(struct resolver *resolver) {
     problem_set(resolver->problem, PROBLEM_OUT_OF_MEMORY, "", "The request needs more memory than it may have.");
     return false;
@@ -37,31 +41,34 @@ struct pointer {
     char text[sizeof((struct problem *)NULL)->pointer];
 };
 
-/* /history/item, or /history where the row form has no place for a whole column. */
+/* /history/item: a column of the column form. */
 static struct pointer column_pointer(const struct group *group, const char *field, size_t length) {
     struct pointer pointer = {""};
     problem_pointer_name(pointer.text, sizeof pointer.text, group->name, strlen(group->name));
-    if (group->table->form == PROTO_COLUMNS)
-        problem_pointer_name(pointer.text, sizeof pointer.text, field, length);
+    problem_pointer_name(pointer.text, sizeof pointer.text, field, length);
     return pointer;
 }
 
 /* /history/item/3, /history/3/item, or /user/country. */
-static struct pointer value_pointer(const struct group *group, const char *field, size_t i) {
+static struct pointer value_pointer(const struct group *group, const char *field, size_t length, size_t i) {
+    if (group->table->form == PROTO_COLUMNS) {
+        struct pointer pointer = column_pointer(group, field, length);
+        if (group->group == DIEN_BEHAVIOUR || group->group == DIEN_CANDIDATE)
+            problem_pointer_index(pointer.text, sizeof pointer.text, i);
+        return pointer;
+    }
     struct pointer pointer = {""};
     problem_pointer_name(pointer.text, sizeof pointer.text, group->name, strlen(group->name));
-    if (group->table->form == PROTO_ROWS)
-        problem_pointer_index(pointer.text, sizeof pointer.text, i);
-    problem_pointer_name(pointer.text, sizeof pointer.text, field, strlen(field));
-    if (group->table->form == PROTO_COLUMNS && (group->group == DIEN_BEHAVIOUR || group->group == DIEN_CANDIDATE))
-        problem_pointer_index(pointer.text, sizeof pointer.text, i);
+    problem_pointer_index(pointer.text, sizeof pointer.text, i);
+    problem_pointer_name(pointer.text, sizeof pointer.text, field, length);
     return pointer;
 }
 
 static bool refuse_value(struct resolver *resolver, const struct group *group, const struct dien_field *field, size_t i,
                          const char *what) {
-    problem_set(resolver->problem, PROBLEM_INVALID_REQUEST, value_pointer(group, field->name, i).text,
-                "The field \"%s\" must be %s.", field->name, what);
+    problem_set(resolver->problem, PROBLEM_INVALID_REQUEST,
+                value_pointer(group, field->name, strlen(field->name), i).text, "The field \"%s\" must be %s.",
+                field->name, what);
     return false;
 }
 
@@ -191,6 +198,15 @@ static bool check_missing(struct resolver *resolver, const struct group *group) 
     return true;
 }
 
+/* Where a column that the model does not know was sent: in the row form, the first row that has it. */
+static struct pointer sent_pointer(const struct group *group, const struct proto_column *column) {
+    size_t row = 0;
+    while (row < column->count && column->values[row].kind == PROTO_ABSENT)
+        row++;
+    return group->table->form == PROTO_ROWS ? value_pointer(group, column->name.data, column->name.length, row)
+                                            : column_pointer(group, column->name.data, column->name.length);
+}
+
 static bool check_unknown_fields(struct resolver *resolver, const struct group *group) {
     for (size_t i = 0; i < group->table->columns; i++) {
         const struct proto_string *name = &group->table->column[i].name;
@@ -200,9 +216,9 @@ static bool check_unknown_fields(struct resolver *resolver, const struct group *
                               memcmp(group->fields[j]->name, name->data, name->length) == 0);
         if (known)
             continue;
-        problem_set(resolver->problem, PROBLEM_INVALID_REQUEST, column_pointer(group, name->data, name->length).text,
-                    "The model has no %s field \"%.*s\".", group->name, name->length < 64 ? (int)name->length : 64,
-                    name->data);
+        struct pointer pointer = sent_pointer(group, &group->table->column[i]);
+        problem_set(resolver->problem, PROBLEM_INVALID_REQUEST, pointer.text, "The model has no %s field \"%.*s\".",
+                    group->name, (int)smaller(name->length, sizeof resolver->problem->detail), name->data);
         return false;
     }
     return true;

@@ -2,6 +2,7 @@
 #include "server/routes.h"
 
 #include <string.h>
+#include <strings.h>
 
 static const char get[] = "GET, HEAD";
 static const char post[] = "POST";
@@ -15,11 +16,20 @@ static const struct {
     [ROUTE_METRICS] = {"/metrics", get},
 };
 
-enum route routes_find(const char *path) {
+/* A proxy may ask for "http://host/path" (RFC 9112, section 3.2.2). */
+static const char *skip_authority(const char *target) {
+    static const char scheme[] = "http://";
+    if (strncasecmp(target, scheme, sizeof scheme - 1) != 0)
+        return target;
+    const char *path = strchr(target + sizeof scheme - 1, '/');
+    return path != NULL ? path : "/";
+}
+
+enum route routes_find(const char *target) {
+    const char *path = skip_authority(target);
     for (enum route route = ROUTE_NONE + 1; route < ROUTES; route++) {
-        if (strcmp(routes[route].path, path) == 0) {
+        if (strcmp(routes[route].path, path) == 0)
             return route;
-        }
     }
     return ROUTE_NONE;
 }
@@ -29,9 +39,8 @@ const char *routes_label(enum route route) {
 }
 
 bool routes_allow(enum route route, const char *method) {
-    if (routes[route].allowed == post) {
+    if (routes[route].allowed == post)
         return strcmp(method, "POST") == 0;
-    }
     return strcmp(method, "GET") == 0 || strcmp(method, "HEAD") == 0;
 }
 

@@ -17,8 +17,8 @@ enum route {
     ROUTES
 };
 
-/* The route of a path, ROUTE_NONE if there is none. Paths match byte for byte. */
-enum route routes_find(const char *path);
+/* The route of a request's target, without its query; ROUTE_NONE if there is none. Paths match byte for byte. */
+enum route routes_find(const char *target);
 /* The path, as a metric's label; "other" for ROUTE_NONE. */
 const char *routes_label(enum route route);
 /* HEAD is allowed wherever GET is. */

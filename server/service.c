@@ -46,7 +46,8 @@ struct service {
 };
 
 static const char json_type[] = "application/json";
-enum { DESCRIPTOR_RESERVE = 64, LAST_RUNS = 100, ARENA_KEEP = 65536 };
+/* GRACE_SECONDS: a request that is on its way when we stop accepting still gets its answer. */
+enum { GRACE_SECONDS = 1, DESCRIPTOR_RESERVE = 64, LAST_RUNS = 100, ARENA_KEEP = 65536 };
 
 static void wake_loop(void *context) {
     loop_wake(context);
@@ -266,9 +267,8 @@ static void take_model(struct service *service, const struct loaded *loaded) {
              LOG_NUMBER("largest_difference", loaded->samples.largest),
              LOG_NUMBER("mapped_bytes", (double)dien_mapped_bytes(service->model)),
              LOG_NUMBER("packed_bytes", (double)dien_packed_bytes(service->model)));
-    if (service->state == LOADING) {
+    if (service->state == LOADING)
         enter(service, READY);
-    }
 }
 
 static void look_for_model(struct service *service) {
@@ -291,7 +291,8 @@ static void close_listener(struct service *service) {
 /* Stop once nothing is left to be done, or the time is up. */
 static void try_to_stop(struct service *service) {
     bool late = seconds_in_state(service) >= service->options->drain_timeout;
-    http_dismiss(service->http);
+    if (seconds_in_state(service) >= GRACE_SECONDS)
+        http_dismiss(service->http);
     if (late || (http_connections(service->http) == 0 && service->loader == NULL)) {
         if (http_in_flight(service->http) > 0) {
             log_line(LEVEL_WARNING, "drain-timeout",
@@ -302,12 +303,10 @@ static void try_to_stop(struct service *service) {
 }
 
 static void step_down(struct service *service) {
-    if (service->state == DRAINING && seconds_in_state(service) >= service->options->drain_delay) {
+    if (service->state == DRAINING && seconds_in_state(service) >= service->options->drain_delay)
         close_listener(service);
-    }
-    if (service->state == CLOSING) {
+    if (service->state == CLOSING)
         try_to_stop(service);
-    }
 }
 
 /* ---- What the loop calls. */
@@ -324,9 +323,8 @@ static void on_linger(void *context) {
 static void on_wake(void *context) {
     struct service *service = context;
     look_for_model(service);
-    if (service->workers != NULL) {
+    if (service->workers != NULL)
         give_answers(service);
-    }
     run_http(service);
 }
 
@@ -363,9 +361,8 @@ static bool write_address(const char *file, const char *address, char *error, si
     bool good = out != NULL && fprintf(out, "%s\n", address) > 0;
     good = out != NULL && fclose(out) == 0 && good;
     good = good && rename(temporary, file) == 0;
-    if (!good) {
+    if (!good)
         snprintf(error, error_size, "--address-file: %s: %s", file, strerror(errno));
-    }
     return good;
 }
 
@@ -380,10 +377,10 @@ static void warn_of_descriptors(const struct options *options) {
 static bool start_http(struct service *service, char *error, size_t error_size) {
     const struct options *options = service->options;
     char address[LISTEN_TEXT];
-    int listening = listen_open(options->listen, options->reuse_port, address, error, error_size);
-    if (listening < 0) {
+    int listening =
+        listen_open(options->listen, options->reuse_port, (int)options->backlog, address, error, error_size);
+    if (listening < 0)
         return false;
-    }
     const struct http_options http = {
         .options = options, .metrics = &service->metrics, .listening = listening, .context = service, .handle = handle};
     service->http = http_start(&http);
@@ -404,27 +401,23 @@ static bool start(struct service *service, char *error, size_t error_size) {
     warn_of_descriptors(options);
     snprintf(error, error_size, "The event loop cannot start: %s", strerror(errno));
     service->loop = loop_new(&handlers);
-    if (service->loop == NULL || !start_http(service, error, error_size)) {
+    if (service->loop == NULL || !start_http(service, error, error_size))
         return false;
-    }
     service->loader = loader_start(options->model, &limits, options->samples_tolerance, wake_loop, service->loop);
-    if (service->loader == NULL) {
+    if (service->loader == NULL)
         snprintf(error, error_size, "The model's thread cannot start: %s", strerror(errno));
-    }
     run_http(service);
     return service->loader != NULL;
 }
 
 /* Requests that still wait are refused, those at work finish, and all get their answer. */
 static void stop_workers(struct service *service) {
-    if (service->workers == NULL) {
+    if (service->workers == NULL)
         return;
-    }
     worker_stop(service->workers);
     give_answers(service);
-    for (int i = 0; i < LAST_RUNS && http_in_flight(service->http) > 0; i++) {
+    for (int i = 0; i < LAST_RUNS && http_in_flight(service->http) > 0; i++)
         http_run(service->http);
-    }
     worker_free(service->workers);
 }
 
@@ -439,9 +432,8 @@ static void stop(struct service *service) {
     if (service->loop != NULL) {
         loop_free(service->loop); /* before the descriptors that it watches */
     }
-    if (service->http != NULL) {
+    if (service->http != NULL)
         http_stop(service->http);
-    }
     free(service->description);
     dien_close(service->model);
 }

@@ -54,9 +54,8 @@ static struct job *remove_first(struct list *list) {
 /* Next job, or NULL when the pool stops. */
 static struct job *take(struct worker_pool *pool) {
     pthread_mutex_lock(&pool->mutex);
-    while (pool->waiting.first == NULL && !pool->stopping) {
+    while (pool->waiting.first == NULL && !pool->stopping)
         pthread_cond_wait(&pool->filled, &pool->mutex);
-    }
     struct job *job = pool->stopping ? NULL : remove_first(&pool->waiting);
     if (job != NULL) {
         pool->waiting_count--;
@@ -136,6 +135,7 @@ static void run(struct worker *worker, struct job *job) {
 static void *work(void *argument) {
     struct worker *worker = argument;
     struct job *job = NULL;
+    pthread_setname_np(pthread_self(), "score");
     while ((job = take(worker->pool)) != NULL) {
         run(worker, job);
         give_back(worker->pool, job);
@@ -162,17 +162,15 @@ static bool start_worker(struct worker_pool *pool, struct worker *worker) {
 
 struct worker_pool *worker_start(const struct worker_options *options) {
     struct worker_pool *pool = calloc(1, sizeof *pool);
-    if (pool == NULL) {
+    if (pool == NULL)
         return NULL;
-    }
     pool->options = *options;
     pthread_mutex_init(&pool->mutex, NULL);
     pthread_cond_init(&pool->filled, NULL);
     pool->workers = calloc(options->threads, sizeof *pool->workers);
     bool good = pool->workers != NULL;
-    for (size_t i = 0; good && i < options->threads; i++) {
+    for (size_t i = 0; good && i < options->threads; i++)
         good = start_worker(pool, &pool->workers[i]);
-    }
     if (!good) {
         worker_stop(pool);
         worker_free(pool);
@@ -237,9 +235,8 @@ void worker_stop(struct worker_pool *pool) {
 
 void worker_free(struct worker_pool *pool) {
     for (size_t i = 0; pool->workers != NULL && i < pool->options.threads; i++) {
-        if (pool->workers[i].has_scorer) {
+        if (pool->workers[i].has_scorer)
             scorer_free(&pool->workers[i].scorer);
-        }
         arena_free(&pool->workers[i].arena);
     }
     free(pool->workers);

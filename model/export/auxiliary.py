@@ -1,4 +1,4 @@
-"""The auxiliary loss (section 4.3 of the paper, eq. 6): interest state h_t should know behaviour t + 1 from a negative."""
+"""The auxiliary loss (section 4.3 of the paper, eq. 6): h_t should tell behaviour t + 1 from a negative."""
 from __future__ import annotations
 
 import torch
@@ -35,5 +35,5 @@ class Net(nn.Module):
 
 
 def auxiliary_loss(net: nn.Module, states: Tensor, following: Tensor, negative: Tensor) -> Tensor:
-    """Mean negative log-likelihood over [B, T - 1] states, each with the behaviour that followed and one that did not."""
+    """Mean negative log-likelihood over [B, T - 1] states, each with the behaviour that followed and a negative."""
     return (softplus(-net(states, following)) + softplus(net(states, negative))).mean()

@@ -90,7 +90,8 @@ def read(path: str) -> tuple[Catalogue, Sessions]:
     column = {name: np.array([int(row[name]) for row in rows])[order] for name in ("country", "month")}
     clicks = np.array([row_of[row["page 2 (clothing model)"]] for row in rows])[order]
     starts = np.flatnonzero(np.diff(session[order], prepend=-1))
-    return catalogue, Sessions(clicks, np.append(starts, len(clicks)), column["country"][starts], column["month"][starts])
+    offsets = np.append(starts, len(clicks))
+    return catalogue, Sessions(clicks, offsets, column["country"][starts], column["month"][starts])
 
 
 @dataclass

@@ -20,14 +20,14 @@ import clickstream
 from baselines import BACK_OFF, Markov, Popularity
 from clickstream import Catalogue, Split
 from examples import Features, Negatives
-from metrics import auc_interval
+from metrics import Interval, auc, bootstrap, interval
 from network import DIEN
 from recipe import VARIANTS
 from train import KINDS, Evaluation, scores_of
 
 TEST_SEED = 2
 Baseline = Union[Popularity, Markov]
-Results = dict[str, dict[str, tuple[float, float, float]]]  # model: kind of negatives: AUC, low, high
+Results = dict[str, dict[str, dict[str, Interval]]]  # "auc" or "lead": model: kind of negatives
 
 
 def network_of(state: dict) -> DIEN:
@@ -37,10 +37,23 @@ def network_of(state: dict) -> DIEN:
     return network
 
 
-def interval(evaluation: Evaluation, scores: np.ndarray) -> dict[str, tuple[float, float, float]]:
-    """AUC and interval for each kind of negatives."""
-    parts = np.split(scores[:, 1:], len(KINDS), 1)
-    return {kind: auc_interval(scores[:, 0], part, evaluation.examples.session) for kind, part in zip(KINDS, parts)}
+def kinds_of(scores: np.ndarray) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    """By kind of negatives: the scores of the positives [N] and of the negatives [N, K]."""
+    return {kind: (scores[:, 0], part) for kind, part in zip(KINDS, np.split(scores[:, 1:], len(KINDS), 1))}
+
+
+def intervals(scores: dict[str, np.ndarray], session: np.ndarray, first: str) -> Results:
+    """AUC of every model, and how far the model `first` is ahead of each other, in paired replicates."""
+    replicates = {name: {kind: bootstrap(*pair, session) for kind, pair in kinds_of(each).items()}
+                  for name, each in scores.items()}
+    values = {name: {kind: auc(*pair) for kind, pair in kinds_of(each).items()} for name, each in scores.items()}
+    results: Results = {"auc": {}, "lead": {}}
+    for name in scores:
+        results["auc"][name] = {kind: interval(values[name][kind], replicates[name][kind]) for kind in KINDS}
+        if name != first:
+            results["lead"][name] = {kind: interval(values[first][kind] - values[name][kind],
+                                                    replicates[first][kind] - replicates[name][kind]) for kind in KINDS}
+    return results
 
 
 def best_back_off(split: Split, items: int, validation: Evaluation, lift: bool) -> float:
@@ -53,34 +66,35 @@ def best_back_off(split: Split, items: int, validation: Evaluation, lift: bool) 
 
 
 def evaluate(catalogue: Catalogue, split: Split, states: dict[str, dict]) -> Results:
-    """All results on the test sessions."""
+    """All results on the test sessions; the lead is that of the first checkpoint."""
     items = len(catalogue.codes)
     validation = Evaluation.of(split.validation, Negatives(split.train, items), seed=1)
     test = Evaluation.of(split.test, Negatives(split.known, items), seed=TEST_SEED)
     chains = {lift: Markov(split.known, items, best_back_off(split, items, validation, lift), lift)
               for lift in (False, True)}
-    baselines: dict[str, Baseline] = {"popularity": Popularity(split.known, items), "Markov P(next | last)": chains[False],
+    baselines: dict[str, Baseline] = {"popularity": Popularity(split.known, items),
+                                      "Markov P(next | last)": chains[False],
                                       "Markov P(next | last) / P(next)": chains[True]}
-    results = {name: interval(test, model.score(test.examples, test.candidates())) for name, model in baselines.items()}
+    scores = {name: model.score(test.examples, test.candidates()) for name, model in baselines.items()}
     for name, state in states.items():
-        features = Features(state["config"], {key: np.asarray(value)
-                                              for key, value in state["catalogue"]["attributes"].items()})
-        results[name] = interval(test, scores_of(network_of(state), features, test))
-    return results
+        attributes = {key: np.asarray(value) for key, value in state["catalogue"]["attributes"].items()}
+        scores[name] = scores_of(network_of(state), Features(state["config"], attributes), test)
+    return intervals(scores, test.examples.session, next(iter(states)))
 
 
-def table(results: Results) -> str:
-    """The results as a Markdown table."""
-    lines = ["| model | negatives uniform | negatives by popularity |", "|---|---|---|"]
-    for name, aucs in results.items():
-        cells = [f"{value:.4f} [{low:.4f}, {high:.4f}]" for value, low, high in (aucs[kind] for kind in KINDS)]
+def table(heading: str, results: dict[str, dict[str, Interval]]) -> str:
+    """One part of the results as a Markdown table."""
+    lines = [f"| {heading} | negatives uniform | negatives by popularity |", "|---|---|---|"]
+    for name, row in results.items():
+        cells = [f"{value:.4f} [{low:.4f}, {high:.4f}]" for value, low, high in (row[kind] for kind in KINDS)]
         lines.append(f"| {name} | {' | '.join(cells)} |")
     return "\n".join(lines)
 
 
 def report(results: Results, path: str) -> None:
-    """Print the table and keep the numbers."""
-    print(table(results))
+    """Print the tables and keep the numbers."""
+    print(table("AUC", results["auc"]))
+    print(table("lead of the first over", results["lead"]))
     with open(path, "w", encoding="utf-8") as file:
         json.dump(results, file, indent=1)
 

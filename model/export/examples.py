@@ -71,7 +71,7 @@ class Negatives:
 
 
 def batches(examples: Examples, size: int, random: Optional[np.random.Generator] = None) -> Iterator[np.ndarray]:
-    """Indices of batches whose histories have one length, so that nothing is padded; shuffled where a generator is given."""
+    """Indices of batches whose histories have one length, so that nothing is padded; a generator shuffles them."""
     order = np.arange(len(examples)) if random is None else random.permutation(len(examples))
     order = order[np.argsort(examples.length[order], kind="stable")]
     groups = np.split(order, np.flatnonzero(np.diff(examples.length[order])) + 1)
@@ -90,7 +90,7 @@ class Features:
 
     def columns(self, names: list[str], rows: np.ndarray,
                 random: Optional[np.random.Generator] = None) -> dict[str, torch.Tensor]:
-        """The item and its attributes. With a generator some items go unknown, half of them with all their attributes."""
+        """The item and its attributes. With a generator some items go unknown, half of them with their attributes."""
         described = rows
         if random is not None:
             dropped = random.random(rows.shape) < DROP_ITEM
@@ -105,7 +105,8 @@ class Features:
         for name in group(self.config, kind):
             values = examples.single[name][index].astype(np.int64)
             if random is not None:
-                values = np.where(random.random(len(values)) < DROP_SINGLE, field_of(self.config, name)["unknown_row"], values)
+                unknown = field_of(self.config, name)["unknown_row"]
+                values = np.where(random.random(len(values)) < DROP_SINGLE, unknown, values)
             columns[name] = torch.from_numpy(values)
         return columns
 

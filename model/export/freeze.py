@@ -24,9 +24,10 @@ from vocabulary import Vocabulary
 
 SAMPLES = 24
 ATTRIBUTION = (
-    "Trained on 'e-shop clothing 2008' (Clickstream data for online shopping), M. Lapczynski and S. Bialowas, UCI Machine "
-    "Learning Repository, data set 553, https://doi.org/10.24432/C5QK7X, CC BY 4.0 "
-    "(https://creativecommons.org/licenses/by/4.0/). Changed: split by session, prices put in bands, negatives sampled.")
+    "Trained on 'e-shop clothing 2008' (Clickstream data for online shopping), M. Lapczynski and S. Bialowas, "
+    "UCI Machine Learning Repository, data set 553, https://doi.org/10.24432/C5QK7X, CC BY 4.0 "
+    "(https://creativecommons.org/licenses/by/4.0/). Changed: split by session, ids re-encoded, prices put in bands, "
+    "negatives sampled.")
 
 
 def frozen_tensors(state: dict[str, Any], vocabulary: Vocabulary) -> dict[str, Tensor]:
@@ -42,9 +43,10 @@ def frozen_tensors(state: dict[str, Any], vocabulary: Vocabulary) -> dict[str, T
 
 def metadata(state: dict[str, Any], results: Optional[dict[str, Any]]) -> dict[str, Any]:
     """What people want to know of the model."""
-    return {**state["config"]["metadata"], "attribution": ATTRIBUTION, "price_bands_from": state["catalogue"]["price_edges"],
+    return {**state["config"]["metadata"], "attribution": ATTRIBUTION,
+            "price_bands_from": state["catalogue"]["price_edges"],
             "training": {**state["options"], "best_epoch": state["best"]["epoch"]},
-            "auc_validation": state["best"]["aucs"], **({"auc_test": results} if results else {})}
+            "auc_validation": state["best"]["aucs"], **({"auc_test": results["auc"]} if results else {})}
 
 
 def freeze(state: dict[str, Any], output: str, version: str, results: Optional[dict[str, Any]] = None) -> None:

@@ -1,22 +1,19 @@
-"""AUC with a confidence interval: the bootstrap draws whole sessions, since clicks of one session are not independent."""
+"""AUC with a confidence interval: the bootstrap draws whole sessions, as the clicks of one are not independent."""
 from __future__ import annotations
 
-from typing import NamedTuple, Optional
+from typing import NamedTuple
 
 import numpy as np
 
 REPLICATES = 1000
 
 
-class Auc(NamedTuple):
-    """An AUC and the bounds of its 95% interval."""
+class Interval(NamedTuple):
+    """A value and the bounds of its 95% interval."""
 
     value: float
     low: float
     high: float
-
-    def __str__(self) -> str:
-        return f"{self.value:.4f} [{self.low:.4f}, {self.high:.4f}]"
 
 
 class _Ranking:
@@ -45,12 +42,19 @@ def auc(positive: np.ndarray, negative: np.ndarray) -> float:
     return _Ranking(positive, negative).auc(np.ones(len(positive)))
 
 
-def auc_interval(positive: np.ndarray, negative: np.ndarray, session: np.ndarray, seed: int = 0,
-                 replicates: Optional[int] = None) -> Auc:
-    """The AUC with the 95% percentile interval over sessions."""
-    ranking, random = _Ranking(positive, negative), np.random.default_rng(seed)
+def bootstrap(positive: np.ndarray, negative: np.ndarray, session: np.ndarray) -> np.ndarray:
+    """The AUC in each replicate. The sessions drawn are the same at every call, so those of two models are paired."""
+    ranking, random = _Ranking(positive, negative), np.random.default_rng(0)
     count = int(session.max()) + 1
-    drawn = [ranking.auc(np.bincount(random.integers(count, size=count), minlength=count)[session].astype(float))
-             for _ in range(replicates or REPLICATES)]
-    low, high = np.percentile(drawn, [2.5, 97.5])
-    return Auc(auc(positive, negative), float(low), float(high))
+
+    def replicate() -> float:
+        drawn = np.bincount(random.integers(count, size=count), minlength=count)
+        return ranking.auc(drawn[session].astype(float))
+
+    return np.array([replicate() for _ in range(REPLICATES)])
+
+
+def interval(value: float, replicates: np.ndarray) -> Interval:
+    """A value with the 95% percentile interval of its replicates."""
+    low, high = np.percentile(replicates, [2.5, 97.5])
+    return Interval(value, float(low), float(high))

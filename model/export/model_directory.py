@@ -1,4 +1,4 @@
-"""The model directory (FORMAT.md): written whole, read back as the network in float64 that scores wire-form requests."""
+"""The model directory (FORMAT.md): written whole, read back as the network in float64 that scores requests."""
 from __future__ import annotations
 
 import json

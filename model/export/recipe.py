@@ -22,7 +22,7 @@ class Shape:
     """The choices that training explores."""
 
     activation: str = "prelu"
-    hidden: tuple[int, ...] = (80, 40)
+    hidden: tuple[int, ...] = (200, 80)
     item_fields: tuple[str, ...] = ITEM_FIELDS
     user_fields: tuple[str, ...] = ("country",)
     context_fields: tuple[str, ...] = ("month",)

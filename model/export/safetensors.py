@@ -137,7 +137,8 @@ def read_stored(path: str | os.PathLike[str]) -> dict[str, Tensor]:
     place = 0
     for name, (dtype, _, begin, end) in sorted(slices.items(), key=lambda item: item[1][2:]):
         if begin != place:
-            raise SafetensorsError(f"tensor {name}: {'overlaps another' if begin < place else 'leaves a hole before it'}")
+            fault = "overlaps another" if begin < place else "leaves a hole before it"
+            raise SafetensorsError(f"tensor {name}: {fault}")
         place = end
     if place != data.size:
         raise SafetensorsError(f"{data.size - place} bytes after the last tensor belong to none")

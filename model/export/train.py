@@ -40,13 +40,13 @@ class Options:
     seed: int = 1
     variant: str = "dien"
     auxiliary: str = "inner"  # "inner", "mlp" or "none"
-    alpha: float = 1.0
-    epochs: int = 20
+    alpha: float = 0.2
+    epochs: int = 14
     patience: int = 3
     batch: int = 256
     negatives: int = 4
     rate: float = 2e-3
-    decay: float = 0.8
+    decay: float = 0.85
     weight_decay: float = 1e-5
 
 
@@ -248,7 +248,8 @@ def run(trainer: Trainer, checkpoint: str) -> None:
         tqdm.write("  ".join(f"{name} {value:.4f}" if isinstance(value, float) else f"{name} {value}"
                              for name, value in result.items()))
     best = trainer.best
-    print(f"best epoch {best['epoch']}: validation AUC " + ", ".join(f"{kind} {best['aucs'][kind]:.4f}" for kind in KINDS))
+    aucs = ", ".join(f"{kind} {best['aucs'][kind]:.4f}" for kind in KINDS)
+    print(f"best epoch {best['epoch']}: validation AUC {aucs}")
 
 
 def main() -> None:

@@ -89,7 +89,8 @@ class Wire:
     def _closure(self, interest: Config) -> list[str]:
         """The interest's fields and their parents."""
         fields = [field_of(self.config, name) for name in interest["history"]]
-        return [field["name"] for field in fields] + [field["attribute_of"] for field in fields if "attribute_of" in field]
+        parents = [field["attribute_of"] for field in fields if "attribute_of" in field]
+        return [field["name"] for field in fields] + parents
 
     def batch(self, request: Request) -> Batch:
         """One request as a batch of one user."""

@@ -18,9 +18,8 @@ import numpy as np
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[2] / "model" / "export"))
 
 import model_directory
+from config import Config, attribute_shapes, behaviour_width, field_of, group, target_width, weight_shapes
 from model_directory import Scorer
-from config import (Config, attribute_shapes, behaviour_width, field_of, group, target_width,
-                    weight_shapes)
 from safetensors import BF16, Tensor
 from samples import RequestMaker
 from vocabulary import Id, Vocabulary

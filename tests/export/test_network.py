@@ -275,3 +275,25 @@ def test_dice_statistics_follow_the_data():
     network.eval()
     network(Batch({}, {}, {}, {}, {"x": drawn + 100}))
     assert network.weight("mlp.layers.0.gain").item() == gain
+
+
+def test_extractor_is_the_gru_of_pytorch():
+    """nn.GRU with its update gate negated, as the README tells people to convert theirs."""
+    field = {"name": "x", "kind": "dense", "width": 5}
+    interest = {"name": "i", "history": ["x"], "target": ["x"], "max_length": 9, "keep": "last",
+                "extractor": {"cell": "gru", "units": 4, "reset": "after"}, "attention": {"kind": "bilinear"},
+                "evolution": {"cell": "augru-and", "units": 4, "reset": "after"}}
+    config = {"tables": {}, "fields": [field], "groups": {"behaviour": ["x"], "candidate": ["x"]}, "interests": [interest],
+              "mlp": {"inputs": ["interest.i"], "layers": [{"units": 1, "activation": "linear"}]}, "output": {"kind": "sigmoid"}}
+    network = DIEN(config, torch.float64)
+    torch.manual_seed(0)
+    gru = torch.nn.GRU(5, 4, batch_first=True).double()
+    sign = torch.tensor([1.0] * 4 + [-1.0] * 4 + [1.0] * 4, dtype=torch.float64)
+    outer, inner = (sign * bias for bias in (gru.bias_ih_l0, gru.bias_hh_l0))
+    converted = {"weight_input": sign[:, None] * gru.weight_ih_l0, "weight_hidden": sign[:, None] * gru.weight_hh_l0,
+                 "bias": torch.cat([(outer + inner)[:8], outer[8:]]), "bias_hidden": inner[8:]}
+    with torch.no_grad():
+        for name, value in converted.items():
+            network.weight(f"interests.i.extractor.{name}").copy_(value)
+        x = torch.randn(3, 7, 5, dtype=torch.float64)
+        assert torch.allclose(network.extract(interest, x), gru(x)[0], rtol=0, atol=1e-14)

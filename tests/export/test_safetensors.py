@@ -12,7 +12,8 @@ from safetensors import BF16, SafetensorsError
 TENSORS = {
     "bytes": np.arange(5, dtype=np.uint8), "halves": np.linspace(-1, 1, 6, dtype=np.float16).reshape(2, 3),
     "long": np.array([-2**63, 2**63 - 1]), "floats": np.arange(12, dtype=np.float32).reshape(3, 4),
-    "int8": np.array([[-128, 127]], np.int8), "int32": np.array([7, -7], np.int32), "none": np.empty((0, 4), np.float32),
+    "int8": np.array([[-128, 127]], np.int8), "int32": np.array([7, -7], np.int32),
+    "none": np.empty((0, 4), np.float32),
     "doubles": np.array([np.pi]), "flags": np.array([True, False]), "transposed": np.arange(6.0).reshape(2, 3).T,
 }
 

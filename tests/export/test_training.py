@@ -1,4 +1,4 @@
-"""From a clickstream to a model directory, on a small synthetic shop: reading, training, resuming, freezing, verifying."""
+"""From a clickstream to a model directory, on a small synthetic shop: read, train, resume, freeze, verify."""
 
 import csv
 import gzip
@@ -19,7 +19,7 @@ import model_directory
 from auxiliary import InnerProduct, Net, auxiliary_loss
 from baselines import Markov, Popularity
 from examples import Negatives, batches, examples_of
-from metrics import auc, auc_interval
+from metrics import auc, bootstrap, interval
 from recipe import Shape
 from train import Options, Trainer
 
@@ -83,7 +83,8 @@ def test_split_is_by_time(shop):
 
 
 def test_examples(shop):
-    sessions = clickstream.Sessions(np.array([5, 6, 7, 8, 3, 9, 4]), np.array([0, 4, 5, 7]), np.array([1, 2, 3]), np.array([4, 5, 6]))
+    sessions = clickstream.Sessions(np.array([5, 6, 7, 8, 3, 9, 4]), np.array([0, 4, 5, 7]), np.array([1, 2, 3]),
+                                    np.array([4, 5, 6]))
     examples = examples_of(sessions, 2)
     assert examples.history.tolist() == [[5, 0], [5, 6], [6, 7], [9, 0]]
     assert examples.target.tolist() == [6, 7, 8, 4] and examples.length.tolist() == [1, 2, 2, 1]
@@ -102,7 +103,8 @@ def test_negatives(shop):
         drawn = negatives.draw(kind, positive, 2, random)
         assert drawn.shape == (40_000, 2) and drawn.min() == 1 and drawn.max() == 18 and not (drawn == 3).any()
         expected = np.where(np.arange(1, 19) == 3, 0, expected)
-        assert np.allclose(np.bincount(drawn.ravel(), minlength=19)[1:] / drawn.size, expected / expected.sum(), atol=0.005)
+        measured = np.bincount(drawn.ravel(), minlength=19)[1:] / drawn.size
+        assert np.allclose(measured, expected / expected.sum(), atol=0.005)
 
 
 def test_auc():
@@ -113,27 +115,31 @@ def test_auc():
     expected = ((pairs > 0) + 0.5 * (pairs == 0)).mean()
     assert abs(auc(positive, negative) - expected) < 1e-12
     session = np.repeat(np.arange(20), 3)
-    result = auc_interval(positive, negative, session)
-    assert abs(result.value - expected) < 1e-12 and result.low < expected < result.high
+    result = interval(expected, replicates := bootstrap(positive, negative, session))
+    assert result.value == expected and result.low < expected < result.high
     assert result.high - result.low < 0.3
+    assert np.array_equal(replicates, bootstrap(positive, negative, session))  # paired with another model's
 
 
 def test_baselines():
-    sessions = clickstream.Sessions(np.array([1, 2, 1, 3, 2, 2]), np.array([0, 4, 6]), np.array([1, 1]), np.array([4, 4]))
+    sessions = clickstream.Sessions(np.array([1, 2, 1, 3, 2, 2]), np.array([0, 4, 6]), np.array([1, 1]),
+                                    np.array([4, 4]))
     examples = examples_of(sessions, 5)
     candidates = np.tile([1, 2, 3], (len(examples), 1))
     assert np.allclose(Popularity(sessions, 3).score(examples, candidates)[0], [2 / 6, 3 / 6, 1 / 6])
     chain = Markov(sessions, 3, back_off=1.0)  # 1 to 2, 2 to 1, 1 to 3, 2 to 2; not across the sessions
     assert np.allclose(chain.score(examples, candidates)[0], np.array([0 + 2 / 6, 1 + 3 / 6, 1 + 1 / 6]) / 3)
     lifted = Markov(sessions, 3, 1.0, lift=True)
-    assert np.allclose(lifted.score(examples, candidates)[0], np.array([2 / 6, 9 / 6, 7 / 6]) / 3 / np.array([2 / 6, 3 / 6, 1 / 6]))
+    expected = np.array([2 / 6, 9 / 6, 7 / 6]) / 3 / np.array([2 / 6, 3 / 6, 1 / 6])
+    assert np.allclose(lifted.score(examples, candidates)[0], expected)
 
 
 def test_auxiliary_loss():
     """The inner product's form by hand; the net's form learns what the inner product cannot start with."""
     states = torch.tensor([[[1.0, 0.0], [0.0, 2.0]]])
     following, negative = torch.tensor([[[1.0, 5.0], [3.0, 1.0]]]), torch.tensor([[[-1.0, 0.0], [0.0, 0.5]]])
-    expected = -np.mean(np.log(1 / (1 + np.exp(-np.array([1.0, 2.0])))) + np.log(1 - 1 / (1 + np.exp(-np.array([-1.0, 1.0])))))
+    positives, negatives = np.array([1.0, 2.0]), np.array([-1.0, 1.0])
+    expected = -np.mean(np.log(1 / (1 + np.exp(-positives))) + np.log(1 - 1 / (1 + np.exp(-negatives))))
     assert abs(float(auxiliary_loss(InnerProduct(), states, following, negative)) - expected) < 1e-6
     net = Net(4, torch.Generator().manual_seed(0))
     optimiser = torch.optim.Adam(net.parameters(), 0.05)
@@ -149,8 +155,11 @@ def test_it_learns_the_shop(shop, trained):
     """It ranks the next click above the negatives, as the chain does."""
     catalogue, sessions = shop
     results = evaluate.evaluate(catalogue, clickstream.split(sessions), {"DIEN": trained})
-    assert results["DIEN"]["uniform"][0] > 0.75 > results["popularity"]["uniform"][0]
-    assert evaluate.table(results).count("\n") == 1 + len(results)
+    aucs, lead = results["auc"], results["lead"]["popularity"]["uniform"]
+    assert aucs["DIEN"]["uniform"].value > 0.75 > aucs["popularity"]["uniform"].value
+    assert abs(lead.value - (aucs["DIEN"]["uniform"].value - aucs["popularity"]["uniform"].value)) < 1e-12
+    assert lead.low > 0 and "DIEN" not in results["lead"]
+    assert evaluate.table("AUC", aucs).count("\n") == 1 + len(aucs)
 
 
 @pytest.mark.parametrize("changes, shape", [({"auxiliary": "mlp"}, {}), ({"auxiliary": "none"}, {"activation": "dice"}),
@@ -169,8 +178,9 @@ def weights_of(path):
 def test_resume_is_the_same_run(data, tools, tmp_path):
     """Three epochs at once, and two then one more: the same weights to the bit. Through the command line."""
     def train(checkpoint, *more):
-        return subprocess.run([sys.executable, tools / "train.py", "--data", data, "--checkpoint", checkpoint, "--batch", "32",
-                               "--hidden", "8", "--activation", "dice", *more], capture_output=True, text=True, check=False)
+        return subprocess.run([sys.executable, tools / "train.py", "--data", data, "--checkpoint", checkpoint,
+                               "--batch", "32", "--hidden", "8", "--activation", "dice", *more],
+                              capture_output=True, text=True, check=False)
 
     assert train(tmp_path / "whole.pt", "--epochs", "3").returncode == 0
     catalogue, sessions = clickstream.read(str(data))
@@ -248,7 +258,8 @@ def test_verify(frozen, tools, error, status):
         thread.start()
         try:
             run = subprocess.run([sys.executable, tools / "verify.py", "--model", frozen, "--requests", "10",
-                                  "--url", f"http://127.0.0.1:{server.server_port}/"], capture_output=True, text=True, check=False)
+                                  "--url", f"http://127.0.0.1:{server.server_port}/"],
+                                 capture_output=True, text=True, check=False)
         finally:
             server.shutdown()
             thread.join()

@@ -9,10 +9,10 @@ from wire import Wire
 CONFIG = {
     "tables": {"item": {"rows": 5, "width": 2}, "category": {"rows": 4, "width": 1}},
     "fields": [
-        {"name": "item", "kind": "categorical", "table": "item", "ids": "vocabulary", "vocabulary": "item", "first_row": 1,
-         "unknown_row": 0},
-        {"name": "category", "kind": "categorical", "table": "category", "ids": "index", "first_row": 1, "unknown_row": 3,
-         "attribute_of": "item"},
+        {"name": "item", "kind": "categorical", "table": "item", "ids": "vocabulary", "vocabulary": "item",
+         "first_row": 1, "unknown_row": 0},
+        {"name": "category", "kind": "categorical", "table": "category", "ids": "index", "first_row": 1,
+         "unknown_row": 3, "attribute_of": "item"},
         {"name": "price", "kind": "dense", "width": 2, "attribute_of": "item"},
         {"name": "age", "kind": "dense"}],
     "groups": {"user": ["age"], "behaviour": ["item", "category", "price"], "candidate": ["item", "category", "price"]},

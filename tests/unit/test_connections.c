@@ -143,6 +143,23 @@ static void a_reply_that_is_not_taken(void **state) {
     assert_int_equal(connection.phase, CONNECTION_CLOSING);
 }
 
+/* Bytes and the close together, of which the bytes have been read; half a request may be still unread. */
+static void a_peer_that_left_is_noticed(void **state) {
+    (void)state;
+    char bytes[2] = "xy";
+    assert_int_equal(send(client, bytes, 2, 0), 2);
+    shutdown(client, SHUT_WR);
+    connection_enter(&connection, CONNECTION_BODY, 1001);
+    assert_int_equal(recv(server, bytes, 1, 0), 1);
+    assert_int_equal(sweep(1002), 0);
+    assert_int_equal(recv(server, bytes, 1, 0), 1);
+    connection_enter(&connection, CONNECTION_WORKING, 1003);
+    assert_int_equal(sweep(1004), 0); /* it may still want its answer */
+    connection_enter(&connection, CONNECTION_WAITING, 1005);
+    assert_int_equal(sweep(1006), 1);
+    assert_int_equal(reason, END_ORDINARY);
+}
+
 static void only_silent_connections_are_dismissed(void **state) {
     (void)state;
     connections_dismiss(&connections, 1005, 5, on_expired, NULL);
@@ -167,6 +184,7 @@ int main(void) {
         cmocka_unit_test_setup_teardown(a_kept_connection_starts_anew, start, stop),
         cmocka_unit_test_setup_teardown(a_first_line_starts_the_clock, start, stop),
         cmocka_unit_test_setup_teardown(a_reply_that_is_not_taken, start, stop),
+        cmocka_unit_test_setup_teardown(a_peer_that_left_is_noticed, start, stop),
         cmocka_unit_test_setup_teardown(only_silent_connections_are_dismissed, start, stop),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

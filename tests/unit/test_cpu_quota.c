@@ -15,11 +15,11 @@
 
 #include <cmocka.h>
 
-static char root[] = "/tmp/dien-cgroup-XXXXXX";
+static char root[64];
 
 static int make_root(void **state) {
     (void)state;
-    memcpy(root + strlen(root) - 6, "XXXXXX", 6);
+    snprintf(root, sizeof root, "/tmp/dien-cgroup-XXXXXX");
     return mkdtemp(root) != NULL ? 0 : -1;
 }
 

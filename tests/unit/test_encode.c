@@ -266,7 +266,9 @@ static void a_decoded_request_comes_back(void **state) {
     static const char body[] = "{\"candidates\":[{\"item\":\"A\\u00e9\",\"v\":[1,2.5]},{\"item\":7,\"x\":0.3}]}";
     struct proto_request request;
     struct problem problem;
+    proto_decode_start();
     assert_true(proto_decode_request(body, sizeof body - 1, &arena, &request, &problem));
+    json_set_alloc_funcs(counting_malloc, counting_free);
     struct fixture f;
     fill(&f);
     f.reply.candidates = &request.candidates;

@@ -1,10 +1,12 @@
-/* test_guard.c: heads of requests as bytes, cut into lines in place as libmicrohttpd does it, and what the guard says. */
+/* test_guard.c: heads of requests as bytes, cut into lines in place as libmicrohttpd does it, and what the guard says.
+ */
 #include "server/guard.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 

@@ -1,14 +1,37 @@
 """Rewrites that change the notation and not the function, in float64: BatchNorm into a linear layer, cells into ours."""
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
+
+
+class Norm(NamedTuple):
+    """A BatchNorm at inference: gain * x + offset."""
+
+    gain: np.ndarray
+    offset: np.ndarray
+
+    @classmethod
+    def of(cls, gamma: np.ndarray, beta: np.ndarray, mean: np.ndarray, variance: np.ndarray, epsilon: float) -> "Norm":
+        gain = gamma / np.sqrt(variance + epsilon)
+        return cls(gain, beta - mean * gain)
+
+
+def norm_before(weight: np.ndarray, bias: np.ndarray, norm: Norm) -> tuple[np.ndarray, np.ndarray]:
+    """The linear layer [out, in] that does the work of BatchNorm on its input and itself."""
+    return weight * norm.gain, bias + weight @ norm.offset
+
+
+def norm_after(weight: np.ndarray, bias: np.ndarray, norm: Norm) -> tuple[np.ndarray, np.ndarray]:
+    """The linear layer [out, in] that does the work of itself and BatchNorm on its output."""
+    return weight * norm.gain[:, None], bias * norm.gain + norm.offset
 
 
 def batch_norm_before(weight: np.ndarray, bias: np.ndarray, gamma: np.ndarray, beta: np.ndarray, mean: np.ndarray,
                       variance: np.ndarray, epsilon: float) -> tuple[np.ndarray, np.ndarray]:
-    """The linear layer [out, in] that does the work of BatchNorm on its input and itself."""
-    gain = gamma / np.sqrt(variance + epsilon)
-    return weight * gain, bias + weight @ (beta - mean * gain)
+    """norm_before() of BatchNorm's own parameters."""
+    return norm_before(weight, bias, Norm.of(gamma, beta, mean, variance, epsilon))
 
 
 def tf1_cell(gates: np.ndarray, gates_bias: np.ndarray, candidate: np.ndarray, candidate_bias: np.ndarray,
@@ -20,3 +43,19 @@ def tf1_cell(gates: np.ndarray, gates_bias: np.ndarray, candidate: np.ndarray, c
     reset_bias, keep_bias = np.split(gates_bias, 2)
     return {"weight_input": rows[:, :inputs], "weight_hidden": rows[:, inputs:],
             "bias": np.concatenate([reset_bias, -keep_bias, candidate_bias])}
+
+
+def torch_cell(weight_input: np.ndarray, weight_hidden: np.ndarray, bias_input: np.ndarray, bias_hidden: np.ndarray,
+               order: str = "rzc") -> dict[str, np.ndarray]:
+    """A cell with the reset gate after the recurrent product as ours. `order` names its gates in the order of its rows: r
+    reset, u an update gate that writes, z one that keeps the old state (so that v = 1 - z = sigmoid(-x)), c candidate."""
+    def sorted_rows(rows: np.ndarray) -> np.ndarray:
+        part = dict(zip(order, np.split(rows, 3)))
+        return np.concatenate([part["r"], -part["z"] if "z" in part else part["u"], part["c"]])
+
+    hidden = sorted_rows(bias_hidden)
+    units = len(hidden) // 3
+    summed = sorted_rows(bias_input)
+    summed[:2 * units] += hidden[:2 * units]  # of the two biases only the candidate's are told apart
+    return {"weight_input": sorted_rows(weight_input), "weight_hidden": sorted_rows(weight_hidden), "bias": summed,
+            "bias_hidden": hidden[2 * units:]}

@@ -2,13 +2,13 @@
 from __future__ import annotations
 
 import re
-from typing import Mapping, Sequence
+from typing import Any, Collection, Mapping, Optional, Sequence
 
 import numpy as np
 
 
 class ConversionError(ValueError):
-    """The checkpoint is not what its framework and architecture promise."""
+    """The checkpoint is not what its framework and architecture promise, or has no faithful equivalent."""
 
 
 class Source:
@@ -17,6 +17,7 @@ class Source:
     def __init__(self, tensors: Mapping[str, np.ndarray]):
         self.left = dict(tensors)
         self.dropped: dict[str, str] = {}
+        self.notes: list[str] = []
 
     def find(self, pattern: str) -> str:
         """The one name left that the whole pattern matches."""
@@ -25,14 +26,28 @@ class Source:
             raise ConversionError(f"{pattern}: {', '.join(names) or 'no tensor'} where one was expected")
         return names[0]
 
-    def take(self, name: str, shape: Sequence[int]) -> np.ndarray:
-        """The tensor of this name in float64; -1 in the shape fits any size."""
+    def has(self, name: str) -> bool:
+        """Whether a tensor of this name is left."""
+        return name in self.left
+
+    def under(self, prefix: str) -> list[str]:
+        """The names left that begin with this prefix, as they go on after it."""
+        return [name[len(prefix):] for name in self.left if name.startswith(prefix)]
+
+    def shape(self, name: str) -> tuple[int, ...]:
+        """The shape of a tensor that must be there."""
         if name not in self.left:
             raise ConversionError(f"tensor {name} is missing")
+        return self.left[name].shape
+
+    def take(self, name: str, shape: Optional[Sequence[int]] = None) -> np.ndarray:
+        """The tensor of this name in float64; -1 in the shape fits any size, no shape fits any."""
+        tensor_shape = self.shape(name)
         tensor = self.left.pop(name)
-        if len(tensor.shape) != len(shape) or any(want not in (-1, have) for want, have in zip(shape, tensor.shape)):
-            raise ConversionError(f"tensor {name} has shape {list(tensor.shape)}, not {list(shape)}")
-        return tensor.astype(np.float64)
+        if shape is not None and (len(tensor_shape) != len(shape)
+                                  or any(want not in (-1, have) for want, have in zip(shape, tensor_shape))):
+            raise ConversionError(f"tensor {name} has shape {list(tensor_shape)}, not {list(shape)}")
+        return np.asarray(tensor).astype(np.float64)
 
     def drop(self, pattern: str, reason: str) -> None:
         """Leave out every tensor whose whole name matches, and remember why."""
@@ -40,7 +55,41 @@ class Source:
             del self.left[name]
             self.dropped[name] = reason
 
+    def note(self, text: str) -> None:
+        """Say something to the person who converts."""
+        if text not in self.notes:
+            self.notes.append(text)
+
     def finish(self) -> None:
         """Every tensor must have been taken or dropped by now."""
         if self.left:
             raise ConversionError(f"no use for tensor {', '.join(sorted(self.left))}")
+
+
+# What an architecture file may say without a word of it mattering to a score.
+REMARKS = (r"note|notes|comment|source|peer_.*|seed|checks|score_statistics|request_layout|variable_names|"
+           r".*_max_abs_difference|name|version|score|alpha|aux_.*|.*_loss_alpha|use_negsampling|"
+           r"net_dropout|attention_dropout|dnn_dropout|.*_regularizer|l2_reg_.*|init_std|learning_rate|optimizer|loss")
+
+
+def check_keys(architecture: Mapping[str, Any], known: Collection[str]) -> None:
+    """An architecture key that this framework's converter does not read could change the score: an error."""
+    for key in architecture:
+        if key not in known and not re.fullmatch(REMARKS, key):
+            raise ConversionError(f"architecture key {key} is not understood: a convention that is skipped is a score that "
+                                  "is wrong. Remove it if it says nothing about the network")
+
+
+def required(architecture: Mapping[str, Any], key: str) -> Any:
+    """What the architecture file must say, since the tensors cannot."""
+    if key not in architecture:
+        raise ConversionError(f"architecture key {key} is missing")
+    return architecture[key]
+
+
+def one_of(architecture: Mapping[str, Any], key: str, choices: Collection[str]) -> str:
+    """A required choice among names."""
+    value = required(architecture, key)
+    if value not in choices:
+        raise ConversionError(f"architecture key {key} is {value!r}, not one of {', '.join(choices)}")
+    return value

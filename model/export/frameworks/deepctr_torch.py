@@ -1,0 +1,150 @@
+"""DeepCTR-Torch's DIEN (shenweichen/DeepCTR-Torch).
+
+nn.GRU extracts; the evolution is nn.GRU too (GRU with attention pooling over its states, AIGRU) or a cell of the
+package's own (AGRU, AUGRU = a u) in torch's gate order but with an update gate that writes. BatchNorm stands after the
+linear layer. Feature columns keep the order in which they were declared.
+"""
+from __future__ import annotations
+
+from typing import Any, Mapping
+
+import numpy as np
+
+from config import Config
+from frameworks.builder import Model, groups_of
+from frameworks.fold import torch_cell
+from frameworks.layers import Layer, activate, check_units, linear, norm
+from frameworks.source import ConversionError, Source, check_keys, one_of, required
+
+CELLS = {"GRU": "gru+pooling", "AIGRU": "aigru", "AGRU": "agru", "AUGRU": "augru-and"}
+KEYS = ("gru_type", "item_features", "max_length", "att_hidden_units", "att_activation", "att_weight_normalization",
+        "dnn_hidden_units", "dnn_activation", "use_bn", "sparse_features", "dense_features", "dense_dimensions",
+        "feature_order", "embedding_names", "groups", "task")
+DICE_EPSILON = 1e-8
+KEEP = "last"      # the package takes arrays of a fixed length; Keras's pad_sequences, which its examples use, cuts the front
+UNKNOWN_ROW = 0    # the padding's row: the package knows no other
+
+
+def _stack(source: Source, prefix: str, inputs: int, activation: str, use_bn: bool) -> list[Layer]:
+    """The package's DNN: lists of linears, of BatchNorms and of activations side by side."""
+    layers: list[Layer] = []
+    while source.has(f"{prefix}.linears.{len(layers)}.weight"):
+        place = len(layers)
+        layer = linear(source, f"{prefix}.linears.{place}", inputs)
+        if use_bn:
+            layer.norm_output(norm(source, f"{prefix}.bn.{place}", layer.units))
+        activate(source, layer, f"{prefix}.activation_layers.{place}", activation, DICE_EPSILON)
+        layers.append(layer)
+        inputs = layer.units
+    if not layers:
+        raise ConversionError(f"tensor {prefix}.linears.0.weight is missing")
+    return layers
+
+
+def _embedding(architecture: Mapping[str, Any], source: Source, model: Model, feature: str, otherwise: str = "") -> str:
+    """The table of a feature: under the name of its embedding, or of the feature whose it shares."""
+    named = architecture.get("embedding_names", {}).get(feature, feature)
+    key = f"embedding_dict.{named}.weight"
+    if source.has(key):
+        return model.table(named, source.take(key, (-1, -1)))
+    if named in model.config["tables"]:
+        return named
+    if otherwise:
+        return model.field(otherwise)["table"]
+    raise ConversionError(f"tensor {key} is missing (architecture key embedding_names says which feature has another's)")
+
+
+def _fields(architecture: Mapping[str, Any], source: Source, model: Model) -> None:
+    """The sparse and dense features of user, context and candidate."""
+    for feature in required(architecture, "sparse_features"):
+        table = _embedding(architecture, source, model, feature)
+        groups = [group for group in ("user", "context", "candidate") if feature in model.groups[group]]
+        if not groups:
+            raise ConversionError(f"groups: feature {feature} is in none of user, context and candidate")
+        model.categorical(feature, table, UNKNOWN_ROW, groups)
+
+
+def _dense(architecture: Mapping[str, Any], source: Source, model: Model, others: int) -> None:
+    """The dense features, whose widths are in no tensor but their sum."""
+    features = list(architecture.get("dense_features") or [])
+    given = dict(architecture.get("dense_dimensions") or {})
+    total = source.shape("dnn.linears.0.weight")[1] - others
+    unsaid = [feature for feature in features if feature not in given]
+    rest = total - sum(given.values())
+    if len(unsaid) == 1 and rest > 0:
+        given[unsaid[0]] = rest
+    elif rest == len(unsaid):
+        given.update(dict.fromkeys(unsaid, 1))
+    else:
+        raise ConversionError(f"tensor dnn.linears.0.weight: {rest} inputs are left for the dense features "
+                              f"({', '.join(unsaid) or 'none'}): check sparse_features, or add dense_dimensions")
+    for feature in features:
+        model.dense(feature, given[feature], [model.group_of(feature)])
+
+
+def _histories(architecture: Mapping[str, Any], source: Source, model: Model, target: list[str]) -> list[str]:
+    """The behaviour fields, in the order of their columns."""
+    sequences = {f"hist_{item}": item for item in target}
+    order = [name for name in architecture.get("feature_order", []) if name in sequences]
+    if sorted(order) != sorted(sequences):
+        if order:
+            raise ConversionError(f"architecture key feature_order: {', '.join(sorted(set(sequences) - set(order)))} is missing")
+        order = list(sequences)
+    history = []
+    for sequence in order:
+        table = _embedding(architecture, source, model, sequence, sequences[sequence])
+        name = model.behaviour_name(sequence, table, sequences[sequence])
+        model.categorical(name, table, UNKNOWN_ROW, ["behaviour"])
+        history.append(name)
+    return history
+
+
+def _cells(source: Source, cell: str) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
+    def read(prefix: str, suffix: str, order: str) -> dict[str, np.ndarray]:
+        parts = (source.take(f"{prefix}.{name}{suffix}") for name in ("weight_ih", "weight_hh", "bias_ih", "bias_hh"))
+        return torch_cell(*parts, order)
+
+    extractor = read("interest_extractor.gru", "_l0", "rzc")
+    prefix = "interest_evolution.interest_evolution"
+    if cell in ("agru", "augru-and"):
+        return extractor, read(f"{prefix}.rnn", "", "ruc")
+    return extractor, read(prefix, "_l0", "rzc")
+
+
+def convert(architecture: Mapping[str, Any], source: Source, options: Mapping[str, Any]) -> tuple[Config, dict[str, np.ndarray]]:
+    """Config and float64 tensors of the model."""
+    check_keys(architecture, KEYS)
+    if architecture.get("task", "binary") != "binary":
+        raise ConversionError(f"architecture key task is {architecture['task']!r}: only binary has a sigmoid of the logit as score")
+    cell = CELLS[one_of(architecture, "gru_type", CELLS)]
+    source.drop(r"interest_extractor[.]auxiliary_net[.].*", "the auxiliary loss's net")
+    groups = groups_of(architecture)
+    model = Model(source, architecture, "deepctr-torch", groups)
+    _fields(architecture, source, model)
+    items = required(architecture, "item_features")
+    target = [feature for feature in architecture["sparse_features"] if feature in items]  # the columns' order counts
+    if sorted(target) != sorted(items):
+        raise ConversionError("architecture key item_features: each of them must be one of sparse_features")
+    history = _histories(architecture, source, model, target)
+    extractor, evolution = _cells(source, cell)
+    interest = model.interest("interest", history, target, required(architecture, "max_length"), options["keep"] or KEEP,
+                              extractor, evolution, cell)
+    units = interest["extractor"]["units"]
+    unit = "interest_evolution.attention.local_att"
+    attention = _stack(source, f"{unit}.dnn", 4 * units, required(architecture, "att_activation"), False)
+    check_units(attention, architecture.get("att_hidden_units"), "att_hidden_units")
+    attention.append(linear(source, f"{unit}.dense", attention[-1].units, 1))
+    interest["attention"] = {
+        "kind": "mlp", "inputs": ["q", "k", "q-k", "q*k"],
+        "layers": model.stack("interests.interest.attention", attention),
+        "normalise": "softmax" if required(architecture, "att_weight_normalization") else "none"}
+    straight = list(architecture["sparse_features"])
+    _dense(architecture, source, model, units + sum(model.width(name) for name in straight))
+    straight += list(architecture.get("dense_features") or [])
+    layers = _stack(source, "dnn", source.shape("dnn.linears.0.weight")[1], required(architecture, "dnn_activation"),
+                    bool(required(architecture, "use_bn")))
+    check_units(layers, architecture.get("dnn_hidden_units"), "dnn_hidden_units")
+    last = linear(source, "linear", layers[-1].units, 1)
+    last.bias = source.take("out.bias", (1,))
+    model.mlp(["interest.interest", *(f"{model.group_of(name)}.{name}" for name in straight)], [*layers, last])
+    return model.finish()

@@ -1,0 +1,124 @@
+"""torch-rechub's DIEN (datawhalechina/torch-rechub) from 0.8.0 on.
+
+Each history feature has an interest of its own: nn.GRU, bilinear attention on the target feature of the same place, and
+an AUGRU (a u) of nine matrices that are multiplied from the right, without a bias inside the reset product. The top's
+Dice takes its statistics across the units of each row. Versions 0.4 to 0.7 start their AUGRU from a random state, so
+that they have no score to reproduce: they keep the attention matrix inside the cell.
+"""
+from __future__ import annotations
+
+from typing import Any, Mapping, Optional
+
+import numpy as np
+
+from config import Config
+from frameworks.builder import Model, groups_of
+from frameworks.fold import torch_cell
+from frameworks.layers import check_units, sequential
+from frameworks.source import ConversionError, Source, check_keys, required
+
+KEYS = ("features", "target_features", "history_features", "neg_history_features", "mlp_params", "max_length",
+        "mlp_input_order", "batch_norm_eps", "dice_eps", "groups", "history_labels")
+MLP_KEYS = ("dims", "dropout", "activation", "output_layer")
+FEATURE_KEYS = ("name", "type", "vocab_size", "embed_dim", "pooling", "shared_with", "padding_idx", "max_length")
+BATCH_NORM_EPSILON = 1e-5
+DICE_EPSILON = 1e-3
+KEEP = "last"    # the package's pad_sequences cuts the front
+UNKNOWN_ROW = 0  # the padding's row, of zeros
+
+
+def _features(architecture: Mapping[str, Any], key: str) -> list[dict[str, Any]]:
+    features = required(architecture, key)
+    for feature in features:
+        for name in feature:
+            if name not in FEATURE_KEYS:
+                raise ConversionError(f"architecture key {key}: {name} of {feature.get('name')} is not understood")
+    return features
+
+
+def _field(source: Source, model: Model, feature: Mapping[str, Any], groups: list[str]) -> None:
+    """A sparse or dense feature."""
+    name, kind = feature["name"], feature.get("type", "sparse")
+    if kind == "dense":
+        model.dense(name, int(feature.get("embed_dim", 1)), groups)
+    elif kind == "sparse":
+        model.categorical(name, _table(source, model, feature), UNKNOWN_ROW, groups)
+    else:
+        raise ConversionError(f"feature {name}: a {kind} feature outside the histories has no equivalent here")
+
+
+def _table(source: Source, model: Model, feature: Mapping[str, Any]) -> str:
+    owner = feature.get("shared_with") or feature["name"]
+    if owner in model.config["tables"]:
+        return owner
+    return model.table(owner, source.take(f"embedding.embed_dict.{owner}.weight", (-1, feature.get("embed_dim", -1))))
+
+
+def _interest(architecture: Mapping[str, Any], source: Source, model: Model, place: int, keep: Optional[str]) -> str:
+    """The interest of the history and the target feature at this place."""
+    feature, target = architecture["history_features"][place], architecture["target_features"][place]
+    table = _table(source, model, feature)
+    name = model.behaviour_name(feature["name"], table, target["name"])
+    model.categorical(name, table, UNKNOWN_ROW, ["behaviour"])
+    if feature.get("padding_idx") is None:
+        source.note(f"history {feature['name']} has no padding_idx: torch-rechub lets its padding count as behaviours, "
+                    "these scores are those of unpadded histories")
+    extractor = torch_cell(*(source.take(f"interest_extractor_layers.{place}.{part}_l0")
+                             for part in ("weight_ih", "weight_hh", "bias_ih", "bias_hh")))
+    prefix = f"interest_evolving_layers.{place}"
+    width = extractor["weight_hidden"].shape[1]
+    def rows(letter: str) -> np.ndarray:
+        return np.concatenate([source.take(f"{prefix}.augru_cell.{letter}{gate}", (width, width)).T for gate in "ruh"])
+
+    bias = np.concatenate([source.take(f"{prefix}.augru_cell.b{gate}").reshape(width) for gate in "ruh"])
+    evolution = torch_cell(rows("W"), rows("U"), bias, np.zeros_like(bias), "ruc")
+    lengths = architecture["max_length"] if "max_length" in architecture else feature.get("max_length")
+    if lengths is None:
+        raise ConversionError("architecture key max_length is missing")
+    length = lengths.get(feature["name"], lengths.get(name)) if isinstance(lengths, dict) else lengths
+    interest = model.interest(name, [name], [target["name"]], length, keep or KEEP, extractor, evolution, "augru-and")
+    interest["attention"] = {"kind": "bilinear", "normalise": "softmax"}
+    model.tensors[f"interests.{name}.attention.matrix"] = source.take(f"{prefix}.Wa", (width, width))
+    return f"interest.{name}"
+
+
+def _check(architecture: Mapping[str, Any], source: Source) -> None:
+    check_keys(architecture, KEYS)
+    old = [name for name in source.left if name.endswith("augru_cell.Wa")]
+    if old:
+        raise ConversionError(f"tensor {old[0]}: this is torch-rechub 0.4 to 0.7, whose AUGRU starts from a random state at "
+                              "every call, so the model has no score of its own. Train it again with 0.8.0 or later")
+    for key in architecture.get("mlp_params", {}):
+        if key not in MLP_KEYS:
+            raise ConversionError(f"architecture key mlp_params: {key} is not understood")
+    if str(architecture.get("mlp_params", {}).get("activation", "dice")).lower() != "dice":
+        raise ConversionError("architecture key mlp_params: torch-rechub's DIEN has Dice and no other activation")
+
+
+def convert(architecture: Mapping[str, Any], source: Source, options: Mapping[str, Any]) -> tuple[Config, dict[str, np.ndarray]]:
+    """Config and float64 tensors of the model."""
+    _check(architecture, source)
+    groups = groups_of(architecture)
+    model = Model(source, architecture, "torch-rechub", groups)
+    features, targets = _features(architecture, "features"), _features(architecture, "target_features")
+    histories = _features(architecture, "history_features")
+    if len(targets) < len(histories):
+        raise ConversionError(f"{len(histories)} history features for {len(targets)} target features")
+    for feature in [*targets, *features]:
+        where = [group for group in ("user", "context", "candidate") if feature["name"] in groups[group]]
+        if not where:
+            raise ConversionError(f"groups: feature {feature['name']} is in none of user, context and candidate")
+        _field(source, model, feature, where)
+    inputs = [_interest(architecture, source, model, place, options["keep"]) for place in range(len(histories))]
+    for feature in _features(architecture, "neg_history_features") if "neg_history_features" in architecture else []:
+        source.drop(f"embedding[.]embed_dict[.]{feature['name']}[.]weight", "the auxiliary loss's negatives")
+    inputs += [f"candidate.{feature['name']}" for feature in targets]
+    for dense in (False, True):  # the package puts all dense values behind the embeddings
+        inputs += [f"{model.group_of(feature['name'])}.{feature['name']}" for feature in features
+                   if (feature.get("type") == "dense") == dense]
+    if architecture.get("batch_norm_eps", BATCH_NORM_EPSILON) != BATCH_NORM_EPSILON:
+        raise ConversionError(f"architecture key batch_norm_eps: torch-rechub's is {BATCH_NORM_EPSILON}")
+    layers = sequential(source, "mlp.mlp", sum(map(model.input_width, inputs)), None, DICE_EPSILON, architecture.get("dice_eps", DICE_EPSILON))
+    check_units(layers[:-1], architecture.get("mlp_params", {}).get("dims"), "mlp_params.dims")
+    model.mlp(inputs, layers)
+    return model.finish()

@@ -1,0 +1,10 @@
+/* account.h: what is counted and logged of a request when it is over. */
+#ifndef SERVER_ACCOUNT_H
+#define SERVER_ACCOUNT_H
+
+#include "server/http.h"
+
+/* Once for each exchange, at its end. Its answer's status is 0 when the client left before there was one. */
+void account_exchange(const struct exchange *exchange, struct metrics *metrics, bool access_log);
+
+#endif

@@ -1,0 +1,236 @@
+/* test_metrics.c: recording, and the text that Prometheus reads. */
+#include "server/exposition.h"
+
+#include <ctype.h>
+#include <math.h>
+#include <pthread.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+static struct metrics metrics;
+static struct options options;
+static struct metric_gauges gauges;
+static char *text;
+
+static int start(void **state) {
+    (void)state;
+    char name[] = "dien-server";
+    char model[] = "--model=m";
+    char *const argv[] = {name, model, NULL};
+    char error[128];
+    memset(&metrics, 0, sizeof metrics);
+    gauges = (struct metric_gauges){.kernels = "ref", .blas_core = "a \"b\" \\ c\nd"};
+    text = NULL;
+    return options_parse(&options, 2, argv, stdout, error, sizeof error) == OPTIONS_RUN ? 0 : -1;
+}
+
+static int stop(void **state) {
+    (void)state;
+    free(text);
+    return 0;
+}
+
+static void write_text(void) {
+    size_t size = 0;
+    free(text);
+    text = exposition_text(&metrics, &gauges, &options, &size);
+    assert_non_null(text);
+    assert_int_equal(size, strlen(text));
+}
+
+/* The value of a series, NaN where there is none. */
+static double value_of(const char *series) {
+    size_t length = strlen(series);
+    for (const char *line = text; line != NULL; line = strchr(line, '\n')) {
+        line += *line == '\n';
+        if (strncmp(line, series, length) == 0 && line[length] == ' ')
+            return strtod(line + length, NULL);
+    }
+    return NAN;
+}
+
+static void assert_value(const char *series, double expected) {
+    double value = value_of(series);
+    if (!(fabs(value - expected) < 1e-9))
+        fail_msg("%s is %g, not %g", series, value, expected);
+}
+
+static void every_series_is_there_from_the_start(void **state) {
+    (void)state;
+    write_text();
+    for (unsigned i = 0; i < METRIC_OUTCOMES; i++) {
+        char series[128];
+        snprintf(series, sizeof series, "dien_requests_total{outcome=\"%s\"}", metrics_outcome_name(i));
+        assert_value(series, 0);
+    }
+    for (unsigned i = 0; i < METRIC_PHASES; i++) {
+        char series[128];
+        snprintf(series, sizeof series, "dien_request_duration_seconds_bucket{phase=\"%s\",le=\"5e-05\"}",
+                 metrics_phase_name(i));
+        assert_value(series, 0);
+    }
+    assert_value("dien_limit{name=\"max_body_bytes\"}", 4 << 20);
+    assert_value("dien_connections_closed_total{reason=\"header-timeout\"}", 0);
+    assert_value("dien_user_states_total{state=\"cached\"}", 0);
+    assert_value("dien_http_responses_total{route=\"/score\",status=\"200\"}", 0);
+    assert_true(value_of("process_resident_memory_bytes") > 0);
+    assert_true(value_of("process_start_time_seconds") > 1e9);
+    assert_true(value_of("process_open_fds") >= 3);
+}
+
+/* Bounds are upper bounds and belong to their bucket; buckets are cumulative. */
+static void histograms_add_up(void **state) {
+    (void)state;
+    metrics_duration(&metrics, PHASE_SCORE, 0);
+    metrics_duration(&metrics, PHASE_SCORE, 50e-6);
+    metrics_duration(&metrics, PHASE_SCORE, 51e-6);
+    metrics_duration(&metrics, PHASE_SCORE, 0.004);
+    metrics_duration(&metrics, PHASE_SCORE, 100);
+    write_text();
+#define SERIES(suffix) "dien_request_duration_seconds_" suffix
+    assert_value(SERIES("bucket{phase=\"score\",le=\"5e-05\"}"), 2);
+    assert_value(SERIES("bucket{phase=\"score\",le=\"0.0001\"}"), 3);
+    assert_value(SERIES("bucket{phase=\"score\",le=\"0.003\"}"), 3);
+    assert_value(SERIES("bucket{phase=\"score\",le=\"0.005\"}"), 4);
+    assert_value(SERIES("bucket{phase=\"score\",le=\"10\"}"), 4);
+    assert_value(SERIES("bucket{phase=\"score\",le=\"+Inf\"}"), 5);
+    assert_value(SERIES("count{phase=\"score\"}"), 5);
+    assert_value(SERIES("sum{phase=\"score\"}"), 100.004101);
+    assert_value(SERIES("count{phase=\"state\"}"), 0);
+}
+
+static void responses_have_route_and_status(void **state) {
+    (void)state;
+    metrics_response(&metrics, ROUTE_SCORE, 200);
+    metrics_response(&metrics, ROUTE_SCORE, 200);
+    metrics_response(&metrics, ROUTE_NONE, 404);
+    metrics_response(&metrics, ROUTE_NONE, 418);
+    write_text();
+    assert_value("dien_http_responses_total{route=\"/score\",status=\"200\"}", 2);
+    assert_value("dien_http_responses_total{route=\"other\",status=\"404\"}", 1);
+    assert_value("dien_http_responses_total{route=\"other\",status=\"other\"}", 1);
+}
+
+/* Every status that a problem has is a label of its own. */
+static void every_problem_has_its_status(void **state) {
+    (void)state;
+    for (enum problem_kind kind = PROBLEM_NONE; kind < PROBLEM_KINDS; kind++) {
+        memset(&metrics, 0, sizeof metrics);
+        metrics_response(&metrics, ROUTE_SCORE, problem_status(kind));
+        if (metrics.responses[ROUTE_SCORE][METRIC_STATUSES - 1] != 0)
+            fail_msg("%s has no status of its own", problem_slug(kind));
+    }
+}
+
+static void a_scored_request_is_counted(void **state) {
+    (void)state;
+    const struct proto_unknown unknown[] = {{.field = "item", .count = 2}, {.field = "colour", .count = 0}};
+    const struct request_outcome outcome = {.candidates = 5,
+                                            .behaviours = 7,
+                                            .user_state = "extended",
+                                            .unknown = unknown,
+                                            .unknown_count = 2,
+                                            .seconds = {1e-3, 2e-3, 3e-3, 4e-3}};
+    metrics.fields = 2;
+    metrics.unknown_names[0] = "colour";
+    metrics.unknown_names[1] = "item";
+    gauges.model_name = "m";
+    gauges.model_version = "1";
+    metrics_scored(&metrics, &outcome);
+    metrics_scored(&metrics, &outcome);
+    write_text();
+    assert_value("dien_candidates_total", 10);
+    assert_value("dien_behaviours_total", 14);
+    assert_value("dien_user_states_total{state=\"extended\"}", 2);
+    assert_value("dien_user_states_total{state=\"computed\"}", 0);
+    assert_value("dien_unknown_ids_total{field=\"item\"}", 4);
+    assert_value("dien_unknown_ids_total{field=\"colour\"}", 0);
+    assert_value("dien_request_duration_seconds_sum{phase=\"encode\"}", 8e-3);
+}
+
+/* A request that failed in decoding has no later phases. */
+static void a_failed_request_counts_its_decoding(void **state) {
+    (void)state;
+    struct request_outcome outcome = {.seconds = {1e-3}};
+    outcome.problem.kind = PROBLEM_INVALID_JSON;
+    metrics_scored(&metrics, &outcome);
+    write_text();
+    assert_value("dien_request_duration_seconds_count{phase=\"decode\"}", 1);
+    assert_value("dien_request_duration_seconds_count{phase=\"score\"}", 0);
+    assert_value("dien_user_states_total{state=\"computed\"}", 0);
+}
+
+static void labels_are_escaped(void **state) {
+    (void)state;
+    write_text();
+    assert_non_null(strstr(text, "blas_core=\"a \\\"b\\\" \\\\ c\\nd\"} 1\n"));
+}
+
+/* The name in "# TYPE name type" or "name{labels} value". */
+static size_t name_length(const char *name) {
+    size_t length = 0;
+    while (isalnum((unsigned char)name[length]) || name[length] == '_')
+        length++;
+    return length;
+}
+
+/* Each line is a comment of a family or a series of the family that was announced last. */
+static void families_are_in_order(void **state) {
+    (void)state;
+    char family[128] = "";
+    write_text();
+    char *rest = NULL;
+    for (char *line = strtok_r(text, "\n", &rest); line != NULL; line = strtok_r(NULL, "\n", &rest)) {
+        if (strncmp(line, "# HELP ", 7) == 0) {
+            snprintf(family, sizeof family, "%.*s", (int)name_length(line + 7), line + 7);
+        } else if (strncmp(line, "# TYPE ", 7) == 0) {
+            assert_memory_equal(line + 7, family, name_length(line + 7));
+        } else if (strncmp(line, family, strlen(family)) != 0 || strrchr(line, ' ') == NULL) {
+            fail_msg("\"%s\" is not of %s", line, family);
+        }
+    }
+}
+
+static void *record_many(void *unused) {
+    for (int i = 0; i < 20000; i++) {
+        metrics_duration(&metrics, PHASE_QUEUE, i % 2 == 0 ? 1e-5 : 1.0);
+        metrics_add(&metrics.candidates, 3);
+    }
+    return unused;
+}
+
+static void threads_lose_nothing(void **state) {
+    (void)state;
+    pthread_t threads[4];
+    for (int i = 0; i < 4; i++)
+        assert_int_equal(pthread_create(&threads[i], NULL, record_many, NULL), 0);
+    write_text(); /* a scrape in between harms nobody */
+    for (int i = 0; i < 4; i++)
+        pthread_join(threads[i], NULL);
+    write_text();
+    assert_value("dien_candidates_total", 240000);
+    assert_value("dien_request_duration_seconds_count{phase=\"queue\"}", 80000);
+    assert_value("dien_request_duration_seconds_bucket{phase=\"queue\",le=\"5e-05\"}", 40000);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test_setup_teardown(every_series_is_there_from_the_start, start, stop),
+        cmocka_unit_test_setup_teardown(histograms_add_up, start, stop),
+        cmocka_unit_test_setup_teardown(responses_have_route_and_status, start, stop),
+        cmocka_unit_test_setup_teardown(every_problem_has_its_status, start, stop),
+        cmocka_unit_test_setup_teardown(a_scored_request_is_counted, start, stop),
+        cmocka_unit_test_setup_teardown(a_failed_request_counts_its_decoding, start, stop),
+        cmocka_unit_test_setup_teardown(labels_are_escaped, start, stop),
+        cmocka_unit_test_setup_teardown(families_are_in_order, start, stop),
+        cmocka_unit_test_setup_teardown(threads_lose_nothing, start, stop),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
