@@ -15,52 +15,84 @@
 /* ---- scoring
  * --------------------------------------------------------------------------------------------------------- */
 
-/* The attention scores of a block, out of the lanes: explain [C, T]. */
-static void keep_attention(const struct dien_scratch *scratch, size_t first, size_t count, size_t length,
-                           float *explain) {
+/* The attention scores of a block, out of the lanes: explain [count, T]. */
+static void keep_attention(const float *scores, size_t count, size_t length, float *explain) {
     for (size_t lane = 0; lane < count; lane++)
         for (size_t step = 0; step < length; step++)
-            explain[(first + lane) * length + step] = scratch->scores[step * LANES + lane];
+            explain[lane * length + step] = scores[step * LANES + lane];
 }
 
 static bool attends(const struct interest *interest) {
     return interest->config->attention.kind != ATTENTION_NONE;
 }
 
-/* Score candidates first .. first + count, count <= LANES. */
-static void score_block(const struct dien_model *model, struct dien_scratch *scratch, const struct dien_user *user,
-                        const struct dien_request *request, size_t first, size_t count, float *scores,
-                        float *const *explain) {
+static size_t smaller(size_t a, size_t b) {
+    return a < b ? a : b;
+}
+
+/* A few blocks of candidates: number first .. first + count of the request. */
+struct batch {
+    const struct dien_request *request;
+    size_t first, count, blocks;
+};
+
+/* How many candidates of a block there are. */
+static size_t in_block(const struct batch *batch, size_t block) {
+    return smaller(batch->count - block * LANES, LANES);
+}
+
+static void embed_candidates(const struct dien_model *model, struct dien_scratch *scratch, const struct batch *batch) {
     const struct places *fields = &model->config.groups[DIEN_CANDIDATE];
-    embed_lanes(model, fields->count, fields->at, request->candidates.column, first, count, scratch->candidates);
-    if (model->config.bias_place != CONFIG_NONE)
-        embed_bias(model, &request->candidates.column[model->config.bias_place], first, count, scratch->bias);
+    const struct dien_column *columns = batch->request->candidates.column;
+    for (size_t block = 0; block < batch->blocks; block++) {
+        size_t first = batch->first + block * LANES, count = in_block(batch, block);
+        embed_lanes(model, fields->count, fields->at, columns, first, count,
+                    scratch->candidates + block * scratch->candidate_width * LANES);
+        if (model->config.bias_place != CONFIG_NONE)
+            embed_bias(model, &columns[model->config.bias_place], first, count, scratch->bias + block * LANES);
+    }
+}
+
+/* The final state of one interest, [blocks, G, LANES]. */
+static void score_interest(const struct dien_model *model, struct dien_scratch *scratch, const struct dien_user *user,
+                           const struct batch *batch, size_t i, float *explain, float *final) {
+    const struct interest *interest = &model->interests[i];
+    const struct user_interest *placed = &user->interests[i];
+    if (placed->length == 0) {
+        memset(final, 0, batch->blocks * interest->evolution.units * LANES * sizeof *final);
+        return;
+    }
+    for (size_t block = 0; block < batch->blocks && attends(interest); block++) {
+        float *scores = scratch->scores[block];
+        take_target(model, scratch, interest, block, scratch->target);
+        attend(model, scratch, interest, user, placed, scores);
+        if (explain != NULL)
+            keep_attention(scores, in_block(batch, block), placed->length,
+                           explain + (batch->first + block * LANES) * placed->length);
+    }
+    evolve(model, scratch, interest, user, placed, batch->blocks, final);
+}
+
+static void score_batch(const struct dien_model *model, struct dien_scratch *scratch, const struct dien_user *user,
+                        const struct batch *batch, float *scores, float *const *explain) {
+    embed_candidates(model, scratch, batch);
     float *final = scratch->finals;
     for (size_t i = 0; i < user->interest_count; i++) {
-        const struct interest *interest = &model->interests[i];
-        const struct user_interest *placed = &user->interests[i];
-        if (placed->length > 0) {
-            take_target(model, scratch, interest, scratch->target);
-            if (attends(interest))
-                attend(model, scratch, interest, user, placed);
-            evolve(model, scratch, interest, user, placed, final);
-            if (explain != NULL && attends(interest))
-                keep_attention(scratch, first, count, placed->length, explain[i]);
-        } else
-            memset(final, 0, interest->evolution.units * LANES * sizeof *final);
-        final += interest->evolution.units * LANES;
+        score_interest(model, scratch, user, batch, i, explain != NULL ? explain[i] : NULL, final);
+        final += BLOCKS * model->interests[i].evolution.units * LANES;
     }
-    float block[LANES];
-    predict(model, scratch, user, block);
-    memcpy(scores + first, block, count * sizeof *scores);
+    float lanes[BLOCKS * LANES];
+    predict(model, scratch, user, batch->blocks, lanes);
+    memcpy(scores + batch->first, lanes, batch->count * sizeof *scores);
 }
 
 void dien_score(const struct dien_model *model, struct dien_scratch *scratch, const struct dien_user *user,
                 const struct dien_request *request, float *scores, float *const *attention) {
     predict_shared(model, scratch, user, request);
-    for (size_t first = 0; first < request->candidate_count; first += LANES) {
-        size_t left = request->candidate_count - first;
-        score_block(model, scratch, user, request, first, left < LANES ? left : LANES, scores, attention);
+    for (size_t first = 0; first < request->candidate_count; first += (size_t)BLOCKS * LANES) {
+        size_t count = smaller(request->candidate_count - first, (size_t)BLOCKS * LANES);
+        struct batch batch = {request, first, count, (count + LANES - 1) / LANES};
+        score_batch(model, scratch, user, &batch, scores, attention);
     }
 }
 
@@ -149,11 +181,22 @@ static bool join_path(char *path, size_t size, const char *directory, const char
     return true;
 }
 
+/* DIEN_ISA names no kernels: say which there are. */
+static bool no_such_kernels(struct dien_error *error) {
+    char names[128] = "";
+    const struct kernels *kernels;
+    for (size_t i = 0; (kernels = kernels_available(i)) != NULL; i++) {
+        size_t length = strlen(names);
+        snprintf(names + length, sizeof names - length, "%s%s", i > 0 ? ", " : "", kernels->name);
+    }
+    return dien_fail(error, "DIEN_ISA=%s: must be one of %s", getenv("DIEN_ISA"), names);
+}
+
 static bool open_directory(struct dien_model *model, const char *directory, struct dien_error *error) {
     char path[PATH_MAX];
     model->kernels = kernels_choose();
     if (model->kernels == NULL)
-        return dien_fail(error, "DIEN_ISA: must be one of %s", kernels_available());
+        return no_such_kernels(error);
     return join_path(path, sizeof path, directory, "config.json", error) &&
            config_read(&model->config, path, &model->pool, error) &&
            join_path(path, sizeof path, directory, "model.safetensors", error) &&
@@ -217,6 +260,6 @@ const char *dien_kernels_name(struct dien_error *error) {
     const struct kernels *kernels = kernels_choose();
     if (kernels != NULL)
         return kernels->name;
-    dien_fail(error, "DIEN_ISA: must be one of %s", kernels_available());
+    no_such_kernels(error);
     return NULL;
 }

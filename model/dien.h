@@ -144,8 +144,9 @@ void dien_score(const struct dien_model *model, struct dien_scratch *scratch, co
  * NULL when DIEN_ISA names a set that this build or CPU lacks; *error lists what there is. */
 const char *dien_kernels_name(struct dien_error *error);
 
-/* The value that OPENBLAS_CORETYPE should have on this CPU, or NULL when OpenBLAS chose well by itself. OpenBLAS reads
- * it when it is loaded, so a program that wants it sets the variable and runs itself anew before anything else. */
+/* The value that OPENBLAS_CORETYPE should have on this CPU, or NULL when OpenBLAS chose well by itself or is not used.
+ * OpenBLAS reads it when it is loaded, so a program that wants it sets the variable and runs itself anew before
+ * anything else. */
 const char *dien_blas_better_core(void);
 const char *dien_blas_core(void); /* the core type in use */
 

@@ -21,18 +21,20 @@ static void spread(const float *vector, size_t units, float *lanes) {
 }
 
 void evolve(const struct dien_model *model, struct dien_scratch *scratch, const struct interest *interest,
-            const struct dien_user *user, const struct user_interest *placed, float *final) {
+            const struct dien_user *user, const struct user_interest *placed, size_t blocks, float *final) {
     const struct kernels *kernels = model->kernels;
     size_t units = interest->evolution.units;
     const float *evolved = user_floats(user, placed->evolved);
     if (interest->config->evolution_kind == EVOLUTION_GRU)
-        spread(evolved + (placed->length - 1) * units, units, final);
+        for (size_t i = 0; i < blocks; i++)
+            spread(evolved + (placed->length - 1) * units, units, final + i * units * LANES);
     else if (interest->config->evolution_kind == EVOLUTION_GRU_POOLING)
-        kernels->pool(placed->length, units, evolved, scratch->scores, final);
+        for (size_t i = 0; i < blocks; i++)
+            kernels->pool(placed->length, units, evolved, scratch->scores[i], final + i * units * LANES);
     else {
-        memset(final, 0, units * LANES * sizeof *final);
+        memset(final, 0, blocks * units * LANES * sizeof *final);
         kernels->evolve(kernels, &interest->evolution, interest->write, placed->length,
-                        user_floats(user, placed->inputs), interest->evolution_bias, scratch->scores, final,
+                        user_floats(user, placed->inputs), interest->evolution_bias, blocks, scratch->scores, final,
                         scratch->evolve_work);
     }
 }

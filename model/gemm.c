@@ -7,6 +7,7 @@
 #include "model/gemm.h"
 
 #include "model/dien.h"
+#include "model/kernels/kernels.h"
 
 #include <cblas.h>
 #include <string.h>
@@ -17,15 +18,18 @@ void gemm_start(void) {
 
 /* A result must not depend on its column (promise 2), and OpenBLAS gives no such promise: its Haswell kernels sum the
  * columns of one call in two ways when it has 32 of them or more. With LANES columns a call, every core type that
- * tests/unit/test_kernels.c can run keeps the bits; so a wide product is several calls. */
-void gemm_project(const struct projection *projection, const float *x, size_t columns, float *y) {
-    blasint units = (blasint)projection->units, inputs = (blasint)projection->inputs, stride = (blasint)columns;
-    for (size_t unit = 0; unit < projection->units; unit++)
-        for (size_t column = 0; column < columns; column++)
-            y[unit * columns + column] = projection->bias[unit];
-    for (size_t first = 0; first < columns; first += LANES)
+ * tests/unit/test_kernels.c can run keeps the bits. */
+void gemm_project(const struct projection *projection, size_t blocks, const float *x, float *y) {
+    blasint units = (blasint)projection->units, inputs = (blasint)projection->inputs;
+    for (size_t block = 0; block < blocks; block++) {
+        for (size_t unit = 0; unit < projection->units; unit++)
+            for (size_t lane = 0; lane < LANES; lane++)
+                y[unit * LANES + lane] = projection->bias[unit];
         cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasNoTrans, units, LANES, inputs, 1.0F, projection->weight, inputs,
-                    x + first, stride, 1.0F, y + first, stride);
+                    x, LANES, 1.0F, y, LANES);
+        x += projection->inputs * LANES;
+        y += projection->units * LANES;
+    }
 }
 
 const char *dien_blas_core(void) {
@@ -53,7 +57,10 @@ static enum width width_of_core(const char *core) {
     return WIDTH_SSE;
 }
 
+/* Where the kernels do without OpenBLAS, its choice does not matter. */
 const char *dien_blas_better_core(void) {
+    if (kernels_choose() != &kernels_openblas)
+        return NULL;
     enum width current = width_of_core(openblas_get_corename());
     if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512bw") &&
         __builtin_cpu_supports("avx512vl"))

@@ -49,7 +49,8 @@ static size_t candidate_width(const struct dien_model *model) {
 static bool allocate(struct dien_scratch *scratch, const struct dien_model *model) {
     struct extents e = measure_interests(model);
     size_t cell = larger(e.hidden, e.evolution);
-    size_t steps = (e.steps + STEPS - 1) / STEPS * STEPS, widest = widest_layer(&model->mlp);
+    size_t widest = widest_layer(&model->mlp);
+    scratch->candidate_width = candidate_width(model);
     const struct {
         float **buffer;
         size_t floats;
@@ -62,25 +63,25 @@ static bool allocate(struct dien_scratch *scratch, const struct dien_model *mode
         {&scratch->step_input, 3 * cell},
         {&scratch->step_state, cell},
         {&scratch->step_work, 4 * cell},
-        {&scratch->candidates, candidate_width(model) * LANES},
         {&scratch->target, e.target * LANES},
         {&scratch->query, e.query * LANES},
         {&scratch->query_part, e.key_part * LANES},
-        {&scratch->keys, STEPS * e.key},
-        {&scratch->key_parts, STEPS * larger(e.key, e.key_part)},
-        {&scratch->products, e.key * WIDE},
-        {&scratch->wide[0], e.wide * WIDE},
-        {&scratch->wide[1], e.wide * WIDE},
-        {&scratch->scores, steps * LANES},
-        {&scratch->evolve_work, 4 * e.evolution * LANES},
-        {&scratch->finals, e.evolution_sum * LANES},
+        {&scratch->products, STEPS * e.key * LANES},
+        {&scratch->tile[0], STEPS * e.wide * LANES},
+        {&scratch->tile[1], STEPS * e.wide * LANES},
+        {&scratch->candidates, BLOCKS * scratch->candidate_width * LANES},
+        {&scratch->evolve_work, 4 * e.evolution * BLOCKS * LANES},
+        {&scratch->finals, BLOCKS * e.evolution_sum * LANES},
         {&scratch->shared, model->mlp.shared_width},
         {&scratch->shared_part, widest},
-        {&scratch->bias, LANES},
-        {&scratch->mlp_input, model->mlp.lane_width * LANES},
-        {&scratch->layer[0], widest * LANES},
-        {&scratch->layer[1], widest * LANES},
+        {&scratch->bias, (size_t)BLOCKS * LANES},
+        {&scratch->mlp_input, BLOCKS * model->mlp.lane_width * LANES},
+        {&scratch->layer[0], BLOCKS * widest * LANES},
+        {&scratch->layer[1], BLOCKS * widest * LANES},
     };
+    for (size_t i = 0; i < BLOCKS; i++)
+        if ((scratch->scores[i] = pool_array(&scratch->pool, e.steps * LANES, sizeof(float))) == NULL)
+            return false;
     for (size_t i = 0; i < sizeof buffers / sizeof *buffers; i++) {
         *buffers[i].buffer = pool_array(&scratch->pool, buffers[i].floats, sizeof(float));
         if (*buffers[i].buffer == NULL)

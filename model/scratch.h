@@ -6,7 +6,7 @@
 
 #include "model/model.h"
 
-/* Matrices are [units, LANES] or [units, WIDE] as kernels.h has them. */
+/* Matrices are in lanes as kernels.h has them. */
 struct dien_scratch {
     /* Building a state: a tile of LANES steps. */
     float *behaviours; /* [E, LANES] */
@@ -17,23 +17,23 @@ struct dien_scratch {
     float *step_input; /* [3 max(H, G)] */
     float *step_state; /* [max(H, G)] */
     float *step_work;  /* [4 max(H, G)] */
-    /* Scoring: a block of LANES candidates. */
-    float *candidates;  /* [width of all candidate fields, LANES] */
-    float *target;      /* [F, LANES] */
-    float *query;       /* [Q, LANES] */
-    float *query_part;  /* [D, LANES] */
-    float *keys;        /* [STEPS, K]: the last steps, padded with zeros */
-    float *key_parts;   /* [STEPS, max(D, K)] */
-    float *products;    /* [K, WIDE] */
-    float *wide[2];     /* [largest layer of an attention, WIDE] */
-    float *scores;      /* [T rounded up to STEPS, LANES] */
-    float *evolve_work; /* [4G, LANES] */
-    float *finals;      /* [G of all interests, LANES] */
-    float *shared;      /* [width of the shared inputs] */
-    float *shared_part; /* [units of the first layer] */
-    float *bias;        /* [LANES]: the output bias */
-    float *mlp_input;   /* [width of the lanes' inputs, LANES] */
-    float *layer[2];    /* [largest layer of the MLP, LANES] */
+    /* Scoring: a block of candidates. */
+    float *target;     /* [F, LANES] */
+    float *query;      /* [Q, LANES] */
+    float *query_part; /* [D, LANES] */
+    float *products;   /* [STEPS, K, LANES] */
+    float *tile[2];    /* [STEPS, largest layer of an attention, LANES] */
+    /* A few blocks of candidates. */
+    size_t candidate_width; /* of all candidate fields */
+    float *candidates;      /* [BLOCKS, candidate_width, LANES] */
+    float *scores[BLOCKS];  /* [T, LANES] */
+    float *evolve_work;     /* [BLOCKS, 4G, LANES] */
+    float *finals;          /* of each interest [BLOCKS, G, LANES] */
+    float *shared;          /* [width of the shared inputs] */
+    float *shared_part;     /* [units of the first layer] */
+    float *bias;            /* [BLOCKS, LANES]: the output bias */
+    float *mlp_input;       /* [BLOCKS, width of the lanes' inputs, LANES] */
+    float *layer[2];        /* [BLOCKS, largest layer of the MLP, LANES] */
     struct pool pool;
 };
 

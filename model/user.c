@@ -172,7 +172,7 @@ static void derive(const struct dien_model *model, const struct projection *proj
                    struct dien_scratch *scratch, size_t first, size_t count, float *rows) {
     if (projection->units == 0)
         return;
-    model->kernels->project(projection, states, LANES, scratch->derived);
+    model->kernels->project(projection, 1, states, scratch->derived);
     for (size_t step = 0; step < count; step++)
         take_lane(scratch->derived, projection->units, step, rows + (first + step) * projection->units);
 }
@@ -190,7 +190,7 @@ static void run_cell(const struct dien_model *model, const struct projection *in
                      const float *x, struct dien_scratch *scratch, size_t first, size_t count, float *rows,
                      float *states) {
     size_t units = cell->units;
-    model->kernels->project(input, x, LANES, scratch->cell_input);
+    model->kernels->project(input, 1, x, scratch->cell_input);
     memset(scratch->step_state, 0, units * sizeof(float));
     if (first > 0)
         memcpy(scratch->step_state, rows + (first - 1) * units, units * sizeof(float));

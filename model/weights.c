@@ -256,6 +256,11 @@ static bool bind_inputs(struct binder *binder) {
 /* ---- layers and cells
  * ------------------------------------------------------------------------------------------------ */
 
+/* A projection that is yet to be packed. */
+static struct projection plain(size_t units, size_t inputs, const float *weight, const float *bias) {
+    return (struct projection){.units = units, .inputs = inputs, .weight = weight, .bias = bias};
+}
+
 /* weight [units, inputs] as [inputs, units]. */
 static bool transpose(struct binder *binder, const struct projection *from, struct column_projection *to) {
     float *weight = new_floats(binder, from->inputs, from->units);
@@ -318,8 +323,8 @@ static bool pack_recurrent(struct binder *binder, const struct cell_config *conf
     cell->reset_after = config->reset == RESET_AFTER;
     if (bias_hidden != NULL)
         memcpy(bias + 2 * units, bias_hidden, units * sizeof *bias);
-    cell->gates = (struct projection){cell->reset_after ? 3 * units : 2 * units, units, weight, bias};
-    cell->candidate = (struct projection){units, units, weight + 2 * units * units, bias};
+    cell->gates = plain(cell->reset_after ? 3 * units : 2 * units, units, weight, bias);
+    cell->candidate = plain(units, units, weight + 2 * units * units, bias);
     return transpose(binder, &cell->gates, &cell->gates_column) &&
            transpose(binder, &cell->candidate, &cell->candidate_column);
 }
@@ -359,9 +364,10 @@ static bool bind_bilinear(struct binder *binder, const char *prefix, struct atte
     struct column_projection transposed;
     if (bias == NULL)
         return out_of_memory(binder);
-    if (!transpose(binder, &(struct projection){keys, queries, matrix, bias}, &transposed))
+    if (!transpose(binder, &(struct projection){.units = keys, .inputs = queries, .weight = matrix, .bias = bias},
+                   &transposed))
         return false;
-    attention->key = (struct projection){queries, keys, transposed.weight, bias};
+    attention->key = plain(queries, keys, transposed.weight, bias);
     return true;
 }
 
@@ -382,9 +388,9 @@ static bool split_first_layer(struct binder *binder, const struct attention_inpu
             key[unit * keys + i] = row[inputs->key * keys] - difference;
             product[unit * keys + i] = row[inputs->product * keys];
         }
-    attention->query_part = (struct projection){units, keys, query, first->bias};
-    attention->key = (struct projection){units, keys, key, zero};
-    attention->product = (struct projection){units, keys, product, zero};
+    attention->query_part = plain(units, keys, query, first->bias);
+    attention->key = plain(units, keys, key, zero);
+    attention->product = plain(units, keys, product, zero);
     return true;
 }
 
@@ -508,7 +514,7 @@ static bool split_inputs(struct binder *binder, struct mlp *mlp) {
         }
     }
     mlp->shared_projection = (struct column_projection){units, mlp->shared_width, shared, first->bias};
-    *first = (struct projection){units, mlp->lane_width, lane, zero};
+    *first = plain(units, mlp->lane_width, lane, zero);
     return true;
 }
 
@@ -530,9 +536,50 @@ static bool bind_mlp(struct binder *binder) {
     return split_inputs(binder, mlp);
 }
 
+/* ---- packing
+ * --------------------------------------------------------------------------------------------------------- */
+
+static bool pack(struct binder *binder, struct projection *projection) {
+    float *packed = new_floats(binder, projection_packed_floats(projection->units, projection->inputs), 1);
+    if (packed == NULL)
+        return out_of_memory(binder);
+    projection_pack(projection, packed);
+    projection->packed = packed;
+    return true;
+}
+
+static bool pack_layers(struct binder *binder, struct layer *layers, size_t first, size_t count) {
+    for (size_t i = first; i < count; i++)
+        if (!pack(binder, &layers[i].projection))
+            return false;
+    return true;
+}
+
+static bool pack_interest(struct binder *binder, struct interest *interest) {
+    struct attention *attention = &interest->attention;
+    enum { PROJECTIONS = 8 };
+    struct projection *const projections[PROJECTIONS] = {&interest->extractor_input,     &interest->evolution_input,
+                                                         &interest->evolution.gates,     &attention->query.projection,
+                                                         &interest->evolution.candidate, &attention->key,
+                                                         &attention->query_part,         &attention->product};
+    for (size_t i = 0; i < PROJECTIONS; i++)
+        if (!pack(binder, projections[i]))
+            return false;
+    return pack_layers(binder, attention->layers, 1, attention->layer_count);
+}
+
+/* Whatever is multiplied with lanes. */
+static bool pack_all(struct binder *binder) {
+    struct dien_model *model = binder->model;
+    for (size_t i = 0; i < model->config.interest_count; i++)
+        if (!pack_interest(binder, &model->interests[i]))
+            return false;
+    return pack_layers(binder, model->mlp.layers, 0, model->mlp.layer_count);
+}
+
 bool weights_bind(struct dien_model *model, struct dien_error *error) {
     struct binder binder = {model, error};
-    if (!bind_inputs(&binder) || !bind_interests(&binder) || !bind_mlp(&binder))
+    if (!bind_inputs(&binder) || !bind_interests(&binder) || !bind_mlp(&binder) || !pack_all(&binder))
         return false;
     const struct tensor *unused = safetensors_unused(&model->file);
     if (unused != NULL)

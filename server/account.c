@@ -40,10 +40,10 @@ void account_exchange(const struct exchange *exchange, struct metrics *metrics, 
     enum log_level level = is_scoring(exchange) ? LEVEL_INFO : LEVEL_DEBUG;
     if (answer->status != 0)
         metrics_response(metrics, exchange->route, answer->status);
-    if (is_scoring(exchange)) {
+    if (is_scoring(exchange))
         metrics_add(&metrics->requests[outcome_of(answer)], 1);
+    if (exchange->route == ROUTE_SCORE)
         metrics_duration(metrics, PHASE_TOTAL, seconds);
-    }
     if (access_log && log_wanted(level))
         log_access(exchange, level, seconds);
 }

@@ -8,8 +8,9 @@
  *   for the end of the body does, and the body is thrown away.
  * - While a body comes in no answer can be queued. The 408 for a body (or headers) that takes too long is therefore
  *   written to the socket as it is; nothing else has been written for that request.
- * - A Content-Length that is no number never comes this far: MHD answers it by itself, with a 400 whose head it writes
- *   twice, and closes the connection.
+ * - A Content-Length that is no number never comes to the handler: MHD answers it by itself, and writes the head of
+ * that answer twice, which reads as two answers. It tells its log first; there we write the answer, and end the
+ * connection before it can.
  */
 #include "server/http.h"
 
@@ -125,6 +126,40 @@ static enum MHD_Result queue_answer(struct exchange *exchange) {
     return result;
 }
 
+/* ---- Refusals that MHD cannot send. */
+
+/* Write a problem straight to the socket: MHD takes no answer before the request is whole, and nothing else has been
+ * written for it. What does not fit in the socket's buffer is lost, with the connection. `request_id` may be "". */
+static void write_refusal(struct http *http, int socket, const struct problem *problem, const char *request_id) {
+    struct proto_string body = proto_encode_problem(problem, *request_id != '\0' ? request_id : NULL, &http->arena);
+    int status = problem_status(problem->kind);
+    char head[512];
+    int length = snprintf(head, sizeof head,
+                          "HTTP/1.1 %d %s\r\nConnection: close\r\nCache-Control: no-store\r\n%s%s%s%s"
+                          "Content-Type: " PROBLEM_TYPE "\r\nContent-Length: %zu\r\n\r\n",
+                          status, MHD_get_reason_phrase_for((unsigned)status),
+                          status == 503 ? "Retry-After: 1\r\n" : "", *request_id != '\0' ? "X-Request-Id: " : "",
+                          request_id, *request_id != '\0' ? "\r\n" : "", body.length);
+    if (body.data != NULL && send(socket, head, (size_t)length, MSG_DONTWAIT | MSG_NOSIGNAL | MSG_MORE) == length)
+        (void)!send(socket, body.data, body.length, MSG_DONTWAIT | MSG_NOSIGNAL);
+    arena_reset(&http->arena);
+}
+
+static void linger_on(struct http *http, int socket) {
+    if (http->linger.count < http->options.options->max_connections)
+        linger_add(&http->linger, socket, clock_now());
+}
+
+/* Refuse a request in the middle, and end its connection: MHD finds that it cannot write any more. */
+static void refuse_unfinished(struct exchange *exchange) {
+    write_refusal(exchange->http, exchange->socket, &exchange->problem, exchange->request_id);
+    linger_on(exchange->http, exchange->socket);
+    connection_enter(exchange->connection, CONNECTION_CLOSING, clock_now());
+    exchange->answer.status = problem_status(exchange->problem.kind);
+    exchange->answer.problem = exchange->problem.kind;
+    shutdown(exchange->socket, SHUT_WR);
+}
+
 /* ---- The request's headers. */
 
 static enum MHD_Result guard_one(void *context, enum MHD_ValueKind kind, const char *name, size_t name_size,
@@ -192,8 +227,7 @@ static enum MHD_Result take_headers(struct exchange *exchange, const char *path,
     }
     connection_enter(exchange->connection, CONNECTION_BODY, exchange->began);
     if (must_refuse_now(exchange)) {
-        if (http->linger.count < http->options.options->max_connections)
-            linger_add(&http->linger, exchange->socket, exchange->began);
+        linger_on(http, exchange->socket);
         answer_problem(exchange, &exchange->problem);
         return queue_answer(exchange);
     }
@@ -210,31 +244,26 @@ static void free_body(struct exchange *exchange) {
     exchange->body_size = 0;
 }
 
-static void refuse_body(struct exchange *exchange, enum problem_kind kind, const char *detail) {
-    problem_set(&exchange->problem, kind, "", "%s", detail);
-    exchange->discarding = true;
-    free_body(exchange);
-}
-
 /* The buffer has the whole body's size, but counts as bytes arrive: memory that is not touched is not there yet, and a
- * client that promises much and sends little holds nothing. */
-static void take_body(struct exchange *exchange, const char *data, size_t size) {
+ * client that promises much and sends little holds nothing. False: the request is refused. */
+static bool take_body(struct exchange *exchange, const char *data, size_t size) {
     struct http *http = exchange->http;
     if (exchange->discarding)
-        return;
+        return true;
     if (http->buffered + size > http->options.options->max_buffered) {
-        refuse_body(exchange, PROBLEM_SATURATED, "The server holds as many bytes of requests as it may.");
-        return;
+        problem_set(&exchange->problem, PROBLEM_SATURATED, "", "The server holds as many bytes of requests as it may.");
+        return false;
     }
     if (exchange->body == NULL)
         exchange->body = malloc((size_t)exchange->body_expected);
     if (exchange->body == NULL || exchange->body_size + size > exchange->body_expected) {
-        refuse_body(exchange, PROBLEM_OUT_OF_MEMORY, "There is no memory for the request's body.");
-        return;
+        problem_set(&exchange->problem, PROBLEM_OUT_OF_MEMORY, "", "There is no memory for the request's body.");
+        return false;
     }
     memcpy(exchange->body + exchange->body_size, data, size);
     exchange->body_size += size;
     http->buffered += size;
+    return true;
 }
 
 /* ---- The whole request. */
@@ -271,7 +300,10 @@ static enum MHD_Result on_request(void *context, struct MHD_Connection *handle, 
     if (exchange->began == 0)
         return take_headers(exchange, path, method, version);
     if (*size > 0) {
-        take_body(exchange, data, *size);
+        if (!take_body(exchange, data, *size)) {
+            refuse_unfinished(exchange);
+            return MHD_NO;
+        }
         *size = 0;
         return MHD_YES;
     }
@@ -357,38 +389,24 @@ static void on_connection(void *context, struct MHD_Connection *handle, void **s
     *slot = NULL;
 }
 
-/* Write a 408 straight to the socket: MHD takes no answer before the request is whole. What does not fit in the
- * socket's buffer is lost, with the connection. */
-static void write_timeout(struct http *http, int socket, const char *request_id) {
+static void refuse_late(struct http *http, struct connection *connection) {
+    struct exchange *exchange = connection->owner;
     struct problem problem;
     problem_set(&problem, PROBLEM_REQUEST_TIMEOUT, "", "The request did not arrive in time.");
-    struct proto_string body = proto_encode_problem(&problem, request_id, &http->arena);
-    char head[512];
-    int length = snprintf(head, sizeof head,
-                          "HTTP/1.1 408 Request Timeout\r\nConnection: close\r\nCache-Control: no-store\r\n"
-                          "%s%s%sContent-Type: " PROBLEM_TYPE "\r\nContent-Length: %zu\r\n\r\n",
-                          request_id != NULL ? "X-Request-Id: " : "", request_id != NULL ? request_id : "",
-                          request_id != NULL ? "\r\n" : "", body.length);
-    if (body.data != NULL && send(socket, head, (size_t)length, MSG_DONTWAIT | MSG_NOSIGNAL | MSG_MORE) == length)
-        (void)!send(socket, body.data, body.length, MSG_DONTWAIT | MSG_NOSIGNAL);
-    arena_reset(&http->arena);
+    write_refusal(http, connection->socket, &problem, exchange != NULL ? exchange->request_id : "");
+    if (exchange != NULL) {
+        exchange->answer.status = problem_status(PROBLEM_REQUEST_TIMEOUT);
+        exchange->answer.problem = PROBLEM_REQUEST_TIMEOUT;
+    } else {
+        metrics_response(http->options.metrics, ROUTE_NONE, problem_status(PROBLEM_REQUEST_TIMEOUT));
+        metrics_add(&http->options.metrics->requests[PROBLEM_REQUEST_TIMEOUT], 1);
+    }
 }
 
 /* A connection is past its deadline. Shut down, it becomes readable, and MHD then closes it. */
 static void on_expired(void *context, struct connection *connection, enum connection_end why) {
-    struct http *http = context;
-    struct exchange *exchange = connection->owner;
-    if (why == END_HEADER_TIMEOUT || why == END_BODY_TIMEOUT) {
-        bool has_id = exchange != NULL && exchange->request_id[0] != '\0';
-        write_timeout(http, connection->socket, has_id ? exchange->request_id : NULL);
-        if (exchange != NULL) {
-            exchange->answer.status = problem_status(PROBLEM_REQUEST_TIMEOUT);
-            exchange->answer.problem = PROBLEM_REQUEST_TIMEOUT;
-        } else {
-            metrics_response(http->options.metrics, ROUTE_NONE, problem_status(PROBLEM_REQUEST_TIMEOUT));
-            metrics_add(&http->options.metrics->requests[PROBLEM_REQUEST_TIMEOUT], 1);
-        }
-    }
+    if (why == END_HEADER_TIMEOUT || why == END_BODY_TIMEOUT)
+        refuse_late(context, connection);
     shutdown(connection->socket, SHUT_RDWR);
 }
 
@@ -409,10 +427,30 @@ static size_t on_unescape(void *context, struct MHD_Connection *handle, char *te
 
 static void on_message(void *context, const char *format, va_list arguments) __attribute__((format(printf, 2, 0)));
 
+/* MHD is about to answer a Content-Length that is no number; see the top of this file. It does not say whose: it is the
+ * one whose headers are complete without our handler having seen them, or an answer being there. */
+static void refuse_bad_length(struct http *http) {
+    for (struct connection *connection = http->connections.first; connection != NULL; connection = connection->next) {
+        struct exchange *exchange = connection->owner;
+        if (exchange == NULL || exchange->began != 0 || connection->phase == CONNECTION_CLOSING ||
+            MHD_get_connection_info(exchange->handle, MHD_CONNECTION_INFO_REQUEST_HEADER_SIZE) == NULL ||
+            MHD_get_connection_info(exchange->handle, MHD_CONNECTION_INFO_HTTP_STATUS) != NULL)
+            continue;
+        const char *length = header(exchange, "Content-Length");
+        bool large = length != NULL && *length != '\0' && length[strspn(length, "0123456789")] == '\0';
+        problem_set(&exchange->problem, large ? PROBLEM_BODY_TOO_LARGE : PROBLEM_INVALID_HTTP, "",
+                    large ? "The body is larger than any number we know." : "Content-Length is not a number.");
+        request_id_choose(header(exchange, "X-Request-Id"), exchange->request_id);
+        refuse_unfinished(exchange);
+        return;
+    }
+}
+
 /* MHD reports each lost connection, which is not news. */
 static void on_message(void *context, const char *format, va_list arguments) {
     char text[512];
-    (void)context;
+    if (strstr(format, "Content-Length") != NULL)
+        refuse_bad_length(context);
     if (log_wanted(LEVEL_DEBUG)) {
         vsnprintf(text, sizeof text, format, arguments);
         text[strcspn(text, "\n")] = '\0';
@@ -423,7 +461,7 @@ static void on_message(void *context, const char *format, va_list arguments) {
 static struct MHD_Daemon *start_daemon(struct http *http) {
     const struct options *options = http->options.options;
     return MHD_start_daemon(MHD_USE_EPOLL | MHD_ALLOW_SUSPEND_RESUME | MHD_USE_ERROR_LOG, 0, NULL, NULL, on_request,
-                            http, MHD_OPTION_EXTERNAL_LOGGER, on_message, NULL, MHD_OPTION_LISTEN_SOCKET,
+                            http, MHD_OPTION_EXTERNAL_LOGGER, on_message, http, MHD_OPTION_LISTEN_SOCKET,
                             http->options.listening, MHD_OPTION_CONNECTION_LIMIT, (unsigned)options->max_connections,
                             MHD_OPTION_PER_IP_CONNECTION_LIMIT, 0u, MHD_OPTION_CONNECTION_MEMORY_LIMIT,
                             options->connection_memory, MHD_OPTION_CONNECTION_TIMEOUT, 0u, MHD_OPTION_URI_LOG_CALLBACK,

@@ -13,7 +13,6 @@
 struct loader {
     pthread_t thread;
     const char *directory;
-    struct request_limits limits;
     double tolerance;
     void (*wake)(void *context);
     void *context;
@@ -21,10 +20,11 @@ struct loader {
     atomic_bool finished; /* loaded is complete */
 };
 
-static bool prove(struct dien_model *model, const char *directory, const struct request_limits *limits,
-                  double tolerance, struct loaded *loaded) {
+/* Samples are the model's own: the limits of clients' requests are not for them. */
+static bool prove(struct dien_model *model, const char *directory, double tolerance, struct loaded *loaded) {
+    const struct request_limits none = {.max_candidates = SIZE_MAX, .max_history = SIZE_MAX, .memory = 0};
     struct scorer scorer;
-    bool good = scorer_init(&scorer, model, limits);
+    bool good = scorer_init(&scorer, model, &none);
     if (!good) {
         snprintf(loaded->message, sizeof loaded->message, "%s: no memory to score with", directory);
     } else {
@@ -35,14 +35,14 @@ static bool prove(struct dien_model *model, const char *directory, const struct 
     return good;
 }
 
-void loader_load(const char *directory, const struct request_limits *limits, double tolerance, struct loaded *loaded) {
+void loader_load(const char *directory, double tolerance, struct loaded *loaded) {
     struct dien_error error = {""};
     uint64_t start = clock_now();
     memset(loaded, 0, sizeof *loaded);
     struct dien_model *model = dien_open(directory, &error);
     if (model == NULL) {
         snprintf(loaded->message, sizeof loaded->message, "%s", error.message);
-    } else if (prove(model, directory, limits, tolerance, loaded)) {
+    } else if (prove(model, directory, tolerance, loaded)) {
         loaded->model = model;
     } else {
         dien_close(model);
@@ -55,19 +55,17 @@ static void *load(void *argument) {
     void (*wake)(void *) = loader->wake;
     void *context = loader->context;
     pthread_setname_np(pthread_self(), "load-model");
-    loader_load(loader->directory, &loader->limits, loader->tolerance, &loader->loaded);
+    loader_load(loader->directory, loader->tolerance, &loader->loaded);
     loader->finished = true; /* from here on the loader may be taken */
     wake(context);
     return NULL;
 }
 
-struct loader *loader_start(const char *directory, const struct request_limits *limits, double tolerance,
-                            void (*wake)(void *context), void *context) {
+struct loader *loader_start(const char *directory, double tolerance, void (*wake)(void *context), void *context) {
     struct loader *loader = calloc(1, sizeof *loader);
     if (loader == NULL)
         return NULL;
     loader->directory = directory;
-    loader->limits = *limits;
     loader->tolerance = tolerance;
     loader->wake = wake;
     loader->context = context;

@@ -17,12 +17,11 @@ struct loaded {
 };
 
 /* Open the model directory and prove its samples, on the calling thread. */
-void loader_load(const char *directory, const struct request_limits *limits, double tolerance, struct loaded *loaded);
+void loader_load(const char *directory, double tolerance, struct loaded *loaded);
 
 /* The same on a new thread, which calls wake(context) at its end. `directory` outlives the loader. NULL when there is
  * no thread to be had. */
-struct loader *loader_start(const char *directory, const struct request_limits *limits, double tolerance,
-                            void (*wake)(void *context), void *context);
+struct loader *loader_start(const char *directory, double tolerance, void (*wake)(void *context), void *context);
 /* False while it still loads. Else *loaded is filled in and the loader is gone. */
 bool loader_take(struct loader *loader, struct loaded *loaded);
 

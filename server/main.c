@@ -34,11 +34,8 @@ static void run_with_better_blas(char **argv) {
 
 /* --check: does the model load, and does it score as its training code did? */
 static int check_model(const struct options *options) {
-    const struct request_limits limits = {.max_candidates = options->max_candidates,
-                                          .max_history = options->max_history,
-                                          .memory = options->request_memory};
     struct loaded loaded;
-    loader_load(options->model, &limits, options->samples_tolerance, &loaded);
+    loader_load(options->model, options->samples_tolerance, &loaded);
     if (loaded.model == NULL) {
         fprintf(stderr, "%s\n", loaded.message);
         return 1;

@@ -397,13 +397,12 @@ static bool start(struct service *service, char *error, size_t error_size) {
     const struct options *options = service->options;
     const struct loop_handlers handlers = {
         .context = service, .timer = on_readable, .wake = on_wake, .tick = on_tick, .signal = on_signal};
-    const struct request_limits limits = request_limits(options);
     warn_of_descriptors(options);
     snprintf(error, error_size, "The event loop cannot start: %s", strerror(errno));
     service->loop = loop_new(&handlers);
     if (service->loop == NULL || !start_http(service, error, error_size))
         return false;
-    service->loader = loader_start(options->model, &limits, options->samples_tolerance, wake_loop, service->loop);
+    service->loader = loader_start(options->model, options->samples_tolerance, wake_loop, service->loop);
     if (service->loader == NULL)
         snprintf(error, error_size, "The model's thread cannot start: %s", strerror(errno));
     run_http(service);

@@ -1,31 +1,42 @@
 #!/usr/bin/env python3
-"""Convert another framework's DIEN checkpoint to a model directory.
+"""Convert another framework's DIEN checkpoint to a model directory, or say why that cannot be done faithfully.
 
-    convert.py --from reference-tf1 --architecture architecture.json --weights state_dict.safetensors --output DIR
-               [--samples requests.json]
+    convert.py --from fuxictr --architecture architecture.json --weights state_dict.pt --output DIR [--samples requests.json]
+    convert.py --inspect --from fuxictr --architecture architecture.json --weights state_dict.pt
+    convert.py --inspect --model DIR
 
 Requests that bring the framework's own scores are the proof: where they differ from the converted network by more than
-1e-6 in float64, nothing is written. Without --samples the scores are the converted network's own, which proves only the
-server.
+1e-5 in float64, nothing is written. Without --samples the scores are the converted network's own, which proves only the
+server. CONVERTING.md has an example for each framework.
 """
 from __future__ import annotations
 
 import argparse
 import importlib
 import json
+import pickle
+import re
 import sys
-from typing import Any
+from typing import Any, Mapping, Optional
 
 import numpy as np
 
+import calibrate
+import inspection
 import model_directory
-import safetensors
+import weights
+from config import Config
 from frameworks.source import ConversionError, Source
 from model_directory import Scorer
 from samples import RequestMaker
 
-FRAMEWORKS = {"reference-tf1": "frameworks.reference_tf1"}
+FRAMEWORKS = {"reference-tf1": "frameworks.reference_tf1", "deepctr-torch": "frameworks.deepctr_torch",
+              "fuxictr": "frameworks.fuxictr", "torch-rechub": "frameworks.torch_rechub", "recbole": "frameworks.recbole"}
 RANDOM_SAMPLES = 16
+NO_OPTIONS: dict[str, Any] = {"keep": None, "attention_softmax": None, "calibrate": None, "vocabularies": {}}
+# Tensors that tell a checkpoint from the others, and what to say of those that --from does not list.
+PADDLEREC = re.compile(r"(hist|target|target_item|neg)\w*_emb_attr[.]weight|item_b_attr[.]weight")
+KERAS = re.compile(r"(.*/)?sparse_(seq_)?emb_\w+(/.*)?")
 
 
 def read_json(path: str) -> Any:
@@ -34,11 +45,52 @@ def read_json(path: str) -> Any:
         return json.load(file)
 
 
-def convert(framework: str, architecture: dict[str, Any], source: Source) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
-    """Config and float32 tensors of a checkpoint, every tensor of which was used or dropped for a reason."""
-    config, tensors = importlib.import_module(FRAMEWORKS[framework]).convert(architecture, source)
+class _PlainUnpickler(pickle.Unpickler):
+    """Loads dicts of strings and numbers, and nothing that runs code."""
+
+    def find_class(self, module: str, name: str) -> Any:
+        raise ConversionError(f"a vocabulary is a dict of string to index: this file holds a {module}.{name}")
+
+
+def read_vocabulary(path: str) -> dict[str, int]:
+    """A vocabulary, {string: index}: a pickle, of Python 2 too, or JSON."""
+    with open(path, "rb") as file:
+        if path.endswith(".json"):
+            loaded = json.load(file)
+        else:
+            try:
+                loaded = _PlainUnpickler(file, encoding="bytes").load()
+            except (pickle.UnpicklingError, EOFError, ValueError) as error:
+                raise ConversionError(f"{path}: {error}") from error
+    if not isinstance(loaded, dict):
+        raise ConversionError(f"{path}: a vocabulary is a dict of string to index")
+    return {key.decode() if isinstance(key, bytes) else str(key): int(row) for key, row in loaded.items()}
+
+
+def recognise(framework: str, source: Source) -> None:
+    """Stop at checkpoints that cannot be scored as their framework does, whatever the architecture file says."""
+    if any(PADDLEREC.fullmatch(name) for name in source.left):
+        raise ConversionError(f"these are PaddleRec's tensors. {weights.PADDLEREC}")
+    if any(KERAS.fullmatch(name) for name in source.left):
+        if not any(re.search(r"(^|/)gru2/", name) for name in source.left):
+            raise ConversionError("tensor gru2/gates/kernel is missing: these are the tensors of DeepCTR's Keras DIEN without its "
+                                  "second GRU, whose cells do not save their weights. Without them the model cannot be scored")
+        raise ConversionError(f"these are the tensors of DeepCTR's Keras DIEN, which --from {framework} is not")
+
+
+def convert(framework: str, architecture: Mapping[str, Any], source: Source,
+            options: Optional[Mapping[str, Any]] = None) -> tuple[Config, dict[str, np.ndarray]]:
+    """Config and the tensors to store, every tensor of the checkpoint used or dropped for a reason."""
+    recognise(framework, source)
+    options = {**NO_OPTIONS, **(options or {})}
+    config, tensors = importlib.import_module(FRAMEWORKS[framework]).convert(architecture, source, options)
     source.finish()
-    stored = {name: np.ascontiguousarray(tensor, np.float32) for name, tensor in tensors.items()}
+    layers, statistics = source.calibrate
+    if layers:
+        rows = calibrate.freeze(config, tensors, layers, statistics, options["calibrate"])
+        source.note(f"Dice: statistics of {rows} pairs of user and candidate")
+    stored = {name: np.ascontiguousarray(tensor, np.float32 if tensor.dtype.kind == "f" else None)
+              for name, tensor in tensors.items()}
     for name, tensor in stored.items():
         if not np.isfinite(tensor).all():
             raise ConversionError(f"tensor {name} is not finite")
@@ -50,29 +102,110 @@ def largest_difference(scorer: Scorer, samples: list[dict[str, Any]]) -> float:
     return max(float(np.abs(scorer.score(sample) - sample["scores"]).max()) for sample in samples)
 
 
-def main() -> None:
+def requests_of(path: str) -> list[dict[str, Any]]:
+    """A JSON list of requests, or samples.json's form."""
+    read = read_json(path)
+    requests = read["samples"] if isinstance(read, dict) and "samples" in read else read
+    if not isinstance(requests, list) or not requests:
+        raise ConversionError(f"{path}: not a list of one request or more")
+    for place, request in enumerate(requests):
+        if not isinstance(request, dict) or not request.get("candidates"):
+            raise ConversionError(f"{path}: request {place} has no candidates")
+    return requests
+
+
+def _options(arguments: argparse.Namespace) -> dict[str, Any]:
+    """What the command line says beside the architecture file."""
+    vocabularies = {}
+    for each in arguments.vocabulary:
+        name, _, path = each.partition("=")
+        if not path:
+            raise ConversionError(f"--vocabulary {each}: FIELD=FILE was expected")
+        vocabularies[name] = read_vocabulary(path)
+    return {"keep": arguments.keep, "attention_softmax": arguments.attention_softmax, "vocabularies": vocabularies,
+            "calibrate": requests_of(arguments.calibrate) if arguments.calibrate else None}
+
+
+def _architecture(arguments: argparse.Namespace) -> dict[str, Any]:
+    """The architecture file, with the names and the framework's own files that the command line adds."""
+    architecture = read_json(arguments.architecture)
+    if not isinstance(architecture, dict):
+        raise ConversionError(f"{arguments.architecture}: not a JSON object")
+    for key in ("feature_map", "feature_vocab"):
+        if getattr(arguments, key):
+            architecture[key] = read_json(getattr(arguments, key))
+    for key in ("name", "version"):
+        if getattr(arguments, key):
+            architecture[key] = getattr(arguments, key)
+    return architecture
+
+
+def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--from", dest="framework", required=True, choices=sorted(FRAMEWORKS))
-    parser.add_argument("--architecture", required=True, help="what a state dict does not hold, as JSON")
-    parser.add_argument("--weights", required=True, help="the state dict, in safetensors")
-    parser.add_argument("--samples", help="requests, with the framework's scores, as a JSON list")
-    parser.add_argument("--output", required=True, help="directory to write")
+    parser.add_argument("--from", dest="framework", choices=sorted(FRAMEWORKS))
+    parser.add_argument("--architecture", help="what a state dict does not hold, as JSON")
+    parser.add_argument("--weights", help="the state dict: .pt, .pth, .safetensors or .npz")
+    parser.add_argument("--output", help="directory to write")
+    parser.add_argument("--samples", help="requests, with the framework's scores, as a JSON list: the proof")
+    parser.add_argument("--name", help="the model's name (default: the framework's)")
+    parser.add_argument("--version", help="the model's version (default: 1)")
+    parser.add_argument("--keep", choices=("first", "last"), help="which end of a history beyond max_length is used "
+                        "(default: the framework's: fuxictr first, the others last)")
+    parser.add_argument("--feature-map", help="fuxictr: its feature_map.json")
+    parser.add_argument("--feature-vocab", help="fuxictr: its feature_vocab.json; ids are then its tokens")
+    parser.add_argument("--vocabulary", action="append", default=[], metavar="FIELD=FILE",
+                        help="reference-tf1: a vocabulary, {string: index}, as .pkl or .json; may be repeated")
+    parser.add_argument("--attention-softmax", choices=("on", "off"), help="recbole: on for 1.2.0 and later, off before")
+    parser.add_argument("--calibrate", help="requests, as a JSON list, to freeze a Dice's statistics on that has none")
+    parser.add_argument("--inspect", action="store_true", help="print what was understood, as tables; writes only with --output")
+    parser.add_argument("--model", help="with --inspect alone: a model directory")
+    return parser
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """Convert, prove, write and report as the command line asks."""
+    source = Source(weights.read(arguments.weights))
+    samples = requests_of(arguments.samples) if arguments.samples else None
+    source.proven = bool(samples) and all("scores" in sample for sample in samples)
+    config, tensors = convert(arguments.framework, _architecture(arguments), source, _options(arguments))
+    for name, reason in source.dropped.items():
+        print(f"dropped {name}: {reason}")
+    for note in source.notes:
+        print(f"note: {note}")
+    if arguments.inspect:
+        print(inspection.describe(config, tensors))
+    scorer = Scorer(config, tensors)
+    if samples is None:
+        samples = RequestMaker(config, scorer.wire.vocabularies, np.random.default_rng(0)).requests(RANDOM_SAMPLES)
+    if arguments.output:
+        model_directory.save(arguments.output, config, tensors, samples)
+    brought = [sample for sample in samples if "scores" in sample]
+    if not brought:
+        print("note: no scores of the framework's own to compare with: give some with --samples")
+    else:
+        count = sum(len(sample["scores"]) for sample in brought)
+        print(f"largest difference from the framework: {largest_difference(scorer, brought):.3g} over {count} scores")
+
+
+def main() -> None:
+    parser = _parser()
     arguments = parser.parse_args()
+    if arguments.model and arguments.inspect:
+        try:
+            print(inspection.describe_directory(arguments.model))
+        except (ValueError, KeyError, OSError) as error:
+            sys.exit(f"convert: {error}")
+        return
+    missing = [f"--{name}" for name, value in (("from", arguments.framework), ("architecture", arguments.architecture),
+                                               ("weights", arguments.weights)) if not value]
+    if not arguments.output and not arguments.inspect:
+        missing.append("--output")
+    if missing or arguments.model:
+        parser.error(f"missing: {', '.join(missing)}" if missing else "--model goes with --inspect")
     try:
-        source = Source(safetensors.read(arguments.weights))
-        config, tensors = convert(arguments.framework, read_json(arguments.architecture), source)
-        for name, reason in source.dropped.items():
-            print(f"dropped {name}: {reason}")
-        if arguments.samples:
-            samples = read_json(arguments.samples)
-        else:
-            samples = RequestMaker(config, {}, np.random.default_rng(0)).requests(RANDOM_SAMPLES)
-        scorer = model_directory.save(arguments.output, config, tensors, samples)
-    except ValueError as error:
+        run(arguments)
+    except (ValueError, OSError) as error:
         sys.exit(f"convert: {error}")
-    if arguments.samples and all("scores" in sample for sample in samples):
-        count = sum(len(sample["scores"]) for sample in samples)
-        print(f"largest difference from the framework: {largest_difference(scorer, samples):.3g} over {count} scores")
 
 
 if __name__ == "__main__":

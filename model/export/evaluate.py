@@ -73,8 +73,8 @@ def evaluate(catalogue: Catalogue, split: Split, states: dict[str, dict]) -> Res
     chains = {lift: Markov(split.known, items, best_back_off(split, items, validation, lift), lift)
               for lift in (False, True)}
     baselines: dict[str, Baseline] = {"popularity": Popularity(split.known, items),
-                                      "Markov P(next | last)": chains[False],
-                                      "Markov P(next | last) / P(next)": chains[True]}
+                                      "Markov, P(next given last)": chains[False],
+                                      "Markov, the same divided by P(next)": chains[True]}
     scores = {name: model.score(test.examples, test.candidates()) for name, model in baselines.items()}
     for name, state in states.items():
         attributes = {key: np.asarray(value) for key, value in state["catalogue"]["attributes"].items()}

@@ -41,12 +41,12 @@ class Options:
     variant: str = "dien"
     auxiliary: str = "inner"  # "inner", "mlp" or "none"
     alpha: float = 0.2
-    epochs: int = 14
+    epochs: int = 16
     patience: int = 3
     batch: int = 256
-    negatives: int = 4
+    negatives: int = 8
     rate: float = 2e-3
-    decay: float = 0.85
+    decay: float = 0.87
     weight_decay: float = 1e-5
 
 

@@ -1,48 +1,61 @@
-/* dispatch.c: choose the kernels, once. Today the sets are ref, and openblas: ref with its products done by OpenBLAS.
+/* dispatch.c: choose the kernels: the best that this CPU can run, or those that DIEN_ISA names.
  */
 #include "model/gemm.h"
 #include "model/kernels/kernels.h"
 
-#include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
 
-static pthread_once_t once = PTHREAD_ONCE_INIT;
-static struct kernels openblas;
-static const struct kernels *chosen;
-
-const char *kernels_available(void) {
-    return "ref, openblas";
+static bool always(void) {
+    return true;
 }
 
-/* An overlay is the whole reference table with some of its entries replaced. */
-static void fill_tables(void) {
-    openblas = kernels_ref;
-    openblas.name = "openblas";
-    openblas.project = gemm_project;
+static bool start_openblas(void) {
     gemm_start();
+    return true;
 }
 
-static const struct kernels *find(const char *name) {
-    const struct kernels *const tables[] = {&kernels_ref, &openblas};
-    for (size_t i = 0; i < sizeof tables / sizeof *tables; i++)
-        if (strcmp(tables[i]->name, name) == 0)
-            return tables[i];
+#if defined(__x86_64__)
+/* The operating system must keep the registers too; __builtin_cpu_supports asks for that. */
+static bool has_avx512(void) {
+    return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512dq") &&
+           __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("fma");
+}
+
+static bool has_avx2(void) {
+    return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
+}
+#endif
+
+/* Best first. */
+static const struct choice {
+    const struct kernels *kernels;
+    bool (*runs)(void);
+} choices[] = {
+#if defined(__x86_64__)
+    {&kernels_avx512, has_avx512},
+    {&kernels_avx2, has_avx2},
+#endif
+    {&kernels_openblas, start_openblas},
+    {&kernels_ref, always},
+};
+
+const struct kernels *kernels_available(size_t i) {
+    for (size_t j = 0; j < sizeof choices / sizeof *choices; j++)
+        if (choices[j].runs() && i-- == 0)
+            return choices[j].kernels;
     return NULL;
 }
 
-static void choose(void) {
-    fill_tables();
-    const char *wanted = getenv("DIEN_ISA");
-    chosen = find(wanted != NULL && *wanted != '\0' ? wanted : openblas.name);
+const struct kernels *kernels_named(const char *name) {
+    const struct kernels *kernels;
+    for (size_t i = 0; (kernels = kernels_available(i)) != NULL; i++)
+        if (strcmp(kernels->name, name) == 0)
+            return kernels;
+    return NULL;
 }
 
 const struct kernels *kernels_choose(void) {
-    pthread_once(&once, choose);
-    return chosen;
-}
-
-const struct kernels *kernels_named(const char *name) {
-    pthread_once(&once, choose);
-    return find(name);
+    const char *wanted = getenv("DIEN_ISA");
+    return wanted != NULL && *wanted != '\0' ? kernels_named(wanted) : kernels_available(0);
 }

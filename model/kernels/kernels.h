@@ -2,11 +2,10 @@
  *
  * Layout. What differs from candidate to candidate lies in lanes: a block of LANES candidates is a matrix [units,
  * LANES], unit by unit, so that every element-wise operation is a plain loop over lanes and a recurrent weight is one
- * broadcast. A history's steps use the same layout where they are computed many at a time. Every call has a fixed
- * number of columns (LANES or WIDE); unused columns are zero and their results are dropped. So a column's result cannot
- * depend on how many candidates there are, which is what keeps a score the same bits in any company (DESIGN.md, promise
- * 2). A kernel keeps the other half of that promise: a column's result does not depend on the other columns, nor on its
- * place among them.
+ * broadcast. Several blocks lie one behind the other: [blocks, units, LANES]. A history's steps use the same layout
+ * where they are computed many at a time. A block always has all its columns; unused ones are zero and their results
+ * are dropped. A kernel's promise: a column's result does not depend on the other columns, nor on its place among them,
+ * nor on the number of blocks. That is what keeps a score the same bits in any company (DESIGN.md, promise 2).
  *
  * All matrices are float32, row-major, aligned to 64 bytes where they are columns in lanes; none overlap unless said
  * so.
@@ -18,9 +17,10 @@
 #include <stddef.h>
 
 enum {
-    LANES = 16,          /* candidates, or steps, computed together */
-    STEPS = 8,           /* steps of attention computed together */
-    WIDE = LANES * STEPS /* columns of one attention call: step by step, a step's lanes side by side */
+    LANES = 16, /* candidates, or steps, side by side */
+    BLOCKS = 2, /* blocks of candidates scored together: a weight that is read once serves them all */
+    STEPS = 8,  /* steps of attention computed together, each a block */
+    GROUP = 4   /* units packed side by side */
 };
 
 /* y = W x + b. */
@@ -28,7 +28,13 @@ struct projection {
     size_t units, inputs;
     const float *weight; /* [units, inputs] */
     const float *bias;   /* [units] */
+    const float *packed; /* both as projection_pack has them */
 };
+
+/* Packed, a projection is [units / GROUP rounded up, 1 + inputs, GROUP]: for each group of units the biases, then
+ * input by input the weights; zeros fill the last group. */
+size_t projection_packed_floats(size_t units, size_t inputs);
+void projection_pack(const struct projection *projection, float *packed);
 
 /* The same, for one column: the weight is transposed, so that the loop over units is the inner one. */
 struct column_projection {
@@ -77,39 +83,50 @@ enum kernel_write {
 
 struct kernels {
     const char *name;
-    /* y [units, columns] = W x [inputs, columns] + b. columns is LANES or WIDE. */
-    void (*project)(const struct projection *projection, const float *x, size_t columns, float *y);
+    /* y [blocks, units, LANES] = W x [blocks, inputs, LANES] + b. */
+    void (*project)(const struct projection *projection, size_t blocks, const float *x, float *y);
     /* y [units] = W x [inputs] + b. */
     void (*project_column)(const struct column_projection *projection, const float *x, float *y);
-    /* x [units, columns], in place. */
-    void (*activate)(const struct activation_parameters *parameters, size_t units, size_t columns, float *x);
+    /* x [blocks, units, LANES], in place. */
+    void (*activate)(const struct activation_parameters *parameters, size_t units, size_t blocks, float *x);
     /* One step of the interest extractor: next [units] of h [units]; work [4 * units]. next may be h. */
     void (*extract)(const struct kernels *kernels, const struct cell *cell, const float *input, const float *h,
                     float *next, float *work);
-    /* The first layer of the attention network before its activation, for STEPS steps: y [units, STEPS, LANES] =
-     * product . (q * k_t) + query [units, LANES] + key_t [units]. keys [STEPS, inputs] are k_t, key_parts [STEPS,
-     * units] the key_t; work [inputs, WIDE]. */
-    void (*attend)(const struct kernels *kernels, const struct projection *product, const float *query,
+    /* The first layer of the attention network before its activation, for some steps, each a block: y [steps, units,
+     * LANES] = product . (q * k_t) + query_part [units, LANES] + key_t [units]. keys [steps, inputs] are k_t, key_parts
+     * [steps, units] the key_t; work [steps, inputs, LANES]. */
+    void (*attend)(const struct kernels *kernels, const struct projection *product, size_t steps, const float *query,
                    const float *query_part, const float *keys, const float *key_parts, float *y, float *work);
+    /* scores [steps, LANES]: the dot product of each of rows [steps, inputs] with the query [inputs, LANES]. */
+    void (*dot)(const struct kernels *kernels, size_t inputs, const float *query, size_t steps, const float *rows,
+                float *scores);
     /* scores [steps, LANES] to softmax over steps, in place, for steps >= 1; each is multiplied by scale first. */
     void (*softmax)(size_t steps, float scale, float *scores);
-    /* All steps of the interest evolution for LANES candidates. inputs [steps, 3 * units], attention [steps, LANES],
-     * h [units, LANES] starts as the initial state and ends as the final one; work [4 * units, LANES]. With a bias
-     * [3 * units] the input of a step is a * inputs + bias, which is W (a x) + b. */
+    /* All steps of the interest evolution for 1 to BLOCKS blocks of candidates. inputs [steps, 3 * units]; each
+     * block's attention [steps, LANES]; h [blocks, units, LANES] starts as the initial state and ends as the final one;
+     * work [blocks, 4 * units, LANES]. With a bias [3 * units] the input of a step is a * inputs + bias, which is
+     * W (a x) + b. */
     void (*evolve)(const struct kernels *kernels, const struct cell *cell, enum kernel_write write, size_t steps,
-                   const float *inputs, const float *bias, const float *attention, float *h, float *work);
+                   const float *inputs, const float *bias, size_t blocks, float *const *attention, float *h,
+                   float *work);
     /* Attention pooling: pooled [units, LANES] = sum over steps of attention [steps, LANES] * states [steps, units]. */
     void (*pool)(size_t steps, size_t units, const float *states, const float *attention, float *pooled);
 };
 
 /* The meaning of every kernel: plain C, complete. */
 extern const struct kernels kernels_ref;
+/* The same, with products by OpenBLAS (call gemm_start first). */
+extern const struct kernels kernels_openblas;
+#if defined(__x86_64__)
+/* Complete as well; only for a CPU that has the instructions. */
+extern const struct kernels kernels_avx512, kernels_avx2;
+#endif
 
-/* The table in use, chosen at the first call; NULL when DIEN_ISA names none. */
+/* The best table that runs here, or the one that DIEN_ISA names; NULL when it names none. */
 const struct kernels *kernels_choose(void);
 /* The table of that name, or NULL when this build or this CPU lacks it. */
 const struct kernels *kernels_named(const char *name);
-/* The names that DIEN_ISA may have here, separated by ", ". */
-const char *kernels_available(void);
+/* Table number i of those that run here, best first; NULL past the last. */
+const struct kernels *kernels_available(size_t i);
 
 #endif

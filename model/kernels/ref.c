@@ -3,7 +3,7 @@
  * Sums run over inputs in order, one column at a time as far as arithmetic goes: the compiler may compute columns side
  * by side, which changes no bit of any.
  */
-#include "model/kernels/kernels.h"
+#include "model/kernels/ref.h"
 
 #include <math.h>
 #include <string.h>
@@ -12,21 +12,24 @@ static float sigmoid(float x) {
     return 1.0F / (1.0F + expf(-x));
 }
 
-static void ref_project(const struct projection *projection, const float *x, size_t columns, float *y) {
+static void project_block(const struct projection *projection, const float *x, float *y) {
     for (size_t unit = 0; unit < projection->units; unit++) {
         const float *weight = projection->weight + unit * projection->inputs;
-        float *row = y + unit * columns;
-        for (size_t column = 0; column < columns; column++)
-            row[column] = projection->bias[unit];
-        for (size_t input = 0; input < projection->inputs; input++) {
-            const float *in = x + input * columns;
-            for (size_t column = 0; column < columns; column++)
-                row[column] += weight[input] * in[column];
-        }
+        float *row = y + unit * LANES;
+        for (size_t lane = 0; lane < LANES; lane++)
+            row[lane] = projection->bias[unit];
+        for (size_t input = 0; input < projection->inputs; input++)
+            for (size_t lane = 0; lane < LANES; lane++)
+                row[lane] += weight[input] * x[input * LANES + lane];
     }
 }
 
-static void ref_project_column(const struct column_projection *projection, const float *x, float *y) {
+void ref_project(const struct projection *projection, size_t blocks, const float *x, float *y) {
+    for (size_t block = 0; block < blocks; block++)
+        project_block(projection, x + block * projection->inputs * LANES, y + block * projection->units * LANES);
+}
+
+void ref_project_column(const struct column_projection *projection, const float *x, float *y) {
     memcpy(y, projection->bias, projection->units * sizeof *y);
     for (size_t input = 0; input < projection->inputs; input++) {
         const float *weight = projection->weight + input * projection->units;
@@ -40,8 +43,8 @@ static float dice(float x, float alpha, float p) {
     return x * (p + alpha * (1.0F - p));
 }
 
-static void activate_unit(const struct activation_parameters *parameters, size_t unit, size_t columns, float *x) {
-    for (size_t i = 0; i < columns; i++)
+static void activate_unit(const struct activation_parameters *parameters, size_t unit, float *x) {
+    for (size_t i = 0; i < LANES; i++)
         switch (parameters->kind) {
         case KERNEL_LINEAR:
         case KERNEL_DICE_ROW:
@@ -69,33 +72,35 @@ static void activate_unit(const struct activation_parameters *parameters, size_t
 }
 
 /* p = sigmoid(c / sqrt(sum of (c^2 + epsilon))), c = x - mean, both over the units of a column. */
-static void activate_rows(const struct activation_parameters *parameters, size_t units, size_t columns, float *x) {
-    for (size_t i = 0; i < columns; i++) {
+static void activate_rows(const struct activation_parameters *parameters, size_t units, float *x) {
+    for (size_t i = 0; i < LANES; i++) {
         float mean = 0, sum = 0;
         for (size_t unit = 0; unit < units; unit++)
-            mean += x[unit * columns + i];
+            mean += x[unit * LANES + i];
         mean /= (float)units;
         for (size_t unit = 0; unit < units; unit++) {
-            float centred = x[unit * columns + i] - mean;
+            float centred = x[unit * LANES + i] - mean;
             sum += centred * centred + parameters->epsilon;
         }
         float gain = 1.0F / sqrtf(sum);
         for (size_t unit = 0; unit < units; unit++) {
-            float value = x[unit * columns + i];
-            x[unit * columns + i] = dice(value, parameters->alpha[unit], sigmoid(gain * (value - mean)));
+            float value = x[unit * LANES + i];
+            x[unit * LANES + i] = dice(value, parameters->alpha[unit], sigmoid(gain * (value - mean)));
         }
     }
 }
 
-static void ref_activate(const struct activation_parameters *parameters, size_t units, size_t columns, float *x) {
-    if (parameters->kind == KERNEL_DICE_ROW)
-        activate_rows(parameters, units, columns, x);
-    for (size_t unit = 0; unit < units; unit++)
-        activate_unit(parameters, unit, columns, x + unit * columns);
+void ref_activate(const struct activation_parameters *parameters, size_t units, size_t blocks, float *x) {
+    for (size_t block = 0; block < blocks; block++, x += units * LANES) {
+        if (parameters->kind == KERNEL_DICE_ROW)
+            activate_rows(parameters, units, x);
+        for (size_t unit = 0; unit < units; unit++)
+            activate_unit(parameters, unit, x + unit * LANES);
+    }
 }
 
-static void ref_extract(const struct kernels *kernels, const struct cell *cell, const float *input, const float *h,
-                        float *next, float *work) {
+void ref_extract(const struct kernels *kernels, const struct cell *cell, const float *input, const float *h,
+                 float *next, float *work) {
     size_t units = cell->units;
     float *recurrent = work, *reset_h = work + 3 * units;
     kernels->project_column(&cell->gates_column, h, recurrent);
@@ -112,23 +117,30 @@ static void ref_extract(const struct kernels *kernels, const struct cell *cell, 
     }
 }
 
-static void ref_attend(const struct kernels *kernels, const struct projection *product, const float *query,
-                       const float *query_part, const float *keys, const float *key_parts, float *y, float *work) {
-    for (size_t input = 0; input < product->inputs; input++)
-        for (size_t step = 0; step < STEPS; step++)
-            for (size_t lane = 0; lane < LANES; lane++)
-                work[input * WIDE + step * LANES + lane] =
-                    query[input * LANES + lane] * keys[step * product->inputs + input];
-    kernels->project(product, work, WIDE, y);
-    for (size_t unit = 0; unit < product->units; unit++)
-        for (size_t step = 0; step < STEPS; step++)
-            for (size_t lane = 0; lane < LANES; lane++)
-                y[unit * WIDE + step * LANES + lane] +=
-                    query_part[unit * LANES + lane] + key_parts[step * product->units + unit];
+void ref_attend(const struct kernels *kernels, const struct projection *product, size_t steps, const float *query,
+                const float *query_part, const float *keys, const float *key_parts, float *y, float *work) {
+    size_t units = product->units, inputs = product->inputs;
+    for (size_t i = 0; i < steps * inputs; i++)
+        for (size_t lane = 0; lane < LANES; lane++)
+            work[i * LANES + lane] = query[i % inputs * LANES + lane] * keys[i];
+    kernels->project(product, steps, work, y);
+    for (size_t i = 0; i < steps * units; i++)
+        for (size_t lane = 0; lane < LANES; lane++)
+            y[i * LANES + lane] += query_part[i % units * LANES + lane] + key_parts[i];
+}
+
+void ref_dot(const struct kernels *kernels, size_t inputs, const float *query, size_t steps, const float *rows,
+             float *scores) {
+    static const float zero[STEPS];
+    for (size_t first = 0; first < steps; first += STEPS) {
+        size_t count = steps - first < STEPS ? steps - first : STEPS;
+        struct projection some = {.units = count, .inputs = inputs, .weight = rows + first * inputs, .bias = zero};
+        kernels->project(&some, 1, query, scores + first * LANES);
+    }
 }
 
 /* The largest score is taken off first, so that no exponential overflows. */
-static void ref_softmax(size_t steps, float scale, float *scores) {
+void ref_softmax(size_t steps, float scale, float *scores) {
     for (size_t lane = 0; lane < LANES; lane++) {
         float largest = -INFINITY, sum = 0;
         for (size_t step = 0; step < steps; step++) {
@@ -171,16 +183,16 @@ static void candidate_product(const struct kernels *kernels, const struct cell *
             size_t i = unit * LANES + lane;
             reset_h[i] = sigmoid(cell_input(input, bias, unit, a[lane]) + recurrent[i]) * h[i];
         }
-    kernels->project(&cell->candidate, reset_h, LANES, recurrent + 2 * cell->units * LANES);
+    kernels->project(&cell->candidate, 1, reset_h, recurrent + 2 * cell->units * LANES);
 }
 
-static void ref_evolve(const struct kernels *kernels, const struct cell *cell, enum kernel_write write, size_t steps,
-                       const float *inputs, const float *bias, const float *attention, float *h, float *work) {
+static void evolve_block(const struct kernels *kernels, const struct cell *cell, enum kernel_write write, size_t steps,
+                         const float *inputs, const float *bias, const float *attention, float *h, float *work) {
     size_t units = cell->units, size = units * LANES;
     float *recurrent = work, *reset_h = work + 3 * size;
     for (size_t step = 0; step < steps; step++) {
         const float *input = inputs + step * 3 * units, *a = attention + step * LANES;
-        kernels->project(&cell->gates, h, LANES, recurrent);
+        kernels->project(&cell->gates, 1, h, recurrent);
         if (!cell->reset_after)
             candidate_product(kernels, cell, input, bias, a, h, recurrent, reset_h);
         for (size_t unit = 0; unit < units; unit++)
@@ -197,7 +209,14 @@ static void ref_evolve(const struct kernels *kernels, const struct cell *cell, e
     }
 }
 
-static void ref_pool(size_t steps, size_t units, const float *states, const float *attention, float *pooled) {
+void ref_evolve(const struct kernels *kernels, const struct cell *cell, enum kernel_write write, size_t steps,
+                const float *inputs, const float *bias, size_t blocks, float *const *attention, float *h, float *work) {
+    for (size_t block = 0; block < blocks; block++)
+        evolve_block(kernels, cell, write, steps, inputs, bias, attention[block], h + block * cell->units * LANES,
+                     work);
+}
+
+void ref_pool(size_t steps, size_t units, const float *states, const float *attention, float *pooled) {
     memset(pooled, 0, units * LANES * sizeof *pooled);
     for (size_t step = 0; step < steps; step++)
         for (size_t unit = 0; unit < units; unit++)
@@ -212,6 +231,7 @@ const struct kernels kernels_ref = {
     .activate = ref_activate,
     .extract = ref_extract,
     .attend = ref_attend,
+    .dot = ref_dot,
     .softmax = ref_softmax,
     .evolve = ref_evolve,
     .pool = ref_pool,

@@ -1,143 +1,210 @@
-"""model/export/convert.py: the authors' checkpoint keeps its scores; whatever is missing or left over is named."""
+"""model/export/convert.py on other people's checkpoints (tests/golden): their scores are kept, in each file format."""
 
-import json
+import pathlib
 import subprocess
 import sys
 
 import numpy as np
 import pytest
+import torch
 
 import convert
 import safetensors
-from frameworks.fold import batch_norm_before, tf1_cell
-from frameworks.source import ConversionError, Source
+import weights
+from frameworks.source import Source
 from model_directory import Scorer, load, read_samples
 
-
-@pytest.fixture(scope="module")
-def tensors(tf1_case):
-    return dict(safetensors.read(tf1_case / "state_dict.safetensors"))
-
-
-@pytest.fixture(scope="module")
-def architecture(tf1_case):
-    return convert.read_json(tf1_case / "architecture.json")
+GOLDEN = pathlib.Path(__file__).resolve().parents[1] / "golden"
+CASES = sorted(path.name for path in GOLDEN.iterdir())
+SEPARATE = 1e-5  # scores closer than this may change places
 
 
-def test_golden(tf1_case, tools, tmp_path):
-    """Through the command line: the framework's 221 float64 scores within 1e-6, and they become the samples."""
-    run = subprocess.run([sys.executable, tools / "convert.py", "--from", "reference-tf1",
-                          "--architecture", tf1_case / "architecture.json", "--weights", tf1_case / "state_dict.safetensors",
-                          "--samples", tf1_case / "requests.json", "--output", tmp_path / "out"],
-                         capture_output=True, text=True, check=True)
-    assert "over 221 scores" in run.stdout and "dropped f1gru/kernel: the auxiliary loss's net" in run.stdout
-    requests, scorer = convert.read_json(tf1_case / "requests.json"), load(tmp_path / "out")
-    assert [sample["scores"] for sample in read_samples(tmp_path / "out")] == [each["scores"] for each in requests]
-    largest = convert.largest_difference(scorer, requests)
-    print(f"largest difference from the framework: {largest:.3g}")
+def framework(case):
+    """The framework is the first part of a case's name."""
+    return next(name for name in convert.FRAMEWORKS if case.startswith(name))
+
+
+def converted(case, file="state_dict.safetensors", change=None, **options):
+    """Config and tensors of a case; `change` may edit the architecture file and the checkpoint's tensors."""
+    architecture, tensors = convert.read_json(GOLDEN / case / "architecture.json"), weights.read(
+        str(GOLDEN / case / file)
+    )
+    if change:
+        change(architecture, tensors)
+    return convert.convert(framework(case), architecture, Source(tensors), options)
+
+
+def command(case, *more, file="state_dict.safetensors"):
+    """convert.py on a case, as a person runs it."""
+    tool = pathlib.Path(convert.__file__)
+    return subprocess.run(
+        [
+            sys.executable,
+            tool,
+            "--from",
+            framework(case),
+            "--architecture",
+            GOLDEN / case / "architecture.json",
+            "--weights",
+            GOLDEN / case / file,
+            *more,
+        ],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def test_every_framework_has_a_case():
+    assert {framework(case) for case in CASES} == set(convert.FRAMEWORKS) and len(CASES) >= 11
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_scores(case):
+    """Every score within 1e-6 of the framework's own in float64, and the candidates in the same order."""
+    requests = convert.read_json(GOLDEN / case / "requests.json")
+    scorer, largest = Scorer(*converted(case)), 0.0
+    for request in requests:
+        scores, truth = scorer.score(request), np.array(request["scores"])
+        largest = max(largest, np.abs(scores - truth).max())
+        apart = truth[:, None] - truth[None, :] > SEPARATE
+        assert ((scores[:, None] > scores[None, :]) | ~apart).all(), "the order of candidates"
+    print(f"{case}: largest difference {largest:.3g} over {sum(len(request['scores']) for request in requests)} scores")
     assert largest < 1e-6
 
 
-@pytest.mark.parametrize("change", [("interests", 0, "evolution", "cell", "augru-and"),
-                                    ("interests", 0, "evolution", "reset", "after"),
-                                    ("interests", 0, "attention", "inputs", ["k", "q", "q-k", "q*k"]),
-                                    ("output", "positive", 1)])
-def test_a_wrong_convention_shows(architecture, tensors, tf1_case, change):
+@pytest.mark.parametrize(
+    "case",
+    [
+        "deepctr-torch-augru-prelu-bn",
+        "fuxictr-augru-din-dice-sumpool",
+        "recbole-dien-augru",
+        "reference-tf1-prelu",
+        "torch-rechub-dien",
+    ],
+)
+def test_command(case, tmp_path):
+    """Through the command line: the framework's scores become the samples, what plays no part is dropped by name."""
+    run = command(case, "--samples", GOLDEN / case / "requests.json", "--output", tmp_path / "out")
+    requests = convert.read_json(GOLDEN / case / "requests.json")
+    assert run.returncode == 0, run.stderr
+    assert f"over {sum(len(request['scores']) for request in requests)} scores" in run.stdout
+    dropped = {
+        "reference-tf1-prelu": "dropped f1gru/kernel: the auxiliary loss's net",
+        "fuxictr-augru-din-dice-sumpool": "dropped aux_net.mlp.0.weight: the auxiliary loss's net",
+        "recbole-dien-augru": "dropped interset_extractor.auxiliary_net.mlp_layers.1.weight: the auxiliary loss's net",
+        "deepctr-torch-augru-prelu-bn": "dropped dnn.bn.0.num_batches_tracked: a count of batches",
+        "torch-rechub-dien": "dropped mlp.mlp.1.num_batches_tracked: a count of batches",
+    }
+    assert dropped[case] in run.stdout
+    assert [sample["scores"] for sample in read_samples(tmp_path / "out")] == [each["scores"] for each in requests]
+    assert convert.largest_difference(load(tmp_path / "out"), requests) < 1e-6
+
+
+def test_generated_samples(tmp_path):
+    """Without scores of the framework's own the samples are random requests, scored by the converted network."""
+    run = command("recbole-dien-augru", "--output", tmp_path / "out", "--name", "books", "--version", "7")
+    assert run.returncode == 0 and "give some with --samples" in run.stdout
+    scorer, samples = load(tmp_path / "out"), read_samples(tmp_path / "out")
+    assert (scorer.config["name"], scorer.config["version"]) == ("books", "7")
+    assert len(samples) == convert.RANDOM_SAMPLES and convert.largest_difference(scorer, samples) == 0
+    lengths = {
+        len(next(iter(sample["history"].values()), []))
+        if isinstance(sample["history"], dict)
+        else len(sample["history"])
+        for sample in samples
+    }
+    assert {0, 1, 50, 51} <= lengths
+    assert any("cate_id" not in sample["candidates"] for sample in samples)  # what the item decides may be left out
+
+
+def test_every_file_format_is_the_same(tmp_path):
+    """.pt, .pth around a dict, .safetensors and .npz."""
+    case = "deepctr-torch-agru"
+    expected = converted(case)[1]
+    state = torch.load(GOLDEN / case / "state_dict.pt", map_location="cpu")
+    torch.save({"epoch": 3, "state_dict": state}, tmp_path / "wrapped.pth")
+    torch.save(
+        {f"module.{name}": tensor for name, tensor in state.items()}, tmp_path / "parallel.h5"
+    )  # the name says nothing
+    torch.save(state, tmp_path / "old.pt", _use_new_zipfile_serialization=False)
+    tensors = {name: tensor.numpy() for name, tensor in state.items()}
+    np.savez(tmp_path / "a.npz", **tensors)
+    safetensors.write(tmp_path / "a.safetensors", tensors)
+    paths = [GOLDEN / case / "state_dict.pt", *sorted(tmp_path.iterdir())]
+    assert len(paths) == 6
+    for path in paths:
+        found = converted(case, file=path)[1]
+        assert found.keys() == expected.keys()
+        assert all(np.array_equal(found[name], expected[name]) for name in expected), path
+
+
+def test_half_precision_checkpoints(tmp_path):
+    """What a checkpoint holds in bfloat16 is widened, exactly."""
+    case = "deepctr-torch-agru"
+    state = {name: tensor.bfloat16() for name, tensor in torch.load(GOLDEN / case / "state_dict.pt").items()}
+    torch.save(state, tmp_path / "a.pt")
+    found = converted(case, file=tmp_path / "a.pt")[1]
+    assert np.array_equal(found["tables.user"], state["embedding_dict.user.weight"].float().numpy())
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_lengths(case):
+    """Histories of none, one, max_length and beyond: beyond it, what the framework cuts changes nothing."""
+    config, tensors = converted(case)
+    scorer = Scorer(config, tensors)
+    request = convert.read_json(GOLDEN / case / "requests.json")[-2]
+    limits = {name: interest["max_length"] for interest in config["interests"] for name in interest["history"]}
+    random = np.random.default_rng(0)
+
+    def with_history(columns):
+        return scorer.score({**request, "history": columns})
+
+    rows = {field["name"]: config["tables"][field["table"]]["rows"] for field in config["fields"] if "table" in field}
+    longest = {name: random.integers(1, rows[name], limit).tolist() for name, limit in limits.items()}
+    extra = {name: random.integers(1, rows[name], 3).tolist() for name in limits}
+    keep = config["interests"][0]["keep"]
+    assert keep == ("first" if case.startswith("fuxictr") else "last")
+    full = with_history(longest)
+    cut = {name: extra[name] + longest[name] if keep == "last" else longest[name] + extra[name] for name in limits}
+    assert np.array_equal(with_history(cut), full)
+    wrong = {name: longest[name] + extra[name] if keep == "last" else extra[name] + longest[name] for name in limits}
+    assert np.abs(with_history(wrong) - full).max() > 1e-4
+    one = with_history({name: column[:1] for name, column in longest.items()})
+    empty = with_history({name: [] for name in limits})
+    assert np.isfinite(one).all() and np.abs(one - empty).max() > 1e-4 and np.abs(one - full).max() > 1e-4
+
+
+def test_keep_is_the_users_to_say():
+    assert converted("fuxictr-augru-bilinear", keep="last")[0]["interests"][0]["keep"] == "last"
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        ("deepctr-torch-augru", ("interests", 0, "evolution", "cell"), "augru-or"),
+        ("deepctr-torch-augru", ("interests", 0, "attention", "inputs"), ["k", "q", "q-k", "q*k"]),
+        ("deepctr-torch-gru", ("interests", 0, "evolution", "cell"), "aigru"),
+        ("deepctr-torch-aigru", ("interests", 0, "attention", "normalise"), "softmax"),
+        ("deepctr-torch-agru", ("interests", 0, "evolution", "cell"), "augru-and"),
+        ("recbole-dien-augru", ("interests", 0, "attention", "scale"), 1.0),
+        ("recbole-dien-augru", ("mlp", "layers", 0, "activation"), "relu"),
+        ("torch-rechub-dien", ("mlp", "layers", 0, "epsilon"), 1.0),
+        ("fuxictr-agru-two-sequences", ("interests", 1, "attention", "normalise"), "none"),
+        ("reference-tf1-prelu", ("interests", 0, "evolution", "cell"), "augru-and"),
+        ("reference-tf1-prelu", ("output", "positive"), 1),
+    ],
+    ids=lambda change: f"{change[0]}-{change[1][-1]}",
+)
+def test_a_wrong_convention_shows(change):
     """The golden scores tell each convention from its neighbour."""
-    config, converted = convert.convert("reference-tf1", architecture, Source(tensors))
-    *path, key, value = change
+    case, (*path, key), value = change
+    config, tensors = converted(case)
     place = config
     for step in path:
         place = place[step]
+    assert place[key] != value
     place[key] = value
-    if value == "after":
-        converted["interests.interest.evolution.bias_hidden"] = np.zeros(architecture["HIDDEN_SIZE"], np.float32)
-    requests = convert.read_json(tf1_case / "requests.json")
-    assert convert.largest_difference(Scorer(config, converted), requests) > 1e-3
-
-
-@pytest.mark.parametrize("name", ["mid_embedding_var", "gru1/gru_cell/gates/bias", "f1/kernel", "bn1/moving_variance",
-                                  "f2_att1_1/kernel", "prelu2/prelu_prelu2"])
-def test_missing(architecture, tensors, name):
-    left = {key: value for key, value in tensors.items() if key != name}
-    with pytest.raises(ConversionError, match=f"tensor {name} is missing"):
-        convert.convert("reference-tf1", architecture, Source(left))
-
-
-def test_left_over(architecture, tensors):
-    with pytest.raises(ConversionError, match="no use for tensor f4/kernel"):
-        convert.convert("reference-tf1", architecture, Source({**tensors, "f4/kernel": np.zeros((2, 2), np.float32)}))
-
-
-def test_misshapen(architecture, tensors):
-    with pytest.raises(ConversionError, match=r"tensor f2/kernel has shape \[80, 200\], not \[200, 80\]"):
-        convert.convert("reference-tf1", architecture, Source({**tensors, "f2/kernel": tensors["f2/kernel"].T}))
-
-
-def test_not_finite(architecture, tensors):
-    broken = {**tensors, "f3/bias": np.array([np.nan, 0], np.float32)}
-    with pytest.raises(ConversionError, match="tensor mlp.layers.2.bias is not finite"):
-        convert.convert("reference-tf1", architecture, Source(broken))
-
-
-def test_optimiser_slots_are_dropped(architecture, tensors):
-    slots = {"f1/kernel/Adam": np.zeros(1), "f1/kernel/Adam_1": np.zeros(1), "Metrics/beta1_power": np.zeros(())}
-    source = Source({**tensors, **slots})
-    convert.convert("reference-tf1", architecture, source)
-    assert {name: source.dropped[name] for name in slots} == dict.fromkeys(slots, "the optimiser's")
-
-
-def test_cell_names_of_other_versions(architecture, tensors):
-    """The second cell's own name may be part of its variables."""
-    renamed = {name.replace("gru2/", "gru2/vec_att_gru_cell/"): tensor for name, tensor in tensors.items()}
-    expected = convert.convert("reference-tf1", architecture, Source(tensors))[1]
-    for name, tensor in convert.convert("reference-tf1", architecture, Source(renamed))[1].items():
-        assert np.array_equal(tensor, expected[name])
-
-
-def test_dice_of_the_batch_is_refused(architecture, tensors):
-    with pytest.raises(ConversionError, match="nothing to freeze"):
-        convert.convert("reference-tf1", {**architecture, "use_dice": True}, Source(tensors))
-    with pytest.raises(ConversionError, match="nothing to freeze"):
-        convert.convert("reference-tf1", architecture, Source({**tensors, "dice_1/alphadice_1": np.zeros(200)}))
-
-
-def test_scores_that_disagree_stop_the_conversion(tf1_case, tools, tmp_path):
-    requests = convert.read_json(tf1_case / "requests.json")
-    requests[3]["scores"][0] += 1e-4
-    (tmp_path / "requests.json").write_text(json.dumps(requests))
-    run = subprocess.run([sys.executable, tools / "convert.py", "--from", "reference-tf1",
-                          "--architecture", tf1_case / "architecture.json", "--weights", tf1_case / "state_dict.safetensors",
-                          "--samples", tmp_path / "requests.json", "--output", tmp_path / "out"],
-                         capture_output=True, text=True, check=False)
-    assert run.returncode == 1 and "sample 3: the network's score differs by 0.0001" in run.stderr
-    assert not (tmp_path / "out").exists()
-
-
-def test_fold_of_batch_norm():
-    random = np.random.default_rng(0)
-    weight, bias, x = random.normal(size=(4, 6)), random.normal(size=4), random.normal(size=6)
-    gamma, beta, mean, variance = random.normal(size=6), random.normal(size=6), random.normal(size=6), random.random(6)
-    folded, folded_bias = batch_norm_before(weight, bias, gamma, beta, mean, variance, 1e-3)
-    expected = weight @ (gamma * (x - mean) / np.sqrt(variance + 1e-3) + beta) + bias
-    assert np.allclose(folded @ x + folded_bias, expected, rtol=0, atol=1e-12)
-
-
-def test_tf1_cell():
-    """One step of TensorFlow's cell and of ours."""
-    random = np.random.default_rng(1)
-    inputs, units = 5, 3
-    gates, gates_bias = random.normal(size=(8, 6)), random.normal(size=6)
-    kernel, kernel_bias = random.normal(size=(8, 3)), random.normal(size=3)
-    x, h = random.normal(size=5), random.normal(size=3)
-
-    def sigmoid(value):
-        return 1 / (1 + np.exp(-value))
-
-    r, u = np.split(sigmoid(np.concatenate([x, h]) @ gates + gates_bias), 2)
-    expected = u * h + (1 - u) * np.tanh(np.concatenate([x, r * h]) @ kernel + kernel_bias)
-    cell = tf1_cell(gates, gates_bias, kernel, kernel_bias, inputs)
-    w, b = cell["weight_input"] @ x + cell["bias"], cell["weight_hidden"]
-    reset, write = sigmoid(w[:units] + b[:units] @ h), sigmoid(w[units:2 * units] + b[units:2 * units] @ h)
-    candidate = np.tanh(w[2 * units:] + b[2 * units:] @ (reset * h))
-    assert np.allclose(h + write * (candidate - h), expected, rtol=0, atol=1e-14)
+    assert (
+        convert.largest_difference(Scorer(config, tensors), convert.read_json(GOLDEN / case / "requests.json")) > 1e-4
+    )

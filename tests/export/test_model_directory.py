@@ -57,7 +57,8 @@ def test_tensor_names(parts):
 def test_samples_must_agree(parts, tmp_path):
     config, tensors, requests = parts
     scores = model_directory.Scorer(config, tensors).score(requests[1])
-    close, far = (scores + 5e-7).tolist(), (scores + 5e-6).tolist()
+    tolerance = model_directory.SAMPLES_TOLERANCE
+    close, far = (scores + 0.5 * tolerance).tolist(), (scores + 1.5 * tolerance).tolist()
     model_directory.save(tmp_path / "close", config, tensors, [{**requests[1], "scores": close}])
     assert model_directory.read_samples(tmp_path / "close")[0]["scores"] == close
     with pytest.raises(ValueError, match="sample 0: the network's score differs"):

@@ -5,6 +5,7 @@
 #include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
+#include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -16,7 +17,9 @@
 /* The argument of the child processes of test_every_core_keeps_bits. */
 #define ONLY_BITS "--only-bits"
 
-static const char *const sets[] = {"ref", "openblas"};
+static const char *const known[] = {"ref", "openblas", "avx512", "avx2", "neon"};
+static const char *sets[sizeof known / sizeof *known]; /* those that run here */
+static size_t set_count;
 static const size_t lengths[] = {1, 2, 3, 4, 7, 8, 9, 15, 16, 17, 31, 32, 33, 36, 63, 64, 65, 108, 127, 128, 129};
 
 #define COUNT(array) (sizeof(array) / sizeof *(array))
@@ -34,10 +37,17 @@ static float *floats(size_t count) {
     return memory;
 }
 
+/* Uniform in [0, 1), the same numbers in every run (Knuth's linear congruential generator, upper bits). */
+static float uniform(void) {
+    static uint64_t state = 1;
+    state = state * 6364136223846793005U + 1442695040888963407U;
+    return (float)(state >> 40) * 0x1p-24F;
+}
+
 static float *random_floats(size_t count, float range) {
     float *memory = floats(count);
     for (size_t i = 0; i < count; i++)
-        memory[i] = range * (2.0F * (float)rand() / (float)RAND_MAX - 1.0F);
+        memory[i] = range * (2 * uniform() - 1);
     return memory;
 }
 
@@ -69,56 +79,74 @@ static double product(const float *weight, size_t inputs, const float *x, size_t
 
 /* ---- project ---- */
 
-static void check_project(const struct kernels *kernels, size_t units, size_t inputs, size_t columns) {
+/* A projection of these weights, packed; free_projection frees the packed ones. */
+static struct projection packed(size_t units, size_t inputs, const float *weight, const float *bias) {
+    struct projection projection = {.units = units, .inputs = inputs, .weight = weight, .bias = bias};
+    float *memory = floats(projection_packed_floats(units, inputs));
+    projection_pack(&projection, memory);
+    projection.packed = memory;
+    return projection;
+}
+
+static void free_projection(struct projection *projection) {
+    float *memory;
+    memcpy(&memory, &projection->packed, sizeof memory);
+    free(memory);
+}
+
+static void check_project(const struct kernels *kernels, size_t units, size_t inputs, size_t blocks) {
     float *weight = random_floats(units * inputs, 1), *bias = random_floats(units, 1);
-    float *x = random_floats(inputs * columns, 1), *y = floats(units * columns);
-    kernels->project(&(struct projection){units, inputs, weight, bias}, x, columns, y);
-    for (size_t unit = 0; unit < units; unit++)
-        for (size_t column = 0; column < columns; column++)
-            check_close(y[unit * columns + column],
-                        (double)bias[unit] + product(weight + unit * inputs, inputs, x + column, columns),
+    float *x = random_floats(blocks * inputs * LANES, 1), *y = floats(blocks * units * LANES);
+    struct projection projection = packed(units, inputs, weight, bias);
+    kernels->project(&projection, blocks, x, y);
+    for (size_t i = 0; i < blocks * units; i++)
+        for (size_t lane = 0; lane < LANES; lane++) {
+            const float *in = x + i / units * inputs * LANES + lane;
+            check_close(y[i * LANES + lane],
+                        (double)bias[i % units] + product(weight + i % units * inputs, inputs, in, LANES),
                         1e-6 * sqrt((double)inputs) + 1e-6);
+        }
+    free_projection(&projection);
     free(weight), free(bias), free(x), free(y);
 }
 
 static void test_project(void **state) {
     (void)state;
-    for (size_t set = 0; set < COUNT(sets); set++) {
+    for (size_t set = 0; set < set_count; set++) {
         for (size_t i = 0; i < COUNT(lengths); i++)
-            for (size_t j = 0; j < COUNT(lengths); j++) {
-                check_project(named(sets[set]), lengths[i], lengths[j], LANES);
-                check_project(named(sets[set]), lengths[i], lengths[j], WIDE);
-            }
+            for (size_t j = 0; j < COUNT(lengths); j++)
+                check_project(named(sets[set]), lengths[i], lengths[j], 1 + (i + j) % STEPS);
         report(named(sets[set]), "project");
     }
 }
 
-/* A column's bits depend neither on its neighbours nor on its place: what promise 2 rests on. */
-static void check_columns(const struct kernels *kernels, size_t units, size_t inputs, size_t columns) {
+/* A column's bits depend neither on its neighbours, nor on its place, nor on the number of blocks: what promise 2 rests
+ * on. */
+static void check_columns(const struct kernels *kernels, size_t units, size_t inputs) {
     float *weight = random_floats(units * inputs, 1), *bias = random_floats(units, 1);
-    float *x = random_floats(inputs * columns, 1), *y = floats(units * columns), *z = floats(units * columns);
-    struct projection projection = {units, inputs, weight, bias};
-    kernels->project(&projection, x, columns, y);
-    for (size_t shift = 1; shift < columns; shift += columns == LANES ? 1 : 13) {
-        float *moved = random_floats(inputs * columns, 100);
+    float *x = random_floats(inputs * LANES, 1), *y = floats(units * LANES), *z = floats(STEPS * units * LANES);
+    struct projection projection = packed(units, inputs, weight, bias);
+    kernels->project(&projection, 1, x, y);
+    for (size_t place = 1; place < (size_t)STEPS * LANES; place += 9) {
+        size_t block = place / LANES, lane = place % LANES;
+        float *moved = random_floats(STEPS * inputs * LANES, 100);
         for (size_t input = 0; input < inputs; input++)
-            moved[input * columns + shift] = x[input * columns];
-        kernels->project(&projection, moved, columns, z);
+            moved[(block * inputs + input) * LANES + lane] = x[input * LANES];
+        kernels->project(&projection, block + 1 + place % (STEPS - block), moved, z);
         for (size_t unit = 0; unit < units; unit++)
-            assert_memory_equal(&z[unit * columns + shift], &y[unit * columns], sizeof *y);
+            assert_memory_equal(&z[(block * units + unit) * LANES + lane], &y[unit * LANES], sizeof *y);
         free(moved);
     }
+    free_projection(&projection);
     free(weight), free(bias), free(x), free(y), free(z);
 }
 
 static void test_project_keeps_bits(void **state) {
     (void)state;
-    for (size_t set = 0; set < COUNT(sets); set++)
+    for (size_t set = 0; set < set_count; set++)
         for (size_t i = 0; i < COUNT(lengths); i++)
-            for (size_t j = 0; j < COUNT(lengths); j += 2) {
-                check_columns(named(sets[set]), lengths[i], lengths[j], LANES);
-                check_columns(named(sets[set]), lengths[i], lengths[j], WIDE);
-            }
+            for (size_t j = 0; j < COUNT(lengths); j += 2)
+                check_columns(named(sets[set]), lengths[i], lengths[j]);
 }
 
 /* The same on every core type of OpenBLAS that this CPU can run: each is another set of kernels, chosen when the
@@ -171,17 +199,17 @@ static float *transposed(const float *weight, size_t units, size_t inputs) {
 
 static void test_project_column(void **state) {
     (void)state;
-    for (size_t set = 0; set < COUNT(sets); set++) {
+    for (size_t set = 0; set < set_count; set++) {
         for (size_t i = 0; i < COUNT(lengths); i++)
             for (size_t j = 0; j < COUNT(lengths); j++) {
                 size_t units = lengths[i], inputs = lengths[j];
                 float *weight = random_floats(units * inputs, 1), *bias = random_floats(units, 1);
-                float *x = random_floats(inputs, 1), *y = floats(units), *packed = transposed(weight, units, inputs);
-                named(sets[set])->project_column(&(struct column_projection){units, inputs, packed, bias}, x, y);
+                float *x = random_floats(inputs, 1), *y = floats(units), *turned = transposed(weight, units, inputs);
+                named(sets[set])->project_column(&(struct column_projection){units, inputs, turned, bias}, x, y);
                 for (size_t unit = 0; unit < units; unit++)
                     check_close(y[unit], (double)bias[unit] + product(weight + unit * inputs, inputs, x, 1),
                                 1e-6 * sqrt((double)inputs) + 1e-6);
-                free(weight), free(bias), free(x), free(y), free(packed);
+                free(weight), free(bias), free(x), free(y), free(turned);
             }
         report(named(sets[set]), "project_column");
     }
@@ -212,29 +240,29 @@ static double activated(enum kernel_activation kind, double x, double alpha, dou
 }
 
 /* Dice-row is dice with a gain and an offset that come from the column. */
-static void column_statistics(const float *x, size_t units, size_t columns, double epsilon, double *gain,
-                              double *offset) {
+static void column_statistics(const float *x, size_t units, double epsilon, double *gain, double *offset) {
     double mean = 0, sum = 0;
     for (size_t unit = 0; unit < units; unit++)
-        mean += (double)x[unit * columns] / (double)units;
+        mean += (double)x[unit * LANES] / (double)units;
     for (size_t unit = 0; unit < units; unit++)
-        sum += pow((double)x[unit * columns] - mean, 2) + epsilon;
+        sum += pow((double)x[unit * LANES] - mean, 2) + epsilon;
     *gain = 1 / sqrt(sum);
     *offset = -mean * *gain;
 }
 
-static void check_activate(const struct kernels *kernels, enum kernel_activation kind, size_t units, size_t columns) {
+static void check_activate(const struct kernels *kernels, enum kernel_activation kind, size_t units, size_t blocks) {
     float *alpha = random_floats(units, 1), *gain = random_floats(units, 2), *offset = random_floats(units, 2);
-    float *x = random_floats(units * columns, 12), *y = floats(units * columns);
+    float *x = random_floats(blocks * units * LANES, 12), *y = floats(blocks * units * LANES);
     x[0] = 100, x[1] = -100, x[2] = 0, x[3] = -1e-30F, x[4] = 88.8F, x[5] = -88.8F, x[6] = 1e-4F;
-    memcpy(y, x, units * columns * sizeof *y);
+    memcpy(y, x, blocks * units * LANES * sizeof *y);
     struct activation_parameters parameters = {kind, alpha, gain, offset, .epsilon = 1e-3F};
-    kernels->activate(&parameters, units, columns, y);
-    for (size_t i = 0; i < units * columns; i++) {
-        size_t unit = i / columns;
+    kernels->activate(&parameters, units, blocks, y);
+    for (size_t i = 0; i < blocks * units * LANES; i++) {
+        size_t block = i / (units * LANES), unit = i / LANES % units;
         double unit_gain = (double)gain[unit], unit_offset = (double)offset[unit];
         if (kind == KERNEL_DICE_ROW)
-            column_statistics(x + i % columns, units, columns, (double)parameters.epsilon, &unit_gain, &unit_offset);
+            column_statistics(x + block * units * LANES + i % LANES, units, (double)parameters.epsilon, &unit_gain,
+                              &unit_offset);
         double expected = activated(kind, (double)x[i], (double)alpha[unit], unit_gain, unit_offset);
         /* Taking the mean off loses bits, which the gain then makes larger. */
         double condition = kind == KERNEL_DICE_ROW ? 1 + 12 * unit_gain : 1;
@@ -245,11 +273,10 @@ static void check_activate(const struct kernels *kernels, enum kernel_activation
 
 static void test_activate(void **state) {
     (void)state;
-    for (size_t set = 0; set < COUNT(sets); set++) {
+    for (size_t set = 0; set < set_count; set++) {
         for (int kind = KERNEL_LINEAR; kind <= KERNEL_DICE_ROW; kind++)
             for (size_t i = 0; i < COUNT(lengths); i++) {
-                check_activate(named(sets[set]), (enum kernel_activation)kind, lengths[i], LANES);
-                check_activate(named(sets[set]), (enum kernel_activation)kind, lengths[i], WIDE);
+                check_activate(named(sets[set]), (enum kernel_activation)kind, lengths[i], 1 + i % STEPS);
             }
         report(named(sets[set]), "activate");
     }
@@ -278,8 +305,8 @@ static struct test_cell new_cell(size_t units, bool reset_after) {
     test.cell = (struct cell){
         .units = units,
         .reset_after = reset_after,
-        .gates = {gates, units, test.weight, test.bias},
-        .candidate = {units, units, candidate, test.bias},
+        .gates = packed(gates, units, test.weight, test.bias),
+        .candidate = packed(units, units, candidate, test.bias),
         .gates_column = {gates, units, test.gates_column, test.bias},
         .candidate_column = {units, units, test.candidate_column, test.bias},
     };
@@ -289,6 +316,7 @@ static struct test_cell new_cell(size_t units, bool reset_after) {
 static void free_cell(struct test_cell *test) {
     free(test->weight), free(test->bias), free(test->bias_hidden);
     free(test->gates_column), free(test->candidate_column);
+    free_projection(&test->cell.gates), free_projection(&test->cell.candidate);
 }
 
 static double write_gate(enum kernel_write write, double v, double a) {
@@ -325,7 +353,7 @@ static void step_in_double(const struct test_cell *test, const double *input, do
 
 static void test_extract(void **state) {
     (void)state;
-    for (size_t set = 0; set < COUNT(sets); set++) {
+    for (size_t set = 0; set < set_count; set++) {
         const struct kernels *kernels = named(sets[set]);
         for (size_t i = 0; i < 2 * COUNT(lengths); i++) {
             size_t units = lengths[i / 2];
@@ -335,7 +363,7 @@ static void test_extract(void **state) {
             for (int step = 0; step < 5; step++) {
                 float *input = random_floats(3 * units, 2);
                 kernels->extract(kernels, &test.cell, input, h, h, work);
-                double exact[3 * 129];
+                double exact[3 * 129] = {0};
                 for (size_t j = 0; j < 3 * units; j++)
                     exact[j] = (double)input[j];
                 step_in_double(&test, exact, 0, WRITE_UPDATE, expected);
@@ -351,18 +379,22 @@ static void test_extract(void **state) {
 }
 
 static void check_evolve(const struct kernels *kernels, size_t units, bool reset_after, enum kernel_write write,
-                         bool scaled, size_t steps) {
+                         bool scaled, size_t steps, size_t blocks) {
     struct test_cell test = new_cell(units, reset_after);
-    float *inputs = random_floats(steps * 3 * units, 2), *attention = floats(steps * LANES);
-    float *h = random_floats(units * LANES, 0), *work = floats(4 * units * LANES), *bias = random_floats(3 * units, 1);
-    double *expected = calloc(units, sizeof *expected), exact[3 * 129];
-    for (size_t i = 0; i < steps * LANES; i++)
-        attention[i] = (float)rand() / (float)RAND_MAX;
-    kernels->evolve(kernels, &test.cell, write, steps, inputs, scaled ? bias : NULL, attention, h, work);
-    for (size_t lane = 0; lane < LANES; lane += 5) {
+    float *inputs = random_floats(steps * 3 * units, 2), *attention[BLOCKS], *bias = random_floats(3 * units, 1);
+    float *h = random_floats(blocks * units * LANES, 0), *work = floats(blocks * 4 * units * LANES);
+    double *expected = calloc(units, sizeof *expected), exact[3 * 129] = {0};
+    for (size_t i = 0; i < blocks; i++) {
+        attention[i] = floats(steps * LANES);
+        for (size_t j = 0; j < steps * LANES; j++)
+            attention[i][j] = uniform();
+    }
+    kernels->evolve(kernels, &test.cell, write, steps, inputs, scaled ? bias : NULL, blocks, attention, h, work);
+    for (size_t place = 0; place < blocks * LANES; place += 5) {
+        size_t block = place / LANES, lane = place % LANES;
         memset(expected, 0, units * sizeof *expected);
         for (size_t step = 0; step < steps; step++) {
-            double a = (double)attention[step * LANES + lane];
+            double a = (double)attention[block][step * LANES + lane];
             for (size_t i = 0; i < 3 * units; i++) {
                 double input = (double)inputs[step * 3 * units + i];
                 exact[i] = scaled ? a * input + (double)bias[i] : input;
@@ -370,18 +402,21 @@ static void check_evolve(const struct kernels *kernels, size_t units, bool reset
             step_in_double(&test, exact, a, write, expected);
         }
         for (size_t unit = 0; unit < units; unit++)
-            check_close(h[unit * LANES + lane], expected[unit], 1e-5);
+            check_close(h[(block * units + unit) * LANES + lane], expected[unit], 1e-5);
     }
-    free(inputs), free(attention), free(h), free(work), free(bias), free(expected);
+    for (size_t i = 0; i < blocks; i++)
+        free(attention[i]);
+    free(inputs), free(h), free(work), free(bias), free(expected);
     free_cell(&test);
 }
 
 static void test_evolve(void **state) {
     (void)state;
-    for (size_t set = 0; set < COUNT(sets); set++) {
-        for (size_t i = 0; i < 16 * COUNT(lengths); i++)
+    for (size_t set = 0; set < set_count; set++) {
+        for (size_t i = 0; i < 16 * COUNT(lengths); i++) {
             check_evolve(named(sets[set]), lengths[i / 16], i % 2 == 0, (enum kernel_write)(i / 2 % 4), i / 8 % 2 == 0,
-                         1 + i % 9);
+                         1 + i % 9, 1 + (i + i / 16) % BLOCKS);
+        }
         report(named(sets[set]), "evolve");
     }
 }
@@ -402,7 +437,7 @@ static void check_pool(const struct kernels *kernels, size_t steps, size_t units
 
 static void test_pool(void **state) {
     (void)state;
-    for (size_t set = 0; set < COUNT(sets); set++) {
+    for (size_t set = 0; set < set_count; set++) {
         for (size_t i = 0; i < COUNT(lengths); i++)
             for (size_t j = 0; j < COUNT(lengths); j += 3)
                 check_pool(named(sets[set]), lengths[i], lengths[j]);
@@ -412,31 +447,52 @@ static void test_pool(void **state) {
 
 /* ---- attention ---- */
 
-static void check_attend(const struct kernels *kernels, size_t units, size_t inputs) {
+static void check_attend(const struct kernels *kernels, size_t units, size_t inputs, size_t steps) {
     float *weight = random_floats(units * inputs, 1), *zero = random_floats(units, 0);
     float *query = random_floats(inputs * LANES, 1), *query_part = random_floats(units * LANES, 1);
-    float *keys = random_floats(STEPS * inputs, 1), *key_parts = random_floats(STEPS * units, 1);
-    float *y = floats(units * WIDE), *work = floats(inputs * WIDE);
-    kernels->attend(kernels, &(struct projection){units, inputs, weight, zero}, query, query_part, keys, key_parts, y,
-                    work);
-    for (size_t unit = 0; unit < units; unit++)
-        for (size_t column = 0; column < WIDE; column++) {
-            size_t step = column / LANES, lane = column % LANES;
-            double expected = (double)query_part[unit * LANES + lane] + (double)key_parts[step * units + unit];
-            for (size_t i = 0; i < inputs; i++)
-                expected += (double)weight[unit * inputs + i] * (double)query[i * LANES + lane] *
-                            (double)keys[step * inputs + i];
-            check_close(y[unit * WIDE + column], expected, 1e-6 * sqrt((double)inputs) + 1e-6);
-        }
+    float *keys = random_floats(steps * inputs, 1), *key_parts = random_floats(steps * units, 1);
+    float *y = floats(steps * units * LANES), *work = floats(steps * inputs * LANES);
+    struct projection product_part = packed(units, inputs, weight, zero);
+    kernels->attend(kernels, &product_part, steps, query, query_part, keys, key_parts, y, work);
+    for (size_t i = 0; i < steps * units * LANES; i++) {
+        size_t step = i / (units * LANES), unit = i / LANES % units, lane = i % LANES;
+        double expected = (double)query_part[unit * LANES + lane] + (double)key_parts[step * units + unit];
+        for (size_t j = 0; j < inputs; j++)
+            expected +=
+                (double)weight[unit * inputs + j] * (double)query[j * LANES + lane] * (double)keys[step * inputs + j];
+        check_close(y[i], expected, 1e-6 * sqrt((double)inputs) + 1e-6);
+    }
+    free_projection(&product_part);
     free(weight), free(zero), free(query), free(query_part), free(keys), free(key_parts), free(y), free(work);
 }
 
 static void test_attend(void **state) {
     (void)state;
-    for (size_t set = 0; set < COUNT(sets); set++) {
+    for (size_t set = 0; set < set_count; set++) {
         for (size_t i = 0; i < COUNT(lengths); i++)
-            check_attend(named(sets[set]), lengths[i], lengths[(i * 7 + 3) % COUNT(lengths)]);
+            check_attend(named(sets[set]), lengths[i], lengths[(i * 7 + 3) % COUNT(lengths)], 1 + i % STEPS);
         report(named(sets[set]), "attend");
+    }
+}
+
+static void check_dot(const struct kernels *kernels, size_t steps, size_t inputs) {
+    float *query = random_floats(inputs * LANES, 1), *rows = random_floats(steps * inputs, 1);
+    float *scores = floats(steps * LANES);
+    kernels->dot(kernels, inputs, query, steps, rows, scores);
+    for (size_t step = 0; step < steps; step++)
+        for (size_t lane = 0; lane < LANES; lane++)
+            check_close(scores[step * LANES + lane], product(rows + step * inputs, inputs, query + lane, LANES),
+                        1e-6 * sqrt((double)inputs) + 1e-6);
+    free(query), free(rows), free(scores);
+}
+
+static void test_dot(void **state) {
+    (void)state;
+    for (size_t set = 0; set < set_count; set++) {
+        for (size_t i = 0; i < COUNT(lengths); i++)
+            for (size_t j = 0; j < COUNT(lengths); j++)
+                check_dot(named(sets[set]), lengths[i], lengths[j]);
+        report(named(sets[set]), "dot");
     }
 }
 
@@ -459,7 +515,7 @@ static void check_softmax(const struct kernels *kernels, size_t steps, float ran
 
 static void test_softmax(void **state) {
     (void)state;
-    for (size_t set = 0; set < COUNT(sets); set++) {
+    for (size_t set = 0; set < set_count; set++) {
         for (size_t i = 0; i < COUNT(lengths); i++) {
             check_softmax(named(sets[set]), lengths[i], 5);
             check_softmax(named(sets[set]), lengths[i], 1000); /* exponentials that would overflow */
@@ -468,17 +524,43 @@ static void test_softmax(void **state) {
     }
 }
 
-static void test_names(void **state) {
+/* Every set that this CPU's flags promise is there, is complete, and is what its name says; the rest is reported. */
+static void test_sets(void **state) {
     (void)state;
-    for (size_t set = 0; set < COUNT(sets); set++) {
-        assert_string_equal(named(sets[set])->name, sets[set]);
-        assert_non_null(strstr(kernels_available(), sets[set]));
+    assert_non_null(kernels_named("ref"));
+    assert_non_null(kernels_named("openblas"));
+#if defined(__x86_64__)
+    assert_int_equal(kernels_named("avx512") != NULL, __builtin_cpu_supports("avx512vl") != 0);
+    assert_int_equal(kernels_named("avx2") != NULL, __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"));
+#endif
+    for (size_t i = 0; i < COUNT(known); i++) {
+        const struct kernels *kernels = kernels_named(known[i]);
+        if (kernels == NULL) {
+            print_message("%s: skipped, not in this build or not on this CPU\n", known[i]);
+            continue;
+        }
+        assert_string_equal(kernels->name, known[i]);
+        const void *entries[(sizeof *kernels - sizeof kernels->name) / sizeof(void *)];
+        memcpy(entries, (const char *)kernels + sizeof kernels->name, sizeof entries);
+        for (size_t j = 0; j < COUNT(entries); j++)
+            assert_non_null(entries[j]);
     }
     assert_null(kernels_named("avx1024"));
+    const struct kernels *chosen = kernels_choose();
+    const char *wanted = getenv("DIEN_ISA");
+    assert_ptr_equal(chosen, wanted != NULL ? kernels_named(wanted) : kernels_available(0));
+}
+
+/* The sets that run here; of the children's tests only OpenBLAS' is another one in each. */
+static void find_sets(bool only_openblas) {
+    for (size_t i = 0; i < COUNT(known); i++)
+        if (kernels_named(known[i]) != NULL && (!only_openblas || strcmp(known[i], "openblas") == 0))
+            sets[set_count++] = known[i];
 }
 
 /* In the child of test_every_core_keeps_bits: plain exit status, no report of its own. */
 static int run_bits_only(void) {
+    find_sets(true);
     if (freopen("/dev/null", "w", stdout) == NULL || freopen("/dev/null", "w", stderr) == NULL)
         return 126;
     const struct CMUnitTest tests[] = {{"keeps bits", test_project_keeps_bits, NULL, NULL, NULL}};
@@ -498,9 +580,10 @@ int main(int count, char **arguments) {
         cmocka_unit_test(test_evolve),
         cmocka_unit_test(test_pool),
         cmocka_unit_test(test_attend),
+        cmocka_unit_test(test_dot),
         cmocka_unit_test(test_softmax),
-        cmocka_unit_test(test_names),
+        cmocka_unit_test(test_sets),
     };
-    srand(1);
+    find_sets(false);
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -37,6 +37,7 @@ class Model:
         self.source, self.groups = source, groups
         self.tensors: dict[str, np.ndarray] = {}
         self.vocabularies: dict[str, Vocabulary] = {}
+        self.behaviours: dict[str, str] = {}  # the wire's name of each sequence feature
         metadata = {"framework": framework, "converted_from": architecture.get("source", framework)}
         self.config: Config = {"format": "dien/1", "name": architecture.get("name", framework),
                                "version": str(architecture.get("version", "1")), "metadata": metadata,
@@ -76,7 +77,8 @@ class Model:
 
     def _join(self, field: Config, groups: Sequence[str]) -> None:
         for group in groups:
-            self.config["groups"][group].append(field["name"])
+            if field["name"] not in self.config["groups"][group]:
+                self.config["groups"][group].append(field["name"])
 
     def categorical(self, name: str, table: str, unknown_row: int, groups: Sequence[str], vocabulary: str = "") -> None:
         """A field whose id is its row, or an entry of a vocabulary. One that is there already joins the groups."""
@@ -145,14 +147,22 @@ class Model:
     def behaviour_name(self, sequence: str, table: str, target: str) -> str:
         """The wire's name of a history: the sequence feature's own where groups has it, else the name of the candidate
         field that it shares a table with, else its own after all."""
-        if sequence in self.groups["behaviour"]:
-            return sequence
-        held = self.field(target)
-        taken = target in self.config["groups"]["behaviour"]
-        if held is not None and held.get("table") == table and not taken:
-            return target
-        self.source.note(f"the history {sequence} has a table or a place of its own: requests call it {sequence}")
-        return sequence
+        if sequence in self.behaviours:
+            return self.behaviours[sequence]
+        held, name = self.field(target), sequence
+        if sequence not in self.groups["behaviour"]:
+            if held is not None and held.get("table") == table and target not in self.behaviours.values():
+                name = target
+            else:
+                self.source.note(f"the history {sequence} has a table or a place of its own: requests call it {sequence}")
+        self.behaviours[sequence] = name
+        return name
+
+    def new_interest(self, name: str) -> str:
+        """A name that no interest has: this one, or one made of it."""
+        taken = [interest["name"] for interest in self.config["interests"]]
+        name = name[:60]
+        return name if name not in taken else next(f"{name}-{i}" for i in range(2, 999) if f"{name}-{i}" not in taken)
 
     def stack(self, prefix: str, layers: Sequence[Layer]) -> list[Config]:
         """Layers' tensors under PREFIX.layers.J; returns their config."""

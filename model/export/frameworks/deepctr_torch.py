@@ -12,8 +12,7 @@ import numpy as np
 
 from config import Config
 from frameworks.builder import Model, groups_of
-from frameworks.fold import torch_cell
-from frameworks.layers import Layer, activate, check_units, linear, norm
+from frameworks.layers import Layer, activate, check_units, linear, norm, recurrence
 from frameworks.source import ConversionError, Source, check_keys, one_of, required
 
 CELLS = {"GRU": "gru+pooling", "AIGRU": "aigru", "AGRU": "agru", "AUGRU": "augru-and"}
@@ -28,7 +27,7 @@ UNKNOWN_ROW = 0    # the padding's row: the package knows no other
 def _stack(source: Source, prefix: str, inputs: int, activation: str, use_bn: bool) -> list[Layer]:
     """The package's DNN: lists of linears, of BatchNorms and of activations side by side."""
     layers: list[Layer] = []
-    while source.has(f"{prefix}.linears.{len(layers)}.weight"):
+    while source.under(f"{prefix}.linears.{len(layers)}."):
         place = len(layers)
         layer = linear(source, f"{prefix}.linears.{place}", inputs)
         if use_bn:
@@ -54,9 +53,16 @@ def _embedding(architecture: Mapping[str, Any], source: Source, model: Model, fe
     raise ConversionError(f"tensor {key} is missing (architecture key embedding_names says which feature has another's)")
 
 
-def _fields(architecture: Mapping[str, Any], source: Source, model: Model) -> None:
-    """The sparse and dense features of user, context and candidate."""
-    for feature in required(architecture, "sparse_features"):
+def _declared(architecture: Mapping[str, Any], key: str) -> list[str]:
+    """Features in the order of their columns, which feature_order (the package's feature_index) has where it is given."""
+    features = list(architecture.get(key) or [])
+    order = [name for name in architecture.get("feature_order", ()) if name in features]
+    return order if sorted(order) == sorted(features) else features
+
+
+def _fields(source: Source, model: Model, architecture: Mapping[str, Any], sparse: list[str]) -> None:
+    """The sparse features of user, context and candidate."""
+    for feature in sparse:
         table = _embedding(architecture, source, model, feature)
         groups = [group for group in ("user", "context", "candidate") if feature in model.groups[group]]
         if not groups:
@@ -64,9 +70,8 @@ def _fields(architecture: Mapping[str, Any], source: Source, model: Model) -> No
         model.categorical(feature, table, UNKNOWN_ROW, groups)
 
 
-def _dense(architecture: Mapping[str, Any], source: Source, model: Model, others: int) -> None:
+def _dense(architecture: Mapping[str, Any], source: Source, model: Model, features: list[str], others: int) -> None:
     """The dense features, whose widths are in no tensor but their sum."""
-    features = list(architecture.get("dense_features") or [])
     given = dict(architecture.get("dense_dimensions") or {})
     total = source.shape("dnn.linears.0.weight")[1] - others
     unsaid = [feature for feature in features if feature not in given]
@@ -99,34 +104,27 @@ def _histories(architecture: Mapping[str, Any], source: Source, model: Model, ta
     return history
 
 
-def _cells(source: Source, cell: str) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
-    def read(prefix: str, suffix: str, order: str) -> dict[str, np.ndarray]:
-        parts = (source.take(f"{prefix}.{name}{suffix}") for name in ("weight_ih", "weight_hh", "bias_ih", "bias_hh"))
-        return torch_cell(*parts, order)
-
-    extractor = read("interest_extractor.gru", "_l0", "rzc")
-    prefix = "interest_evolution.interest_evolution"
-    if cell in ("agru", "augru-and"):
-        return extractor, read(f"{prefix}.rnn", "", "ruc")
-    return extractor, read(prefix, "_l0", "rzc")
-
-
 def convert(architecture: Mapping[str, Any], source: Source, options: Mapping[str, Any]) -> tuple[Config, dict[str, np.ndarray]]:
     """Config and float64 tensors of the model."""
-    check_keys(architecture, KEYS)
+    check_keys(architecture, KEYS, source)
     if architecture.get("task", "binary") != "binary":
         raise ConversionError(f"architecture key task is {architecture['task']!r}: only binary has a sigmoid of the logit as score")
     cell = CELLS[one_of(architecture, "gru_type", CELLS)]
     source.drop(r"interest_extractor[.]auxiliary_net[.].*", "the auxiliary loss's net")
-    groups = groups_of(architecture)
-    model = Model(source, architecture, "deepctr-torch", groups)
-    _fields(architecture, source, model)
+    source.drop(r"embedding_dict[.]neg_hist_.*", "the auxiliary loss's negatives")
+    model = Model(source, architecture, "deepctr-torch", groups_of(architecture))
+    required(architecture, "sparse_features")
+    sparse, dense = _declared(architecture, "sparse_features"), _declared(architecture, "dense_features")
+    _fields(source, model, architecture, sparse)
     items = required(architecture, "item_features")
-    target = [feature for feature in architecture["sparse_features"] if feature in items]  # the columns' order counts
+    target = [feature for feature in sparse if feature in items]  # the order of the columns, not of the list
     if sorted(target) != sorted(items):
         raise ConversionError("architecture key item_features: each of them must be one of sparse_features")
     history = _histories(architecture, source, model, target)
-    extractor, evolution = _cells(source, cell)
+    extractor = recurrence(source, "interest_extractor.gru", sum(map(model.width, history)))
+    prefix, width = "interest_evolution.interest_evolution", extractor["weight_hidden"].shape[1]
+    evolution = recurrence(source, f"{prefix}.rnn", width, "", "ruc") if cell in ("agru", "augru-and") else \
+        recurrence(source, prefix, width)
     interest = model.interest("interest", history, target, required(architecture, "max_length"), options["keep"] or KEEP,
                               extractor, evolution, cell)
     units = interest["extractor"]["units"]
@@ -138,13 +136,12 @@ def convert(architecture: Mapping[str, Any], source: Source, options: Mapping[st
         "kind": "mlp", "inputs": ["q", "k", "q-k", "q*k"],
         "layers": model.stack("interests.interest.attention", attention),
         "normalise": "softmax" if required(architecture, "att_weight_normalization") else "none"}
-    straight = list(architecture["sparse_features"])
-    _dense(architecture, source, model, units + sum(model.width(name) for name in straight))
-    straight += list(architecture.get("dense_features") or [])
+    _dense(architecture, source, model, dense, units + sum(model.width(name) for name in sparse))
     layers = _stack(source, "dnn", source.shape("dnn.linears.0.weight")[1], required(architecture, "dnn_activation"),
                     bool(required(architecture, "use_bn")))
     check_units(layers, architecture.get("dnn_hidden_units"), "dnn_hidden_units")
-    last = linear(source, "linear", layers[-1].units, 1)
+    last = linear(source, "linear", layers[-1].units, 1, bias=False)
     last.bias = source.take("out.bias", (1,))
-    model.mlp(["interest.interest", *(f"{model.group_of(name)}.{name}" for name in straight)], [*layers, last])
+    model.mlp(["interest.interest", *(f"{model.group_of(name)}.{name}" for name in [*sparse, *dense])],
+              [*layers, last])
     return model.finish()

@@ -6,6 +6,7 @@ feature vocabulary, which token has which row. Tables that share an embedding ar
 """
 from __future__ import annotations
 
+import re
 from typing import Any, Mapping, Optional, Sequence
 
 import numpy as np
@@ -13,8 +14,8 @@ import numpy as np
 from config import Config
 from frameworks.builder import Model, groups_of
 from frameworks.fold import torch_cell
-from frameworks.layers import check_units, sequential
-from frameworks.source import ConversionError, Source, check_keys, one_of, required
+from frameworks.layers import check_units, recurrence, sequential
+from frameworks.source import ConversionError, Source, check_entry, check_keys, one_of, required
 
 CELLS = {"GRU": "gru", "AGRU": "agru", "AUGRU": "augru-and"}
 KINDS = {"bilinear_attention": "bilinear", "dot_attention": "dot", "din_attention": "mlp"}
@@ -42,16 +43,14 @@ def _pairs(architecture: Mapping[str, Any], key: str) -> list[list[str]]:
     return [_names(field) for field in (fields if isinstance(fields, list) else [fields])]
 
 
-def _feature_map(architecture: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+def _feature_map(architecture: Mapping[str, Any], source: Source) -> dict[str, dict[str, Any]]:
     """Each feature's specification, in order, from feature_map.json or the list of features in it."""
     given = required(architecture, "feature_map")
     listed = given["features"] if isinstance(given, dict) and "features" in given else given
     entries = listed.items() if isinstance(listed, dict) else [pair for entry in listed for pair in entry.items()]
     features = dict(entries)
     for name, spec in features.items():
-        for key in spec:
-            if key not in SPEC_KEYS:
-                raise ConversionError(f"feature map: {key} of {name} is not understood")
+        check_entry(spec, SPEC_KEYS, source, f"feature map, {name}")
     return {name: spec for name, spec in features.items() if spec.get("type") != "meta"}
 
 
@@ -74,8 +73,9 @@ class _Features:
         return int(spec.get("oov_idx", len(self.raw[name]) - 1))
 
     def _pretrained(self, name: str) -> np.ndarray:
-        """A pretrained table with its projection and, by use, an embedding of the ids."""
+        """A pretrained table with its projection and, by use, an embedding of the ids; a sharer's is used as its owner's."""
         spec, prefix = self._spec(name), f"{TABLE}.{name}"
+        spec = self.specs.get(spec.get("share_embedding"), spec)
         table = self.source.take(f"{prefix}.pretrain_embedding.weight", (-1, -1))
         beyond = np.arange(len(table)) > spec.get("oov_idx", len(table) - 1)  # rows of tokens seen in pretraining only
         if not spec.get("freeze_emb", True):
@@ -140,7 +140,7 @@ class _Features:
         """The vocabulary of a feature, if there are any: entry i is row i."""
         if self.vocabulary is None:
             return None
-        tokens = self.vocabulary.get(name)
+        tokens = self.vocabulary.get(name, self.vocabulary.get(self._spec(name).get("share_embedding")))
         if tokens is None:
             raise ConversionError(f"feature vocabulary: feature {name} is missing")
         entries: list[Optional[str]] = [None] * rows
@@ -166,16 +166,12 @@ class _Features:
         self.model.categorical(wire or name, table, self.unknown_row(name), groups, self._entries(name, len(values)) or "")
 
 
-def _recurrence(source: Source, prefix: str) -> dict[str, np.ndarray]:
-    return torch_cell(*(source.take(f"{prefix}.{part}_l0") for part in ("weight_ih", "weight_hh", "bias_ih", "bias_hh")))
-
-
-def _evolution(source: Source, place: int, cell: str) -> dict[str, np.ndarray]:
+def _evolution(source: Source, place: int, cell: str, width: int) -> dict[str, np.ndarray]:
     prefix = f"evolving_modules.{place}"
     if cell == "gru":
-        return _recurrence(source, prefix)
-    parts = (source.take(f"{prefix}.gru_cell.{part}") for part in ("x2h.weight", "h2h.weight", "x2h.bias", "h2h.bias"))
-    return torch_cell(*parts, "urc")
+        return recurrence(source, prefix, width)
+    shapes = {"x2h.weight": (3 * width, width), "h2h.weight": (3 * width, width), "x2h.bias": (3 * width,), "h2h.bias": (3 * width,)}
+    return torch_cell(*(source.take(f"{prefix}.gru_cell.{part}", shape) for part, shape in shapes.items()), "urc")
 
 
 def _attention(architecture: Mapping[str, Any], source: Source, model: Model, place: int, interest: Config) -> Config:
@@ -225,9 +221,9 @@ class _Pairs:
             if self.pooled and np.any(values[0]):
                 raise ConversionError(f"tensor {TABLE}.{sequence}.weight: row 0 is not zero and sum pooling adds it once for "
                                       "each padded place, so that the score depends on the padding")
-            owner = self.features.specs[sequence].get("share_embedding") or target
+            owner = self.features.specs[sequence].get("share_embedding")
             table = self.model.table(sequence, values)
-            name = self.model.behaviour_name(sequence, table, target if self.model.field(target) else owner)
+            name = self.model.behaviour_name(sequence, table, owner if owner in self.model.groups["candidate"] else target)
             self.features.add(sequence, ["behaviour"], name, values)
             names.append(name)
         return names
@@ -236,12 +232,12 @@ class _Pairs:
         """Add all interests; the MLP inputs that they yield."""
         inputs = []
         for place, target in enumerate(self.targets):
-            name = "-".join(self.sequences[place])[:64]
+            name = self.model.new_interest("-".join(self.sequences[place]))
             history, source = self._history(place), self.features.source
-            interest = self.model.interest(name, history, target,
-                                           _length(self.architecture, self.features.specs, self.sequences[place]), self.keep,
-                                           _recurrence(source, f"extraction_modules.{place}"),
-                                           _evolution(source, place, self.cell), self.cell)
+            extractor = recurrence(source, f"extraction_modules.{place}", sum(map(self.model.width, history)))
+            evolution = _evolution(source, place, self.cell, extractor["weight_hidden"].shape[1])
+            length = _length(self.architecture, self.features.specs, self.sequences[place])
+            interest = self.model.interest(name, history, target, length, self.keep, extractor, evolution, self.cell)
             interest["attention"] = _attention(self.architecture, source, self.model, place, interest)
             inputs += [f"interest.{name}"]
             inputs += [f"history_sum.{name}", f"product.{name}"] if self.pooled else []
@@ -257,14 +253,14 @@ def _check_order(architecture: Mapping[str, Any], straight: list[str]) -> None:
 
 def convert(architecture: Mapping[str, Any], source: Source, options: Mapping[str, Any]) -> tuple[Config, dict[str, np.ndarray]]:
     """Config and float64 tensors of the model."""
-    check_keys(architecture, KEYS)
+    check_keys(architecture, KEYS, source)
     if architecture.get("task", "binary_classification") != "binary_classification":
         raise ConversionError(f"architecture key task is {architecture['task']!r}: only binary_classification is a probability")
-    specs = _feature_map(architecture)
+    specs = _feature_map(architecture, source)
     negatives = [name for field in _pairs(architecture, "dien_neg_seq_field") for name in field]
     source.drop(r"aux_net[.].*", "the auxiliary loss's net")
     for name in negatives:
-        source.drop(rf"embedding_layer[.](embedding_layers|feature_encoders)[.]{name}[.].*", "the auxiliary loss's negatives")
+        source.drop(rf"embedding_layer[.](embedding_layers|feature_encoders)[.]{re.escape(name)}[.].*", "the auxiliary loss's negatives")
     model = Model(source, architecture, "fuxictr", groups_of(architecture))
     features = _Features(source, model, specs, architecture.get("feature_vocab"))
     sequences = [name for field in _pairs(architecture, "dien_sequence_field") for name in field]
@@ -279,7 +275,7 @@ def convert(architecture: Mapping[str, Any], source: Source, options: Mapping[st
         elif name not in sequences and name not in negatives:
             if spec.get("feature_encoder"):
                 raise ConversionError(f"feature {name}: a sequence pooled by {spec['feature_encoder']} has no equivalent here")
-            source.drop(rf"{TABLE.replace('.', '[.]')}[.]{name}[.].*", "a sequence that no pair reads")
+            source.drop(rf"{re.escape(TABLE)}[.]{re.escape(name)}[.].*", "a sequence that no pair reads")
     _check_order(architecture, straight)
     inputs = [*_Pairs(architecture, features, options["keep"]).add(), *(f"{model.group_of(name)}.{name}" for name in straight)]
     layers = sequential(source, "dnn.mlp", sum(map(model.input_width, inputs)), required(architecture, "dnn_activations"),

@@ -1,11 +1,12 @@
 """Stacks of layers in PyTorch state dicts: linear layers, BatchNorm, and activations with parameters of their own."""
 from __future__ import annotations
 
+import re
 from typing import Any, Optional, Sequence, Union
 
 import numpy as np
 
-from frameworks.fold import Norm, norm_after, norm_before
+from frameworks.fold import Norm, norm_after, norm_before, torch_cell
 from frameworks.source import ConversionError, Source
 
 BATCH_NORM_EPSILON = 1e-5  # PyTorch's default, which all four frameworks leave
@@ -54,16 +55,22 @@ def activation_name(name: Optional[str]) -> str:
     return known
 
 
-def linear(source: Source, prefix: str, inputs: int, units: int = -1) -> Layer:
+def linear(source: Source, prefix: str, inputs: int, units: int = -1, bias: bool = True) -> Layer:
     """torch.nn.Linear, with or without a bias."""
     weight = source.take(f"{prefix}.weight", (units, inputs))
-    return Layer(weight, source.take(f"{prefix}.bias", (len(weight),)) if source.has(f"{prefix}.bias") else None)
+    return Layer(weight, source.take(f"{prefix}.bias", (len(weight),)) if bias else None)
 
 
-def norm(source: Source, prefix: str, units: int, epsilon: float = BATCH_NORM_EPSILON) -> Norm:
+def recurrence(source: Source, prefix: str, inputs: int, suffix: str = "_l0", order: str = "rzc") -> dict[str, np.ndarray]:
+    """torch.nn.GRU of one layer, or a cell that names its parameters alike, with its gates in this order."""
+    units = source.shape(f"{prefix}.weight_hh{suffix}")[-1]
+    shapes = {"weight_ih": (3 * units, inputs), "weight_hh": (3 * units, units), "bias_ih": (3 * units,), "bias_hh": (3 * units,)}
+    return torch_cell(*(source.take(f"{prefix}.{name}{suffix}", shape) for name, shape in shapes.items()), order)
+
+
+def norm(source: Source, prefix: str, units: int, epsilon: float = BATCH_NORM_EPSILON, affine: bool = True) -> Norm:
     """torch.nn.BatchNorm1d with its running statistics, with or without affine parameters."""
-    source.drop(rf"{prefix.replace('.', '[.]')}[.]num_batches_tracked", "a count of batches")
-    affine = source.has(f"{prefix}.weight")
+    source.drop(rf"{re.escape(prefix)}[.]num_batches_tracked", "a count of batches")
     gamma = source.take(f"{prefix}.weight", (units,)) if affine else np.ones(units)
     beta = source.take(f"{prefix}.bias", (units,)) if affine else np.zeros(units)
     return Norm.of(gamma, beta, source.take(f"{prefix}.running_mean", (units,)),
@@ -79,7 +86,8 @@ def activate(source: Source, layer: Layer, prefix: str, name: Optional[str], dic
         layer.activate("prelu", alpha=source.take(f"{prefix}.weight"))
     elif kind == "dice":
         alpha = source.take(f"{prefix}.alpha")
-        statistics = norm(source, f"{prefix}.bn", layer.units, dice_epsilon)
+        affine = source.has(f"{prefix}.bn.weight") or source.has(f"{prefix}.bn.bias")
+        statistics = norm(source, f"{prefix}.bn", layer.units, dice_epsilon, affine)
         layer.activate("dice", alpha=alpha, gain=statistics.gain, offset=statistics.offset)
     else:
         layer.activate(kind)
@@ -115,11 +123,11 @@ class _Sequential:
 
     def kind(self, place: int) -> str:
         parts = self.parts.get(place, set())
-        if "alpha" in parts:
-            return "dice" if "bn.running_mean" in parts else "dice-row"
-        if "running_mean" in parts:
+        if any(part == "alpha" or part.startswith("bn.") for part in parts):
+            return "dice"
+        if parts & {"running_mean", "running_var", "num_batches_tracked"}:
             return "norm"
-        if "weight" not in parts:
+        if not parts:
             return "none"
         return "linear" if len(self.source.shape(f"{self.prefix}.{place}.weight")) == 2 else "prelu"
 

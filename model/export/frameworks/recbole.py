@@ -14,16 +14,15 @@ import numpy as np
 
 from config import Config
 from frameworks.builder import Model, groups_of
-from frameworks.fold import torch_cell
-from frameworks.layers import check_units, linear, sequential
-from frameworks.source import ConversionError, Source, check_keys, one_of, required
+from frameworks.layers import check_units, linear, recurrence, sequential
+from frameworks.source import ConversionError, Source, check_entry, check_keys, one_of, required
 
 CELLS = {"GRU": "gru+pooling", "AIGRU": "aigru", "AGRU": "agru", "AUGRU": "augru-and"}
 KEYS = ("config", "user_fields", "item_fields", "item_attributes", "user_attributes", "gru_type", "max_length",
         "embedding_size", "mlp_hidden_size", "interest_size", "attention_softmax", "attention_scale",
         "attention_activation", "dnn_activation", "batch_norm_eps", "table_offsets", "tables", "mlp_input_order", "groups",
         "pooling_mode", "recbole_version")
-FIELD_KEYS = ("name", "type", "vocab_size")
+FIELD_KEYS = ("name", "type", "vocab_size", "offset")
 SOFTMAX_SINCE = (1, 2, 0)
 BATCH_NORM_EPSILON = 1e-5
 KEEP = "last"
@@ -51,9 +50,7 @@ class _Side:
         self.architecture, self.source, self.model, self.side, self.groups = architecture, source, model, side, groups
         self.fields = architecture.get(f"{side}_fields") or []
         for field in self.fields:
-            for key in field:
-                if key not in FIELD_KEYS:
-                    raise ConversionError(f"architecture key {side}_fields: {key} of {field.get('name')} is not understood")
+            check_entry(field, FIELD_KEYS, source, f"architecture key {side}_fields, {field.get('name')}")
         self.attributes = architecture.get(f"{side}_attributes") or {}
         self.width = architecture.get("embedding_size", -1)
         self.parent = ""
@@ -136,18 +133,6 @@ def _pool(table: np.ndarray, values: np.ndarray, mode: str) -> np.ndarray:
     raise ConversionError(f"architecture key pooling_mode: {mode} is not mean or sum")
 
 
-def _cells(source: Source, cell: str) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
-    def read(prefix: str, suffix: str, order: str) -> dict[str, np.ndarray]:
-        parts = (source.take(f"{prefix}.{name}{suffix}") for name in ("weight_ih", "weight_hh", "bias_ih", "bias_hh"))
-        return torch_cell(*parts, order)
-
-    extractor = read("interset_extractor.gru", "_l0", "rzc")  # the misspelling is RecBole's
-    prefix = "interest_evolution.dynamic_rnn"
-    if cell in ("agru", "augru-and"):
-        return extractor, read(f"{prefix}.rnn", "", "ruc")
-    return extractor, read(prefix, "_l0", "rzc")
-
-
 def _attention(architecture: Mapping[str, Any], source: Source, model: Model, units: int, softmax: bool) -> Config:
     prefix = "interest_evolution.attention_layer"
     layers = sequential(source, f"{prefix}.att_mlp_layers.mlp_layers", 4 * units,
@@ -168,8 +153,8 @@ def _top_activation(architecture: Mapping[str, Any]) -> str:
 
 def convert(architecture: Mapping[str, Any], source: Source, options: Mapping[str, Any]) -> tuple[Config, dict[str, np.ndarray]]:
     """Config and float64 tensors of the model."""
-    check_keys(architecture, KEYS)
-    if source.has("other_parameter") or not any(name.startswith("interset_extractor.") for name in source.left):
+    check_keys(architecture, KEYS, source)
+    if not any(name.startswith("interset_extractor.") for name in source.left):
         raise ConversionError("tensor interset_extractor.gru.weight_ih_l0 is missing: this is not the state dict of RecBole's DIEN")
     inner = architecture.get("config") or {}
     cell = CELLS[one_of({**inner, **architecture}, "gru_type", CELLS)]
@@ -183,7 +168,10 @@ def convert(architecture: Mapping[str, Any], source: Source, options: Mapping[st
     users = side.read()
     for name in [*items, *users]:
         model.group_of(name)  # the architecture file must place each
-    extractor, evolution = _cells(source, cell)
+    extractor = recurrence(source, "interset_extractor.gru", sum(map(model.width, items)))  # the misspelling is RecBole's
+    prefix, width = "interest_evolution.dynamic_rnn", extractor["weight_hidden"].shape[1]
+    evolution = recurrence(source, f"{prefix}.rnn", width, "", "ruc") if cell in ("agru", "augru-and") else \
+        recurrence(source, prefix, width)
     length = architecture.get("max_length", inner.get("MAX_ITEM_LIST_LENGTH"))
     if length is None:
         raise ConversionError("architecture key max_length is missing")

@@ -1,105 +1,191 @@
-"""The authors' TensorFlow 1 code (mouna99/dien), class Model_DIN_V2_Gru_Vec_attGru_Neg with PReLU.
+"""The authors' TensorFlow 1 code (mouna99/dien): Model_DIN_V2_Gru_Vec_attGru_Neg, which is DIEN, and its siblings.
 
 It is not the paper's network: the reset gate comes before the recurrent product, attention is an MLP with a query layer,
 and the attention score shortens the update gate, u' = (1 - a) u, which is augru-or. Its Dice takes the statistics of
-whatever batch it is given and stores none, so a Dice checkpoint has no score of its own and is refused.
+whatever batch it is given and stores none, so a Dice checkpoint has no score of its own until data to freeze the
+statistics on is given. Names of variables are matched by their ends: scopes around them differ, and TensorFlow makes up
+some of them.
 """
 from __future__ import annotations
 
-from typing import Any
+import re
+from typing import Any, Mapping
 
 import numpy as np
 
 from config import Config
-from frameworks.fold import batch_norm_before, tf1_cell
-from frameworks.source import ConversionError, Source
+from frameworks.builder import Model, groups_of
+from frameworks.fold import Norm, tf1_cell
+from frameworks.layers import Layer
+from frameworks.source import ConversionError, Source, check_keys, required
 
-FIELDS = {"uid": "uid", "mid": "mid", "cat": "cat"}  # wire name: what the variable's name begins with
-ATTENTION_LAYERS = (80, 40, 1)
-MLP_LAYERS = (200, 80, 2)
-OPTIMISER = r".*/Adam(_1)?|(.*/)?beta[12]_power|global_step"
-
-
-def _config(architecture: dict[str, Any], rows: dict[str, int]) -> Config:
-    width, units = architecture["EMBEDDING_DIM"], architecture["HIDDEN_SIZE"]
-    attention = [{"units": n, "activation": "sigmoid"} for n in ATTENTION_LAYERS[:-1]]
-    mlp = [{"units": n, "activation": "prelu"} for n in MLP_LAYERS[:-1]]
-    return {
-        "format": "dien/1", "name": architecture.get("name", "reference-tf1"), "version": architecture.get("version", "1"),
-        "metadata": {"converted_from": architecture["source"]},
-        "tables": {name: {"rows": rows[name], "width": width} for name in FIELDS},
-        "fields": [{"name": name, "kind": "categorical", "table": name, "ids": "index", "unknown_row": 0}
-                   for name in FIELDS],
-        "groups": {"user": ["uid"], "behaviour": ["mid", "cat"], "candidate": ["mid", "cat"]},
-        "interests": [{
-            "name": "interest", "history": ["mid", "cat"], "target": ["mid", "cat"],
-            "max_length": architecture["max_length"], "keep": "last",
-            "extractor": {"cell": "gru", "units": units, "reset": "before"},
-            "attention": {"kind": "mlp", "query": {"units": units, "activation": "prelu"},
-                          "inputs": ["q", "k", "q-k", "q*k"],
-                          "layers": [*attention, {"units": ATTENTION_LAYERS[-1], "activation": "linear"}],
-                          "normalise": "softmax"},
-            "evolution": {"cell": "augru-or", "units": units, "reset": "before"},
-        }],
-        "mlp": {"inputs": ["user.uid", "candidate.mid", "candidate.cat", "history_sum.interest", "product.interest",
-                           "interest.interest"],
-                "layers": [*mlp, {"units": MLP_LAYERS[-1], "activation": "linear"}]},
-        "output": {"kind": "softmax", "positive": 0},
-    }
+FIELDS = {"uid": "user", "mid": "item", "cat": "item"}
+# The class of the model, as train.py chooses it, tells the evolution; the tensors do not.
+CELLS = {"Gru_Vec_attGru": "augru-or", "Gru_QA_attGru": "agru", "Gru_att_Gru": "aigru", "Gru_Gru_att": "gru+pooling"}
+KEYS = ("n_uid", "n_mid", "n_cat", "EMBEDDING_DIM", "HIDDEN_SIZE", "ATTENTION_SIZE", "use_dice", "max_length",
+        "batch_norm_eps", "mlp_input_order", "groups", "model")
+INPUT_ORDER = ("uid", "item(mid,cat)", "sum over history(mid,cat)", "item*sum", "final_state2")
+OPTIMISER = r".*/Adam(_1)?|(.*/)?beta[12]_power|(.*/)?global_step"
+AUXILIARY = r"(.*/)?(bn1gru|f[123]gru)/.*"
+BATCH_NORM_EPSILON = 1e-3
+KEEP = "last"
+UNKNOWN_ROW = 0  # the data iterator gives 0 to what its vocabularies lack; of users it is the most frequent one
 
 
-def _dense(source: Source, scope: str, inputs: int, units: int) -> dict[str, np.ndarray]:
-    return {"weight": source.take(f"{scope}/kernel", (inputs, units)).T, "bias": source.take(f"{scope}/bias", (units,))}
+def _named(source: Source, name: str) -> str:
+    """The variable whose name is this, or ends in it under scopes of its own."""
+    found = [each for each in source.left if each == name or each.endswith(f"/{name}")]
+    if not found:
+        raise ConversionError(f"tensor {name} is missing")
+    if len(found) > 1 and name not in found:
+        raise ConversionError(f"tensor {name}: {', '.join(found)} where one was expected")
+    return name if name in found else found[0]
+
+
+def _dense(source: Source, scope: str, inputs: int, units: int = -1) -> Layer:
+    weight = source.take(_named(source, f"{scope}/kernel"), (inputs, units)).T
+    return Layer(weight, source.take(_named(source, f"{scope}/bias"), (len(weight),)))
+
+
+def _part(source: Source, scope: str, name: str) -> str:
+    """A variable of the cell under `scope`; whether the cell's own name is part of its variables depends on the version."""
+    found = [each for each in source.left if re.fullmatch(rf"(.*/)?{scope}/(rnn/)?(\w*cell\w*/)?{name}", each)]
+    if not found and scope == "gru2":
+        raise ConversionError(f"tensor gru2/{name} is missing: the second recurrence's weights are not in this file. "
+                              "(DeepCTR's Keras files lack them for AGRU and AUGRU: such a model cannot be scored)")
+    if len(found) != 1:
+        raise ConversionError(f"tensor {scope}/{name}: {', '.join(found)} where one was expected" if found
+                              else f"tensor {scope}/{name} is missing")
+    return found[0]
 
 
 def _cell(source: Source, scope: str, inputs: int, units: int) -> dict[str, np.ndarray]:
-    """A cell under `scope`; whether the cell's own name is part of its variables depends on the TensorFlow version."""
-    gates = source.find(rf"{scope}/(\w*cell\w*/)?gates/kernel").rsplit("/", 1)[0]
-    candidate = source.find(rf"{scope}/(\w*cell\w*/)?candidate/kernel").rsplit("/", 1)[0]
-    return tf1_cell(source.take(f"{gates}/kernel", (inputs + units, 2 * units)),
-                    source.take(f"{gates}/bias", (2 * units,)),
-                    source.take(f"{candidate}/kernel", (inputs + units, units)),
-                    source.take(f"{candidate}/bias", (units,)), inputs)
+    """The cell under `scope`."""
+    shapes = {"gates/kernel": (inputs + units, 2 * units), "gates/bias": (2 * units,),
+              "candidate/kernel": (inputs + units, units), "candidate/bias": (units,)}
+    return tf1_cell(*(source.take(_part(source, scope, name), shape) for name, shape in shapes.items()), inputs)
 
 
-def _top(source: Source, inputs: int, epsilon: float) -> dict[str, np.ndarray]:
+def _alpha(source: Source, expected: str, units: int) -> np.ndarray:
+    """The slopes of a PReLU. TensorFlow makes its scope's name up (prelu_, prelu1/prelu_prelu1, prelu_1/prelu): where the
+    expected one is not there, the only one of this size is taken."""
+    found = [name for name in source.left if name == expected or name.endswith(f"/{expected}")]
+    if not found:
+        found = [name for name in source.left
+                 if re.fullmatch(r"(.*/)?prelu\w*(/prelu\w*)?", name) and source.left[name].shape == (units,)]
+    if len(found) != 1:
+        raise ConversionError(f"tensor {expected} is missing" if not found else f"{expected}: one of {', '.join(found)}?")
+    return source.take(found[0], (units,))
+
+
+def _top(source: Source, inputs: int, epsilon: float, dice: bool) -> list[Layer]:
     """The MLP, with the BatchNorm of its input folded into its first layer."""
-    tensors, width = {}, inputs
-    for place, units in enumerate(MLP_LAYERS):
-        layer = _dense(source, f"f{place + 1}", width, units)
-        if place == 0:
-            norm = (source.take(f"bn1/{name}", (inputs,)) for name in ("gamma", "beta", "moving_mean", "moving_variance"))
-            layer["weight"], layer["bias"] = batch_norm_before(layer["weight"], layer["bias"], *norm, epsilon)
-        if units != MLP_LAYERS[-1]:
-            layer["alpha"] = source.take(f"prelu{place + 1}/prelu_prelu{place + 1}", (units,))
-        tensors.update({f"mlp.layers.{place}.{name}": tensor for name, tensor in layer.items()})
-        width = units
-    return tensors
+    layers = []
+    for place in (1, 2, 3):
+        layer = _dense(source, f"f{place}", inputs)
+        if place == 1:
+            parts = (source.take(_named(source, f"bn1/{name}"), (inputs,))
+                     for name in ("gamma", "beta", "moving_mean", "moving_variance"))
+            layer.norm_input(Norm.of(*parts, epsilon))
+        if place < 3 and dice:
+            alpha = source.take(_named(source, f"dice_{place}/alphadice_{place}"), (layer.units,))
+            layer.activate("dice", alpha=alpha, gain=np.ones(1), offset=np.zeros(1))  # until they are calibrated
+        elif place < 3:
+            layer.activate("prelu", alpha=_alpha(source, f"prelu{place}/prelu_prelu{place}", layer.units))
+        layers.append(layer)
+        inputs = layer.units
+    return layers
 
 
-def _attention(source: Source, target: int, units: int) -> dict[str, np.ndarray]:
+def _attention(source: Source, model: Model, target: int, units: int) -> Config:
     query = _dense(source, "f11_1", target, units)
-    query["alpha"] = source.take(source.find(r"(.*/)?prelu_"), (units,))  # its scope name is empty
-    tensors, width = {f"query.{name}": tensor for name, tensor in query.items()}, 4 * units
-    for place, layer_units in enumerate(ATTENTION_LAYERS):
-        layer = _dense(source, f"f{place + 1}_att1_1", width, layer_units)
-        tensors.update({f"layers.{place}.{name}": tensor for name, tensor in layer.items()})
-        width = layer_units
-    return tensors
+    query.activate("prelu", alpha=_alpha(source, "prelu_", units))
+    layers, width = [], 4 * units
+    for place in (1, 2, 3):
+        layer = _dense(source, f"f{place}_att1_1", width)
+        if place < 3:
+            layer.activate("sigmoid")
+        layers.append(layer)
+        width = layer.units
+    prefix = "interests.interest.attention"
+    return {"kind": "mlp", "query": model.layer(f"{prefix}.query", query), "inputs": ["q", "k", "q-k", "q*k"],
+            "layers": model.stack(prefix, layers), "normalise": "softmax"}
 
 
-def convert(architecture: dict[str, Any], source: Source) -> tuple[Config, dict[str, np.ndarray]]:
+def _evolution(architecture: Mapping[str, Any], source: Source) -> str:
+    """The evolution cell, by the class that the architecture file names."""
+    named = f"{architecture.get('model', '')} {architecture.get('source', '')}"
+    found = [cell for name, cell in CELLS.items() if name in named]
+    if not found:
+        source.note("the architecture file names no class of model.py: taken as Model_DIN_V2_Gru_Vec_attGru_Neg, DIEN")
+    return found[0] if found else "augru-or"
+
+
+def _inputs(architecture: Mapping[str, Any]) -> list[str]:
+    """The MLP's inputs in their order, which the architecture file may spell out."""
+    ours = {"uid": ["user.uid"], "item(mid,cat)": ["candidate.mid", "candidate.cat"],
+            "sum over history(mid,cat)": ["history_sum.interest"], "item*sum": ["product.interest"],
+            "final_state2": ["interest.interest"], "final_state": ["interest.interest"], "att_fea": ["interest.interest"]}
+    inputs = []
+    for name in architecture.get("mlp_input_order", INPUT_ORDER):
+        if name not in ours:
+            raise ConversionError(f"architecture key mlp_input_order: {name} is not one of {', '.join(ours)}")
+        inputs += ours[name]
+    return inputs
+
+
+def _embeddings(source: Source, model: Model, vocabularies: Mapping[str, Mapping[str, int]]) -> None:
+    """The three tables, and the vocabularies that the authors' scripts pickle beside the data."""
+    for name, kind in FIELDS.items():
+        table = model.table(name, source.take(_named(source, f"{name}_embedding_var"), (-1, -1)))
+        rows = model.config["tables"][table]["rows"]
+        vocabulary = ""
+        if name in vocabularies:
+            places = {row: text for text, row in vocabularies[name].items()}
+            if sorted(places) != list(range(rows)) or len(places) != len(vocabularies[name]):
+                raise ConversionError(f"vocabulary of {name}: its {len(vocabularies[name])} entries are not the table's rows 0 to {rows - 1}")
+            vocabulary = model.vocabulary(name, [places[row] for row in range(rows)])
+        model.categorical(name, table, UNKNOWN_ROW, ["user"] if kind == "user" else ["behaviour", "candidate"], vocabulary)
+
+
+def dice_statistics(x: np.ndarray) -> Norm:
+    """The authors' Dice over a batch [rows, units]: epsilon within the mean of squares, and again beside its root."""
+    epsilon = 1e-9
+    mean = x.mean(0)
+    gain = 1 / (np.sqrt((np.square(x - mean) + epsilon).mean(0)) + epsilon)
+    return Norm(gain, -mean * gain)
+
+
+def convert(architecture: Mapping[str, Any], source: Source, options: Mapping[str, Any]) -> tuple[Config, dict[str, np.ndarray]]:
     """Config and float64 tensors of the model."""
-    if architecture.get("use_dice") or any("dice" in name for name in source.left):
-        raise ConversionError("this Dice takes its statistics from each batch and stores none: there is nothing to freeze")
+    check_keys(architecture, KEYS, source)
+    dice = bool(architecture.get("use_dice")) or any("dice" in name for name in source.left)
+    if dice and not options["calibrate"]:
+        raise ConversionError("this Dice takes its statistics from each batch and stores none, so there is nothing to freeze: "
+                              "give requests to take them from with --calibrate FILE")
     source.drop(OPTIMISER, "the optimiser's")
-    source.drop(r"(bn1gru|f[123]gru)/.*", "the auxiliary loss's net")
-    width, units = architecture["EMBEDDING_DIM"], architecture["HIDDEN_SIZE"]
-    tensors = {f"tables.{name}": source.take(f"{stem}_embedding_var", (-1, width)) for name, stem in FIELDS.items()}
-    parts = {"extractor": _cell(source, "gru1", 2 * width, units), "attention": _attention(source, 2 * width, units),
-             "evolution": _cell(source, "gru2", units, units)}
-    for part, weights in parts.items():
-        tensors.update({f"interests.interest.{part}.{name}": tensor for name, tensor in weights.items()})
-    tensors.update(_top(source, 7 * width + units, architecture["batch_norm_eps"]))
-    rows = {name: tensors[f"tables.{name}"].shape[0] for name in FIELDS}
-    return _config(architecture, rows), tensors
+    source.drop(AUXILIARY, "the auxiliary loss's net")
+    groups = {"user": ["uid"], "context": [], "behaviour": ["mid", "cat"], "candidate": ["mid", "cat"]}
+    if "groups" in architecture and {name: sorted(each) for name, each in groups_of(architecture).items()} \
+            != {name: sorted(each) for name, each in groups.items()}:
+        raise ConversionError("architecture key groups: the authors' model has user uid, behaviour and candidate mid and cat")
+    model = Model(source, architecture, "reference-tf1", groups)
+    _embeddings(source, model, options["vocabularies"])
+    items = ["mid", "cat"]
+    width = sum(model.width(name) for name in items)
+    units = source.shape(_part(source, "gru1", "candidate/kernel"))[1]
+    for key, value in (("EMBEDDING_DIM", model.width("mid")), ("HIDDEN_SIZE", units)):
+        if architecture.get(key, value) != value:
+            raise ConversionError(f"architecture key {key} is {architecture[key]}, the tensors have {value}")
+    cell = _evolution(architecture, source)
+    interest = model.interest("interest", items, items, required(architecture, "max_length"), options["keep"] or KEEP,
+                              _cell(source, "gru1", width, units), _cell(source, "gru2", units, units), cell)
+    interest["attention"] = _attention(source, model, width, units)
+    inputs = _inputs(architecture)
+    layers = _top(source, sum(map(model.input_width, inputs)), architecture.get("batch_norm_eps", BATCH_NORM_EPSILON), dice)
+    model.mlp(inputs, layers)
+    model.config["output"] = {"kind": "softmax", "positive": 0}
+    if dice:
+        source.calibrate = (["mlp.layers.0", "mlp.layers.1"], dice_statistics)
+        source.note("Dice: its statistics are frozen on the requests of --calibrate")
+    return model.finish()

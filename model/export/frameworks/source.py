@@ -2,7 +2,7 @@
 from __future__ import annotations
 
 import re
-from typing import Any, Collection, Mapping, Optional, Sequence
+from typing import Any, Callable, Collection, Mapping, Optional, Sequence
 
 import numpy as np
 
@@ -18,6 +18,9 @@ class Source:
         self.left = dict(tensors)
         self.dropped: dict[str, str] = {}
         self.notes: list[str] = []
+        self.proven = False  # whether scores of the framework's own will be compared: what is not understood shows then
+        # Dice layers whose statistics are still to be taken from data, in order, and how: x [rows, units] to a Norm.
+        self.calibrate: tuple[list[str], Optional[Callable[[np.ndarray], Any]]] = ([], None)
 
     def find(self, pattern: str) -> str:
         """The one name left that the whole pattern matches."""
@@ -46,7 +49,8 @@ class Source:
         tensor = self.left.pop(name)
         if shape is not None and (len(tensor_shape) != len(shape)
                                   or any(want not in (-1, have) for want, have in zip(shape, tensor_shape))):
-            raise ConversionError(f"tensor {name} has shape {list(tensor_shape)}, not {list(shape)}")
+            wanted = ", ".join("any" if size == -1 else str(size) for size in shape)
+            raise ConversionError(f"tensor {name} has shape {list(tensor_shape)}, not [{wanted}]")
         return np.asarray(tensor).astype(np.float64)
 
     def drop(self, pattern: str, reason: str) -> None:
@@ -67,17 +71,35 @@ class Source:
 
 
 # What an architecture file may say without a word of it mattering to a score.
-REMARKS = (r"note|notes|comment|source|peer_.*|seed|checks|score_statistics|request_layout|variable_names|"
-           r".*_max_abs_difference|name|version|score|alpha|aux_.*|.*_loss_alpha|use_negsampling|"
-           r"net_dropout|attention_dropout|dnn_dropout|.*_regularizer|l2_reg_.*|init_std|learning_rate|optimizer|loss")
+REMARKS = (r"notes?|comments?|description|source|framework|peer.*|(\w*_)?(commit|version)|seed|checks|\w*statistics|"
+           r"request_layout|variable_names|\w*_difference|name|score|alpha|aux_\w+|\w*loss_alpha|use_negsampling|"
+           r"\w*dropout(_\w+)?|\w*_regularizer|l2_reg_\w+|init_std|learning_rate|optimizer|loss|device|dtype")
+# What it may say of sizes that the tensors' shapes settle.
+SIZES = r"(\w*_)?(embedding|embed)_(dims?|sizes?)|\w*vocab(ulary)?_sizes?|n_\w+"
 
 
-def check_keys(architecture: Mapping[str, Any], known: Collection[str]) -> None:
-    """An architecture key that this framework's converter does not read could change the score: an error."""
+def check_keys(architecture: Mapping[str, Any], known: Collection[str], source: Source) -> None:
+    """An architecture key that this framework's converter does not read could change the score: an error, unless scores
+    of the framework's own are there to tell."""
     for key in architecture:
-        if key not in known and not re.fullmatch(REMARKS, key):
+        if key in known or re.fullmatch(f"{REMARKS}|{SIZES}", key):
+            continue
+        if not source.proven:
             raise ConversionError(f"architecture key {key} is not understood: a convention that is skipped is a score that "
-                                  "is wrong. Remove it if it says nothing about the network")
+                                  "is wrong. Remove it if it says nothing about the network, or bring the framework's own "
+                                  "scores with --samples")
+        source.note(f"architecture key {key} is not understood; the samples' scores tell whether it matters")
+
+
+def check_entry(entry: Mapping[str, Any], known: Collection[str], source: Source, where: str) -> None:
+    """The same for one feature's entry in the architecture file."""
+    for key in entry:
+        if key in known or re.fullmatch(REMARKS, key):
+            continue
+        if not source.proven:
+            raise ConversionError(f"{where}: {key} is not understood. Remove it if it says nothing about the network, or bring "
+                                  "the framework's own scores with --samples")
+        source.note(f"{where}: {key} is not understood; the samples' scores tell whether it matters")
 
 
 def required(architecture: Mapping[str, Any], key: str) -> Any:

@@ -7,6 +7,7 @@ that they have no score to reproduce: they keep the attention matrix inside the 
 """
 from __future__ import annotations
 
+import re
 from typing import Any, Mapping, Optional
 
 import numpy as np
@@ -14,8 +15,8 @@ import numpy as np
 from config import Config
 from frameworks.builder import Model, groups_of
 from frameworks.fold import torch_cell
-from frameworks.layers import check_units, sequential
-from frameworks.source import ConversionError, Source, check_keys, required
+from frameworks.layers import check_units, recurrence, sequential
+from frameworks.source import ConversionError, Source, check_entry, check_keys, required
 
 KEYS = ("features", "target_features", "history_features", "neg_history_features", "mlp_params", "max_length",
         "mlp_input_order", "batch_norm_eps", "dice_eps", "groups", "history_labels")
@@ -27,12 +28,10 @@ KEEP = "last"    # the package's pad_sequences cuts the front
 UNKNOWN_ROW = 0  # the padding's row, of zeros
 
 
-def _features(architecture: Mapping[str, Any], key: str) -> list[dict[str, Any]]:
+def _features(architecture: Mapping[str, Any], source: Source, key: str) -> list[dict[str, Any]]:
     features = required(architecture, key)
     for feature in features:
-        for name in feature:
-            if name not in FEATURE_KEYS:
-                raise ConversionError(f"architecture key {key}: {name} of {feature.get('name')} is not understood")
+        check_entry(feature, FEATURE_KEYS, source, f"architecture key {key}, {feature.get('name')}")
     return features
 
 
@@ -63,34 +62,33 @@ def _interest(architecture: Mapping[str, Any], source: Source, model: Model, pla
     if feature.get("padding_idx") is None:
         source.note(f"history {feature['name']} has no padding_idx: torch-rechub lets its padding count as behaviours, "
                     "these scores are those of unpadded histories")
-    extractor = torch_cell(*(source.take(f"interest_extractor_layers.{place}.{part}_l0")
-                             for part in ("weight_ih", "weight_hh", "bias_ih", "bias_hh")))
+    extractor = recurrence(source, f"interest_extractor_layers.{place}", model.width(name))
     prefix = f"interest_evolving_layers.{place}"
     width = extractor["weight_hidden"].shape[1]
+
     def rows(letter: str) -> np.ndarray:
         return np.concatenate([source.take(f"{prefix}.augru_cell.{letter}{gate}", (width, width)).T for gate in "ruh"])
 
-    bias = np.concatenate([source.take(f"{prefix}.augru_cell.b{gate}").reshape(width) for gate in "ruh"])
+    bias = np.concatenate([source.take(f"{prefix}.augru_cell.b{gate}", (1, width))[0] for gate in "ruh"])
     evolution = torch_cell(rows("W"), rows("U"), bias, np.zeros_like(bias), "ruc")
     lengths = architecture["max_length"] if "max_length" in architecture else feature.get("max_length")
     if lengths is None:
         raise ConversionError("architecture key max_length is missing")
     length = lengths.get(feature["name"], lengths.get(name)) if isinstance(lengths, dict) else lengths
-    interest = model.interest(name, [name], [target["name"]], length, keep or KEEP, extractor, evolution, "augru-and")
+    title = model.new_interest(name)
+    interest = model.interest(title, [name], [target["name"]], length, keep or KEEP, extractor, evolution, "augru-and")
     interest["attention"] = {"kind": "bilinear", "normalise": "softmax"}
-    model.tensors[f"interests.{name}.attention.matrix"] = source.take(f"{prefix}.Wa", (width, width))
-    return f"interest.{name}"
+    model.tensors[f"interests.{title}.attention.matrix"] = source.take(f"{prefix}.Wa", (width, width))
+    return f"interest.{title}"
 
 
 def _check(architecture: Mapping[str, Any], source: Source) -> None:
-    check_keys(architecture, KEYS)
+    check_keys(architecture, KEYS, source)
     old = [name for name in source.left if name.endswith("augru_cell.Wa")]
     if old:
         raise ConversionError(f"tensor {old[0]}: this is torch-rechub 0.4 to 0.7, whose AUGRU starts from a random state at "
                               "every call, so the model has no score of its own. Train it again with 0.8.0 or later")
-    for key in architecture.get("mlp_params", {}):
-        if key not in MLP_KEYS:
-            raise ConversionError(f"architecture key mlp_params: {key} is not understood")
+    check_entry(architecture.get("mlp_params", {}), MLP_KEYS, source, "architecture key mlp_params")
     if str(architecture.get("mlp_params", {}).get("activation", "dice")).lower() != "dice":
         raise ConversionError("architecture key mlp_params: torch-rechub's DIEN has Dice and no other activation")
 
@@ -100,8 +98,8 @@ def convert(architecture: Mapping[str, Any], source: Source, options: Mapping[st
     _check(architecture, source)
     groups = groups_of(architecture)
     model = Model(source, architecture, "torch-rechub", groups)
-    features, targets = _features(architecture, "features"), _features(architecture, "target_features")
-    histories = _features(architecture, "history_features")
+    features, targets = _features(architecture, source, "features"), _features(architecture, source, "target_features")
+    histories = _features(architecture, source, "history_features")
     if len(targets) < len(histories):
         raise ConversionError(f"{len(histories)} history features for {len(targets)} target features")
     for feature in [*targets, *features]:
@@ -110,8 +108,8 @@ def convert(architecture: Mapping[str, Any], source: Source, options: Mapping[st
             raise ConversionError(f"groups: feature {feature['name']} is in none of user, context and candidate")
         _field(source, model, feature, where)
     inputs = [_interest(architecture, source, model, place, options["keep"]) for place in range(len(histories))]
-    for feature in _features(architecture, "neg_history_features") if "neg_history_features" in architecture else []:
-        source.drop(f"embedding[.]embed_dict[.]{feature['name']}[.]weight", "the auxiliary loss's negatives")
+    for feature in architecture.get("neg_history_features") or []:
+        source.drop(rf"embedding[.]embed_dict[.]{re.escape(feature['name'])}[.]weight", "the auxiliary loss's negatives")
     inputs += [f"candidate.{feature['name']}" for feature in targets]
     for dense in (False, True):  # the package puts all dense values behind the embeddings
         inputs += [f"{model.group_of(feature['name'])}.{feature['name']}" for feature in features

@@ -1,0 +1,31 @@
+/* exp.h: the constants of the vectorised exponential: tables of 2^(k / n), polynomials for what is left.
+ *
+ * An entry is the bits of 2^(k / n) less k at the place where the low bits of the shifted integer come to lie
+ * (avx512.c, avx2.c). The polynomials' coefficients are Taylor's, with the next term spread over the interval
+ * (Chebyshev): 2^r = 1 + r (C1 + r C2) is off by at most 6e-8 for |r| <= 1/64, 1 + r (C1 + r (C2 + r C3)) by 3e-8 for
+ * |r| <= 1/16. With rounding an exponential is within 2e-7 of its value (tests/unit/test_kernels.c measures).
+ */
+#ifndef KERNELS_EXP_H
+#define KERNELS_EXP_H
+
+#include <stdint.h>
+
+#define EXP_32_C1 0x1.62e5840000000p-1F
+#define EXP_32_C2 0x1.ebfd1c0000000p-3F
+
+static const int32_t exp_roots_32[32] __attribute__((aligned(64))) = {
+    0x3f800000, 0x3f7ecd87, 0x3f7daac3, 0x3f7c980f, 0x3f7b95c2, 0x3f7aa43a, 0x3f79c3d3, 0x3f78f4f0,
+    0x3f7837f0, 0x3f778d3a, 0x3f76f532, 0x3f767043, 0x3f75fed7, 0x3f75a15b, 0x3f75583f, 0x3f7523f6,
+    0x3f7504f3, 0x3f74fbaf, 0x3f7508a4, 0x3f752c4d, 0x3f75672a, 0x3f75b9be, 0x3f76248c, 0x3f76a81e,
+    0x3f7744fd, 0x3f77fbb8, 0x3f78ccdf, 0x3f79b907, 0x3f7ac0c7, 0x3f7be4ba, 0x3f7d257d, 0x3f7e83b3,
+};
+
+#define EXP_8_C1 0x1.62e4300000000p-1F
+#define EXP_8_C2 0x1.ec0c320000000p-3F
+#define EXP_8_C3 0x1.c6be340000000p-5F
+
+static const int32_t exp_roots_8[8] __attribute__((aligned(64))) = {
+    0x3f800000, 0x3f7b95c2, 0x3f7837f0, 0x3f75fed7, 0x3f7504f3, 0x3f75672a, 0x3f7744fd, 0x3f7ac0c7,
+};
+
+#endif

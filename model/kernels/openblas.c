@@ -1,0 +1,17 @@
+/* openblas.c: the reference kernels with the products of lanes done by OpenBLAS, for CPUs without kernels of their own.
+ */
+#include "model/gemm.h"
+#include "model/kernels/ref.h"
+
+const struct kernels kernels_openblas = {
+    .name = "openblas",
+    .project = gemm_project,
+    .project_column = ref_project_column,
+    .activate = ref_activate,
+    .extract = ref_extract,
+    .attend = ref_attend,
+    .dot = ref_dot,
+    .softmax = ref_softmax,
+    .evolve = ref_evolve,
+    .pool = ref_pool,
+};

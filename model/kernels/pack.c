@@ -1,0 +1,18 @@
+/* pack.c: weights in the order in which the kernels read them.
+ */
+#include "model/kernels/kernels.h"
+
+size_t projection_packed_floats(size_t units, size_t inputs) {
+    return (units + GROUP - 1) / GROUP * GROUP * (inputs + 1);
+}
+
+void projection_pack(const struct projection *projection, float *packed) {
+    size_t units = projection->units, inputs = projection->inputs;
+    for (size_t first = 0; first < units; first += GROUP)
+        for (size_t i = 0; i <= inputs; i++)
+            for (size_t unit = first; unit < first + GROUP; unit++, packed++)
+                if (unit >= units)
+                    *packed = 0;
+                else
+                    *packed = i == 0 ? projection->bias[unit] : projection->weight[unit * inputs + i - 1];
+}

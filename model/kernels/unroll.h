@@ -1,0 +1,16 @@
+/* unroll.h: how the vector kernels ask the compiler for registers in place of arrays.
+ */
+#ifndef KERNELS_UNROLL_H
+#define KERNELS_UNROLL_H
+
+/* In front of a loop whose count is known: all of it, so that its arrays become registers. */
+#if defined(__clang__)
+#define UNROLL _Pragma("clang loop unroll(full)")
+#else
+#define UNROLL _Pragma("GCC unroll 32")
+#endif
+/* Or the compiler computes addresses anew that it should keep. */
+#define KEEP_IN_REGISTER(pointer) __asm__("" : "+r"(pointer))
+#define ALWAYS_INLINE             static inline __attribute__((always_inline))
+
+#endif
