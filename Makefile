@@ -48,7 +48,8 @@ TEST_PACKAGES := $(DEMO_PACKAGES) ca-certificates clang clang-format clang-tidy 
 TOOLS := build/tools
 OPENAPI_VALIDATOR := @seriousme/openapi-schema-validator@2.11.0
 
-PYTEST := $(PYTHON) -m pytest --build-root build
+# An option and its value in one word: pytest takes a value of its own for a path, before it knows the options.
+PYTEST := $(PYTHON) -m pytest --build-root=build
 SANITIZERS := address,undefined,float-cast-overflow
 
 # V=1 shows whole commands.
@@ -73,11 +74,11 @@ run: deps-demo ## serve MODEL (model/demo) on LISTEN (127.0.0.1:8080) until inte
 
 test: deps tools ## everything: format, clang-tidy, all builds, unit, golden, end to end, sanitizers, export, OpenAPI
 	@$(MAKE) --no-print-directory -j$(JOBS) builds models
-	$(PYTEST) --builds release,clang,asan,tsan tests
+	$(PYTEST) --builds=release,clang,asan,tsan tests
 
 check: deps tools ## sanitizers and static analysis only
 	@$(MAKE) --no-print-directory -j$(JOBS) builds models
-	$(PYTEST) --builds asan,tsan tests/static tests/unit tests/e2e tests/fuzz
+	$(PYTEST) --builds=asan,tsan tests/static tests/unit tests/e2e tests/fuzz
 
 bench: deps-bench ## 60 s of closed-loop load on the demo model; a CSV in tests/bench/results
 	@$(MAKE) --no-print-directory -s -j$(JOBS) build

@@ -15,6 +15,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import urllib.error
 import urllib.request
 
 START_SECONDS = 30
@@ -39,6 +40,15 @@ class Running:
             [str(program), "--model", str(model), "--listen", "127.0.0.1:0", "--address-file", str(self.address_file),
              "--drain-delay", "0"], stdin=subprocess.DEVNULL, stdout=self.log, stderr=subprocess.STDOUT)
 
+    @staticmethod
+    def ready(address):
+        """It listens before its model is proved; then readiness says so."""
+        try:
+            with urllib.request.urlopen(f"http://{address}/health/ready", timeout=10):
+                return True
+        except urllib.error.HTTPError:
+            return False
+
     def failed(self, what):
         self.log.seek(0)
         sys.exit(f"{what}\n{self.log.read().decode(errors='replace')}")
@@ -47,7 +57,7 @@ class Running:
         limit = time.monotonic() + START_SECONDS
         while True:
             text = self.address_file.read_text() if self.address_file.exists() else ""
-            if text.endswith("\n"):
+            if text.endswith("\n") and self.ready(text.strip()):
                 self.address = text.strip()
                 return self
             if self.process.poll() is not None:

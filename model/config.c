@@ -2,12 +2,17 @@
 #include "model/config.h"
 
 #include "model/error.h"
+#include "model/file.h"
 
 #include <jansson.h>
 #include <math.h>
 #include <stdarg.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
+
+enum { TEXT_LIMIT = 64 << 20 }; /* bytes of config.json */
 
 /* What every reading function needs. */
 struct reader {
@@ -713,14 +718,33 @@ static bool read_document(struct reader *reader, const json_t *root) {
            read_output(reader, json_object_get(root, "output")) && read_mlp(reader, json_object_get(root, "mlp"));
 }
 
+/* The whole of a file, malloc'ed. NULL on error. */
+static char *read_text(const char *path, size_t *size, struct dien_error *error) {
+    int descriptor = file_open(path, size, error);
+    if (descriptor < 0)
+        return NULL;
+    char *text = *size <= TEXT_LIMIT ? malloc(*size + 1) : NULL;
+    ssize_t got = text != NULL ? read(descriptor, text, *size) : -1;
+    close(descriptor);
+    if (got >= 0 && (size_t)got == *size)
+        return text;
+    free(text);
+    dien_fail(error, "%s: cannot read %zu bytes (at most %d are allowed)", path, *size, TEXT_LIMIT);
+    return NULL;
+}
+
 bool config_read(struct config *config, const char *path, struct pool *pool, struct dien_error *error) {
     struct reader reader = {config, pool, error};
     json_error_t where;
+    size_t size;
     *config = (struct config){0};
-    json_t *root = json_load_file(path, JSON_REJECT_DUPLICATES, &where);
+    char *text = read_text(path, &size, error);
+    if (text == NULL)
+        return false;
+    json_t *root = json_loadb(text, size, JSON_REJECT_DUPLICATES, &where);
+    free(text);
     if (root == NULL)
-        return where.line > 0 ? FAIL(&reader, "line %d, column %d: %s", where.line, where.column, where.text)
-                              : FAIL(&reader, "%s", where.text);
+        return FAIL(&reader, "line %d, column %d: %s", where.line, where.column, where.text);
     bool good = read_document(&reader, root);
     json_decref(root);
     return good;

@@ -2,15 +2,14 @@
 #include "model/safetensors.h"
 
 #include "model/error.h"
+#include "model/file.h"
 
 #include <endian.h>
 #include <errno.h>
-#include <fcntl.h>
 #include <jansson.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 _Static_assert(BYTE_ORDER == LITTLE_ENDIAN, "tensors are used as they lie in the file");
@@ -30,25 +29,18 @@ const char *tensor_type_name(enum tensor_type type) {
 }
 
 static bool map_file(struct safetensors *file, const char *path, struct dien_error *error) {
-    int descriptor = open(path, O_RDONLY | O_CLOEXEC);
+    int descriptor = file_open(path, &file->size, error);
     if (descriptor < 0)
-        return dien_fail(error, "%s: cannot open: %s", path, strerror(errno));
-    struct stat status;
-    bool good = fstat(descriptor, &status) == 0 && S_ISREG(status.st_mode);
-    if (!good)
-        dien_fail(error, "%s: not a regular file", path);
-    else if (status.st_size < 8)
-        good = dien_fail(error, "%s: %lld bytes are too few for a safetensors file", path, (long long)status.st_size);
-    else {
-        file->size = (size_t)status.st_size;
-        file->map = mmap(NULL, file->size, PROT_READ, MAP_SHARED, descriptor, 0);
-        if (file->map == MAP_FAILED) {
-            file->map = NULL;
-            good = dien_fail(error, "%s: cannot map: %s", path, strerror(errno));
-        }
-    }
+        return false;
+    if (file->size >= 8) {
+        void *map = mmap(NULL, file->size, PROT_READ, MAP_SHARED, descriptor, 0);
+        file->map = map != MAP_FAILED ? map : NULL;
+        if (map == MAP_FAILED)
+            dien_fail(error, "%s: cannot map: %s", path, strerror(errno));
+    } else
+        dien_fail(error, "%s: %zu bytes are too few for a safetensors file", path, file->size);
     close(descriptor);
-    return good;
+    return file->map != NULL;
 }
 
 static bool read_type(struct tensor *tensor, const json_t *entry, struct dien_error *error) {

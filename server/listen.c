@@ -1,39 +1,12 @@
-/* listen.c: from a text such as "[::1]:8080" to a socket that listens there. */
+/* listen.c: a socket that listens on an address. */
 #include "server/listen.h"
 
-#include <ctype.h>
 #include <errno.h>
 #include <netdb.h>
-#include <stdint.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <unistd.h>
-
-/* getaddrinfo() would take 70000 for 4464. */
-static bool is_port(const char *text) {
-    char *end = NULL;
-    unsigned long port = strtoul(text, &end, 10);
-    return isdigit((unsigned char)*text) && *end == '\0' && port <= UINT16_MAX;
-}
-
-/* "[::1]:80" is "::1" and "80". */
-static bool split(const char *address, char host[LISTEN_TEXT], const char **port) {
-    const char *colon = strrchr(address, ':');
-    if (colon == NULL || !is_port(colon + 1) || strlen(address) >= LISTEN_TEXT)
-        return false;
-    size_t length = (size_t)(colon - address);
-    bool brackets = length >= 2 && address[0] == '[' && address[length - 1] == ']';
-    if (!brackets && memchr(address, ':', length) != NULL)
-        return false;
-    const char *from = brackets ? address + 1 : address;
-    length -= brackets ? 2 : 0;
-    memcpy(host, from, length);
-    host[length] = '\0';
-    *port = colon + 1;
-    return true;
-}
 
 /* A socket that listens on one address, or -1 with errno. */
 static int listen_on(const struct addrinfo *info, bool reuse_port, int backlog) {
@@ -57,7 +30,7 @@ static int listen_on(const struct addrinfo *info, bool reuse_port, int backlog) 
     return descriptor;
 }
 
-static void name_of(int descriptor, char bound[LISTEN_TEXT]) {
+static void name_of(int descriptor, char bound[ADDRESS_TEXT]) {
     struct sockaddr_storage address = {.ss_family = AF_UNSPEC};
     socklen_t size = sizeof address;
     char host[64] = "?";
@@ -66,22 +39,15 @@ static void name_of(int descriptor, char bound[LISTEN_TEXT]) {
         getnameinfo((struct sockaddr *)&address, size, host, sizeof host, port, sizeof port,
                     NI_NUMERICHOST | NI_NUMERICSERV);
     }
-    snprintf(bound, LISTEN_TEXT, address.ss_family == AF_INET6 ? "[%s]:%s" : "%s:%s", host, port);
+    snprintf(bound, ADDRESS_TEXT, address.ss_family == AF_INET6 ? "[%s]:%s" : "%s:%s", host, port);
 }
 
-int listen_open(const char *address, bool reuse_port, int backlog, char bound[LISTEN_TEXT], char *error,
+int listen_open(const char *address, bool reuse_port, int backlog, char bound[ADDRESS_TEXT], char *error,
                 size_t error_size) {
-    char host[LISTEN_TEXT];
-    const char *port = NULL;
-    if (!split(address, host, &port)) {
-        snprintf(error, error_size, "--listen: \"%s\" is not HOST:PORT, nor [IPV6]:PORT", address);
-        return -1;
-    }
-    const struct addrinfo hints = {.ai_flags = AI_PASSIVE | AI_NUMERICSERV, .ai_socktype = SOCK_STREAM};
-    struct addrinfo *found = NULL;
-    int status = getaddrinfo(*host == '\0' ? NULL : host, port, &hints, &found);
-    if (status != 0) {
-        snprintf(error, error_size, "--listen: \"%s\": %s", address, gai_strerror(status));
+    char why[256];
+    struct addrinfo *found = address_find(address, true, why, sizeof why);
+    if (found == NULL) {
+        snprintf(error, error_size, "--listen: %s", why);
         return -1;
     }
     int descriptor = -1;

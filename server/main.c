@@ -9,6 +9,7 @@
 #include "server/loader.h"
 #include "server/log.h"
 #include "server/options.h"
+#include "server/probe.h"
 #include "server/service.h"
 #include "server/version.h"
 
@@ -47,6 +48,15 @@ static int check_model(const struct options *options) {
     return 0;
 }
 
+/* --probe: is the server at this address ready? */
+static int probe(const char *address) {
+    char error[512] = "";
+    if (probe_ready(address, error, sizeof error))
+        return 0;
+    fprintf(stderr, "%s\n", error);
+    return 1;
+}
+
 static void log_begin(const struct options *options, const char *kernels) {
     log_line(LEVEL_INFO, "starting", LOG_STRING("version", SERVER_VERSION), LOG_STRING("model", options->model),
              LOG_STRING("kernels", kernels), LOG_STRING("blas_core", dien_blas_core()),
@@ -64,6 +74,8 @@ int main(int argc, char **argv) {
         fputs(result == OPTIONS_BAD ? "\n" : "", stderr);
         return result == OPTIONS_BAD ? 2 : 0;
     }
+    if (options.probe != NULL)
+        return probe(options.probe);
     log_start(options.log_level);
     run_with_better_blas(argv);
     signal(SIGPIPE, SIG_IGN);

@@ -67,6 +67,7 @@ static const struct row rows[] = {
     {"log-level", LEVEL, NO_LIMIT, FIELD(log_level), "info", 0, 0, "debug, info, warning or error"},
     {"access-log", SWITCH, NO_LIMIT, FIELD(access_log), "on", 0, 0, "a log line for each request"},
     {"check", FLAG, NO_LIMIT, FIELD(check), "off", 0, 0, "load the model, prove its samples, say how well, and exit"},
+    {"probe", TEXT, NO_LIMIT, FIELD(probe), NULL, 0, 0, "ask the server at HOST:PORT whether it is ready, and exit"},
     {"version", COMMAND, NO_LIMIT, 0, NULL, 0, 0, "print the version and exit"},
     {"help", COMMAND, NO_LIMIT, 0, NULL, 0, 0, "print this and exit"},
 };
@@ -292,7 +293,7 @@ enum options_result options_parse(struct options *options, int argc, char *const
     if (!read_defaults(options, error, error_size) || !read_environment(options, error, error_size))
         return OPTIONS_BAD;
     enum options_result result = read_flags(options, argc, argv, out, error, error_size);
-    if (result == OPTIONS_RUN && options->model == NULL) {
+    if (result == OPTIONS_RUN && options->model == NULL && options->probe == NULL) {
         snprintf(error, error_size, "--model: is required: the directory of the model to serve");
         return OPTIONS_BAD;
     }

@@ -38,6 +38,7 @@ struct options {
     enum log_level log_level;
     bool access_log;
     bool check;
+    const char *probe; /* ask this address instead of serving; NULL: serve */
 };
 
 enum options_result { OPTIONS_RUN, OPTIONS_DONE, OPTIONS_BAD };

@@ -4,6 +4,7 @@
  */
 #include "server/request.h"
 
+#include "model/dien.h"
 #include "proto/decode.h"
 #include "proto/encode.h"
 #include "server/resolve.h"

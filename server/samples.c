@@ -4,6 +4,7 @@
 #include "proto/decode.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <limits.h>
 #include <math.h>
 #include <stdarg.h>
@@ -11,6 +12,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 enum { SAMPLES_MAX_BYTES = 256 << 20 };
 
@@ -23,24 +25,31 @@ static bool fail(struct samples_report *report, const char *format, ...) {
     return false;
 }
 
-/* The whole file, malloc'ed. NULL on error. */
-static char *read_file(const char *path, size_t *size, struct samples_report *report) {
-    FILE *file = fopen(path, "rbe");
+/* The whole of an open file, malloc'ed. NULL on error. */
+static char *read_text(int descriptor, const char *path, size_t *size, struct samples_report *report) {
     struct stat status;
-    char *text = NULL;
-    if (file == NULL || fstat(fileno(file), &status) != 0)
-        fail(report, "%s: cannot open: %s", path, strerror(errno));
-    else if (!S_ISREG(status.st_mode) || status.st_size > SAMPLES_MAX_BYTES)
+    if (fstat(descriptor, &status) != 0 || !S_ISREG(status.st_mode) || status.st_size > SAMPLES_MAX_BYTES) {
         fail(report, "%s: not a regular file of at most %d bytes", path, SAMPLES_MAX_BYTES);
-    else if ((text = malloc((size_t)status.st_size + 1)) == NULL)
-        fail(report, "%s: out of memory", path);
-    else if ((*size = fread(text, 1, (size_t)status.st_size, file)) != (size_t)status.st_size) {
-        fail(report, "%s: cannot read", path);
-        free(text);
-        text = NULL;
+        return NULL;
     }
-    if (file != NULL)
-        fclose(file);
+    *size = (size_t)status.st_size;
+    char *text = malloc(*size + 1);
+    ssize_t got = text != NULL ? read(descriptor, text, *size) : -1;
+    if (got >= 0 && (size_t)got == *size)
+        return text;
+    free(text);
+    fail(report, "%s: cannot read its %zu bytes", path, *size);
+    return NULL;
+}
+
+static char *read_file(const char *path, size_t *size, struct samples_report *report) {
+    int descriptor = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK); /* a pipe without a writer would block */
+    if (descriptor < 0) {
+        fail(report, "%s: cannot open: %s", path, strerror(errno));
+        return NULL;
+    }
+    char *text = read_text(descriptor, path, size, report);
+    close(descriptor);
     return text;
 }
 

@@ -376,7 +376,7 @@ static void warn_of_descriptors(const struct options *options) {
 
 static bool start_http(struct service *service, char *error, size_t error_size) {
     const struct options *options = service->options;
-    char address[LISTEN_TEXT];
+    char address[ADDRESS_TEXT];
     int listening =
         listen_open(options->listen, options->reuse_port, (int)options->backlog, address, error, error_size);
     if (listening < 0)

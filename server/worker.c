@@ -34,7 +34,7 @@ struct worker_pool {
     struct worker *workers; /* [options.threads] */
 };
 
-enum { PROBLEM_ARENA_KEEP = 16384 };
+enum { PROBLEM_ARENA_KEEP = 16384, PATIENT_SHARE = 4 }; /* of the deadline, before has_left() is asked */
 
 static void append(struct list *list, struct job *job) {
     job->next = NULL;
@@ -76,8 +76,8 @@ static void give_back(struct worker_pool *pool, struct job *job) {
     }
 }
 
-/* Has the client closed its side? HTTP needs no half-closed connections, so like other servers we take it as leaving:
- * in an overload most requests that waited long belong to clients that gave up. */
+/* Has the client closed its side? It may still read (a half-closed connection), so a request that did not wait long is
+ * scored all the same; in an overload most requests that did belong to clients that gave up. */
 static bool has_left(int socket) {
     struct pollfd one = {.fd = socket, .events = POLLRDHUP};
     return socket >= 0 && poll(&one, 1, 0) == 1;
@@ -120,7 +120,7 @@ static void run(struct worker *worker, struct job *job) {
     const struct worker_options *options = &worker->pool->options;
     uint64_t waited = clock_now() - job->submitted;
     metrics_duration(options->metrics, PHASE_QUEUE, clock_seconds(waited));
-    if (has_left(job->socket)) {
+    if (waited > options->deadline / PATIENT_SHARE && has_left(job->socket)) {
         job->cancelled = true;
     } else if (waited > options->deadline) {
         struct problem problem;

@@ -1,6 +1,6 @@
 """Shared fixtures. Nothing is built here: `make test` builds, the tests use build/release, clang, asan, tsan, fuzz.
 
-By hand: make builds && python3 -m pytest --builds release tests/e2e
+By hand: make builds && python3 -m pytest --builds=release tests/e2e
 """
 
 import random

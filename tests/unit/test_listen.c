@@ -10,7 +10,7 @@
 
 #include <cmocka.h>
 
-static char bound[LISTEN_TEXT];
+static char bound[ADDRESS_TEXT];
 static char error[256];
 
 static int try_listen(const char *address, bool reuse_port) {
@@ -51,7 +51,7 @@ static void ipv6_is_in_brackets(void **state) {
 static void a_port_is_taken_once(void **state) {
     (void)state;
     int first = try_listen("127.0.0.1:0", true);
-    char address[LISTEN_TEXT];
+    char address[ADDRESS_TEXT];
     memcpy(address, bound, sizeof address);
     assert_true(first >= 0);
     assert_int_equal(try_listen(address, false), -1);

@@ -169,8 +169,29 @@ static void a_late_job_is_not_scored(void **state) {
     finish();
 }
 
+/* A client that closed only its own side still reads its answer. */
+static void a_half_closed_client_is_answered(void **state) {
+    (void)state;
+    int pair[2];
+    struct job job = make_job(body);
+    struct job *taken[1];
+    assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM, 0, pair), 0);
+    assert_int_equal(shutdown(pair[1], SHUT_WR), 0);
+    start(1, 1, 60, false);
+    job.socket = pair[0];
+    assert_true(worker_submit(pool, &job));
+    collect(1, taken);
+    assert_false(job.cancelled);
+    assert_int_equal(job.problem, PROBLEM_NONE);
+    free(job.reply);
+    close(pair[0]);
+    close(pair[1]);
+    finish();
+}
+
 static void a_job_without_a_client_is_not_scored(void **state) {
     (void)state;
+    const double patience = 20;
     int pair[2];
     struct job jobs[2] = {make_job(body), make_job(body)};
     struct job *taken[2];
@@ -180,7 +201,8 @@ static void a_job_without_a_client_is_not_scored(void **state) {
     jobs[1].socket = pair[0];
     assert_true(worker_submit(pool, &jobs[0]));
     sem_wait(&woken);
-    close(pair[1]); /* while the second waits */
+    close(pair[1]);                                    /* while the second waits */
+    jobs[1].submitted -= clock_from_seconds(patience); /* and has waited long */
     assert_true(worker_submit(pool, &jobs[1]));
     sem_post(&woken);
     sem_post(&goes_on);
@@ -242,6 +264,7 @@ int main(void) {
         cmocka_unit_test(a_bad_request_gets_its_problem),
         cmocka_unit_test(a_full_queue_refuses),
         cmocka_unit_test(a_late_job_is_not_scored),
+        cmocka_unit_test(a_half_closed_client_is_answered),
         cmocka_unit_test(a_job_without_a_client_is_not_scored),
         cmocka_unit_test(what_waits_at_the_end_is_refused),
     };
