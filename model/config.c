@@ -36,22 +36,34 @@ static struct where at(const char *format, ...) {
     return where;
 }
 
-#define FAIL(reader, ...) dien_fail((reader)->error, "config.json: " __VA_ARGS__)
+/* Always false, which dien_fail() does not tell the static analyser. */
+#define FAIL(reader, ...) (dien_fail((reader)->error, "config.json: " __VA_ARGS__), false)
 
 static bool out_of_memory(struct reader *reader) {
     return FAIL(reader, "out of memory");
+}
+
+/* What stands there, for a message: a string as it is, else its kind. */
+static struct where said(const json_t *value) {
+    if (json_is_string(value))
+        return at("\"%.100s\"", json_string_value(value));
+    return at("%s", value == NULL           ? "missing"
+                    : json_is_object(value) ? "an object"
+                    : json_is_array(value)  ? "a list"
+                    : json_is_number(value) ? "a number"
+                                            : "true, false or null");
 }
 
 /* ---- values
  * ---------------------------------------------------------------------------------------------------------- */
 
 /* An object whose keys are all in `allowed`, a list of words between spaces. */
-static bool check_object(struct reader *reader, const json_t *object, const char *where, const char *allowed) {
+static bool check_object(struct reader *reader, json_t *object, const char *where, const char *allowed) {
     if (!json_is_object(object))
         return FAIL(reader, "%s: must be an object", where);
     const char *key;
     json_t *value;
-    json_object_foreach((json_t *)(uintptr_t)object, key, value) {
+    json_object_foreach(object, key, value) {
         char word[64];
         int length = snprintf(word, sizeof word, " %s ", key);
         if (length < 0 || (size_t)length >= sizeof word || strchr(key, ' ') != NULL || strstr(allowed, word) == NULL)
@@ -72,19 +84,19 @@ static bool copy_name(struct reader *reader, const char *name, const char *where
     char *kept = pool_array(reader->pool, strlen(name) + 1, 1);
     if (kept == NULL)
         return out_of_memory(reader);
-    strcpy(kept, name);
+    snprintf(kept, strlen(name) + 1, "%s", name);
     *copy = kept;
     return true;
 }
 
-static bool read_name(struct reader *reader, const json_t *object, const char *where, const char *key, bool dots,
+static bool read_name(struct reader *reader, json_t *object, const char *where, const char *key, bool dots,
                       const char **name) {
     return copy_name(reader, json_string_value(json_object_get(object, key)), at("%s.%s", where, key).text, dots, name);
 }
 
-static bool read_count(struct reader *reader, const json_t *object, const char *where, const char *key, size_t low,
+static bool read_count(struct reader *reader, json_t *object, const char *where, const char *key, size_t low,
                        size_t high, size_t *count) {
-    const json_t *value = json_object_get(object, key);
+    json_t *value = json_object_get(object, key);
     json_int_t integer = json_integer_value(value);
     if (!json_is_integer(value) || integer < (json_int_t)low || (size_t)integer > high)
         return FAIL(reader, "%s.%s: must be an integer from %zu to %zu", where, key, low, high);
@@ -93,8 +105,7 @@ static bool read_count(struct reader *reader, const json_t *object, const char *
 }
 
 /* One of `words`; *choice is its place. */
-static bool choose(struct reader *reader, const json_t *value, const char *where, const char *const *words,
-                   size_t *choice) {
+static bool choose(struct reader *reader, json_t *value, const char *where, const char *const *words, size_t *choice) {
     const char *text = json_string_value(value);
     char list[160] = "";
     for (size_t i = 0; words[i] != NULL; i++) {
@@ -105,11 +116,11 @@ static bool choose(struct reader *reader, const json_t *value, const char *where
         size_t used = strlen(list);
         snprintf(list + used, sizeof list - used, "%s\"%s\"", i > 0 ? ", " : "", words[i]);
     }
-    return FAIL(reader, "%s: must be one of %s", where, list);
+    return FAIL(reader, "%s: is %s, must be one of %s", where, said(value).text, list);
 }
 
 /* The length of a non-empty array, at most `high`. */
-static bool array_length(struct reader *reader, const json_t *array, const char *where, size_t high, size_t *length) {
+static bool array_length(struct reader *reader, json_t *array, const char *where, size_t high, size_t *length) {
     *length = json_array_size(array);
     if (!json_is_array(array) || *length == 0 || *length > high)
         return FAIL(reader, "%s: must be a list of 1 to %zu", where, high);
@@ -119,7 +130,7 @@ static bool array_length(struct reader *reader, const json_t *array, const char 
 /* ---- vocabularies, tables, fields, groups
  * ---------------------------------------------------------------------------- */
 
-static bool read_vocabularies(struct reader *reader, const json_t *object) {
+static bool read_vocabularies(struct reader *reader, json_t *object) {
     struct config *config = reader->config;
     if (object == NULL)
         return true;
@@ -130,7 +141,7 @@ static bool read_vocabularies(struct reader *reader, const json_t *object) {
         return out_of_memory(reader);
     const char *name;
     json_t *entry;
-    json_object_foreach((json_t *)(uintptr_t)object, name, entry) {
+    json_object_foreach(object, name, entry) {
         struct vocabulary_config *vocabulary = &config->vocabularies[config->vocabulary_count++];
         struct where where = at("vocabularies.%.64s", name);
         size_t type;
@@ -146,7 +157,7 @@ static bool read_vocabularies(struct reader *reader, const json_t *object) {
     return true;
 }
 
-static bool read_tables(struct reader *reader, const json_t *object) {
+static bool read_tables(struct reader *reader, json_t *object) {
     struct config *config = reader->config;
     if (object == NULL)
         return true;
@@ -157,7 +168,7 @@ static bool read_tables(struct reader *reader, const json_t *object) {
         return out_of_memory(reader);
     const char *name;
     json_t *entry;
-    json_object_foreach((json_t *)(uintptr_t)object, name, entry) {
+    json_object_foreach(object, name, entry) {
         struct table_config *table = &config->tables[config->table_count++];
         struct where where = at("tables.%.64s", name);
         if (!copy_name(reader, name, where.text, false, &table->name) ||
@@ -190,15 +201,15 @@ static size_t find_field(const struct config *config, const char *name) {
     return CONFIG_NONE;
 }
 
-static bool read_categorical(struct reader *reader, const json_t *entry, const char *where,
-                             struct field_config *field) {
+static bool read_categorical(struct reader *reader, json_t *entry, const char *where, struct field_config *field) {
     const struct config *config = reader->config;
     size_t ids, row = 0;
     if (!check_object(reader, entry, where, " name kind table ids vocabulary first_row unknown_row attribute_of "))
         return false;
     field->table = find_table(config, json_string_value(json_object_get(entry, "table")));
     if (field->table == CONFIG_NONE)
-        return FAIL(reader, "%s.table: must name one of tables", where);
+        return FAIL(reader, "%s.table: is %s, must name one of tables", where,
+                    said(json_object_get(entry, "table")).text);
     size_t rows = config->tables[field->table].rows;
     if (!choose(reader, json_object_get(entry, "ids"), at("%s.ids", where).text,
                 (const char *const[]){"index", "vocabulary", NULL}, &ids))
@@ -206,7 +217,8 @@ static bool read_categorical(struct reader *reader, const json_t *entry, const c
     if (ids == 1) {
         field->vocabulary = find_vocabulary(config, json_string_value(json_object_get(entry, "vocabulary")));
         if (field->vocabulary == CONFIG_NONE)
-            return FAIL(reader, "%s.vocabulary: must name one of vocabularies", where);
+            return FAIL(reader, "%s.vocabulary: is %s, must name one of vocabularies", where,
+                        said(json_object_get(entry, "vocabulary")).text);
     } else if (json_object_get(entry, "vocabulary") != NULL)
         return FAIL(reader, "%s.vocabulary: goes with \"ids\": \"vocabulary\" only", where);
     if (json_object_get(entry, "first_row") != NULL) {
@@ -220,7 +232,7 @@ static bool read_categorical(struct reader *reader, const json_t *entry, const c
     return true;
 }
 
-static bool read_field(struct reader *reader, const json_t *entry, const char *where, struct field_config *field) {
+static bool read_field(struct reader *reader, json_t *entry, const char *where, struct field_config *field) {
     size_t kind;
     const char *name;
     *field = (struct field_config){.table = CONFIG_NONE, .vocabulary = CONFIG_NONE, .parent = CONFIG_NONE};
@@ -244,15 +256,16 @@ static bool read_field(struct reader *reader, const json_t *entry, const char *w
 }
 
 /* Parents may come after their attributes, so they are resolved when all fields are known. */
-static bool read_parents(struct reader *reader, const json_t *array) {
+static bool read_parents(struct reader *reader, json_t *array) {
     struct config *config = reader->config;
     for (size_t i = 0; i < config->field_count; i++) {
-        const json_t *name = json_object_get(json_array_get(array, i), "attribute_of");
+        json_t *name = json_object_get(json_array_get(array, i), "attribute_of");
         if (name == NULL)
             continue;
         size_t parent = find_field(config, json_string_value(name));
         if (parent == CONFIG_NONE || parent == i || config->fields[parent].dense)
-            return FAIL(reader, "fields[%zu].attribute_of: must name another, categorical field", i);
+            return FAIL(reader, "fields[%zu].attribute_of: is %s, must name another, categorical field", i,
+                        said(name).text);
         if (json_object_get(json_array_get(array, parent), "attribute_of") != NULL)
             return FAIL(reader, "fields[%zu].attribute_of: \"%s\" is an attribute itself", i,
                         config->fields[parent].name);
@@ -261,7 +274,7 @@ static bool read_parents(struct reader *reader, const json_t *array) {
     return true;
 }
 
-static bool read_fields(struct reader *reader, const json_t *array) {
+static bool read_fields(struct reader *reader, json_t *array) {
     struct config *config = reader->config;
     size_t count;
     if (!array_length(reader, array, "fields", CONFIG_MAX_FIELDS, &count))
@@ -285,7 +298,7 @@ static bool is_among(const struct places *places, size_t value) {
     return false;
 }
 
-static bool read_group(struct reader *reader, const json_t *array, const char *where, struct places *group) {
+static bool read_group(struct reader *reader, json_t *array, const char *where, struct places *group) {
     size_t count;
     if (!array_length(reader, array, where, CONFIG_MAX_FIELDS, &count))
         return false;
@@ -295,7 +308,8 @@ static bool read_group(struct reader *reader, const json_t *array, const char *w
     for (size_t i = 0; i < count; i++) {
         size_t field = find_field(reader->config, json_string_value(json_array_get(array, i)));
         if (field == CONFIG_NONE)
-            return FAIL(reader, "%s[%zu]: must name one of fields", where, i);
+            return FAIL(reader, "%s[%zu]: is %s, must name one of fields", where, i,
+                        said(json_array_get(array, i)).text);
         if (is_among(group, field))
             return FAIL(reader, "%s[%zu]: \"%s\" is there twice", where, i, reader->config->fields[field].name);
         group->at[group->count++] = field;
@@ -323,12 +337,12 @@ static bool check_groups(struct reader *reader) {
     return true;
 }
 
-static bool read_groups(struct reader *reader, const json_t *object) {
+static bool read_groups(struct reader *reader, json_t *object) {
     static const char *const names[DIEN_GROUPS] = {"user", "context", "behaviour", "candidate"};
     if (!check_object(reader, object, "groups", " user context behaviour candidate "))
         return false;
     for (int group = 0; group < DIEN_GROUPS; group++) {
-        const json_t *array = json_object_get(object, names[group]);
+        json_t *array = json_object_get(object, names[group]);
         if (array == NULL || (json_is_array(array) && json_array_size(array) == 0))
             continue;
         if (!read_group(reader, array, at("groups.%s", names[group]).text, &reader->config->groups[group]))
@@ -341,7 +355,7 @@ static bool read_groups(struct reader *reader, const json_t *object) {
  * ------------------------------------------------------------------------------------------------------- */
 
 /* Names of fields of a group, as places within the group. */
-static bool read_places(struct reader *reader, const json_t *array, const char *where, enum dien_group group,
+static bool read_places(struct reader *reader, json_t *array, const char *where, enum dien_group group,
                         struct places *places) {
     const struct places *members = &reader->config->groups[group];
     size_t count;
@@ -356,7 +370,8 @@ static bool read_places(struct reader *reader, const json_t *array, const char *
         while (place < members->count && members->at[place] != field)
             place++;
         if (field == CONFIG_NONE || place == members->count)
-            return FAIL(reader, "%s[%zu]: must name a field of its group", where, i);
+            return FAIL(reader, "%s[%zu]: is %s, must name a field of its group", where, i,
+                        said(json_array_get(array, i)).text);
         if (is_among(places, place))
             return FAIL(reader, "%s[%zu]: \"%s\" is there twice", where, i, reader->config->fields[field].name);
         places->at[places->count++] = place;
@@ -365,16 +380,15 @@ static bool read_places(struct reader *reader, const json_t *array, const char *
 }
 
 /* A number that float32 can hold. */
-static bool read_number(struct reader *reader, const json_t *object, const char *where, const char *key,
-                        float *number) {
-    const json_t *value = json_object_get(object, key);
+static bool read_number(struct reader *reader, json_t *object, const char *where, const char *key, float *number) {
+    json_t *value = json_object_get(object, key);
     *number = (float)json_number_value(value);
     if (!json_is_number(value) || !isfinite(*number))
         return FAIL(reader, "%s.%s: must be a number in the range of float32", where, key);
     return true;
 }
 
-static bool read_epsilon(struct reader *reader, const json_t *object, const char *where, struct layer_config *layer) {
+static bool read_epsilon(struct reader *reader, json_t *object, const char *where, struct layer_config *layer) {
     if (layer->activation != ACTIVATION_DICE_ROW)
         return json_object_get(object, "epsilon") == NULL ||
                FAIL(reader, "%s.epsilon: goes with \"activation\": \"dice-row\" only", where);
@@ -383,7 +397,7 @@ static bool read_epsilon(struct reader *reader, const json_t *object, const char
     return layer->epsilon > 0 || FAIL(reader, "%s.epsilon: must be greater than 0", where);
 }
 
-static bool read_layer(struct reader *reader, const json_t *object, const char *where, struct layer_config *layer) {
+static bool read_layer(struct reader *reader, json_t *object, const char *where, struct layer_config *layer) {
     static const char *const names[] = {"linear", "relu", "sigmoid", "tanh", "silu", "prelu", "dice", "dice-row", NULL};
     size_t activation;
     if (!check_object(reader, object, where, " units activation epsilon ") ||
@@ -395,7 +409,7 @@ static bool read_layer(struct reader *reader, const json_t *object, const char *
 }
 
 /* A stack of layers that ends in `last` linear units. */
-static bool read_layers(struct reader *reader, const json_t *array, const char *where, size_t last, size_t *count,
+static bool read_layers(struct reader *reader, json_t *array, const char *where, size_t last, size_t *count,
                         struct layer_config **layers) {
     if (!array_length(reader, array, where, CONFIG_MAX_LAYERS, count))
         return false;
@@ -411,7 +425,7 @@ static bool read_layers(struct reader *reader, const json_t *array, const char *
     return true;
 }
 
-static bool read_attention_inputs(struct reader *reader, const json_t *array, const char *where,
+static bool read_attention_inputs(struct reader *reader, json_t *array, const char *where,
                                   struct attention_inputs *inputs) {
     static const char *const names[] = {"q", "k", "q-k", "k-q", "q*k", NULL};
     bool seen[4] = {false};
@@ -433,10 +447,9 @@ static bool read_attention_inputs(struct reader *reader, const json_t *array, co
 }
 
 /* An attention that there is: kind dot, bilinear or mlp. */
-static bool read_scoring(struct reader *reader, const json_t *object, const char *where,
-                         struct attention_config *attention) {
+static bool read_scoring(struct reader *reader, json_t *object, const char *where, struct attention_config *attention) {
     size_t normalise;
-    const json_t *query = json_object_get(object, "query");
+    json_t *query = json_object_get(object, "query");
     if (!choose(reader, json_object_get(object, "normalise"), at("%s.normalise", where).text,
                 (const char *const[]){"none", "softmax", NULL}, &normalise))
         return false;
@@ -457,7 +470,7 @@ static bool read_scoring(struct reader *reader, const json_t *object, const char
     return true;
 }
 
-static bool read_attention(struct reader *reader, const json_t *object, const char *where,
+static bool read_attention(struct reader *reader, json_t *object, const char *where,
                            struct attention_config *attention) {
     size_t kind;
     if (!check_object(reader, object, where, " kind query inputs layers scale normalise ") ||
@@ -470,7 +483,7 @@ static bool read_attention(struct reader *reader, const json_t *object, const ch
     return json_object_size(object) == 1 || FAIL(reader, "%s: \"kind\": \"none\" goes with no other key", where);
 }
 
-static bool read_cell(struct reader *reader, const json_t *object, const char *where, const char *const *cells,
+static bool read_cell(struct reader *reader, json_t *object, const char *where, const char *const *cells,
                       size_t *choice, struct cell_config *cell) {
     size_t reset;
     if (!check_object(reader, object, where, " cell units reset ") ||
@@ -491,13 +504,14 @@ static bool check_widths(struct reader *reader, const struct interest_config *in
                                         : config_places_width(reader->config, DIEN_CANDIDATE, &interest->target);
     bool equal = attention->kind == ATTENTION_MLP || attention->kind == ATTENTION_DOT;
     if (equal && query != config_key_width(interest))
-        return FAIL(reader, "%s.attention: the query has width %zu, the keys %zu; kinds dot and mlp need them equal",
+        return FAIL(reader,
+                    "%s.attention: the query has width %zu, the keys (of extractor or evolution) %zu; dot and mlp need "
+                    "them equal",
                     where, query, config_key_width(interest));
     return true;
 }
 
-static bool read_interest(struct reader *reader, const json_t *object, const char *where,
-                          struct interest_config *interest) {
+static bool read_interest(struct reader *reader, json_t *object, const char *where, struct interest_config *interest) {
     static const char *const cells[] = {"augru-and", "augru-or", "agru", "aigru", "gru", "gru+pooling", NULL};
     size_t keep, cell;
     if (!check_object(reader, object, where, " name history target max_length keep extractor attention evolution ") ||
@@ -539,7 +553,7 @@ static bool check_interests(struct reader *reader) {
     return true;
 }
 
-static bool read_interests(struct reader *reader, const json_t *array) {
+static bool read_interests(struct reader *reader, json_t *array) {
     struct config *config = reader->config;
     size_t count;
     if (!array_length(reader, array, "interests", CONFIG_MAX_INTERESTS, &count))
@@ -628,7 +642,7 @@ static bool check_candidate_input(struct reader *reader) {
     return FAIL(reader, "mlp.inputs: none of them depends on the candidate");
 }
 
-static bool read_inputs(struct reader *reader, const json_t *array) {
+static bool read_inputs(struct reader *reader, json_t *array) {
     struct config *config = reader->config;
     size_t count;
     if (!array_length(reader, array, "mlp.inputs", CONFIG_MAX_FIELDS + 3 * CONFIG_MAX_INTERESTS, &count))
@@ -652,7 +666,7 @@ static bool read_inputs(struct reader *reader, const json_t *array) {
 }
 
 /* A bias for each row of a candidate field, such as an item's own. */
-static bool read_output_bias(struct reader *reader, const json_t *object) {
+static bool read_output_bias(struct reader *reader, json_t *object) {
     struct config *config = reader->config;
     config->bias_place = CONFIG_NONE;
     if (object == NULL)
@@ -662,7 +676,8 @@ static bool read_output_bias(struct reader *reader, const json_t *object) {
     const char *field = json_string_value(json_object_get(object, "field"));
     config->bias_place = field != NULL ? find_member(config, DIEN_CANDIDATE, field) : CONFIG_NONE;
     if (config->bias_place == CONFIG_NONE)
-        return FAIL(reader, "output.bias.field: must name a candidate field");
+        return FAIL(reader, "output.bias.field: is %s, must name a candidate field",
+                    said(json_object_get(object, "field")).text);
     const struct field_config *member = &config->fields[config->groups[DIEN_CANDIDATE].at[config->bias_place]];
     config->bias_table = find_table(config, json_string_value(json_object_get(object, "table")));
     if (member->dense || config->bias_table == CONFIG_NONE || config->tables[config->bias_table].width != 1 ||
@@ -672,7 +687,7 @@ static bool read_output_bias(struct reader *reader, const json_t *object) {
     return true;
 }
 
-static bool read_output(struct reader *reader, const json_t *object) {
+static bool read_output(struct reader *reader, json_t *object) {
     struct config *config = reader->config;
     size_t kind;
     if (!check_object(reader, object, "output", " kind positive bias ") ||
@@ -688,7 +703,7 @@ static bool read_output(struct reader *reader, const json_t *object) {
     return true;
 }
 
-static bool read_mlp(struct reader *reader, const json_t *object) {
+static bool read_mlp(struct reader *reader, json_t *object) {
     struct config *config = reader->config;
     return check_object(reader, object, "mlp", " inputs layers ") &&
            read_inputs(reader, json_object_get(object, "inputs")) &&
@@ -699,7 +714,7 @@ static bool read_mlp(struct reader *reader, const json_t *object) {
 /* ---- the document
  * ---------------------------------------------------------------------------------------------------- */
 
-static bool read_document(struct reader *reader, const json_t *root) {
+static bool read_document(struct reader *reader, json_t *root) {
     struct config *config = reader->config;
     const char *format = json_string_value(json_object_get(root, "format"));
     if (!json_is_object(root))

@@ -157,7 +157,7 @@ static bool describe(struct dien_model *model, struct dien_error *error) {
     }
     for (int group = 0; group < DIEN_GROUPS; group++) {
         const struct places *members = &config->groups[group];
-        model->group_fields[group] = pool_array(&model->pool, members->count, sizeof **model->group_fields);
+        model->group_fields[group] = pool_array(&model->pool, members->count, sizeof(const void *));
         if (model->group_fields[group] == NULL)
             return dien_fail(error, "out of memory");
         for (size_t i = 0; i < members->count; i++)

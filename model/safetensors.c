@@ -137,6 +137,10 @@ static bool read_header(struct safetensors *file, json_t *header, const char *da
         file->count++;
         if (!json_is_object(entry))
             return dien_fail(error, "model.safetensors: %.200s: its header entry is not an object", name);
+        if (json_object_size(entry) != 3)
+            return dien_fail(
+                error, "model.safetensors: %.200s: its entry must have dtype, shape, data_offsets and no other key",
+                name);
         if (!read_type(tensor, entry, error) || !read_shape(tensor, entry, error) ||
             !read_offsets(tensor, entry, data, size, error))
             return false;

@@ -235,7 +235,7 @@ static void extract(const struct dien_model *model, const struct interest *inter
 
 struct dien_user *dien_user_build(const struct dien_model *model, struct dien_scratch *scratch,
                                   const struct dien_columns *history, void *memory) {
-    size_t lengths[CONFIG_MAX_INTERESTS];
+    size_t lengths[CONFIG_MAX_INTERESTS] = {0};
     for (size_t i = 0; i < model->config.interest_count; i++)
         lengths[i] = kept(model, i, history_count(&model->interests[i], history));
     struct dien_user *user = lay_out(model, lengths, memory);
@@ -251,7 +251,7 @@ struct dien_user *dien_user_build(const struct dien_model *model, struct dien_sc
 
 size_t dien_user_extended_bytes(const struct dien_model *model, const struct dien_user *from,
                                 const struct dien_columns *more) {
-    size_t counts[CONFIG_MAX_INTERESTS];
+    size_t counts[CONFIG_MAX_INTERESTS] = {0};
     for (size_t i = 0; i < model->config.interest_count; i++)
         counts[i] = from->interests[i].length + history_count(&model->interests[i], more);
     return dien_user_bytes(model, counts);
@@ -289,7 +289,7 @@ static enum dien_extension extend_interest(const struct dien_model *model, struc
 
 enum dien_extension dien_user_extend(const struct dien_model *model, struct dien_scratch *scratch,
                                      const struct dien_user *from, const struct dien_columns *more, void *memory) {
-    size_t lengths[CONFIG_MAX_INTERESTS];
+    size_t lengths[CONFIG_MAX_INTERESTS] = {0};
     for (size_t i = 0; i < model->config.interest_count; i++)
         lengths[i] = kept(model, i, from->interests[i].length + history_count(&model->interests[i], more));
     struct dien_user *user = lay_out(model, lengths, memory);

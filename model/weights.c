@@ -74,7 +74,7 @@ static const struct tensor *find_shaped(struct binder *binder, const char *name,
 
 /* Both scans go block by block without a branch inside, which compilers turn into vectors: a table of ten million rows
  * is read as fast as memory gives it. */
-enum { SCAN_BLOCK = 4096 };
+enum { SCAN_BLOCK = 4096, TABLE_SCAN_BYTES = 64 << 20 };
 
 static size_t smaller(size_t a, size_t b) {
     return a < b ? a : b;
@@ -143,6 +143,26 @@ static const float *copy_floats(struct binder *binder, const char *name, size_t 
 /* ---- tables, vocabularies, attributes
  * -------------------------------------------------------------------------------- */
 
+/* The place of the first value of a table that is infinite or not a number: all bits of its exponent are set. */
+static size_t first_bad_value(const struct tensor *tensor) {
+    if (tensor->type == TENSOR_F32)
+        return first_not_finite(tensor->data, tensor->bytes / sizeof(float));
+    const uint16_t *values = tensor->data;
+    uint16_t exponent = tensor->type == TENSOR_F16 ? 0x7c00 : 0x7f80;
+    size_t count = tensor->type == TENSOR_I8 ? 0 : tensor->bytes / sizeof *values, i = 0;
+    while (i < count && (values[i] & exponent) != exponent)
+        i++;
+    return tensor->type == TENSOR_I8 ? tensor->bytes : i;
+}
+
+/* Small tables are read once here. A large one would cost the instant start that mapping it gives, so what it holds
+ * shows when it is used: a score that is not a number is never answered. */
+static bool check_table(struct binder *binder, const struct tensor *tensor) {
+    size_t count = tensor->shape[0] * tensor->shape[1],
+           bad = tensor->bytes <= TABLE_SCAN_BYTES ? first_bad_value(tensor) : count;
+    return bad == count || FAIL(binder, "%s: element %zu is not a finite number", tensor->name, bad);
+}
+
 static bool bind_table(struct binder *binder, const struct table_config *config, struct table *table) {
     struct name name = named("tables.%s", config->name);
     const struct tensor *tensor = find(binder, name.text);
@@ -152,6 +172,8 @@ static bool bind_table(struct binder *binder, const struct table_config *config,
         tensor->type != TENSOR_I8)
         return FAIL(binder, "%s: dtype is %s, must be F32, F16, BF16 or I8", name.text, tensor_type_name(tensor->type));
     if (find_shaped(binder, name.text, tensor->type, config->rows, config->width) == NULL)
+        return false;
+    if (!check_table(binder, tensor))
         return false;
     *table = (struct table){.type = tensor->type, .rows = config->rows, .width = config->width, .data = tensor->data};
     if (tensor->type != TENSOR_I8)

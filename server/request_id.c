@@ -9,11 +9,9 @@
 #include <sys/random.h>
 
 static bool is_acceptable(const char *id) {
+    static const char accepted[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~:/=+@,;|#";
     size_t length = strnlen(id, REQUEST_ID_MOST + 1);
-    for (size_t i = 0; i < length; i++)
-        if (id[i] < 0x21 || id[i] > 0x7e)
-            return false;
-    return length > 0 && length <= REQUEST_ID_MOST;
+    return length > 0 && length <= REQUEST_ID_MOST && strspn(id, accepted) == length;
 }
 
 static void make(char *id) {

@@ -1,6 +1,7 @@
 /* resolve.c: ids to rows, group by group, column by column. */
 #include "server/resolve.h"
 
+#include <assert.h>
 #include <math.h>
 #include <stdio.h>
 #include <string.h>
@@ -123,14 +124,15 @@ static bool fill_attribute(struct resolver *resolver, const struct group *group,
                            size_t i, int32_t *rows, float *values) {
     if (field->parent == NULL)
         return refuse_value(resolver, group, field, i, "given");
-    const struct dien_column *parent = NULL;
-    for (size_t j = 0; j < group->count; j++)
-        if (group->fields[j] == field->parent)
-            parent = &group->columns[j];
+    size_t place = 0; /* of the parent, which is in every group that its attributes are in */
+    while (place < group->count - 1 && group->fields[place] != field->parent)
+        place++;
+    const int32_t *parents = group->columns[place].rows;
+    assert(parents != NULL); /* a parent is categorical, and resolved before its attributes */
     if (rows != NULL)
-        rows[i] = dien_attribute_row(resolver->model, field, parent->rows[i]);
+        rows[i] = dien_attribute_row(resolver->model, field, parents[i]);
     else
-        memcpy(values + i * field->width, dien_attribute_values(resolver->model, field, parent->rows[i]),
+        memcpy(values + i * field->width, dien_attribute_values(resolver->model, field, parents[i]),
                field->width * sizeof *values);
     return true;
 }

@@ -123,7 +123,7 @@ class Neighbour:
         assert self.thread.is_alive()
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def running_neighbour(server, demo):
     with Neighbour(server, demo.request(random.Random(1), history=7, candidates=5)) as neighbour:
         yield neighbour

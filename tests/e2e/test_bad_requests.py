@@ -114,7 +114,7 @@ def test_utf16(server, neighbour, good):
 @pytest.mark.parametrize("document", [[], 5, "x", None, True, [{}]], ids=repr)
 def test_not_an_object(server, neighbour, good, document):
     with server.client() as client:
-        expect(server, client, document, *invalid(""), good)
+        expect(server, client, json.dumps(document).encode(), *invalid(""), good)
 
 
 MEMBERS = {

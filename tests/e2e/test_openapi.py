@@ -131,7 +131,9 @@ def test_what_the_server_says_is_documented(server, demo):
     for path, method, reply in said:
         documented = OPENAPI["paths"][path][method]["responses"]
         assert str(reply.status) in documented, (path, method, reply)
-        content = resolve(documented[str(reply.status)])["content"]
+        content = resolve(documented[str(reply.status)]).get("content")
+        if content is None:
+            continue  # libmicrohttpd's own answers have no type
         media = reply.headers["Content-Type"].split(";")[0]
         assert media in {each.split(";")[0] for each in content}, (path, reply)
         schema = next(value for key, value in content.items() if key.split(";")[0] == media).get("schema", {})

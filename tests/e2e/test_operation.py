@@ -232,7 +232,7 @@ def test_every_series_exists_from_the_start(start, small, demo):
     assert set(server.metrics()) == set(first)
 
 
-def series(metrics, name, **labels):
+def series(metrics, name, /, **labels):
     """The sum over the series of a name whose labels include these."""
     wanted = [f'{label}="{value}"' for label, value in labels.items()]
     return sum(value for key, value in metrics.items()
@@ -284,7 +284,7 @@ def test_limits_are_metrics(build, start, demo):
               if key.startswith("dien_limit{")}
     assert limits["max_candidates"] == 77
     flags = {flag.replace("-", "_") for flag in help_entries(build)}
-    not_limits = {"model", "listen", "address_file", "reuse_port", "log_level", "access_log", "check"}
+    not_limits = {"model", "listen", "address_file", "reuse_port", "log_level", "access_log", "check", "probe"}
     assert {re.sub("_(bytes|seconds)$", "", name) for name in limits} == flags - not_limits
 
 

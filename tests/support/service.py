@@ -137,6 +137,7 @@ class Service:
             arguments += ["--drain-delay", "0"]
         self.arguments = [str(argument) for argument in (*arguments, *options)]
         self.output_file = self.directory / "output"
+        self.terminated = False  # told to stop
         with open(self.output_file, "wb") as output:
             self.process = subprocess.Popen(self.arguments, cwd=builds.TOP, stdin=subprocess.DEVNULL, stdout=output,
                                             stderr=subprocess.STDOUT, env=builds.environment(**variables))
@@ -196,6 +197,7 @@ class Service:
         return int(fields[1]) * 4096
 
     def terminate(self, number=signal.SIGTERM):
+        self.terminated = self.terminated or number in (signal.SIGTERM, signal.SIGINT)
         self.process.send_signal(number)
 
     def wait(self, seconds=60):
@@ -211,12 +213,12 @@ class Service:
 
     def stop(self):
         """Stop in order; everything that the server must hold to at its end is checked here."""
-        alive = self.process.poll() is None
-        if alive:
+        expected = self.terminated or self.process.poll() is None
+        if not self.terminated:
             self.terminate()
         status = self.wait()
         self.clean()
-        assert alive, f"the server ended by itself with {status}:\n{self.output[-4000:]}"
+        assert expected, f"the server ended by itself with {status}:\n{self.output[-4000:]}"
         assert status == 0, f"exit status {status}:\n{self.output[-4000:]}"
 
     def __enter__(self):
