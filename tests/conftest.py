@@ -49,15 +49,37 @@ def demo():
     return modelfile.ModelDirectory(builds.TOP / "model" / "demo")
 
 
-@pytest.fixture(scope="session")
-def golden(tmp_path_factory):
-    """The reference TensorFlow model, converted; `requests` are its own, with float64 scores."""
-    source = builds.TOP / "tests" / "golden" / "reference-tf1-prelu"
-    output = tmp_path_factory.mktemp("golden") / "reference-tf1-prelu"
-    subprocess.run([sys.executable, builds.TOP / "model" / "export" / "convert.py", "--from", "reference-tf1",
+GOLDEN = builds.TOP / "tests" / "golden"
+FRAMEWORKS = ("reference-tf1", "deepctr-torch", "fuxictr", "torch-rechub", "recbole")
+
+
+def convert(case, output):
+    """A golden case as a model directory; its samples are the framework's own float64 scores."""
+    source = GOLDEN / case
+    framework = next(name for name in FRAMEWORKS if case.startswith(name))
+    subprocess.run([sys.executable, builds.TOP / "model" / "export" / "convert.py", "--from", framework,
                     "--architecture", source / "architecture.json", "--weights", source / "state_dict.safetensors",
                     "--samples", source / "requests.json", "--output", output], check=True, cwd=builds.TOP)
     return modelfile.ModelDirectory(output)
+
+
+@pytest.fixture(scope="session")
+def converted(tmp_path_factory):
+    """converted(case): that golden case as a model directory, converted once a session."""
+    made = {}
+
+    def convert_once(case):
+        if case not in made:
+            made[case] = convert(case, tmp_path_factory.mktemp("golden") / case)
+        return made[case]
+
+    return convert_once
+
+
+@pytest.fixture(scope="session")
+def golden(converted):
+    """The reference TensorFlow model, converted; `requests` are its own, with float64 scores."""
+    return converted("reference-tf1-prelu")
 
 
 @pytest.fixture(scope="session")

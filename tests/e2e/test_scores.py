@@ -31,26 +31,35 @@ def expect_order(client, sample):
         assert sample["scores"][better] > sample["scores"][worse] - TOLERANCE
 
 
-def test_golden_reference_over_http(build, golden):
-    with service.Service(build, golden.path) as running, running.client() as client:
-        largest = largest_difference(client, golden.samples)
-        print(f"largest difference {largest:.2e} over {len(golden.samples)} requests")
+GOLDEN = builds.TOP / "tests" / "golden"
+CASES = sorted(path.name for path in GOLDEN.iterdir() if path.is_dir())
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_golden_over_http(build, converted, case):
+    """Other people's checkpoints: the scores that their own code gave in float64, and its order."""
+    model = converted(case)
+    with service.Service(build, model.path) as running, running.client() as client:
+        largest = largest_difference(client, model.samples)
+        print(f"{case}: largest difference {largest:.2e} over {len(model.samples)} requests")
         assert 0 < largest <= TOLERANCE  # 0 would mean that the answer was copied
-        for sample in golden.samples:
+        for sample in model.samples:
             expect_order(client, sample)
 
 
-def test_golden_reference_keeps_its_own_requests(golden):
+@pytest.mark.parametrize("case", CASES)
+def test_golden_keeps_its_own_requests(converted, case):
     """The converted samples are the golden case's, not scores of our own."""
-    source = builds.TOP / "tests" / "golden" / "reference-tf1-prelu" / "requests.json"
-    theirs = json.loads(source.read_text())
-    assert len(golden.samples) == len(theirs) > 0
-    for ours, sample in zip(golden.samples, theirs):
-        assert ours["scores"] == sample["scores"]
+    theirs = json.loads((GOLDEN / case / "requests.json").read_text())
+    ours = converted(case).samples
+    assert len(ours) == len(theirs) > 0
+    assert [sample["scores"] for sample in ours] == [sample["scores"] for sample in theirs]
 
 
-def test_golden_reference_check(build, golden):
-    status, output = service.check(build, golden.path)
+@pytest.mark.parametrize("case", CASES)
+def test_golden_check(build, converted, case):
+    """The same through the library."""
+    status, output = service.check(build, converted(case).path)
     assert status == 0, output
     assert builds.sanitizer_report(output) is None
 

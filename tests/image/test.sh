@@ -12,7 +12,7 @@ fail() { echo "FAILED: $*" >&2; exit 1; }
 "$here/base.sh"
 BASE=${BASE:-localhost/debian:bookworm-slim} "$here/build.sh" "$name"
 
-inspect=$(buildah inspect --type image --format '{{json .Docker.Config}}' "$name")
+inspect=$(buildah inspect --type image "$name" | python3 -c 'import json,sys; print(json.dumps(json.load(sys.stdin)["Docker"]["config"]))')
 check() { python3 -c 'import json,sys; c=json.loads(sys.argv[1]); assert eval(sys.argv[2]), (sys.argv[2], c)' "$inspect" "$1"; }
 check 'c["User"].split(":")[0].isdigit() and c["User"][0] != "0"'
 check 'c["Healthcheck"]["Test"][0] == "CMD"'
