@@ -4,8 +4,8 @@
 
 enum { REQUEST_ID_MOST = 128 };
 
-/* The client's own id, from its X-Request-Id, where it is 1 to REQUEST_ID_MOST visible ASCII characters; else 128
- * random bits in hexadecimal. `given` may be NULL. */
+/* The client's own id, from its X-Request-Id, where it is 1 to REQUEST_ID_MOST letters, digits and -._~:/=+@,;|#; else
+ * 128 random bits in hexadecimal. `given` may be NULL. */
 void request_id_choose(const char *given, char id[REQUEST_ID_MOST + 1]);
 
 #endif

@@ -7,6 +7,7 @@ import random
 import subprocess
 import sys
 import threading
+import time
 
 import pytest
 
@@ -134,6 +135,8 @@ class Neighbour:
 
     def __enter__(self):
         self.thread.start()
+        while self.answers == 0 and self.thread.is_alive():  # a test may be over before the thread's first turn
+            time.sleep(0.001)
         return self
 
     def __exit__(self, *exception):

@@ -24,6 +24,7 @@ import numpy as np
 import calibrate
 import inspection
 import model_directory
+import quantise
 import weights
 from config import Config
 from frameworks.source import ConversionError, Source
@@ -157,9 +158,24 @@ def _parser() -> argparse.ArgumentParser:
                         help="reference-tf1: a vocabulary, {string: index}, as .pkl or .json; may be repeated")
     parser.add_argument("--attention-softmax", choices=("on", "off"), help="recbole: on for 1.2.0 and later, off before")
     parser.add_argument("--calibrate", help="requests, as a JSON list, to freeze a Dice's statistics on that has none")
+    parser.add_argument("--tables", choices=quantise.TABLE_TYPES, default="f32", help="the type that embedding tables are stored in; "
+                        "the samples then have the scores of the rounded tables (default: f32)")
     parser.add_argument("--inspect", action="store_true", help="print what was understood, as tables; writes only with --output")
     parser.add_argument("--model", help="with --inspect alone: a model directory")
     return parser
+
+
+def narrow(scorer: Scorer, tensors: Mapping[str, np.ndarray], samples: list[dict[str, Any]],
+           kind: str) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """The tensors with tables of this type, and the samples with the scores that these give. Rounding changes the model,
+    so the framework's scores must have agreed with the unrounded one before: then the change is all rounding."""
+    model_directory.scored(scorer, samples)
+    stored = quantise.tables(tensors, kind)
+    rounded = Scorer(scorer.config, stored)
+    samples = [{**sample, "scores": scorer.score(sample).tolist()} for sample in samples]
+    change = largest_difference(rounded, samples)
+    print(f"note: tables as {kind} change the scores by up to {change:.3g}; the samples have the scores after that")
+    return stored, [{**sample, "scores": rounded.score(sample).tolist()} for sample in samples]
 
 
 def run(arguments: argparse.Namespace) -> None:
@@ -172,14 +188,17 @@ def run(arguments: argparse.Namespace) -> None:
         print(f"dropped {name}: {reason}")
     for note in source.notes:
         print(f"note: {note}")
-    if arguments.inspect:
-        print(inspection.describe(config, tensors))
     scorer = Scorer(config, tensors)
     if samples is None:
         samples = RequestMaker(config, scorer.wire.vocabularies, np.random.default_rng(0)).requests(RANDOM_SAMPLES)
-    if arguments.output:
-        model_directory.save(arguments.output, config, tensors, samples)
     brought = [sample for sample in samples if "scores" in sample]
+    stored: Mapping[str, Any] = tensors
+    if arguments.tables != "f32":
+        stored, samples = narrow(scorer, tensors, samples, arguments.tables)
+    if arguments.inspect:
+        print(inspection.describe(config, stored))
+    if arguments.output:
+        model_directory.save(arguments.output, config, stored, samples)
     if not brought:
         print("note: no scores of the framework's own to compare with: give some with --samples")
     else:

@@ -1,0 +1,362 @@
+/* kernels.c: how fast each set of kernels is, against the machine's measured peak, and what a request costs with each.
+ *
+ *   kernels MODEL_DIRECTORY [--repeats N] [--csv FILE]
+ *
+ * The model has the fields of tests/bench/reference_shape.py. The sets take turns within each repetition, so that a
+ * slow moment of the machine hits them all; the figures are medians and minima over the repetitions. Only
+ * multiply-adds of products count as floating-point operations (two each).
+ */
+#include "model/model.h"
+
+#include <assert.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#if defined(__x86_64__)
+#include <immintrin.h>
+#endif
+
+enum { SETS_MAX = 8, REPEATS_MAX = 1001, CHAINS = 12 };
+
+static const struct kernels *sets[SETS_MAX];
+static size_t set_count;
+static size_t repeats = 61;
+static FILE *csv;
+static double peak; /* multiply-add operations a second, of the widest vectors that this CPU has */
+
+/* ---- time ---- */
+
+static double now(void) {
+    struct timespec time;
+    clock_gettime(CLOCK_MONOTONIC, &time);
+    return (double)time.tv_sec + 1e-9 * (double)time.tv_nsec;
+}
+
+/* One thing to measure: run(context, set) once; `flop` multiply-add operations. */
+struct task {
+    const char *name;
+    void (*run)(void *context, size_t set);
+    void *context;
+    double flop;
+};
+
+static double time_of(const struct task *task, size_t set, size_t times) {
+    double start = now();
+    for (size_t i = 0; i < times; i++)
+        task->run(task->context, set);
+    return (now() - start) / (double)times;
+}
+
+/* So many calls that the clock's own cost does not matter, 100 us. */
+static size_t calls_for(const struct task *task, size_t set) {
+    double one = time_of(task, set, 1);
+    one = fmin(one, time_of(task, set, 2));
+    return one > 1e-4 ? 1 : (size_t)(1e-4 / one) + 1;
+}
+
+static int compare(const void *a, const void *b) {
+    double x = *(const double *)a, y = *(const double *)b;
+    return (x > y) - (x < y);
+}
+
+static void print_row(const struct task *task, size_t set, const double *sorted) {
+    double median = sorted[repeats / 2], least = sorted[0];
+    printf("%-34s %-9s %10.2f %10.2f %9.1f %7.1f\n", task->name, sets[set]->name, 1e6 * median, 1e6 * least,
+           1e-9 * task->flop / median, 100 * task->flop / median / peak);
+    if (csv != NULL)
+        fprintf(csv, "%s,%s,%.3f,%.3f,%.2f,%.2f\n", task->name, sets[set]->name, 1e6 * median, 1e6 * least,
+                1e-9 * task->flop / median, 100 * task->flop / median / peak);
+}
+
+static void measure(const struct task *task) {
+    static double seconds[SETS_MAX][REPEATS_MAX];
+    size_t calls[SETS_MAX] = {0};
+    for (size_t set = 0; set < set_count; set++)
+        calls[set] = calls_for(task, set);
+    for (size_t i = 0; i < repeats; i++)
+        for (size_t set = 0; set < set_count; set++)
+            seconds[set][i] = time_of(task, set, calls[set]);
+    for (size_t set = 0; set < set_count; set++) {
+        qsort(seconds[set], repeats, sizeof seconds[set][0], compare);
+        print_row(task, set, seconds[set]);
+    }
+}
+
+/* ---- the peak: independent chains of multiply-adds in registers ---- */
+
+#if defined(__x86_64__)
+__attribute__((target("avx512f"))) static double chains_avx512(size_t rounds) {
+    __m512 sum[CHAINS], factor = _mm512_set1_ps(0.999F);
+    for (size_t i = 0; i < CHAINS; i++)
+        sum[i] = _mm512_set1_ps((float)i);
+    double start = now();
+    for (size_t round = 0; round < rounds; round++) /* in assembly: no compiler may shorten or spill it */
+        __asm__ volatile("vfmadd213ps %12, %12, %0\n\tvfmadd213ps %12, %12, %1\n\tvfmadd213ps %12, %12, %2\n\t"
+                         "vfmadd213ps %12, %12, %3\n\tvfmadd213ps %12, %12, %4\n\tvfmadd213ps %12, %12, %5\n\t"
+                         "vfmadd213ps %12, %12, %6\n\tvfmadd213ps %12, %12, %7\n\tvfmadd213ps %12, %12, %8\n\t"
+                         "vfmadd213ps %12, %12, %9\n\tvfmadd213ps %12, %12, %10\n\tvfmadd213ps %12, %12, %11"
+                         : "+v"(sum[0]), "+v"(sum[1]), "+v"(sum[2]), "+v"(sum[3]), "+v"(sum[4]), "+v"(sum[5]),
+                           "+v"(sum[6]), "+v"(sum[7]), "+v"(sum[8]), "+v"(sum[9]), "+v"(sum[10]), "+v"(sum[11])
+                         : "v"(factor));
+    return (double)rounds * CHAINS * 16 * 2 / (now() - start);
+}
+
+__attribute__((target("avx2,fma"))) static double chains_avx2(size_t rounds) {
+    __m256 sum[CHAINS], factor = _mm256_set1_ps(0.999F);
+    for (size_t i = 0; i < CHAINS; i++)
+        sum[i] = _mm256_set1_ps((float)i);
+    double start = now();
+    for (size_t round = 0; round < rounds; round++)
+        __asm__ volatile("vfmadd213ps %12, %12, %0\n\tvfmadd213ps %12, %12, %1\n\tvfmadd213ps %12, %12, %2\n\t"
+                         "vfmadd213ps %12, %12, %3\n\tvfmadd213ps %12, %12, %4\n\tvfmadd213ps %12, %12, %5\n\t"
+                         "vfmadd213ps %12, %12, %6\n\tvfmadd213ps %12, %12, %7\n\tvfmadd213ps %12, %12, %8\n\t"
+                         "vfmadd213ps %12, %12, %9\n\tvfmadd213ps %12, %12, %10\n\tvfmadd213ps %12, %12, %11"
+                         : "+x"(sum[0]), "+x"(sum[1]), "+x"(sum[2]), "+x"(sum[3]), "+x"(sum[4]), "+x"(sum[5]),
+                           "+x"(sum[6]), "+x"(sum[7]), "+x"(sum[8]), "+x"(sum[9]), "+x"(sum[10]), "+x"(sum[11])
+                         : "x"(factor));
+    return (double)rounds * CHAINS * 8 * 2 / (now() - start);
+}
+#endif
+
+static double best_of(double (*chains)(size_t rounds)) {
+    double best = 0;
+    for (size_t i = 0; i < 100; i++)
+        best = fmax(best, chains(20000));
+    return best;
+}
+
+static void measure_peak(void) {
+#if defined(__x86_64__)
+    if (__builtin_cpu_supports("fma"))
+        peak = best_of(chains_avx2);
+    printf("peak of multiply-adds, 256 bits: %.1f GFLOP/s\n", 1e-9 * peak);
+    if (__builtin_cpu_supports("avx512f")) {
+        peak = best_of(chains_avx512);
+        printf("peak of multiply-adds, 512 bits: %.1f GFLOP/s\n", 1e-9 * peak);
+    }
+#endif
+}
+
+/* ---- kernels, with the model's own weights ---- */
+
+struct buffers {
+    const struct dien_model *model;
+    const struct interest *interest;
+    size_t steps, blocks;
+    const struct layer *layer;
+    float *x, *y, *work, *inputs, *attention;
+};
+
+static float *random_floats(size_t count) {
+    float *memory = aligned_alloc(64, (count * sizeof *memory + 63) / 64 * 64);
+    if (memory == NULL)
+        exit(1);
+    for (size_t i = 0; i < count; i++)
+        memory[i] = 2 * (float)drand48() - 1;
+    return memory;
+}
+
+static void run_evolve(void *context, size_t set) {
+    struct buffers *b = context;
+    float *attention[BLOCKS];
+    for (size_t i = 0; i < b->blocks; i++)
+        attention[i] = b->attention;
+    memset(b->x, 0, b->blocks * b->interest->evolution.units * LANES * sizeof(float));
+    sets[set]->evolve(sets[set], &b->interest->evolution, b->interest->write, b->steps, b->inputs, NULL, b->blocks,
+                      attention, b->x, b->work);
+}
+
+static void run_extract(void *context, size_t set) {
+    struct buffers *b = context;
+    size_t units = b->interest->extractor.units;
+    for (size_t i = 0; i < b->steps; i++)
+        sets[set]->extract(sets[set], &b->interest->extractor, b->inputs + 3 * units * i, b->x, b->x, b->work);
+}
+
+static void run_project(void *context, size_t set) {
+    struct buffers *b = context;
+    sets[set]->project(&b->layer->projection, b->blocks, b->work, b->y);
+}
+
+static void run_activate(void *context, size_t set) {
+    struct buffers *b = context;
+    memcpy(b->y, b->work, b->layer->projection.units * b->blocks * LANES * sizeof(float));
+    sets[set]->activate(&b->layer->activation, b->layer->projection.units, b->blocks, b->y);
+}
+
+static void run_attend(void *context, size_t set) {
+    struct buffers *b = context;
+    const struct attention *attention = &b->interest->attention;
+    sets[set]->attend(sets[set], &attention->product, STEPS, b->inputs, b->inputs, b->inputs, b->inputs, b->y, b->work);
+}
+
+static void run_dot(void *context, size_t set) {
+    struct buffers *b = context;
+    sets[set]->dot(sets[set], b->interest->attention.query_units, b->work, b->steps, b->inputs, b->y);
+}
+
+static void run_softmax(void *context, size_t set) {
+    struct buffers *b = context;
+    memcpy(b->y, b->work, b->steps * LANES * sizeof(float));
+    sets[set]->softmax(b->steps, 1, b->y);
+}
+
+static void measure_layer(struct buffers *b, const char *where, const struct layer *layer, size_t blocks) {
+    char name[64];
+    double products = 2 * (double)(layer->projection.units * layer->projection.inputs * blocks * LANES);
+    b->layer = layer;
+    b->blocks = blocks;
+    snprintf(name, sizeof name, "%s project %zux%zu blocks %zu", where, layer->projection.units,
+             layer->projection.inputs, blocks);
+    measure(&(struct task){name, run_project, b, products});
+    if (layer->activation.kind == KERNEL_LINEAR)
+        return;
+    snprintf(name, sizeof name, "%s activate %zu blocks %zu", where, layer->projection.units, blocks);
+    measure(&(struct task){name, run_activate, b, 0});
+}
+
+static void measure_kernels(const struct dien_model *model, size_t steps) {
+    const struct interest *interest = &model->interests[0];
+    const struct attention *attention = &interest->attention;
+    size_t units = interest->evolution.units, large = (1 << 19) + steps * 3 * units;
+    struct buffers b = {.model = model,
+                        .interest = interest,
+                        .steps = steps,
+                        .x = random_floats(large),
+                        .y = random_floats(large),
+                        .work = random_floats(large),
+                        .inputs = random_floats(large),
+                        .attention = random_floats(large)};
+    double products = 2.0 * (double)(steps * 3 * units * units);
+    for (b.blocks = 1; b.blocks <= BLOCKS; b.blocks++) {
+        char name[64];
+        snprintf(name, sizeof name, "evolve blocks %zu", b.blocks);
+        measure(&(struct task){name, run_evolve, &b, products * LANES * (double)b.blocks});
+    }
+    measure(&(struct task){"extract", run_extract, &b, products});
+    if (attention->layer_count > 0)
+        measure(&(struct task){"attend (8 steps)", run_attend, &b,
+                               2.0 * (double)(attention->product.units * attention->product.inputs * STEPS * LANES)});
+    else
+        measure(&(struct task){"dot", run_dot, &b, 2.0 * (double)(steps * attention->query_units * LANES)});
+    for (size_t i = 1; i < attention->layer_count; i++)
+        measure_layer(&b, "attention", &attention->layers[i], STEPS);
+    measure(&(struct task){"softmax", run_softmax, &b, 0});
+    for (size_t i = 0; i < model->mlp.layer_count; i++)
+        measure_layer(&b, "mlp", &model->mlp.layers[i], BLOCKS);
+    free(b.x), free(b.y), free(b.work), free(b.inputs), free(b.attention);
+}
+
+/* ---- a request ---- */
+
+struct request {
+    const struct dien_model *models[SETS_MAX];
+    struct dien_scratch *scratch[SETS_MAX];
+    struct dien_user *users[SETS_MAX];
+    struct dien_columns history;
+    struct dien_request request;
+    float *scores;
+};
+
+static void run_score(void *context, size_t set) {
+    struct request *r = context;
+    dien_score(r->models[set], r->scratch[set], r->users[set], &r->request, r->scores, NULL);
+}
+
+static void run_build(void *context, size_t set) {
+    struct request *r = context;
+    dien_user_build(r->models[set], r->scratch[set], &r->history, r->users[set]);
+}
+
+/* Two categorical columns, items and categories. */
+static struct dien_columns random_columns(const struct dien_model *model, enum dien_group group, size_t count) {
+    const struct dien_field *const *fields;
+    size_t width = dien_fields(model, group, &fields);
+    struct dien_column *columns = calloc(width + 1, sizeof *columns);
+    for (size_t i = 0; i < width && columns != NULL; i++) {
+        int32_t *rows = calloc(count, sizeof *rows);
+        for (size_t j = 0; j < count && rows != NULL; j++)
+            rows[j] = (int32_t)(drand48() * fields[i]->rows);
+        columns[i] = (struct dien_column){.count = count, .rows = rows};
+    }
+    return (struct dien_columns){columns};
+}
+
+/* Products of scoring: attention, evolution, MLP; what is done once a request is left out. */
+static double score_flop(const struct dien_model *model, size_t steps, size_t candidates) {
+    const struct interest *interest = &model->interests[0];
+    const struct attention *attention = &interest->attention;
+    size_t units = interest->evolution.units, each = 3 * units * units;
+    each += attention->layer_count > 0 ? attention->product.units * attention->product.inputs : attention->query_units;
+    for (size_t i = 1; i < attention->layer_count; i++)
+        each += attention->layers[i].projection.units * attention->layers[i].projection.inputs;
+    double sum = (double)(steps * each);
+    for (size_t i = 0; i < model->mlp.layer_count; i++)
+        sum += (double)(model->mlp.layers[i].projection.units * model->mlp.layers[i].projection.inputs);
+    return 2 * sum * (double)candidates;
+}
+
+static void measure_request(struct request *r, size_t steps, size_t candidates) {
+    char name[64];
+    const struct dien_model *model = r->models[0];
+    size_t bytes = dien_user_bytes(model, &steps);
+    r->history = random_columns(model, DIEN_BEHAVIOUR, steps);
+    r->request = (struct dien_request){.user = random_columns(model, DIEN_USER, 1),
+                                       .context = random_columns(model, DIEN_CONTEXT, 1),
+                                       .candidates = random_columns(model, DIEN_CANDIDATE, candidates),
+                                       .candidate_count = candidates};
+    r->scores = calloc(candidates, sizeof *r->scores);
+    for (size_t set = 0; set < set_count; set++) {
+        r->users[set] = aligned_alloc(DIEN_ALIGNMENT, (bytes + DIEN_ALIGNMENT - 1) / DIEN_ALIGNMENT * DIEN_ALIGNMENT);
+        run_build(r, set);
+    }
+    snprintf(name, sizeof name, "score T=%zu C=%zu", steps, candidates);
+    measure(&(struct task){name, run_score, r, score_flop(model, steps, candidates)});
+    snprintf(name, sizeof name, "build T=%zu", steps);
+    if (candidates == 100)
+        measure(&(struct task){name, run_build, r, 0});
+}
+
+/* The model once for each set of kernels that this machine can run. */
+static bool open_models(const char *directory, struct request *request) {
+    for (; set_count < SETS_MAX && (sets[set_count] = kernels_available(set_count)) != NULL; set_count++) {
+        struct dien_error error = {""};
+        setenv("DIEN_ISA", sets[set_count]->name, 1);
+        request->models[set_count] = dien_open(directory, &error);
+        if (request->models[set_count] == NULL) {
+            fprintf(stderr, "%s: %s\n", directory, error.message);
+            return false;
+        }
+        request->scratch[set_count] = dien_scratch_new(request->models[set_count]);
+    }
+    return set_count > 0;
+}
+
+int main(int count, char **arguments) {
+    struct request request = {0};
+    for (int i = 2; i + 1 < count; i += 2)
+        if (strcmp(arguments[i], "--repeats") == 0)
+            repeats = strtoul(arguments[i + 1], NULL, 10);
+        else if (strcmp(arguments[i], "--csv") == 0)
+            csv = fopen(arguments[i + 1], "w");
+    if (count < 2 || arguments[1] == NULL || repeats < 1 || repeats > REPEATS_MAX) {
+        fprintf(stderr, "kernels MODEL_DIRECTORY [--repeats 1..%d] [--csv FILE]\n", REPEATS_MAX);
+        return 2;
+    }
+    if (!open_models(arguments[1], &request))
+        return 1;
+    assert(request.models[0] != NULL); /* ref always runs */
+    measure_peak();
+    printf("%-34s %-9s %10s %10s %9s %7s\n", "", "kernels", "median us", "least us", "GFLOP/s", "% peak");
+    if (csv != NULL)
+        fprintf(csv, "task,kernels,median_us,least_us,gflops,percent_of_peak\n");
+    measure_kernels(request.models[0], 100);
+    static const size_t shapes[][2] = {{100, 1},  {100, 4},  {100, 8},   {100, 10},
+                                       {100, 16}, {100, 17}, {100, 100}, {50, 100}};
+    for (size_t i = 0; i < sizeof shapes / sizeof *shapes; i++)
+        measure_request(&request, shapes[i][0], shapes[i][1]);
+    return csv != NULL && fclose(csv) != 0;
+}
