@@ -192,6 +192,16 @@ class Service:
         lines = [line for line in reply.body.decode().splitlines() if line and not line.startswith("#")]
         return {name: float(value) for name, value in (line.rsplit(" ", 1) for line in lines)}
 
+    def logged(self, request_id, seconds=10):
+        """The log's line of a request. It is written when the request has ended, which may be after its answer."""
+        limit = time.monotonic() + seconds
+        while True:
+            lines = [line for line in self.log() if line.get("request_id") == request_id]
+            if lines:
+                return lines[-1]
+            assert time.monotonic() < limit, f"no line for {request_id}:\n{self.output[-4000:]}"
+            time.sleep(0.02)
+
     def resident_bytes(self):
         fields = pathlib.Path(f"/proc/{self.process.pid}/statm").read_text().split()
         return int(fields[1]) * 4096
