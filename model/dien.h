@@ -110,17 +110,41 @@ size_t dien_user_bytes(const struct dien_model *model, const size_t *counts);
 struct dien_user *dien_user_build(const struct dien_model *model, struct dien_scratch *scratch,
                                   const struct dien_columns *history, void *memory);
 
+/* What a cache needs to keep of a state is its core, the first dien_user_core_bytes() bytes: the behaviours and their
+ * h_t. Wherever `core` is asked for, a whole state will do. */
+size_t dien_user_core_bytes(const struct dien_user *user);
+/* The whole state again, in memory of dien_user_size(core): the same bits that it was built with. */
+struct dien_user *dien_user_restore(const struct dien_model *model, struct dien_scratch *scratch,
+                                    const struct dien_user *core, void *memory);
+
+/* What a state knows of a history: the behaviours that it keeps, compared one by one with those that the history would
+ * keep. Where interests differ, the last that applies. */
+enum dien_match {
+    DIEN_SAME,    /* all: the state is the history's */
+    DIEN_PREFIX,  /* its first ones, and none was cut off: dien_user_continue() */
+    DIEN_SHORTER, /* the state has more */
+    DIEN_SLID,    /* the window has moved on */
+    DIEN_OTHER
+};
+enum dien_match dien_user_compare(const struct dien_model *model, const struct dien_user *core,
+                                  const struct dien_columns *history);
+
+/* dien_user_build() for a history of which `core` knows a DIEN_PREFIX: only the new behaviours are computed. The same
+ * bits. */
+struct dien_user *dien_user_continue(const struct dien_model *model, struct dien_scratch *scratch,
+                                     const struct dien_user *core, const struct dien_columns *history, void *memory);
+
 enum dien_extension {
     DIEN_EXTENDED,  /* only the new behaviours were computed */
     DIEN_RECOMPUTED /* the window slid: the kept end was computed from its start, as training saw it */
 };
 
-/* The state of `from`'s history with `more` appended to it, in memory sized by dien_user_extended_bytes(); `from` stays
- * as it is. */
-size_t dien_user_extended_bytes(const struct dien_model *model, const struct dien_user *from,
+/* The state of the history of `core` with `more` appended to it, in memory sized by dien_user_extended_bytes(); `core`
+ * stays as it is. */
+size_t dien_user_extended_bytes(const struct dien_model *model, const struct dien_user *core,
                                 const struct dien_columns *more);
 enum dien_extension dien_user_extend(const struct dien_model *model, struct dien_scratch *scratch,
-                                     const struct dien_user *from, const struct dien_columns *more, void *memory);
+                                     const struct dien_user *core, const struct dien_columns *more, void *memory);
 
 /* Behaviours of interest i that the state holds (at most max_length). */
 size_t dien_user_length(const struct dien_user *user, size_t interest);

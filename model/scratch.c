@@ -57,7 +57,7 @@ static bool allocate(struct dien_scratch *scratch, const struct dien_model *mode
     } buffers[] = {
         {&scratch->behaviours, e.behaviour * LANES},
         {&scratch->cell_input, 3 * cell * LANES},
-        {&scratch->states, e.hidden * LANES},
+        {&scratch->states, cell * LANES},
         {&scratch->evolved, e.evolution * LANES},
         {&scratch->derived, larger(e.key_part, 3 * e.evolution) * LANES},
         {&scratch->step_input, 3 * cell},

@@ -11,7 +11,7 @@ struct dien_scratch {
     /* Building a state: a tile of LANES steps. */
     float *behaviours; /* [E, LANES] */
     float *cell_input; /* [3 max(H, G), LANES] */
-    float *states;     /* [H, LANES] */
+    float *states;     /* [max(H, G), LANES] */
     float *evolved;    /* [G, LANES] */
     float *derived;    /* [max(D, 3G), LANES] */
     float *step_input; /* [3 max(H, G)] */

@@ -1,4 +1,5 @@
-/* user.c: build and extend user states: embed the behaviours, run the interest extractor, derive what scoring needs.
+/* user.c: build, extend and restore user states: embed the behaviours, run the interest extractor, derive what scoring
+ * needs.
  *
  * Steps are computed in tiles of LANES, but a step's result does not depend on its place in a tile (kernels.h), so a
  * state built at once and one extended step by step have the same bits.
@@ -49,9 +50,9 @@ static struct widths widths_of(const struct interest *interest) {
                            .inputs = alone ? 0 : 3 * evolution};
 }
 
-/* Place one interest of length T from `offset` on; returns the offset behind it. */
-static size_t lay_out_interest(const struct dien_model *model, const struct interest *interest, size_t length,
-                               size_t offset, struct user_interest *placed) {
+/* Place the core of one interest of length T from `offset` on; returns the offset behind it. */
+static size_t lay_out_core(const struct dien_model *model, const struct interest *interest, size_t length,
+                           size_t offset, struct user_interest *placed) {
     placed->length = length;
     placed->behaviours = offset;
     for (size_t i = 0; i < interest->config->history.count; i++)
@@ -59,10 +60,16 @@ static size_t lay_out_interest(const struct dien_model *model, const struct inte
     struct widths widths = widths_of(interest);
     placed->states = aligned(offset);
     placed->evolved = placed->states + aligned(length * widths.states * sizeof(float));
-    placed->keys = placed->evolved + aligned(length * widths.evolved * sizeof(float));
-    placed->inputs = placed->keys + aligned(length * widths.keys * sizeof(float));
-    placed->sum = placed->inputs + aligned(length * widths.inputs * sizeof(float));
+    placed->sum = placed->evolved + aligned(length * widths.evolved * sizeof(float));
     return placed->sum + aligned(interest->behaviour_width * sizeof(float));
+}
+
+/* The same for what is derived. */
+static size_t lay_out_derived(const struct interest *interest, size_t offset, struct user_interest *placed) {
+    struct widths widths = widths_of(interest);
+    placed->keys = offset;
+    placed->inputs = placed->keys + aligned(placed->length * widths.keys * sizeof(float));
+    return placed->inputs + aligned(placed->length * widths.inputs * sizeof(float));
 }
 
 static size_t header_bytes(const struct dien_model *model) {
@@ -73,22 +80,29 @@ static size_t kept(const struct dien_model *model, size_t interest, size_t count
     return smaller(count, model->interests[interest].config->max_length);
 }
 
-/* Lay out a state in memory; lengths[i] are already cut. */
-static struct dien_user *lay_out(const struct dien_model *model, const size_t *lengths, void *memory) {
-    struct dien_user *user = memory;
+/* Lay out a state's header; lengths[i] are already cut. */
+static void lay_out_header(const struct dien_model *model, const size_t *lengths, struct dien_user *user) {
     user->interest_count = model->config.interest_count;
     user->bytes = header_bytes(model);
     for (size_t i = 0; i < user->interest_count; i++)
-        user->bytes = lay_out_interest(model, &model->interests[i], lengths[i], user->bytes, &user->interests[i]);
-    return user;
+        user->bytes = lay_out_core(model, &model->interests[i], lengths[i], user->bytes, &user->interests[i]);
+    user->core_bytes = user->bytes;
+    for (size_t i = 0; i < user->interest_count; i++)
+        user->bytes = lay_out_derived(&model->interests[i], user->bytes, &user->interests[i]);
+}
+
+static struct dien_user *lay_out(const struct dien_model *model, const size_t *lengths, void *memory) {
+    lay_out_header(model, lengths, memory);
+    return memory;
 }
 
 size_t dien_user_bytes(const struct dien_model *model, const size_t *counts) {
-    struct user_interest ignored;
-    size_t bytes = header_bytes(model);
+    _Alignas(
+        struct dien_user) char header[sizeof(struct dien_user) + CONFIG_MAX_INTERESTS * sizeof(struct user_interest)];
+    size_t lengths[CONFIG_MAX_INTERESTS] = {0};
     for (size_t i = 0; i < model->config.interest_count; i++)
-        bytes = lay_out_interest(model, &model->interests[i], kept(model, i, counts[i]), bytes, &ignored);
-    return bytes;
+        lengths[i] = kept(model, i, counts[i]);
+    return lay_out(model, lengths, header)->bytes;
 }
 
 size_t dien_user_length(const struct dien_user *user, size_t interest) {
@@ -97,6 +111,10 @@ size_t dien_user_length(const struct dien_user *user, size_t interest) {
 
 size_t dien_user_size(const struct dien_user *user) {
     return user->bytes;
+}
+
+size_t dien_user_core_bytes(const struct dien_user *user) {
+    return user->core_bytes;
 }
 
 /* ---- behaviours
@@ -167,16 +185,6 @@ static void put_lane(const float *vector, size_t units, size_t lane, float *lane
         lanes[unit * LANES + lane] = vector[unit];
 }
 
-/* Derive a projection of each state of a tile and keep it: rows [count, units] from place `first`. */
-static void derive(const struct dien_model *model, const struct projection *projection, const float *states,
-                   struct dien_scratch *scratch, size_t first, size_t count, float *rows) {
-    if (projection->units == 0)
-        return;
-    model->kernels->project(projection, 1, states, scratch->derived);
-    for (size_t step = 0; step < count; step++)
-        take_lane(scratch->derived, projection->units, step, rows + (first + step) * projection->units);
-}
-
 /* Add the tile's embedded behaviours to the sum, one by one: the order that makes an extended sum the same bits. */
 static void add_to_sum(const struct interest *interest, const float *behaviours, size_t count, float *sum) {
     for (size_t unit = 0; unit < interest->behaviour_width; unit++)
@@ -207,18 +215,13 @@ static void run_cell(const struct dien_model *model, const struct projection *in
 /* Steps first .. first + count of a history, count <= LANES (paper eq. 2-5). */
 static void extract_tile(const struct dien_model *model, const struct interest *interest, struct dien_scratch *scratch,
                          struct dien_user *user, const struct user_interest *placed, size_t first, size_t count) {
-    const float *keys = scratch->states;
     embed_behaviours(model, interest, user, placed, first, count, scratch->behaviours);
     add_to_sum(interest, scratch->behaviours, count, floats(user, placed->sum));
     run_cell(model, &interest->extractor_input, &interest->extractor, scratch->behaviours, scratch, first, count,
              floats(user, placed->states), scratch->states);
-    if (config_evolves_alone(interest->config)) {
+    if (config_evolves_alone(interest->config))
         run_cell(model, &interest->evolution_input, &interest->evolution, scratch->states, scratch, first, count,
                  floats(user, placed->evolved), scratch->evolved);
-        keys = scratch->evolved;
-    } else
-        derive(model, &interest->evolution_input, scratch->states, scratch, first, count, floats(user, placed->inputs));
-    derive(model, &interest->attention.key, keys, scratch, first, count, floats(user, placed->keys));
 }
 
 /* All steps from `first` on; the steps before it are there. */
@@ -230,32 +233,47 @@ static void extract(const struct dien_model *model, const struct interest *inter
         extract_tile(model, interest, scratch, user, placed, first, smaller(LANES, placed->length - first));
 }
 
-/* ---- build and extend
+/* ---- what is derived
  * ------------------------------------------------------------------------------------------------ */
 
-struct dien_user *dien_user_build(const struct dien_model *model, struct dien_scratch *scratch,
-                                  const struct dien_columns *history, void *memory) {
-    size_t lengths[CONFIG_MAX_INTERESTS] = {0};
-    for (size_t i = 0; i < model->config.interest_count; i++)
-        lengths[i] = kept(model, i, history_count(&model->interests[i], history));
-    struct dien_user *user = lay_out(model, lengths, memory);
+/* A projection of each of rows [length, inputs]: projected [length, units]. */
+static void derive(const struct dien_model *model, const struct projection *projection, const float *rows,
+                   size_t length, struct dien_scratch *scratch, float *projected) {
+    size_t units = projection->units, inputs = projection->inputs;
+    for (size_t first = 0; first < length && units > 0; first += LANES) {
+        size_t count = smaller(LANES, length - first);
+        if (count < LANES)
+            memset(scratch->states, 0, inputs * LANES * sizeof(float));
+        for (size_t step = 0; step < count; step++)
+            put_lane(rows + (first + step) * inputs, inputs, step, scratch->states);
+        model->kernels->project(projection, 1, scratch->states, scratch->derived);
+        for (size_t step = 0; step < count; step++)
+            take_lane(scratch->derived, units, step, projected + (first + step) * units);
+    }
+}
+
+/* Complete a state whose core is there. */
+static void complete(const struct dien_model *model, struct dien_scratch *scratch, struct dien_user *user) {
     for (size_t i = 0; i < user->interest_count; i++) {
         const struct interest *interest = &model->interests[i];
         const struct user_interest *placed = &user->interests[i];
-        size_t first = interest->config->keep_first ? 0 : history_count(interest, history) - placed->length;
-        keep_behaviours(model, interest, history, first, placed->length, user, placed, 0);
-        extract(model, interest, scratch, user, placed, 0);
+        if (!config_evolves_alone(interest->config))
+            derive(model, &interest->evolution_input, user_floats(user, placed->states), placed->length, scratch,
+                   floats(user, placed->inputs));
+        derive(model, &interest->attention.key, user_keys(interest, user, placed), placed->length, scratch,
+               floats(user, placed->keys));
     }
-    return user;
 }
 
-size_t dien_user_extended_bytes(const struct dien_model *model, const struct dien_user *from,
-                                const struct dien_columns *more) {
-    size_t counts[CONFIG_MAX_INTERESTS] = {0};
-    for (size_t i = 0; i < model->config.interest_count; i++)
-        counts[i] = from->interests[i].length + history_count(&model->interests[i], more);
-    return dien_user_bytes(model, counts);
+struct dien_user *dien_user_restore(const struct dien_model *model, struct dien_scratch *scratch,
+                                    const struct dien_user *core, void *memory) {
+    memcpy(memory, core, core->core_bytes);
+    complete(model, scratch, memory);
+    return memory;
 }
+
+/* ---- build and extend
+ * ------------------------------------------------------------------------------------------------ */
 
 /* Copy what was computed of the first steps. */
 static void move_states(const struct interest *interest, const struct dien_user *from,
@@ -265,9 +283,45 @@ static void move_states(const struct interest *interest, const struct dien_user 
     size_t length = source->length * sizeof(float);
     memcpy(floats(user, placed->states), user_floats(from, source->states), length * widths.states);
     memcpy(floats(user, placed->evolved), user_floats(from, source->evolved), length * widths.evolved);
-    memcpy(floats(user, placed->keys), user_floats(from, source->keys), length * widths.keys);
-    memcpy(floats(user, placed->inputs), user_floats(from, source->inputs), length * widths.inputs);
     memcpy(floats(user, placed->sum), user_floats(from, source->sum), interest->behaviour_width * sizeof(float));
+}
+
+/* One interest of a history; `from` is NULL, or holds its first steps. */
+static void build_interest(const struct dien_model *model, struct dien_scratch *scratch, size_t index,
+                           const struct dien_columns *history, const struct dien_user *from, struct dien_user *user) {
+    const struct interest *interest = &model->interests[index];
+    const struct user_interest *placed = &user->interests[index];
+    size_t known = from != NULL ? from->interests[index].length : 0;
+    size_t first = interest->config->keep_first ? 0 : history_count(interest, history) - placed->length;
+    keep_behaviours(model, interest, history, first, placed->length, user, placed, 0);
+    if (known > 0)
+        move_states(interest, from, &from->interests[index], user, placed);
+    extract(model, interest, scratch, user, placed, known);
+}
+
+struct dien_user *dien_user_continue(const struct dien_model *model, struct dien_scratch *scratch,
+                                     const struct dien_user *core, const struct dien_columns *history, void *memory) {
+    size_t lengths[CONFIG_MAX_INTERESTS] = {0};
+    for (size_t i = 0; i < model->config.interest_count; i++)
+        lengths[i] = kept(model, i, history_count(&model->interests[i], history));
+    struct dien_user *user = lay_out(model, lengths, memory);
+    for (size_t i = 0; i < user->interest_count; i++)
+        build_interest(model, scratch, i, history, core, user);
+    complete(model, scratch, user);
+    return user;
+}
+
+struct dien_user *dien_user_build(const struct dien_model *model, struct dien_scratch *scratch,
+                                  const struct dien_columns *history, void *memory) {
+    return dien_user_continue(model, scratch, NULL, history, memory);
+}
+
+size_t dien_user_extended_bytes(const struct dien_model *model, const struct dien_user *core,
+                                const struct dien_columns *more) {
+    size_t counts[CONFIG_MAX_INTERESTS] = {0};
+    for (size_t i = 0; i < model->config.interest_count; i++)
+        counts[i] = core->interests[i].length + history_count(&model->interests[i], more);
+    return dien_user_bytes(model, counts);
 }
 
 static enum dien_extension extend_interest(const struct dien_model *model, struct dien_scratch *scratch, size_t index,
@@ -288,14 +342,72 @@ static enum dien_extension extend_interest(const struct dien_model *model, struc
 }
 
 enum dien_extension dien_user_extend(const struct dien_model *model, struct dien_scratch *scratch,
-                                     const struct dien_user *from, const struct dien_columns *more, void *memory) {
+                                     const struct dien_user *core, const struct dien_columns *more, void *memory) {
     size_t lengths[CONFIG_MAX_INTERESTS] = {0};
     for (size_t i = 0; i < model->config.interest_count; i++)
-        lengths[i] = kept(model, i, from->interests[i].length + history_count(&model->interests[i], more));
+        lengths[i] = kept(model, i, core->interests[i].length + history_count(&model->interests[i], more));
     struct dien_user *user = lay_out(model, lengths, memory);
     enum dien_extension result = DIEN_EXTENDED;
     for (size_t i = 0; i < user->interest_count; i++)
-        if (extend_interest(model, scratch, i, from, more, user) == DIEN_RECOMPUTED)
+        if (extend_interest(model, scratch, i, core, more, user) == DIEN_RECOMPUTED)
             result = DIEN_RECOMPUTED;
+    complete(model, scratch, user);
     return result;
+}
+
+/* ---- compare
+ * ------------------------------------------------------------------------------------------------------ */
+
+/* Are `count` behaviours of a state from `from` on those of the history from `to` on? */
+static bool same_behaviours(const struct dien_model *model, const struct interest *interest,
+                            const struct dien_user *user, const struct user_interest *placed, size_t from,
+                            const struct dien_columns *history, size_t to, size_t count) {
+    const char *place = (const char *)user + placed->behaviours;
+    for (size_t i = 0; i < interest->config->history.count && count > 0; i++) {
+        const struct dien_column *column = &history->column[interest->config->history.at[i]];
+        size_t size = behaviour_size(model, history_field(model, interest, i));
+        const char *values = column->rows != NULL ? (const char *)column->rows : (const char *)column->values;
+        if (memcmp(place + from * size, values + to * size, count * size) != 0)
+            return false;
+        place += placed->length * size;
+    }
+    return true;
+}
+
+/* Is the kept end of the history the state's window, moved on by some behaviours? */
+static bool has_slid(const struct dien_model *model, const struct interest *interest, const struct dien_user *user,
+                     const struct user_interest *placed, const struct dien_columns *history, size_t first,
+                     size_t count) {
+    for (size_t shift = 1; shift < placed->length; shift++)
+        if (same_behaviours(model, interest, user, placed, shift, history, first,
+                            smaller(placed->length - shift, count)))
+            return true;
+    return false;
+}
+
+static enum dien_match compare_interest(const struct dien_model *model, size_t index, const struct dien_user *user,
+                                        const struct dien_columns *history) {
+    const struct interest *interest = &model->interests[index];
+    const struct user_interest *placed = &user->interests[index];
+    size_t received = history_count(interest, history), count = kept(model, index, received);
+    size_t first = interest->config->keep_first ? 0 : received - count;
+    if (same_behaviours(model, interest, user, placed, 0, history, first, smaller(placed->length, count))) {
+        if (placed->length == count)
+            return DIEN_SAME;
+        if (placed->length > count)
+            return DIEN_SHORTER;
+        if (first == 0)
+            return DIEN_PREFIX;
+    }
+    return has_slid(model, interest, user, placed, history, first, count) ? DIEN_SLID : DIEN_OTHER;
+}
+
+enum dien_match dien_user_compare(const struct dien_model *model, const struct dien_user *core,
+                                  const struct dien_columns *history) {
+    enum dien_match match = DIEN_SAME;
+    for (size_t i = 0; i < model->config.interest_count; i++) {
+        enum dien_match one = compare_interest(model, i, core, history);
+        match = one > match ? one : match;
+    }
+    return match;
 }

@@ -320,6 +320,127 @@ static void test_state_can_be_moved(void **state) {
     }
 }
 
+/* The core alone, in memory of its own size: restored it is the state, bit for bit in every score. */
+static void test_same_bits_when_restored(void **state) {
+    (void)state;
+    size_t derived = 0;
+    for (size_t i = 0; i < model_count; i++) {
+        struct fixture f = set_up(models[i], longest_window(models[i]), 20);
+        size_t order[20], bytes = dien_user_core_bytes(f.user);
+        for (size_t j = 0; j < 20; j++)
+            order[j] = j;
+        derived += bytes < dien_user_size(f.user);
+        struct dien_user *core = user_memory(bytes);
+        memcpy(core, f.user, bytes);
+        struct dien_user *whole = user_memory(dien_user_size(core));
+        memset(whole, 0xff, dien_user_size(core));
+        check_bits(&f, dien_user_restore(models[i], f.scratch, core, whole), order, 20);
+        assert_memory_equal(whole, f.user, bytes);
+        free(core);
+        free(whole);
+        tear_down(&f);
+    }
+    assert_true(derived > 0);
+}
+
+/* ---- compare and continue ---- */
+
+/* Some behaviours of the fixture's history, as a history. */
+static struct dien_columns part(const struct fixture *f, size_t first, size_t count) {
+    size_t order[1024];
+    assert_true(count <= sizeof order / sizeof *order);
+    for (size_t i = 0; i < count; i++)
+        order[i] = first + i;
+    return pick(f->model, DIEN_BEHAVIOUR, &f->history, order, count);
+}
+
+static enum dien_match compare_part(const struct fixture *f, const struct dien_user *user, size_t first, size_t count) {
+    struct dien_columns history = part(f, first, count);
+    enum dien_match match = dien_user_compare(f->model, user, &history);
+    free_columns(f->model, DIEN_BEHAVIOUR, &history);
+    return match;
+}
+
+static bool keeps_first(const struct dien_model *model) {
+    for (size_t i = 0; i < model->config.interest_count; i++)
+        if (model->config.interests[i].keep_first)
+            return true;
+    return false;
+}
+
+static size_t shortest_window(const struct dien_model *model) {
+    const struct dien_interest *interests;
+    size_t count = dien_interests(model, &interests), shortest = SIZE_MAX;
+    for (size_t i = 0; i < count; i++)
+        shortest = interests[i].max_length < shortest ? interests[i].max_length : shortest;
+    return shortest;
+}
+
+/* A state of `known` behaviours, taken on to the fixture's whole history. */
+static void check_continued(const struct fixture *f, size_t known, const size_t *order, size_t count) {
+    struct dien_columns history = part(f, 0, known);
+    struct dien_user *shorter = build(f, &history, known);
+    if (known < f->history.column[0].count)
+        assert_int_equal(dien_user_compare(f->model, shorter, &f->history), DIEN_PREFIX);
+    struct dien_user *longer = user_memory(dien_user_size(f->user));
+    dien_user_continue(f->model, f->scratch, shorter, &f->history, longer);
+    assert_int_equal(dien_user_size(longer), dien_user_size(f->user));
+    check_bits(f, longer, order, count);
+    assert_int_equal(dien_user_compare(f->model, longer, &f->history), DIEN_SAME);
+    free_columns(f->model, DIEN_BEHAVIOUR, &history);
+    free(shorter);
+    free(longer);
+}
+
+static void test_a_state_is_compared_with_a_history(void **state) {
+    (void)state;
+    size_t all[20];
+    for (size_t j = 0; j < 20; j++)
+        all[j] = j;
+    for (size_t i = 0; i < model_count; i++) {
+        size_t window = shortest_window(models[i]);
+        struct fixture f = set_up(models[i], window, 20);
+        assert_int_equal(dien_user_compare(models[i], f.user, &f.history), DIEN_SAME);
+        assert_int_equal(compare_part(&f, f.user, 0, window - 1), DIEN_SHORTER);
+        assert_int_equal(compare_part(&f, f.user, 0, 0), DIEN_SHORTER);
+        for (size_t known = 0; known <= window; known += 1 + window / 7)
+            check_continued(&f, known, all, 20);
+        tear_down(&f);
+    }
+}
+
+static void test_a_slid_window_and_an_edit_are_told_apart(void **state) {
+    (void)state;
+    size_t slid = 0, edited = 0;
+    for (size_t i = 0; i < model_count; i++) {
+        size_t window = shortest_window(models[i]);
+        if (window < 3 || longest_window(models[i]) != window || keeps_first(models[i]))
+            continue;
+        struct fixture f = set_up(models[i], window + 1, 1);
+        struct dien_columns first = part(&f, 0, window), last = part(&f, 1, window);
+        struct dien_user *before = build(&f, &first, window);
+        if (dien_user_compare(models[i], before, &last) != DIEN_SAME) { /* few rows may make all behaviours equal */
+            assert_int_equal(dien_user_compare(models[i], before, &f.history), DIEN_SLID);
+            assert_int_equal(dien_user_compare(models[i], before, &last), DIEN_SLID);
+            slid++;
+        }
+        size_t order[1024];
+        for (size_t j = 0; j < window; j++)
+            order[j] = j == window / 2 ? window : j;
+        struct dien_columns other = pick(models[i], DIEN_BEHAVIOUR, &f.history, order, window);
+        enum dien_match match = dien_user_compare(models[i], before, &other);
+        assert_true(match == DIEN_OTHER || match == DIEN_SLID || match == DIEN_SAME);
+        edited += match == DIEN_OTHER;
+        free_columns(models[i], DIEN_BEHAVIOUR, &first);
+        free_columns(models[i], DIEN_BEHAVIOUR, &last);
+        free_columns(models[i], DIEN_BEHAVIOUR, &other);
+        free(before);
+        tear_down(&f);
+    }
+    assert_true(slid > 0);
+    assert_true(edited > 0);
+}
+
 struct thread_work {
     struct fixture fixture; /* shared, but for the scratch */
     bool same;
@@ -418,6 +539,9 @@ int main(void) {
         cmocka_unit_test(test_same_bits_when_extended),
         cmocka_unit_test(test_extension_says_what_it_did),
         cmocka_unit_test(test_state_can_be_moved),
+        cmocka_unit_test(test_same_bits_when_restored),
+        cmocka_unit_test(test_a_state_is_compared_with_a_history),
+        cmocka_unit_test(test_a_slid_window_and_an_edit_are_told_apart),
         cmocka_unit_test(test_same_bits_from_any_thread),
         cmocka_unit_test(test_explain),
         cmocka_unit_test(test_errors_name_the_file),
