@@ -41,7 +41,7 @@ FUZZ := $(patsubst tests/fuzz/%.c,$(BUILD)/fuzz/%,$(FUZZ_C))
 DEPENDENCIES := $(patsubst %.o,%.d,$(LIBRARY_O) $(MAIN_O) $(call objects,$(UNIT_C) $(FUZZ_C)))
 
 # What Debian 12 must have: to build and run; to test as well.
-DEMO_PACKAGES := build-essential pkg-config libmicrohttpd-dev libjansson-dev libuv1-dev libopenblas-dev python3 curl
+DEMO_PACKAGES := build-essential pkg-config libmicrohttpd-dev libjansson-dev libuv1-dev libopenblas-dev libxxhash-dev python3 curl
 TEST_PACKAGES := $(DEMO_PACKAGES) ca-certificates clang clang-format clang-tidy libclang-rt-14-dev libcmocka-dev valgrind \
                  wrk python3-numpy python3-pytest python3-torch python3-tqdm
 # Tools that the tests call, kept in the build tree.

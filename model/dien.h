@@ -148,6 +148,8 @@ enum dien_extension dien_user_extend(const struct dien_model *model, struct dien
 
 /* Behaviours of interest i that the state holds (at most max_length). */
 size_t dien_user_length(const struct dien_user *user, size_t interest);
+/* Behaviours of the whole history, those that were cut off included. */
+size_t dien_user_received(const struct dien_user *user, size_t interest);
 size_t dien_user_size(const struct dien_user *user); /* its bytes */
 
 /* What one scoring call reads besides the user state. */

@@ -109,6 +109,10 @@ size_t dien_user_length(const struct dien_user *user, size_t interest) {
     return user->interests[interest].length;
 }
 
+size_t dien_user_received(const struct dien_user *user, size_t interest) {
+    return user->interests[interest].received;
+}
+
 size_t dien_user_size(const struct dien_user *user) {
     return user->bytes;
 }
@@ -305,8 +309,10 @@ struct dien_user *dien_user_continue(const struct dien_model *model, struct dien
     for (size_t i = 0; i < model->config.interest_count; i++)
         lengths[i] = kept(model, i, history_count(&model->interests[i], history));
     struct dien_user *user = lay_out(model, lengths, memory);
-    for (size_t i = 0; i < user->interest_count; i++)
+    for (size_t i = 0; i < user->interest_count; i++) {
+        user->interests[i].received = history_count(&model->interests[i], history);
         build_interest(model, scratch, i, history, core, user);
+    }
     complete(model, scratch, user);
     return user;
 }
@@ -348,9 +354,11 @@ enum dien_extension dien_user_extend(const struct dien_model *model, struct dien
         lengths[i] = kept(model, i, core->interests[i].length + history_count(&model->interests[i], more));
     struct dien_user *user = lay_out(model, lengths, memory);
     enum dien_extension result = DIEN_EXTENDED;
-    for (size_t i = 0; i < user->interest_count; i++)
+    for (size_t i = 0; i < user->interest_count; i++) {
+        user->interests[i].received = core->interests[i].received + history_count(&model->interests[i], more);
         if (extend_interest(model, scratch, i, core, more, user) == DIEN_RECOMPUTED)
             result = DIEN_RECOMPUTED;
+    }
     complete(model, scratch, user);
     return result;
 }

@@ -14,6 +14,7 @@
 /* Offsets are in bytes from the start of the user state. What an interest's form does not need has width 0. */
 struct user_interest {
     size_t length;     /* T, behaviours kept */
+    size_t received;   /* of the whole history, those that were cut off included */
     size_t behaviours; /* of each history field in order: int32 [T], or float [T, width] */
     size_t states;     /* float [T, H]: the extractor's h_t */
     size_t evolved;    /* float [T, G]: the states of an evolution that needs no candidate (gru, gru+pooling) */

@@ -16,6 +16,7 @@ enum {
     DEPTH_MAX = 16,    /* a request nests 4 levels, samples.json 6 */
     FIELDS_MAX = 256,  /* fields of one group: rows x fields is what the row form costs */
     USER_ID_MAX = 256, /* bytes */
+    TOKEN_MAX = 256,   /* bytes */
     PLACE_MAX = sizeof(((struct problem *)NULL)->pointer)
 };
 
@@ -328,6 +329,18 @@ static bool decode_user_id(struct decoder *decoder, const json_t *node, struct p
     return true;
 }
 
+static bool decode_token(struct decoder *decoder, const json_t *node, struct proto_request *request) {
+    size_t length = json_string_length(node); /* 0 when it is no string */
+    if (length == 0 || length > TOKEN_MAX) {
+        char reason[80];
+        snprintf(reason, sizeof reason, "The history_token must be a string of 1 to %d bytes.", TOKEN_MAX);
+        return fail(decoder, "history_token", reason);
+    }
+    request->has_history_token = true;
+    request->history_token = (struct proto_string){copy_text(decoder, json_string_value(node), length), length};
+    return true;
+}
+
 static bool decode_top_k(struct decoder *decoder, const json_t *node, struct proto_request *request) {
     if (json_integer_value(node) < 1) /* 0 when it is no integer */
         return fail(decoder, "top_k", "This must be an integer of at least 1.");
@@ -342,6 +355,17 @@ static bool decode_explain(struct decoder *decoder, const json_t *node, struct p
     return true;
 }
 
+static bool decode_history_member(struct decoder *decoder, const char *name, json_t *node,
+                                  struct proto_request *request) {
+    if (strcmp(name, "history") == 0)
+        return decode_table(decoder, name, node, &request->history);
+    if (strcmp(name, "history_token") == 0)
+        return decode_token(decoder, node, request);
+    if (strcmp(name, "history_append") == 0)
+        return decode_table(decoder, name, node, &request->history_append);
+    return fail(decoder, name, "A request has no such member.");
+}
+
 static bool decode_member(struct decoder *decoder, const char *name, json_t *node, struct proto_request *request) {
     if (strcmp(name, "user_id") == 0)
         return decode_user_id(decoder, node, request);
@@ -349,15 +373,40 @@ static bool decode_member(struct decoder *decoder, const char *name, json_t *nod
         return decode_singles(decoder, name, node, &request->user);
     if (strcmp(name, "context") == 0)
         return decode_singles(decoder, name, node, &request->context);
-    if (strcmp(name, "history") == 0)
-        return decode_table(decoder, name, node, &request->history);
     if (strcmp(name, "candidates") == 0)
         return decode_candidates(decoder, node, request);
     if (strcmp(name, "top_k") == 0)
         return decode_top_k(decoder, node, request);
     if (strcmp(name, "explain") == 0)
         return decode_explain(decoder, node, request);
-    return fail(decoder, name, "A request has no such member.");
+    return decode_history_member(decoder, name, node, request);
+}
+
+/* Which members go together. */
+
+/* A token stands for a history. */
+static bool check_token(struct decoder *decoder, const struct proto_request *request) {
+    if (request->history.present && request->has_history_token)
+        return fail(decoder, "history_token", "A request has a history or a history_token, not both.");
+    if (request->history.present && request->history_append.present)
+        return fail(decoder, "history_append", "What is appended is part of the history, where that is sent.");
+    return true;
+}
+
+static bool check_score(struct decoder *decoder, const struct proto_request *request) {
+    if (!request->candidates.present)
+        return fail(decoder, "candidates", "A request must have candidates.");
+    if (request->has_history_token && !request->has_user_id)
+        return fail(decoder, "history_token", "A history_token needs the user_id that it was given for.");
+    if (request->history_append.present && !request->has_history_token)
+        return fail(decoder, "history_append", "A history_append needs the history_token of what it is appended to.");
+    return check_token(decoder, request);
+}
+
+static bool check_history(struct decoder *decoder, const struct proto_request *request) {
+    if (!request->history.present && !request->history_append.present)
+        return fail(decoder, NULL, "A request must have a history or a history_append.");
+    return check_token(decoder, request);
 }
 
 /* `beside` names a member that is not the request's own, or is NULL. */
@@ -373,9 +422,20 @@ static bool decode_request(struct decoder *decoder, json_t *node, const char *be
         if (!decode_member(decoder, name, value, request))
             return false;
     }
-    if (!request->candidates.present)
-        return fail(decoder, "candidates", "A request must have candidates.");
-    return true;
+    return check_score(decoder, request);
+}
+
+static bool decode_history(struct decoder *decoder, json_t *node, struct proto_request *request) {
+    *request = (struct proto_request){0};
+    if (!json_is_object(node))
+        return fail(decoder, NULL, "A request must be an object.");
+    const char *name;
+    json_t *value;
+    json_object_foreach(node, name, value) {
+        if (!decode_history_member(decoder, name, value, request))
+            return false;
+    }
+    return check_history(decoder, request);
 }
 
 /* The text. */
@@ -501,6 +561,13 @@ bool proto_decode_request(const char *body, size_t size, struct arena *arena, st
     struct decoder decoder = {.arena = arena, .problem = problem};
     json_t *root = parse_for(&decoder, body, size);
     return root != NULL && decode_request(&decoder, root, NULL, request);
+}
+
+bool proto_decode_history(const char *body, size_t size, struct arena *arena, struct proto_request *request,
+                          struct problem *problem) {
+    struct decoder decoder = {.arena = arena, .problem = problem};
+    json_t *root = parse_for(&decoder, body, size);
+    return root != NULL && decode_history(&decoder, root, request);
 }
 
 /* samples.json. */

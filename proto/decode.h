@@ -1,7 +1,8 @@
-/* decode.h: JSON in: the body of POST /score, and the samples.json of a model directory.
+/* decode.h: JSON in: the bodies of POST /score and POST /users/{id}/history, and the samples.json of a model
+ * directory.
  *
  * jansson defines what JSON is: RFC 8259, no duplicate keys, no NaN, valid UTF-8, no U+0000. The wire has three bounds
- * of its own: 16 levels of nesting, 256 fields in a group, 256 bytes in user_id.
+ * of its own: 16 levels of nesting, 256 fields in a group, 256 bytes in user_id and in history_token.
  */
 #ifndef PROTO_DECODE_H
 #define PROTO_DECODE_H
@@ -17,6 +18,10 @@ void proto_decode_start(void);
 /* The request in `size` bytes of JSON. False on error, and then *problem says what and where. `request` and what it
  * points to are valid until the arena is reset; the body may be freed at once. */
 bool proto_decode_request(const char *body, size_t size, struct arena *arena, struct proto_request *request,
+                          struct problem *problem);
+
+/* The same for the body of POST /users/{id}/history: a history, or a history_append with or without a token. */
+bool proto_decode_history(const char *body, size_t size, struct arena *arena, struct proto_request *request,
                           struct problem *problem);
 
 /* One sample of samples.json: a request and the scores that the training code gave for it. */

@@ -300,25 +300,26 @@ static void put_results(struct writer *writer, const struct proto_reply *reply) 
     close_with(writer, "]");
 }
 
-static void put_interests(struct writer *writer, const struct proto_reply *reply) {
+static void put_interests(struct writer *writer, size_t count, const struct proto_interest *interests) {
     name(writer, "interests");
     open_with(writer, "{");
-    for (size_t i = 0; i < reply->interest_count; i++) {
-        name(writer, reply->interests[i].name);
+    for (size_t i = 0; i < count; i++) {
+        name(writer, interests[i].name);
         open_with(writer, "{");
-        member_size(writer, "length", reply->interests[i].length);
-        member_size(writer, "received", reply->interests[i].received);
+        member_size(writer, "length", interests[i].length);
+        member_size(writer, "received", interests[i].received);
         close_with(writer, "}");
     }
     close_with(writer, "}");
 }
 
 /* The longest interest speaks for all; each for itself where there are several. */
-static void put_history(struct writer *writer, const struct proto_reply *reply) {
+static void put_history(struct writer *writer, size_t count, const struct proto_interest *interests,
+                        struct proto_string token) {
     size_t length = 0;
     size_t received = 0;
-    for (size_t i = 0; i < reply->interest_count; i++) {
-        const struct proto_interest *interest = &reply->interests[i];
+    for (size_t i = 0; i < count; i++) {
+        const struct proto_interest *interest = &interests[i];
         length = interest->length > length ? interest->length : length;
         received = interest->received > received ? interest->received : received;
     }
@@ -326,8 +327,12 @@ static void put_history(struct writer *writer, const struct proto_reply *reply) 
     open_with(writer, "{");
     member_size(writer, "length", length);
     member_size(writer, "received", received);
-    if (reply->interest_count > 1)
-        put_interests(writer, reply);
+    if (token.data != NULL) {
+        name(writer, "token");
+        put_string(writer, token.data, token.length);
+    }
+    if (count > 1)
+        put_interests(writer, count, interests);
     close_with(writer, "}");
 }
 
@@ -345,9 +350,28 @@ struct proto_string proto_encode_reply(const struct proto_reply *reply, struct a
     member_string(&writer, "model", reply->model);
     member_string(&writer, "version", reply->version);
     member_string(&writer, "user_state", reply->user_state);
-    put_history(&writer, reply);
+    put_history(&writer, reply->interest_count, reply->interests, reply->token);
     put_unknown(&writer, reply);
-    put_results(&writer, reply);
+    if (reply->results != NULL)
+        put_results(&writer, reply);
+    close_with(&writer, "}");
+    return writer_end(&writer);
+}
+
+static void member_number(struct writer *writer, const char *member, double number) {
+    name(writer, member);
+    put_number(writer, number);
+}
+
+struct proto_string proto_encode_held(const struct proto_held *held, struct arena *arena) {
+    struct writer writer = writer_new(arena, FIRST_ROOM);
+    open_with(&writer, "{");
+    member_string(&writer, "model", held->model);
+    member_string(&writer, "version", held->version);
+    put_history(&writer, held->interest_count, held->interests, (struct proto_string){NULL, 0});
+    member_size(&writer, "bytes", held->bytes);
+    member_number(&writer, "age_seconds", held->age_seconds);
+    member_number(&writer, "idle_seconds", held->idle_seconds);
     close_with(&writer, "}");
     return writer_end(&writer);
 }

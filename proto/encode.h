@@ -8,9 +8,12 @@
 #include "proto/problem.h"
 #include "proto/score.h"
 
-/* 200 of POST /score. A score is written with nine significant digits: the float, exactly. A candidate's own numbers
- * are written with as many as give back the double that was decoded. */
+/* 200 of POST /score and of POST /users/{id}/history. A score is written with nine significant digits: the float,
+ * exactly. A candidate's own numbers are written with as many as give back the double that was decoded. */
 struct proto_string proto_encode_reply(const struct proto_reply *reply, struct arena *arena);
+
+/* 200 of GET /users/{id}. */
+struct proto_string proto_encode_held(const struct proto_held *held, struct arena *arena);
 
 /* application/problem+json. `request_id`, or NULL, becomes its `instance`, the URI "urn:dien:request:ID". */
 struct proto_string proto_encode_problem(const struct problem *problem, const char *request_id, struct arena *arena);

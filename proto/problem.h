@@ -13,10 +13,13 @@ enum problem_kind {
     PROBLEM_NONE,
     PROBLEM_INVALID_JSON,        /* 400: not JSON (RFC 8259), a key twice, too deep */
     PROBLEM_INVALID_REQUEST,     /* 400: JSON, but not a request: a wrong type, an unknown or missing member */
+    PROBLEM_INVALID_USER_ID,     /* 400: in the path */
     PROBLEM_INVALID_HTTP,        /* 400: headers that could smuggle a request */
     PROBLEM_NOT_FOUND,           /* 404 */
+    PROBLEM_NO_USER_STATE,       /* 404: nothing is held of this user */
     PROBLEM_METHOD_NOT_ALLOWED,  /* 405 */
     PROBLEM_REQUEST_TIMEOUT,     /* 408: the body did not arrive in time */
+    PROBLEM_UNKNOWN_TOKEN,       /* 409: the state that it names is not held (any more): send the history */
     PROBLEM_LENGTH_REQUIRED,     /* 411: chunked, or no length */
     PROBLEM_BODY_TOO_LARGE,      /* 413 */
     PROBLEM_UNSUPPORTED_MEDIA,   /* 415 */

@@ -54,12 +54,16 @@ struct proto_table {
     const struct proto_column *column;
 };
 
+/* POST /score, and POST /users/{id}/history, which has no more than a history, a token and what is appended. */
 struct proto_request {
     bool has_user_id;
     struct proto_string user_id;
     struct proto_table user;
     struct proto_table context;
     struct proto_table history;
+    bool has_history_token; /* in place of the history */
+    struct proto_string history_token;
+    struct proto_table history_append; /* to what the token names */
     struct proto_table candidates;
     size_t top_k; /* 0: all */
     bool explain;
@@ -94,10 +98,22 @@ struct proto_reply {
     const struct proto_table *candidates;
     size_t interest_count;
     const struct proto_interest *interests;
+    struct proto_string token; /* the kept state's; data NULL: none is kept */
     size_t unknown_count;
     const struct proto_unknown *unknown;
-    size_t result_count; /* already in rank order and cut to top_k */
-    const struct proto_result *results;
+    size_t result_count;                /* already in rank order and cut to top_k */
+    const struct proto_result *results; /* NULL: of POST /users/{id}/history, which has none */
+};
+
+/* GET /users/{id}: what is held of a user. No behaviours. */
+struct proto_held {
+    const char *model; /* NUL-terminated, as is version */
+    const char *version;
+    size_t interest_count;
+    const struct proto_interest *interests;
+    size_t bytes;
+    double age_seconds;  /* since it was computed or extended */
+    double idle_seconds; /* since it was last used */
 };
 
 #endif

@@ -1,5 +1,5 @@
-/* account.c: requests for health and metrics are not scoring requests: they are counted by route and status only, and
- * their log lines are for debugging.
+/* account.c: requests for health, metrics and the like are not scoring requests: they are counted by route and status
+ * only, and their log lines are for debugging.
  */
 #include "server/account.h"
 
@@ -9,7 +9,7 @@
 #include <math.h>
 
 static bool is_scoring(const struct exchange *exchange) {
-    return exchange->route == ROUTE_SCORE || exchange->route == ROUTE_NONE;
+    return routes_has_body(exchange->route) || exchange->route == ROUTE_NONE;
 }
 
 static unsigned outcome_of(const struct answer *answer) {
@@ -24,7 +24,7 @@ static struct proto_member text_member(const char *name, const char *text) {
 
 static void log_access(const struct exchange *exchange, enum log_level level, double seconds) {
     const struct answer *answer = &exchange->answer;
-    bool scored = answer->status == 200 && exchange->route == ROUTE_SCORE;
+    bool scored = answer->status == 200 && routes_has_body(exchange->route);
     bool good = answer->status != 0 && answer->problem == PROBLEM_NONE;
     log_line(level, "request", text_member("request_id", exchange->request_id), text_member("method", exchange->method),
              text_member("path", exchange->path), LOG_NUMBER("status", answer->status), LOG_NUMBER("seconds", seconds),

@@ -34,7 +34,8 @@ static void quoted(FILE *out, const char *text) {
 
 static void write_requests(FILE *out, const struct metrics *metrics) {
     const char *name = "dien_requests_total";
-    family(out, name, "counter", "Scoring requests, and requests for no route, by how they ended.");
+    family(out, name, "counter",
+           "Requests that score or update a history, and requests for no route, by how they ended.");
     for (unsigned i = 0; i < METRIC_OUTCOMES; i++)
         labelled(out, name, "outcome", metrics_outcome_name(i), (double)metrics_get(&metrics->requests[i]));
     name = "dien_http_responses_total";
@@ -50,17 +51,50 @@ static void write_requests(FILE *out, const struct metrics *metrics) {
     }
 }
 
-static void write_histogram(FILE *out, const char *name, const char *phase, const struct histogram *histogram) {
+/* The series of a histogram with one label, or with none (NULL). `buckets` is [count + 1], not cumulative. */
+struct series {
+    const char *name, *label, *value;
+    size_t count;
+    const double *bounds;
+    double sum;
+};
+
+static void write_label(FILE *out, const struct series *series, const char *after) {
+    if (series->label != NULL)
+        fprintf(out, "%s=\"%s\"%s", series->label, series->value, after);
+}
+
+static void write_end(FILE *out, const struct series *series, const char *suffix) {
+    fprintf(out, "%s%s", series->name, suffix);
+    if (series->label != NULL)
+        fprintf(out, "{%s=\"%s\"}", series->label, series->value);
+}
+
+static void write_series(FILE *out, const struct series *series, const uint64_t *buckets) {
     unsigned long long cumulative = 0;
-    for (unsigned i = 0; i <= METRIC_BUCKETS; i++) {
+    for (size_t i = 0; i <= series->count; i++) {
         char bound[32] = "+Inf";
-        if (i < METRIC_BUCKETS)
-            snprintf(bound, sizeof bound, "%g", metric_bucket_bounds[i]);
-        cumulative += metrics_get(&histogram->buckets[i]);
-        fprintf(out, "%s_bucket{phase=\"%s\",le=\"%s\"} %llu\n", name, phase, bound, cumulative);
+        if (i < series->count)
+            snprintf(bound, sizeof bound, "%g", series->bounds[i]);
+        cumulative += buckets[i];
+        fprintf(out, "%s_bucket{", series->name);
+        write_label(out, series, ",");
+        fprintf(out, "le=\"%s\"} %llu\n", bound, cumulative);
     }
-    fprintf(out, "%s_sum{phase=\"%s\"} %.9f\n", name, phase, (double)metrics_get(&histogram->nanoseconds) / 1e9);
-    fprintf(out, "%s_count{phase=\"%s\"} %llu\n", name, phase, cumulative);
+    write_end(out, series, "_sum");
+    fprintf(out, " %.9f\n", series->sum);
+    write_end(out, series, "_count");
+    fprintf(out, " %llu\n", cumulative);
+}
+
+static void write_histogram(FILE *out, const char *name, const char *label, const char *value,
+                            const struct histogram *histogram) {
+    uint64_t buckets[METRIC_BUCKETS + 1];
+    for (unsigned i = 0; i <= METRIC_BUCKETS; i++)
+        buckets[i] = metrics_get(&histogram->buckets[i]);
+    struct series series = {
+        name, label, value, METRIC_BUCKETS, metric_bucket_bounds, (double)metrics_get(&histogram->nanoseconds) / 1e9};
+    write_series(out, &series, buckets);
 }
 
 static void write_durations(FILE *out, const struct metrics *metrics) {
@@ -68,18 +102,53 @@ static void write_durations(FILE *out, const struct metrics *metrics) {
     family(out, name, "histogram",
            "Time of scoring requests by phase. total: headers to the end of the answer, errors and refusals included.");
     for (unsigned phase = 0; phase < METRIC_PHASES; phase++)
-        write_histogram(out, name, metrics_phase_name(phase), &metrics->durations[phase]);
+        write_histogram(out, name, "phase", metrics_phase_name(phase), &metrics->durations[phase]);
+}
+
+/* The states' counters are the histogram's, by a name of their own: it is the ratio that people look at first. */
+static void write_states(FILE *out, const struct metrics *metrics) {
+    const char *name = "dien_user_states_total";
+    family(out, name, "counter", "User states by how they came about.");
+    for (unsigned i = 0; i < USER_ORIGINS; i++) {
+        uint64_t count = 0;
+        for (unsigned j = 0; j <= METRIC_BUCKETS; j++)
+            count += metrics_get(&metrics->states[i].buckets[j]);
+        labelled(out, name, "state", user_origin_names[i], (double)count);
+    }
+    name = "dien_user_state_misses_total";
+    family(out, name, "counter", "Users' states that had to be computed, by why the state held was of no use.");
+    for (unsigned i = 0; i < USER_MISSES; i++)
+        labelled(out, name, "reason", user_miss_names[i], (double)metrics_get(&metrics->misses[i]));
+    name = "dien_user_state_duration_seconds";
+    family(out, name, "histogram", "Time to get a user state, by how it came about.");
+    for (unsigned i = 0; i < USER_ORIGINS; i++)
+        write_histogram(out, name, "state", user_origin_names[i], &metrics->states[i]);
+}
+
+static void write_cache(FILE *out, const struct user_cache_counts *cache) {
+    single(out, "dien_cache_entries", "gauge", "Users whose state is held.", (double)cache->entries);
+    single(out, "dien_cache_bytes", "gauge", "Bytes of the user cache in use, its index included.",
+           (double)cache->bytes);
+    single(out, "dien_cache_capacity_bytes", "gauge", "Bytes that the user cache may use.", (double)cache->capacity);
+    single(out, "dien_cache_evictions_total", "counter", "States dropped for lack of room.", (double)cache->evictions);
+    single(out, "dien_cache_expired_total", "counter", "States dropped because they were older than the time to live.",
+           (double)cache->expired);
+    single(out, "dien_cache_forgotten_total", "counter", "States dropped by DELETE /users/{id}.",
+           (double)cache->forgotten);
+    single(out, "dien_cache_refused_total", "counter", "States that found no room in the whole cache.",
+           (double)cache->refused);
+    single(out, "dien_cache_waits_total", "counter", "Requests that waited while another computed their user's state.",
+           (double)cache->waits);
+    struct series ages = {
+        "dien_cache_eviction_age_seconds", NULL, NULL, USER_CACHE_AGES, user_cache_age_bounds, cache->age_seconds};
+    family(out, ages.name, "histogram", "Time since a state dropped for lack of room was last used.");
+    write_series(out, &ages, cache->ages);
 }
 
 static void write_scoring(FILE *out, const struct metrics *metrics, const struct metric_gauges *gauges) {
     single(out, "dien_candidates_total", "counter", "Candidates scored.", (double)metrics_get(&metrics->candidates));
     single(out, "dien_behaviours_total", "counter", "Behaviours of the histories used.",
            (double)metrics_get(&metrics->behaviours));
-    family(out, "dien_user_states_total", "counter", "User states by how they came about.");
-    for (unsigned i = 0; i < METRIC_STATES; i++) {
-        labelled(out, "dien_user_states_total", "state", metric_state_names[i],
-                 (double)metrics_get(&metrics->states[i]));
-    }
     family(out, "dien_unknown_ids_total", "counter", "Ids that the model does not know, by field.");
     for (size_t i = 0; gauges->model_name != NULL && i < metrics->fields; i++) {
         labelled(out, "dien_unknown_ids_total", "field", metrics->unknown_names[i],
@@ -167,6 +236,8 @@ char *exposition_text(const struct metrics *metrics, const struct metric_gauges 
     write_requests(out, metrics);
     write_durations(out, metrics);
     write_scoring(out, metrics, gauges);
+    write_states(out, metrics);
+    write_cache(out, &gauges->cache);
     write_connections(out, metrics, gauges);
     write_limits(out, options);
     write_server(out, gauges);

@@ -21,6 +21,7 @@ struct metric_gauges {
     size_t model_mapped_bytes, model_packed_bytes;
     const char *kernels, *blas_core;
     double cpu_quota; /* CPUs; 0: no quota */
+    struct user_cache_counts cache;
 };
 
 #define EXPOSITION_TYPE "text/plain; version=0.0.4; charset=utf-8"

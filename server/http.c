@@ -187,7 +187,6 @@ static bool is_json(const char *type) {
 static void check_request(struct exchange *exchange, const struct guard *guard, const char *path, const char *method) {
     const struct options *options = exchange->http->options.options;
     struct problem *problem = &exchange->problem;
-    exchange->route = routes_find(path);
     if (exchange->body_expected > options->max_body) {
         problem_set(problem, PROBLEM_BODY_TOO_LARGE, "", "The body has %llu bytes; at most %zu are taken.",
                     (unsigned long long)exchange->body_expected, options->max_body);
@@ -195,9 +194,13 @@ static void check_request(struct exchange *exchange, const struct guard *guard, 
         problem_set(problem, PROBLEM_NOT_FOUND, "", "There is nothing at this path.");
     } else if (!routes_allow(exchange->route, method)) {
         problem_set(problem, PROBLEM_METHOD_NOT_ALLOWED, "", "This path takes %s.", routes_allowed(exchange->route));
-    } else if (exchange->route == ROUTE_SCORE && guard->lengths == 0) {
+    } else if ((exchange->route == ROUTE_USER || exchange->route == ROUTE_HISTORY) &&
+               !routes_user_id(path, exchange->user_id, &exchange->user_id_length)) {
+        problem_set(problem, PROBLEM_INVALID_USER_ID, "", "A user id has 1 to %d bytes, percent-encoded in a path.",
+                    USER_ID_MOST);
+    } else if (routes_has_body(exchange->route) && guard->lengths == 0) {
         problem_set(problem, PROBLEM_LENGTH_REQUIRED, "", "The request has no Content-Length.");
-    } else if (exchange->route == ROUTE_SCORE && !is_json(header(exchange, "Content-Type"))) {
+    } else if (routes_has_body(exchange->route) && !is_json(header(exchange, "Content-Type"))) {
         problem_set(problem, PROBLEM_UNSUPPORTED_MEDIA, "", "The Content-Type must be application/json.");
     }
 }
@@ -219,7 +222,8 @@ static enum MHD_Result take_headers(struct exchange *exchange, const char *path,
     exchange->counted = true;
     http->in_flight++;
     snprintf(exchange->method, sizeof exchange->method, "%s", method);
-    snprintf(exchange->path, sizeof exchange->path, "%s", path);
+    exchange->route = routes_find(path);
+    snprintf(exchange->path, sizeof exchange->path, "%s", routes_logged(exchange->route, path));
     request_id_choose(header(exchange, "X-Request-Id"), exchange->request_id);
     if (run_guard(exchange, method, version, &guard)) {
         exchange->body_expected = guard.length;
@@ -231,7 +235,7 @@ static enum MHD_Result take_headers(struct exchange *exchange, const char *path,
         answer_problem(exchange, &exchange->problem);
         return queue_answer(exchange);
     }
-    exchange->discarding = exchange->problem.kind != PROBLEM_NONE || exchange->route != ROUTE_SCORE;
+    exchange->discarding = exchange->problem.kind != PROBLEM_NONE || !routes_has_body(exchange->route);
     return MHD_YES;
 }
 

@@ -44,7 +44,9 @@ struct exchange {
     enum route route;
     char request_id[REQUEST_ID_MOST + 1];
     char method[METHOD_MOST + 1]; /* for the log, cut to fit, as the path */
-    char path[PATH_MOST + 1];
+    char path[PATH_MOST + 1];     /* without the user's id */
+    char user_id[USER_ID_MOST];   /* of the path, where the route has one */
+    size_t user_id_length;
     char *body; /* malloc'ed, http's; NULL: empty */
     size_t body_size;
     int socket;

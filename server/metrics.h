@@ -32,11 +32,8 @@ struct histogram {
 };
 
 /* Statuses that have a series from the start. Others are counted under the last, "other". */
-enum { METRIC_STATUSES = 16 };
+enum { METRIC_STATUSES = 18 };
 extern const int metric_statuses[METRIC_STATUSES];
-
-enum { STATE_COMPUTED, STATE_EXTENDED, STATE_CACHED, METRIC_STATES };
-extern const char *const metric_state_names[METRIC_STATES];
 
 enum { METRIC_FIELDS = 256 };
 
@@ -47,7 +44,8 @@ struct metrics {
     struct histogram durations[METRIC_PHASES];
     _Atomic uint64_t candidates;
     _Atomic uint64_t behaviours;
-    _Atomic uint64_t states[METRIC_STATES];
+    _Atomic uint64_t misses[USER_MISSES];
+    struct histogram states[USER_ORIGINS]; /* how long it took to get a user state, by how it came about */
     _Atomic uint64_t connections_accepted;
     _Atomic uint64_t connections_ended[CONNECTION_ENDS];
     _Atomic uint64_t unknown_ids[METRIC_FIELDS]; /* by place in unknown_names */
@@ -57,8 +55,8 @@ struct metrics {
 
 void metrics_duration(struct metrics *metrics, unsigned phase, double seconds);
 void metrics_response(struct metrics *metrics, enum route route, int status);
-/* What a scoring thread knows of a request it has done. */
-void metrics_scored(struct metrics *metrics, const struct request_outcome *outcome);
+/* What a scoring thread knows of a request it has done. Not `scores`: it was an update of a history. */
+void metrics_scored(struct metrics *metrics, const struct request_outcome *outcome, bool scores);
 /* The fields whose unknown ids are counted: the model's categorical ones. */
 void metrics_model(struct metrics *metrics, const struct dien_model *model);
 

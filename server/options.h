@@ -26,6 +26,8 @@ struct options {
     size_t max_connections;
     size_t connection_memory;
     size_t request_memory;
+    size_t cache_bytes;    /* 0: no user states are kept */
+    double cache_ttl;      /* seconds; 0: for ever */
     double header_timeout; /* seconds, as all times here */
     double body_timeout;
     double reply_timeout;

@@ -1,4 +1,4 @@
-/* request.c: the life of one scoring request, in order: decode, resolve, user state, score, rank, encode.
+/* request.c: the life of one request, in order: decode, resolve, user state, score, rank, encode.
  *
  * The only file that knows both the wire (proto/) and the model (model/dien.h).
  */
@@ -13,7 +13,7 @@
 #include <stdlib.h>
 #include <time.h>
 
-const char *const request_phase_names[REQUEST_PHASES] = {"decode", "state", "score", "encode"};
+const char *const request_phase_names[REQUEST_PHASES] = {"decode", "resolve", "state", "score", "encode"};
 
 enum { ARENA_KEEP = 4 << 20 }; /* bytes of arena that a scorer keeps between requests */
 
@@ -41,47 +41,111 @@ static bool out_of_memory(const struct scorer *scorer, struct problem *problem) 
     return false;
 }
 
-/* The user state of the request's history. NULL when memory is out. */
-static struct dien_user *build_user(struct scorer *scorer, const struct resolved *resolved) {
-    const struct dien_interest *interests;
-    size_t count = dien_interests(scorer->model, &interests);
-    size_t *received = arena_array(&scorer->arena, count, sizeof *received);
-    if (received == NULL)
-        return NULL;
-    for (size_t i = 0; i < count; i++)
-        received[i] = resolved->columns[DIEN_BEHAVIOUR].column[interests[i].history[0]].count;
-    void *memory = arena_alloc(&scorer->arena, dien_user_bytes(scorer->model, received));
-    return memory != NULL ? dien_user_build(scorer->model, scorer->scratch, &resolved->columns[DIEN_BEHAVIOUR], memory)
-                          : NULL;
+/* ---- the user state */
+
+static struct user_key key_of(const struct proto_request *request) {
+    return request->has_user_id ? (struct user_key){request->user_id.data, request->user_id.length}
+                                : (struct user_key){NULL, 0};
 }
 
-/* What the reply says of each interest, with room for the attention of every candidate where the request asks for it.
- */
-static bool describe_interests(struct scorer *scorer, const struct resolved *resolved, const struct dien_user *user,
-                               bool explain, struct request_scored *scored, float ***attention) {
+/* What a client can act on: to send the history. */
+static bool unknown_state(const struct proto_request *request, struct problem *problem) {
+    if (request->has_history_token)
+        problem_set(problem, PROBLEM_UNKNOWN_TOKEN, "/history_token",
+                    "This server does not hold the state that the token names; send the history.");
+    else
+        problem_set(problem, PROBLEM_NO_USER_STATE, "",
+                    "This server holds no state of the user that could be appended to; send the history.");
+    return false;
+}
+
+static bool get_state(struct scorer *scorer, const struct proto_request *request, struct user_key key,
+                      const struct dien_columns *behaviours, struct user_state *state, struct problem *problem) {
+    struct user_maker maker = {scorer->model, scorer->scratch, &scorer->arena, scorer->cache, scorer->version};
+    struct user_asked asked = {.key = key,
+                               .append = request->has_history_token || request->history_append.present,
+                               .has_token = request->has_history_token,
+                               .behaviours = behaviours};
+    if (asked.has_token && !user_token_read(request->history_token, &asked.token))
+        return unknown_state(request, problem);
+    switch (user_state_get(&maker, &asked, state)) {
+    case USER_READY:
+        break;
+    case USER_UNKNOWN:
+        return unknown_state(request, problem);
+    case USER_NO_ROOM:
+        return out_of_memory(scorer, problem);
+    }
+    return true;
+}
+
+/* What the request sent of an interest, or what the state that it names was made of. */
+static size_t received(const struct proto_request *request, const struct resolved *resolved,
+                       const struct dien_interest *interest, const struct dien_user *user, size_t place) {
+    return request->has_history_token || request->history_append.present
+               ? dien_user_received(user, place)
+               : resolved->columns[DIEN_BEHAVIOUR].column[interest->history[0]].count;
+}
+
+/* What the reply says of each interest. */
+static bool describe_interests(struct scorer *scorer, const struct proto_request *request,
+                               const struct resolved *resolved, const struct dien_user *user,
+                               struct request_scored *scored) {
     const struct dien_interest *interests;
     size_t count = dien_interests(scorer->model, &interests);
     struct proto_interest *described = arena_array(&scorer->arena, count, sizeof *described);
-    *attention = explain ? arena_array(&scorer->arena, count, sizeof **attention) : NULL;
-    if (described == NULL || (explain && *attention == NULL))
+    if (described == NULL)
         return false;
-    for (size_t i = 0; i < count; i++) {
-        described[i] = (struct proto_interest){
-            .name = interests[i].name,
-            .received = resolved->columns[DIEN_BEHAVIOUR].column[interests[i].history[0]].count,
-            .length = dien_user_length(user, i),
-        };
-        if (!explain || !interests[i].attends)
-            continue;
-        (*attention)[i] =
-            arena_array(&scorer->arena, scored->candidate_count * described[i].length, sizeof ***attention);
-        if ((*attention)[i] == NULL)
-            return false;
-        described[i].attention = (*attention)[i];
-    }
+    for (size_t i = 0; i < count; i++)
+        described[i] = (struct proto_interest){.name = interests[i].name,
+                                               .received = received(request, resolved, &interests[i], user, i),
+                                               .length = dien_user_length(user, i)};
     scored->interests = described;
     scored->interest_count = count;
     return true;
+}
+
+/* Resolve, and get the user state: what both kinds of request start with. */
+static bool prepare(struct scorer *scorer, const struct proto_request *request, struct user_key key,
+                    struct resolved *resolved, struct request_scored *scored, struct problem *problem) {
+    double start = now();
+    *scored = (struct request_scored){0};
+    if (!resolve(scorer->model, &scorer->limits, &scorer->arena, request, resolved, problem))
+        return false;
+    scored->unknown = resolved->unknown;
+    scored->unknown_count = resolved->unknown_count;
+    scored->candidate_count = resolved->candidate_count;
+    scored->behaviours = resolved->behaviours;
+    double ready = now();
+    scored->seconds[PHASE_RESOLVE] = ready - start;
+    if (!get_state(scorer, request, key, &resolved->columns[DIEN_BEHAVIOUR], &scored->state, problem))
+        return false;
+    scored->seconds[PHASE_STATE] = now() - ready;
+    return describe_interests(scorer, request, resolved, scored->state.user, scored) || out_of_memory(scorer, problem);
+}
+
+/* ---- the scores */
+
+/* Room for the attention of every candidate, interest by interest. NULL when memory is out. */
+static float **room_for_attention(struct scorer *scorer, struct request_scored *scored) {
+    const struct dien_interest *interests;
+    size_t count = dien_interests(scorer->model, &interests);
+    float **attention = arena_array(&scorer->arena, count, sizeof *attention);
+    struct proto_interest *described = arena_array(&scorer->arena, count, sizeof *described);
+    if (attention == NULL || described == NULL)
+        return NULL;
+    for (size_t i = 0; i < count; i++) {
+        described[i] = scored->interests[i];
+        attention[i] = NULL;
+        if (!interests[i].attends)
+            continue;
+        attention[i] = arena_array(&scorer->arena, scored->candidate_count * described[i].length, sizeof **attention);
+        if (attention[i] == NULL)
+            return NULL;
+        described[i].attention = attention[i];
+    }
+    scored->interests = described;
+    return attention;
 }
 
 /* A model whose tables hold what is not a number must not answer with it. */
@@ -97,34 +161,25 @@ static bool check_scores(const float *scores, size_t count, struct problem *prob
 
 bool request_run(struct scorer *scorer, const struct proto_request *request, struct request_scored *scored,
                  struct problem *problem) {
-    double start = now();
     struct resolved resolved;
-    *scored = (struct request_scored){0};
-    if (!resolve(scorer->model, &scorer->limits, &scorer->arena, request, &resolved, problem))
+    if (!prepare(scorer, request, key_of(request), &resolved, scored, problem))
         return false;
-    scored->unknown = resolved.unknown;
-    scored->unknown_count = resolved.unknown_count;
-    scored->candidate_count = resolved.candidate_count;
-    scored->behaviours = resolved.behaviours;
-
-    struct dien_user *user = build_user(scorer, &resolved);
     float *scores = arena_array(&scorer->arena, resolved.candidate_count, sizeof *scores);
-    float **attention;
-    if (user == NULL || scores == NULL ||
-        !describe_interests(scorer, &resolved, user, request->explain, scored, &attention))
+    float **attention = request->explain ? room_for_attention(scorer, scored) : NULL;
+    if (scores == NULL || (request->explain && attention == NULL))
         return out_of_memory(scorer, problem);
-    double built = now();
-
+    double start = now();
     struct dien_request candidates = {.user = resolved.columns[DIEN_USER],
                                       .context = resolved.columns[DIEN_CONTEXT],
                                       .candidates = resolved.columns[DIEN_CANDIDATE],
                                       .candidate_count = resolved.candidate_count};
-    dien_score(scorer->model, scorer->scratch, user, &candidates, scores, attention);
+    dien_score(scorer->model, scorer->scratch, scored->state.user, &candidates, scores, attention);
     scored->scores = scores;
-    scored->state_seconds = built - start;
-    scored->score_seconds = now() - built;
+    scored->seconds[PHASE_SCORE] = now() - start;
     return check_scores(scores, resolved.candidate_count, problem);
 }
+
+/* ---- the reply */
 
 /* Highest score first; ties in the order of the request. */
 static int by_rank(const void *left, const void *right) {
@@ -144,15 +199,14 @@ static struct proto_result *rank(struct arena *arena, const struct request_score
     return results;
 }
 
+/* The reply of either kind; `results` is NULL where there are none. */
 static struct proto_string encode(struct scorer *scorer, const struct proto_request *request,
-                                  const struct request_scored *scored, const char *user_state) {
-    struct proto_result *results = rank(&scorer->arena, scored);
-    if (results == NULL)
-        return (struct proto_string){0};
+                                  const struct request_scored *scored, const struct proto_result *results) {
+    char token[USER_TOKEN_TEXT];
     bool cut = request->top_k > 0 && request->top_k < scored->candidate_count;
     struct proto_reply reply = {.model = dien_name(scorer->model),
                                 .version = dien_version(scorer->model),
-                                .user_state = user_state,
+                                .user_state = user_origin_names[scored->state.origin],
                                 .candidates = &request->candidates,
                                 .interest_count = scored->interest_count,
                                 .interests = scored->interests,
@@ -160,7 +214,33 @@ static struct proto_string encode(struct scorer *scorer, const struct proto_requ
                                 .unknown = scored->unknown,
                                 .result_count = cut ? request->top_k : scored->candidate_count,
                                 .results = results};
+    if (scored->state.kept) {
+        user_token_write(&scored->state.token, token);
+        reply.token = (struct proto_string){token, sizeof token};
+    }
     return proto_encode_reply(&reply, &scorer->arena);
+}
+
+/* What is counted and logged of a request that was good so far. */
+static void describe_outcome(const struct request_scored *scored, bool has_key, struct request_outcome *outcome) {
+    outcome->candidates = scored->candidate_count;
+    outcome->behaviours = scored->behaviours;
+    outcome->origin = scored->state.origin;
+    outcome->has_miss = has_key && scored->state.origin == USER_COMPUTED;
+    outcome->miss = scored->state.miss;
+    outcome->unknown = scored->unknown;
+    outcome->unknown_count = scored->unknown_count;
+    for (int phase = PHASE_RESOLVE; phase < PHASE_ENCODE; phase++)
+        outcome->seconds[phase] = scored->seconds[phase];
+}
+
+static void reply(struct scorer *scorer, const struct proto_request *request, const struct request_scored *scored,
+                  const struct proto_result *results, struct request_outcome *outcome) {
+    double start = now();
+    outcome->body = encode(scorer, request, scored, results);
+    if (outcome->body.data == NULL)
+        out_of_memory(scorer, &outcome->problem);
+    outcome->seconds[PHASE_ENCODE] = now() - start;
 }
 
 void request_score(struct scorer *scorer, const char *body, size_t size, struct request_outcome *outcome) {
@@ -174,17 +254,27 @@ void request_score(struct scorer *scorer, const char *body, size_t size, struct 
     outcome->seconds[PHASE_DECODE] = now() - start;
     if (!good || !request_run(scorer, &request, &scored, &outcome->problem))
         return;
-    outcome->user_state = "computed";
-    outcome->candidates = scored.candidate_count;
-    outcome->behaviours = scored.behaviours;
-    outcome->unknown = scored.unknown;
-    outcome->unknown_count = scored.unknown_count;
-    outcome->seconds[PHASE_STATE] = scored.state_seconds;
-    outcome->seconds[PHASE_SCORE] = scored.score_seconds;
-
-    start = now();
-    outcome->body = encode(scorer, &request, &scored, outcome->user_state);
-    if (outcome->body.data == NULL)
+    describe_outcome(&scored, scorer->cache != NULL && request.has_user_id, outcome);
+    const struct proto_result *results = rank(&scorer->arena, &scored);
+    if (results == NULL)
         out_of_memory(scorer, &outcome->problem);
-    outcome->seconds[PHASE_ENCODE] = now() - start;
+    else
+        reply(scorer, &request, &scored, results, outcome);
+}
+
+void request_update(struct scorer *scorer, struct user_key key, const char *body, size_t size,
+                    struct request_outcome *outcome) {
+    struct proto_request request;
+    struct request_scored scored;
+    struct resolved resolved;
+    *outcome = (struct request_outcome){0};
+    arena_reset(&scorer->arena);
+
+    double start = now();
+    bool good = proto_decode_history(body, size, &scorer->arena, &request, &outcome->problem);
+    outcome->seconds[PHASE_DECODE] = now() - start;
+    if (!good || !prepare(scorer, &request, key, &resolved, &scored, &outcome->problem))
+        return;
+    describe_outcome(&scored, scorer->cache != NULL, outcome);
+    reply(scorer, &request, &scored, NULL, outcome);
 }

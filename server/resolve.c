@@ -290,6 +290,10 @@ static bool resolve_group(struct resolver *resolver, const char *name, enum dien
 /* ---- the request
  * ----------------------------------------------------------------------------------------------------- */
 
+static const struct proto_table *behaviours_of(const struct proto_request *request) {
+    return request->history_append.present ? &request->history_append : &request->history;
+}
+
 static bool check_limits(struct resolver *resolver, const struct request_limits *limits) {
     const struct proto_request *request = resolver->request;
     if (request->candidates.rows > limits->max_candidates) {
@@ -298,9 +302,11 @@ static bool check_limits(struct resolver *resolver, const struct request_limits 
                     limits->max_candidates);
         return false;
     }
-    if (request->history.rows > limits->max_history) {
-        problem_set(resolver->problem, PROBLEM_HISTORY_TOO_LONG, "/history",
-                    "The history has %zu behaviours; this server takes at most %zu.", request->history.rows,
+    const struct proto_table *behaviours = behaviours_of(request);
+    if (behaviours->rows > limits->max_history) {
+        problem_set(resolver->problem, PROBLEM_HISTORY_TOO_LONG,
+                    behaviours == &request->history ? "/history" : "/history_append",
+                    "The history has %zu behaviours; this server takes at most %zu.", behaviours->rows,
                     limits->max_history);
         return false;
     }
@@ -329,22 +335,34 @@ static bool list_unknown(struct resolver *resolver, size_t fields, struct resolv
     return true;
 }
 
+static bool resolve_behaviours(struct resolver *resolver, struct resolved *resolved) {
+    const struct proto_table *table = behaviours_of(resolver->request);
+    const char *name = table == &resolver->request->history ? "history" : "history_append";
+    return resolve_group(resolver, name, DIEN_BEHAVIOUR, table, &resolved->columns[DIEN_BEHAVIOUR],
+                         &resolved->behaviours);
+}
+
+/* And what they share. */
+static bool resolve_candidates(struct resolver *resolver, struct resolved *resolved) {
+    const struct proto_request *request = resolver->request;
+    struct dien_columns *columns = resolved->columns;
+    size_t ignored;
+    return resolve_group(resolver, "user", DIEN_USER, &request->user, &columns[DIEN_USER], &ignored) &&
+           resolve_group(resolver, "context", DIEN_CONTEXT, &request->context, &columns[DIEN_CONTEXT], &ignored) &&
+           resolve_group(resolver, "candidates", DIEN_CANDIDATE, &request->candidates, &columns[DIEN_CANDIDATE],
+                         &resolved->candidate_count);
+}
+
 bool resolve(const struct dien_model *model, const struct request_limits *limits, struct arena *arena,
              const struct proto_request *request, struct resolved *resolved, struct problem *problem) {
     struct resolver resolver = {.model = model, .arena = arena, .request = request, .problem = problem};
-    size_t ignored, fields = dien_field_count(model);
+    size_t fields = dien_field_count(model);
     *resolved = (struct resolved){0};
     resolver.unknown = arena_array(arena, fields, sizeof *resolver.unknown);
     if (resolver.unknown == NULL)
         return out_of_memory(&resolver);
     memset(resolver.unknown, 0, fields * sizeof *resolver.unknown);
-    struct dien_columns *columns = resolved->columns;
-    return check_limits(&resolver, limits) &&
-           resolve_group(&resolver, "user", DIEN_USER, &request->user, &columns[DIEN_USER], &ignored) &&
-           resolve_group(&resolver, "context", DIEN_CONTEXT, &request->context, &columns[DIEN_CONTEXT], &ignored) &&
-           resolve_group(&resolver, "history", DIEN_BEHAVIOUR, &request->history, &columns[DIEN_BEHAVIOUR],
-                         &resolved->behaviours) &&
-           resolve_group(&resolver, "candidates", DIEN_CANDIDATE, &request->candidates, &columns[DIEN_CANDIDATE],
-                         &resolved->candidate_count) &&
+    return check_limits(&resolver, limits) && resolve_behaviours(&resolver, resolved) &&
+           (!request->candidates.present || resolve_candidates(&resolver, resolved)) &&
            list_unknown(&resolver, fields, resolved);
 }

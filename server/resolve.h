@@ -14,7 +14,8 @@ struct resolved {
     const struct proto_unknown *unknown;
 };
 
-/* False on error, with *problem. */
+/* The behaviours are the request's history, or what it appends to one: only one of the two is there. A request without
+ * candidates (POST /users/{id}/history) has behaviours only. False on error, with *problem. */
 bool resolve(const struct dien_model *model, const struct request_limits *limits, struct arena *arena,
              const struct proto_request *request, struct resolved *resolved, struct problem *problem);
 

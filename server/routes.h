@@ -2,9 +2,10 @@
 #ifndef SERVER_ROUTES_H
 #define SERVER_ROUTES_H
 
-#include "proto/problem.h"
+#include "server/user_cache.h"
 
 #include <stdbool.h>
+#include <stddef.h>
 
 enum route {
     ROUTE_NONE,
@@ -14,6 +15,8 @@ enum route {
     ROUTE_LIVE,    /* GET /health/live */
     ROUTE_READY,   /* GET /health/ready */
     ROUTE_METRICS, /* GET /metrics */
+    ROUTE_USER,    /* GET, DELETE /users/{id} */
+    ROUTE_HISTORY, /* POST /users/{id}/history */
     ROUTES
 };
 
@@ -21,6 +24,13 @@ enum route {
 enum route routes_find(const char *target);
 /* The path, as a metric's label; "other" for ROUTE_NONE. */
 const char *routes_label(enum route route);
+/* The path for the log: without the user's id. */
+const char *routes_logged(enum route route, const char *target);
+/* The {id} of a path of ROUTE_USER or ROUTE_HISTORY, percent-decoded. False when it is empty, longer than USER_ID_MOST
+ * or badly encoded. */
+bool routes_user_id(const char *target, char id[USER_ID_MOST], size_t *length);
+/* A request must have a body, of application/json; elsewhere one is ignored. */
+bool routes_has_body(enum route route);
 /* HEAD is allowed wherever GET is. */
 bool routes_allow(enum route route, const char *method);
 /* What the Allow header of a 405 says. */

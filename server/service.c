@@ -19,6 +19,7 @@
 #include "server/loader.h"
 #include "server/loop.h"
 #include "server/process.h"
+#include "server/users.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -41,6 +42,9 @@ struct service {
     struct loader *loader; /* while LOADING */
     struct dien_model *model;
     struct worker_pool *workers; /* once there is a model */
+    struct user_cache *cache;    /* NULL: no user states are kept */
+    uint64_t version;            /* of the model, for the cache: the first is 1 */
+    uint64_t swept;              /* when the cache was, last */
     char *description;           /* GET /model's body */
     size_t description_size;
 };
@@ -107,9 +111,44 @@ static void answer_model(struct service *service, struct exchange *exchange) {
                                        .memory = ANSWER_KEPT};
 }
 
+/* GET, HEAD. A state is looked up under its shard's lock, for as long as it takes to copy it. */
+static void answer_user(struct service *service, struct exchange *exchange) {
+    struct arena arena;
+    struct proto_string text = {NULL, 0};
+    struct user_key key = {exchange->user_id, exchange->user_id_length};
+    if (service->model == NULL) {
+        http_problem(exchange, PROBLEM_NOT_READY, "The model is still loading.");
+        return;
+    }
+    arena_init(&arena, 0, 0);
+    switch (users_describe(service->cache, service->model, service->version, key, &arena, &text)) {
+    case USERS_DESCRIBED:
+        http_text(exchange, 200, json_type, text.data, text.length);
+        break;
+    case USERS_ABSENT:
+        http_problem(exchange, PROBLEM_NO_USER_STATE, "This server holds nothing of this user.");
+        break;
+    case USERS_NO_MEMORY:
+        http_problem(exchange, PROBLEM_OUT_OF_MEMORY, "There is no memory for the answer.");
+        break;
+    }
+    arena_free(&arena);
+}
+
+/* DELETE: whether there was something or not, there is nothing now. */
+static void forget_user(struct service *service, struct exchange *exchange) {
+    struct user_key key = {exchange->user_id, exchange->user_id_length};
+    if (service->cache != NULL)
+        user_cache_forget(service->cache, key);
+    exchange->answer = (struct answer){.status = 204, .memory = ANSWER_KEPT};
+}
+
 static struct metric_gauges read_gauges(const struct service *service) {
     const struct dien_model *model = service->model;
     const struct worker_pool *workers = service->workers;
+    struct user_cache_counts cache = {0};
+    if (service->cache != NULL)
+        user_cache_count(service->cache, &cache);
     return (struct metric_gauges){
         .ready = service->state == READY,
         .draining = service->state > READY,
@@ -128,6 +167,7 @@ static struct metric_gauges read_gauges(const struct service *service) {
         .kernels = dien_kernels_name(&(struct dien_error){""}),
         .blas_core = dien_blas_core(),
         .cpu_quota = cpu_quota_read(""),
+        .cache = cache,
     };
 }
 
@@ -149,12 +189,14 @@ static bool submit(struct service *service, struct exchange *exchange) {
         http_problem(exchange, PROBLEM_NOT_READY, "The model is still loading.");
         return true;
     }
-    exchange->job = (struct job){.owner = exchange,
-                                 .body = exchange->body != NULL ? exchange->body : "",
-                                 .size = exchange->body_size,
-                                 .request_id = exchange->request_id,
-                                 .submitted = clock_now(),
-                                 .socket = exchange->socket};
+    exchange->job =
+        (struct job){.owner = exchange,
+                     .user = {exchange->user_id_length > 0 ? exchange->user_id : NULL, exchange->user_id_length},
+                     .body = exchange->body != NULL ? exchange->body : "",
+                     .size = exchange->body_size,
+                     .request_id = exchange->request_id,
+                     .submitted = clock_now(),
+                     .socket = exchange->socket};
     if (!worker_submit(service->workers, &exchange->job)) {
         http_problem(exchange, PROBLEM_SATURATED, "%zu requests wait already.", service->options->queue);
         return true;
@@ -166,7 +208,14 @@ static bool handle(void *context, struct exchange *exchange) {
     struct service *service = context;
     switch (exchange->route) {
     case ROUTE_SCORE:
+    case ROUTE_HISTORY:
         return submit(service, exchange);
+    case ROUTE_USER:
+        if (strcmp(exchange->method, "DELETE") == 0)
+            forget_user(service, exchange);
+        else
+            answer_user(service, exchange);
+        break;
     case ROUTE_MODEL:
         answer_model(service, exchange);
         break;
@@ -230,6 +279,8 @@ static bool start_workers(struct service *service) {
     const struct worker_options options = {
         .model = service->model,
         .limits = request_limits(service->options),
+        .cache = service->cache,
+        .version = service->version,
         .threads = service->threads,
         .queue = service->options->queue,
         .deadline = clock_from_seconds(service->options->deadline),
@@ -254,6 +305,7 @@ static void take_model(struct service *service, const struct loaded *loaded) {
         return;
     }
     service->model = loaded->model;
+    service->version++;
     metrics_model(&service->metrics, service->model);
     if (!describe(service) || !start_workers(service)) {
         log_message(LEVEL_ERROR, "start-failed", "There is no memory for %zu scoring threads.", service->threads);
@@ -328,9 +380,17 @@ static void on_wake(void *context) {
     run_http(service);
 }
 
+static void sweep_cache(struct service *service) {
+    uint64_t now = clock_now();
+    if (service->cache != NULL)
+        user_cache_sweep(service->cache, clock_seconds(now - service->swept));
+    service->swept = now;
+}
+
 static void on_tick(void *context) {
     struct service *service = context;
     http_sweep(service->http);
+    sweep_cache(service);
     step_down(service);
     run_http(service);
 }
@@ -393,11 +453,30 @@ static bool start_http(struct service *service, char *error, size_t error_size) 
     return options->address_file == NULL || write_address(options->address_file, address, error, error_size);
 }
 
+/* Address space only: the bytes are used as users come. */
+static bool start_cache(struct service *service, char *error, size_t error_size) {
+    const struct options *options = service->options;
+    if (options->cache_bytes == 0)
+        return true;
+    if (options->cache_bytes < USER_CACHE_LEAST) {
+        snprintf(error, error_size, "--cache-bytes: %zu is neither 0 nor at least %d", options->cache_bytes,
+                 USER_CACHE_LEAST);
+        return false;
+    }
+    service->swept = clock_now();
+    service->cache = user_cache_new(options->cache_bytes, clock_from_seconds(options->cache_ttl));
+    if (service->cache == NULL)
+        snprintf(error, error_size, "--cache-bytes: there is no room for %zu bytes", options->cache_bytes);
+    return service->cache != NULL;
+}
+
 static bool start(struct service *service, char *error, size_t error_size) {
     const struct options *options = service->options;
     const struct loop_handlers handlers = {
         .context = service, .timer = on_readable, .wake = on_wake, .tick = on_tick, .signal = on_signal};
     warn_of_descriptors(options);
+    if (!start_cache(service, error, error_size))
+        return false;
     snprintf(error, error_size, "The event loop cannot start: %s", strerror(errno));
     service->loop = loop_new(&handlers);
     if (service->loop == NULL || !start_http(service, error, error_size))
@@ -434,6 +513,7 @@ static void stop(struct service *service) {
     if (service->http != NULL)
         http_stop(service->http);
     free(service->description);
+    user_cache_free(service->cache);
     dien_close(service->model);
 }
 

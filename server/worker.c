@@ -101,18 +101,22 @@ static void answer_problem(struct worker *worker, struct job *job, const struct 
     arena_reset(&worker->arena);
 }
 
-static void score(struct worker *worker, struct job *job) {
+static void serve(struct worker *worker, struct job *job) {
     struct request_outcome outcome;
+    bool scores = job->user.id == NULL;
     memset(&outcome, 0, sizeof outcome);
-    request_score(&worker->scorer, job->body, job->size, &outcome);
-    metrics_scored(worker->pool->options.metrics, &outcome);
+    if (scores)
+        request_score(&worker->scorer, job->body, job->size, &outcome);
+    else
+        request_update(&worker->scorer, job->user, job->body, job->size, &outcome);
+    metrics_scored(worker->pool->options.metrics, &outcome, scores);
     if (outcome.problem.kind != PROBLEM_NONE) {
         answer_problem(worker, job, &outcome.problem);
         return;
     }
     job->candidates = outcome.candidates;
     job->behaviours = outcome.behaviours;
-    job->user_state = outcome.user_state;
+    job->user_state = user_origin_names[outcome.origin];
     keep_reply(job, outcome.body);
 }
 
@@ -128,7 +132,7 @@ static void run(struct worker *worker, struct job *job) {
                     clock_seconds(waited), clock_seconds(options->deadline));
         answer_problem(worker, job, &problem);
     } else {
-        score(worker, job);
+        serve(worker, job);
     }
 }
 
@@ -157,6 +161,8 @@ static bool start_worker(struct worker_pool *pool, struct worker *worker) {
     worker->pool = pool;
     arena_init(&worker->arena, 0, PROBLEM_ARENA_KEEP);
     worker->has_scorer = scorer_init(&worker->scorer, pool->options.model, &pool->options.limits);
+    worker->scorer.cache = pool->options.cache;
+    worker->scorer.version = pool->options.version;
     return worker->has_scorer && start_thread(worker);
 }
 

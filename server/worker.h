@@ -21,6 +21,7 @@ struct job {
     void *owner;      /* the caller's */
 
     /* Asked. */
+    struct user_key user; /* id NULL: POST /score; else POST /users/{id}/history of this user */
     const char *body;
     size_t size;
     const char *request_id;
@@ -40,6 +41,8 @@ struct job {
 struct worker_options {
     const struct dien_model *model; /* outlives the pool */
     struct request_limits limits;
+    struct user_cache *cache; /* NULL: no state is kept; outlives the pool */
+    uint64_t version;         /* the model's, for the cache */
     size_t threads;
     size_t queue;      /* jobs that may wait */
     uint64_t deadline; /* nanoseconds a job may wait */

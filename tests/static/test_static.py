@@ -58,6 +58,7 @@ ENTRANCES = {
     "uv.h": {"server/loop.c", "server/worker.c", "server/http.c"},
     "jansson.h": {"proto/decode.c", "proto/encode.c", "model/config.c", "model/safetensors.c"},
     "cblas.h": {"model/gemm.c"},
+    "xxhash.h": {"server/user_cache.c"},
 }
 
 
