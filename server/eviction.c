@@ -1,7 +1,7 @@
 /* eviction.c: S3-FIFO over entries that are linked by block numbers. */
 #include "server/eviction.h"
 
-enum { USES_MOST = 3, SMALL_SHARE = 10 };
+enum { USES_MOST = 3, USES_TO_STAY = 2, SMALL_SHARE = 10 };
 
 void eviction_init(struct eviction *eviction, const struct block_pool *pool, struct eviction_ghost *ghosts,
                    uint32_t ghost_count) {
@@ -49,11 +49,12 @@ static void remember(struct eviction *eviction, uint64_t hash) {
     *ghost_of(eviction, hash) = (struct eviction_ghost){fingerprint_of(hash), eviction->clock++};
 }
 
-/* As many are remembered as there are entries in `main`. */
+/* As many are remembered as `main` may hold entries. */
 static bool is_remembered(const struct eviction *eviction, uint64_t hash) {
     const struct eviction_ghost *ghost = ghost_of(eviction, hash);
+    uint32_t entries = eviction->queues[EVICTION_SMALL].entries + eviction->queues[EVICTION_MAIN].entries;
     return ghost->fingerprint == fingerprint_of(hash) &&
-           eviction->clock - ghost->since <= eviction->queues[EVICTION_MAIN].entries;
+           eviction->clock - ghost->since <= entries - entries / SMALL_SHARE;
 }
 
 /* ---- the policy */
@@ -82,7 +83,7 @@ static uint32_t choose_small(struct eviction *eviction, uint32_t kept) {
     uint32_t oldest = eviction->queues[EVICTION_SMALL].oldest;
     struct user_entry *entry = user_entry_at(eviction->pool, oldest);
     leave(eviction, oldest);
-    if (entry->uses > 0 || oldest == kept) {
+    if (entry->uses >= USES_TO_STAY || oldest == kept) {
         entry->uses = 0;
         enter(eviction, EVICTION_MAIN, oldest);
         return BLOCK_NONE;

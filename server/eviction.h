@@ -1,9 +1,9 @@
 /* eviction.h: which entry of a shard goes when there is no room: S3-FIFO (Yang et al., SOSP 2023).
  *
- * Three first-in first-out queues. A new entry enters `small`, a tenth of the room; used there, it moves on to `main`,
- * else it leaves and only its fingerprint is remembered; an entry that comes back while it is remembered enters `main`
- * at once. `main` gives each entry another round for each use, at most 3. A use is a counter in the entry itself: a hit
- * moves nothing. tests/bench/eviction.md has what led here.
+ * Three first-in first-out queues. A new entry enters `small`, a tenth of the room; used there twice, it moves on to
+ * `main`, else it leaves and only its fingerprint is remembered; an entry that comes back while it is remembered enters
+ * `main` at once. `main` gives each entry another round for each use, at most 3. A use is a counter in the entry
+ * itself: a hit moves nothing. tests/bench/eviction.md has what led here.
  *
  * Belongs to a shard and is under its lock.
  */

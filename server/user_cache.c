@@ -318,7 +318,12 @@ static struct user_flight *flight_of(const struct shard *shard, uint64_t hash, s
     return flight;
 }
 
-bool user_cache_lead(struct user_cache *cache, struct user_key key, const struct user_token *seen,
+/* Another version's state is none that the caller could read. */
+static bool has_changed(const struct user_entry *entry, uint64_t version, const struct user_token *seen) {
+    return entry->version == version && (seen == NULL || !user_token_equal(&entry->token, seen));
+}
+
+bool user_cache_lead(struct user_cache *cache, struct user_key key, uint64_t version, const struct user_token *seen,
                      struct user_flight *flight) {
     uint64_t hash = hash_of(cache, key);
     struct shard *shard = shard_of(cache, hash);
@@ -328,8 +333,7 @@ bool user_cache_lead(struct user_cache *cache, struct user_key key, const struct
     while (flight_of(shard, hash, key) != NULL)
         pthread_cond_wait(&shard->landed, &shard->mutex);
     uint32_t number = find(cache, shard, hash, key);
-    bool changed =
-        number != BLOCK_NONE && (seen == NULL || !user_token_equal(&user_entry_at(&cache->pool, number)->token, seen));
+    bool changed = number != BLOCK_NONE && has_changed(user_entry_at(&cache->pool, number), version, seen);
     if (!changed) {
         *flight = (struct user_flight){.next = shard->flights, .key = key, .hash = hash};
         shard->flights = flight;

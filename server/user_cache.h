@@ -75,8 +75,8 @@ struct user_flight {
     bool forgotten; /* user_cache_forget() came meanwhile: nothing is stored */
 };
 /* Wait until no other thread computes a state of this user, then take the right. `seen` is the token of the state that
- * was read, NULL if none was. False when there is another state now: read again. */
-bool user_cache_lead(struct user_cache *cache, struct user_key key, const struct user_token *seen,
+ * was read, NULL if none was. False when there is another state of this version now: read again. */
+bool user_cache_lead(struct user_cache *cache, struct user_key key, uint64_t version, const struct user_token *seen,
                      struct user_flight *flight);
 /* Keep a state in place of the one before, and give up the right. False when it is not kept: it is larger than the
  * cache, the user was forgotten, or a newer version's is there. */

@@ -98,7 +98,7 @@ static enum user_outcome get_appended(const struct user_maker *maker, const stru
             return USER_UNKNOWN;
         if (is_empty(maker, asked->behaviours))
             return restore(maker, &held, state) ? USER_READY : USER_NO_ROOM;
-        if (user_cache_lead(maker->cache, asked->key, &held.token, &flight))
+        if (user_cache_lead(maker->cache, asked->key, maker->version, &held.token, &flight))
             return land(maker, &flight, append(maker, asked->behaviours, held.state, state), state);
     }
 }
@@ -116,7 +116,7 @@ static enum user_outcome get_whole(const struct user_maker *maker, const struct 
         if (match == DIEN_SAME)
             return restore(maker, &held, state) ? USER_READY : USER_NO_ROOM;
         state->miss = is_held ? mismatch_of(match) : miss_of(answer);
-        if (!user_cache_lead(maker->cache, asked->key, is_held ? &held.token : NULL, &flight))
+        if (!user_cache_lead(maker->cache, asked->key, maker->version, is_held ? &held.token : NULL, &flight))
             continue;
         const struct dien_user *core = match == DIEN_PREFIX ? held.state : NULL;
         return land(maker, &flight, compute(maker, asked->behaviours, core, state), state);

@@ -1,0 +1,449 @@
+/* test_user_cache.c: the cache of user states alone: what is stored comes back, nothing else does, the budget holds. */
+#include "server/clock.h"
+#include "server/user_cache.h"
+
+#include <pthread.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+enum { MIB = 1 << 20 };
+
+static struct arena arena;
+
+static struct user_cache *make(size_t bytes, double ttl) {
+    struct user_cache *cache = user_cache_new(bytes, clock_from_seconds(ttl));
+    assert_non_null(cache);
+    arena_init(&arena, 0, MIB);
+    return cache;
+}
+
+static void finish(struct user_cache *cache) {
+    user_cache_free(cache);
+    arena_free(&arena);
+}
+
+static struct user_key key(const char *id) {
+    return (struct user_key){id, strlen(id)};
+}
+
+static struct user_key numbered(char id[32], size_t number) {
+    return (struct user_key){id, (size_t)snprintf(id, 32, "user-%zu", number)};
+}
+
+/* Bytes that tell whose they are, at each place. */
+static void fill(unsigned char *bytes, size_t size, size_t seed) {
+    for (size_t i = 0; i < size; i++)
+        bytes[i] = (unsigned char)(seed * 131 + i * 7 + i / 251);
+}
+
+static bool is_filled(const unsigned char *bytes, size_t size, size_t seed) {
+    for (size_t i = 0; i < size; i++)
+        if (bytes[i] != (unsigned char)(seed * 131 + i * 7 + i / 251))
+            return false;
+    return true;
+}
+
+static bool store(struct user_cache *cache, struct user_key user, uint64_t version, size_t size, size_t seed,
+                  struct user_token *token) {
+    struct user_flight flight;
+    struct user_copy copy = {0};
+    struct user_token ignored;
+    struct arena own;
+    arena_init(&own, 0, 0);
+    unsigned char *bytes = malloc(size + 1);
+    assert_non_null(bytes);
+    fill(bytes, size, seed);
+    for (;;) {
+        bool held = user_cache_look(cache, user, version, &own, &copy) == USER_HELD;
+        if (user_cache_lead(cache, user, version, held ? &copy.token : NULL, &flight))
+            break;
+    }
+    bool kept = user_cache_store(cache, &flight, version, bytes, size, token != NULL ? token : &ignored);
+    free(bytes);
+    arena_free(&own);
+    return kept;
+}
+
+static enum user_answer read_one(struct user_cache *cache, struct user_key user, struct user_copy *copy) {
+    *copy = (struct user_copy){0};
+    arena_reset(&arena);
+    return user_cache_read(cache, user, 1, &arena, copy);
+}
+
+static struct user_cache_counts count(struct user_cache *cache) {
+    struct user_cache_counts counts;
+    user_cache_count(cache, &counts);
+    return counts;
+}
+
+static void what_is_stored_comes_back(void **state) {
+    (void)state;
+    static const size_t sizes[] = {1, 300, 409, 410, 411, 504, 505, 913, 914, 915, 1008, 5000, 150000};
+    struct user_cache *cache = make(8 * MIB, 0);
+    struct user_copy copy;
+    char id[32];
+    for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++)
+        assert_true(store(cache, numbered(id, i), 1, sizes[i], i, NULL));
+    for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++) {
+        assert_int_equal(read_one(cache, numbered(id, i), &copy), USER_HELD);
+        assert_int_equal(copy.size, sizes[i]);
+        assert_true(is_filled(copy.state, copy.size, i));
+        assert_true(copy.bytes >= sizes[i] && copy.bytes < sizes[i] * 102 / 100 + 1024);
+    }
+    assert_int_equal(read_one(cache, key("user-99"), &copy), USER_ABSENT);
+    assert_int_equal(count(cache).entries, sizeof sizes / sizeof *sizes);
+    finish(cache);
+}
+
+/* Ids that share a beginning, differ in their last byte, hold zeros, or are as long as can be. */
+static void a_user_is_its_whole_id(void **state) {
+    (void)state;
+    struct user_cache *cache = make(4 * MIB, 0);
+    struct user_copy copy;
+    char longest[2][USER_ID_MOST];
+    memset(longest, 'x', sizeof longest);
+    longest[1][USER_ID_MOST - 1] = 'y';
+    const struct user_key keys[] = {{"a", 1},
+                                    {"ab", 2},
+                                    {"a\0", 2},
+                                    {"a\0b", 3},
+                                    {longest[0], USER_ID_MOST},
+                                    {longest[1], USER_ID_MOST},
+                                    {longest[0], USER_ID_MOST - 1}};
+    enum { KEYS = sizeof keys / sizeof *keys };
+    for (size_t i = 0; i < KEYS; i++)
+        assert_true(store(cache, keys[i], 1, 700, i, NULL));
+    for (size_t i = 0; i < KEYS; i++) {
+        assert_int_equal(read_one(cache, keys[i], &copy), USER_HELD);
+        assert_true(is_filled(copy.state, 700, i));
+    }
+    finish(cache);
+}
+
+static void a_new_state_takes_the_place_of_the_old(void **state) {
+    (void)state;
+    struct user_cache *cache = make(4 * MIB, 0);
+    struct user_copy copy;
+    struct user_token before, after;
+    assert_true(store(cache, key("u"), 1, 100, 0, &before));
+    uint64_t bytes = count(cache).bytes;
+    for (size_t i = 1; i < 200; i++) {
+        size_t size = i * 7919 % 30000;
+        assert_true(store(cache, key("u"), 1, size, i, &after));
+        assert_false(user_token_equal(&before, &after));
+        assert_int_equal(read_one(cache, key("u"), &copy), USER_HELD);
+        assert_true(user_token_equal(&copy.token, &after));
+        assert_int_equal(copy.size, size);
+        assert_true(is_filled(copy.state, size, i));
+        before = after;
+    }
+    assert_true(store(cache, key("u"), 1, 100, 0, NULL));
+    assert_int_equal(count(cache).bytes, bytes); /* every block that it needed meanwhile is back */
+    assert_int_equal(count(cache).entries, 1);
+    finish(cache);
+}
+
+static void a_version_never_sees_anothers_state(void **state) {
+    (void)state;
+    struct user_cache *cache = make(4 * MIB, 0);
+    struct user_copy copy = {0};
+    assert_true(store(cache, key("u"), 2, 100, 0, NULL));
+    assert_int_equal(user_cache_read(cache, key("u"), 1, &arena, &copy), USER_OTHER_VERSION); /* an older one looks */
+    assert_false(store(cache, key("u"), 1, 100, 1, NULL)); /* and does not replace what is newer */
+    assert_int_equal(user_cache_read(cache, key("u"), 2, &arena, &copy), USER_HELD);
+    assert_true(is_filled(copy.state, 100, 0));
+    assert_int_equal(user_cache_read(cache, key("u"), 3, &arena, &copy), USER_OTHER_VERSION); /* the next one */
+    assert_int_equal(user_cache_read(cache, key("u"), 3, &arena, &copy), USER_ABSENT);
+    assert_int_equal(count(cache).entries, 0);
+    finish(cache);
+}
+
+static void a_state_is_forgotten_at_once_or_in_time(void **state) {
+    (void)state;
+    struct user_cache *cache = make(4 * MIB, 0.2);
+    struct user_copy copy;
+    uint64_t empty = count(cache).bytes;
+    assert_true(store(cache, key("u"), 1, 3000, 0, NULL));
+    assert_true(user_cache_forget(cache, key("u")));
+    assert_false(user_cache_forget(cache, key("u")));
+    assert_int_equal(read_one(cache, key("u"), &copy), USER_ABSENT);
+    assert_int_equal(count(cache).forgotten, 1);
+    assert_int_equal(count(cache).bytes, empty);
+
+    assert_true(store(cache, key("asked"), 1, 10, 0, NULL));
+    assert_true(store(cache, key("not asked"), 1, 10, 0, NULL));
+    assert_int_equal(read_one(cache, key("asked"), &copy), USER_HELD);
+    usleep(250000);
+    assert_int_equal(read_one(cache, key("asked"), &copy), USER_EXPIRED);
+    assert_int_equal(read_one(cache, key("asked"), &copy), USER_ABSENT);
+    for (int i = 0; i < 100; i++)
+        user_cache_sweep(cache, 0.01);
+    assert_int_equal(count(cache).expired, 2);
+    assert_int_equal(count(cache).entries, 0);
+    assert_int_equal(count(cache).bytes, empty);
+    finish(cache);
+}
+
+static void forgetting_stops_a_state_that_is_being_computed(void **state) {
+    (void)state;
+    struct user_cache *cache = make(4 * MIB, 0);
+    struct user_flight flight;
+    struct user_token token;
+    struct user_copy copy;
+    assert_true(user_cache_lead(cache, key("u"), 1, NULL, &flight));
+    assert_true(user_cache_forget(cache, key("u")));
+    assert_false(user_cache_store(cache, &flight, 1, "state", 5, &token));
+    assert_int_equal(read_one(cache, key("u"), &copy), USER_ABSENT);
+    assert_true(store(cache, key("u"), 1, 5, 0, NULL)); /* the next one is kept */
+    finish(cache);
+}
+
+/* With one size of state it is known how many fit. */
+static void nobody_is_evicted_before_the_budget_is_used(void **state) {
+    (void)state;
+    enum { SIZE = 3400, BUDGET = 16 * MIB };
+    struct user_cache *cache = make(BUDGET, 0);
+    struct user_copy copy;
+    char id[32];
+    size_t users = 0;
+    while (count(cache).evictions == 0)
+        assert_true(store(cache, numbered(id, users), 1, SIZE, users, NULL)), users++;
+    struct user_cache_counts counts = count(cache);
+    assert_int_equal(counts.capacity, BUDGET);
+    assert_true(counts.bytes <= BUDGET);
+    assert_true(counts.bytes + 4096 > BUDGET - BUDGET / 500);
+    assert_true(users * 3584 > (size_t)BUDGET - BUDGET / 100); /* 7 blocks each */
+    for (size_t i = users; i < 4 * users; i++) {
+        assert_true(store(cache, numbered(id, i), 1, SIZE, i, NULL));
+        assert_int_equal(read_one(cache, numbered(id, i), &copy), USER_HELD);
+        assert_true(is_filled(copy.state, SIZE, i));
+    }
+    counts = count(cache);
+    assert_true(counts.bytes <= BUDGET && counts.bytes + 65536 > BUDGET - BUDGET / 500);
+    assert_int_equal(counts.entries, 4 * users - counts.evictions);
+    uint64_t ages = 0;
+    for (size_t i = 0; i <= USER_CACHE_AGES; i++)
+        ages += counts.ages[i];
+    assert_int_equal(ages, counts.evictions);
+    finish(cache);
+}
+
+/* A state larger than all the others together makes room for itself, in whatever shards they are; one larger than the
+ * cache does no harm. */
+static void a_large_state_finds_room_in_other_shards(void **state) {
+    (void)state;
+    struct user_cache *cache = make(16 * MIB, 0);
+    struct user_copy copy;
+    char id[32];
+    for (size_t i = 0; i < 5000; i++)
+        assert_true(store(cache, numbered(id, i), 1, 3400, i, NULL));
+    assert_false(store(cache, key("too large"), 1, 17 * MIB, 7, NULL));
+    assert_int_equal(count(cache).refused, 1);
+    assert_true(count(cache).entries > 4000);
+    assert_true(store(cache, key("large"), 1, 15 * MIB, 8, NULL));
+    assert_int_equal(read_one(cache, key("large"), &copy), USER_HELD);
+    assert_true(is_filled(copy.state, 15 * MIB, 8));
+    assert_true(count(cache).bytes <= 16 * MIB);
+    for (size_t i = 0; i < 5000; i++) /* and goes when it is not asked for */
+        assert_true(store(cache, numbered(id, i), 1, 3400, i, NULL));
+    finish(cache);
+}
+
+/* Users that come back a few times stay while more others than there is room for pass through once. */
+static void a_scan_does_not_wash_out_who_comes_back(void **state) {
+    (void)state;
+    enum { REGULARS = 1000, VISITS = 3, ROUNDS = 20 };
+    struct user_cache *cache = make(16 * MIB, 0); /* about 4,600 of these states */
+    struct user_copy copy;
+    char id[32];
+    size_t hits = 0, passing = REGULARS;
+    for (size_t round = 0; round < ROUNDS; round++) {
+        for (size_t i = 0; i < VISITS * REGULARS; i++) {
+            bool held = read_one(cache, numbered(id, i % REGULARS), &copy) == USER_HELD;
+            hits += round >= ROUNDS / 2 && i < REGULARS && held;
+            if (!held)
+                assert_true(store(cache, numbered(id, i % REGULARS), 1, 3400, i, NULL));
+        }
+        for (size_t i = 0; i < 6 * REGULARS; i++, passing++)
+            assert_true(store(cache, numbered(id, passing), 1, 3400, passing, NULL));
+    }
+    assert_true(hits > (ROUNDS - ROUNDS / 2) * REGULARS * 95 / 100);
+    finish(cache);
+}
+
+static void tokens_are_never_the_same(void **state) {
+    (void)state;
+    enum { TOKENS = 2000 };
+    static struct user_token tokens[TOKENS];
+    struct user_cache *cache = make(4 * MIB, 0);
+    char id[32];
+    for (size_t i = 0; i < TOKENS; i++) {
+        assert_true(store(cache, numbered(id, i % 100), 1, 10, 0, &tokens[i]));
+        for (size_t j = 0; j < i; j++)
+            assert_true(tokens[i].word[0] != tokens[j].word[0] && tokens[i].word[1] != tokens[j].word[1]);
+    }
+    finish(cache);
+}
+
+/* ---- threads */
+
+static void a_leader_that_gives_up_lets_the_next_one_lead(void **state) {
+    (void)state;
+    struct user_cache *cache = make(4 * MIB, 0);
+    struct user_flight flight, other;
+    assert_true(user_cache_lead(cache, key("u"), 1, NULL, &flight));
+    assert_true(user_cache_lead(cache, key("v"), 1, NULL, &other)); /* another user does not wait */
+    user_cache_abandon(cache, &other);
+    user_cache_abandon(cache, &flight);
+    assert_true(user_cache_lead(cache, key("u"), 1, NULL, &flight));
+    user_cache_abandon(cache, &flight);
+    assert_int_equal(count(cache).waits, 0);
+    finish(cache);
+}
+
+enum { THREADS = 8 };
+
+struct crowd {
+    struct user_cache *cache;
+    pthread_barrier_t barrier;
+    atomic_int computed;
+};
+
+/* What server/user_state.c does: look, lead, store. */
+static void *join_crowd(void *context) {
+    struct crowd *crowd = context;
+    struct arena own;
+    struct user_copy copy = {0};
+    struct user_flight flight;
+    struct user_token token;
+    arena_init(&own, 0, 0);
+    pthread_barrier_wait(&crowd->barrier);
+    while (user_cache_read(crowd->cache, key("hot"), 1, &own, &copy) != USER_HELD) {
+        if (!user_cache_lead(crowd->cache, key("hot"), 1, NULL, &flight))
+            continue;
+        crowd->computed++;
+        usleep(20000);
+        user_cache_store(crowd->cache, &flight, 1, "state", 5, &token);
+    }
+    arena_free(&own);
+    return NULL;
+}
+
+static void a_crowd_computes_once(void **state) {
+    (void)state;
+    struct crowd crowd = {.cache = make(4 * MIB, 0)};
+    pthread_t threads[THREADS];
+    pthread_barrier_init(&crowd.barrier, NULL, THREADS);
+    for (int i = 0; i < THREADS; i++)
+        assert_int_equal(pthread_create(&threads[i], NULL, join_crowd, &crowd), 0);
+    for (int i = 0; i < THREADS; i++)
+        pthread_join(threads[i], NULL);
+    assert_int_equal(crowd.computed, 1);
+    assert_true(count(crowd.cache).waits > 0);
+    pthread_barrier_destroy(&crowd.barrier);
+    finish(crowd.cache);
+}
+
+/* Threads store, read and forget a few users' states, of sizes that the seed gives: whatever is read is whole. */
+struct churner {
+    struct user_cache *cache;
+    size_t users;
+    unsigned seed;
+    size_t reads, faults;
+};
+
+static void *churn(void *context) {
+    struct churner *c = context;
+    struct arena own;
+    char id[32];
+    arena_init(&own, 0, MIB);
+    for (int i = 0; i < 4000; i++) {
+        size_t user = (size_t)rand_r(&c->seed) % c->users;
+        struct user_copy copy = {0};
+        arena_reset(&own);
+        if (rand_r(&c->seed) % 50 == 0)
+            user_cache_forget(c->cache, numbered(id, user));
+        if (rand_r(&c->seed) % 100 == 0)
+            user_cache_sweep(c->cache, 0); /* no time passed: nothing is due */
+        if (user_cache_read(c->cache, numbered(id, user), 1, &own, &copy) == USER_HELD) {
+            size_t seed;
+            memcpy(&seed, copy.state, sizeof seed);
+            c->reads++;
+            c->faults += !is_filled((unsigned char *)copy.state + sizeof seed, copy.size - sizeof seed, seed);
+            c->faults += seed % c->users != user;
+        }
+        struct user_flight flight;
+        struct user_token token;
+        if (rand_r(&c->seed) % 2 != 0 ||
+            !user_cache_lead(c->cache, numbered(id, user), 1, copy.state != NULL ? &copy.token : NULL, &flight))
+            continue;
+        size_t seed = user + c->users * ((size_t)rand_r(&c->seed) % 1000), size = 8 + seed * 37 % 20000;
+        unsigned char *bytes = arena_alloc(&own, size);
+        memcpy(bytes, &seed, sizeof seed);
+        fill(bytes + sizeof seed, size - sizeof seed, seed);
+        user_cache_store(c->cache, &flight, 1, bytes, size, &token);
+    }
+    arena_free(&own);
+    return NULL;
+}
+
+static void check_churn(size_t bytes, size_t users) {
+    struct user_cache *cache = make(bytes, 0);
+    struct churner churners[THREADS];
+    pthread_t threads[THREADS];
+    size_t reads = 0;
+    uint64_t empty = count(cache).bytes;
+    for (unsigned i = 0; i < THREADS; i++) {
+        churners[i] = (struct churner){cache, users, i + 1, 0, 0};
+        assert_int_equal(pthread_create(&threads[i], NULL, churn, &churners[i]), 0);
+    }
+    for (int i = 0; i < THREADS; i++) {
+        pthread_join(threads[i], NULL);
+        assert_int_equal(churners[i].faults, 0);
+        reads += churners[i].reads;
+    }
+    assert_true(reads > 1000);
+    assert_true(count(cache).bytes <= bytes);
+    char id[32];
+    for (size_t i = 0; i < users; i++)
+        user_cache_forget(cache, numbered(id, i));
+    assert_int_equal(count(cache).entries, 0);
+    assert_int_equal(count(cache).bytes, empty); /* no block is lost, none given back twice */
+    finish(cache);
+}
+
+static void threads_read_whole_states(void **state) {
+    (void)state;
+    check_churn(4 * MIB, 6);            /* all the same few users */
+    check_churn(USER_CACHE_LEAST, 500); /* and evictions all the time */
+    check_churn(4 * MIB, 3000);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(what_is_stored_comes_back),
+        cmocka_unit_test(a_user_is_its_whole_id),
+        cmocka_unit_test(a_new_state_takes_the_place_of_the_old),
+        cmocka_unit_test(a_version_never_sees_anothers_state),
+        cmocka_unit_test(a_state_is_forgotten_at_once_or_in_time),
+        cmocka_unit_test(forgetting_stops_a_state_that_is_being_computed),
+        cmocka_unit_test(nobody_is_evicted_before_the_budget_is_used),
+        cmocka_unit_test(a_large_state_finds_room_in_other_shards),
+        cmocka_unit_test(a_scan_does_not_wash_out_who_comes_back),
+        cmocka_unit_test(tokens_are_never_the_same),
+        cmocka_unit_test(a_leader_that_gives_up_lets_the_next_one_lead),
+        cmocka_unit_test(a_crowd_computes_once),
+        cmocka_unit_test(threads_read_whole_states),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
