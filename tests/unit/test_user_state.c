@@ -1,0 +1,384 @@
+/* test_user_state.c: promise 2 through the cache of user states: whatever was sent before, by whom, in which order and
+ * from which thread, a state that is held, extended or computed scores with the bits of one that was built afresh.
+ */
+#include "proto/decode.h"
+#include "server/user_state.h"
+#include "tests/unit/columns.h"
+
+#include <pthread.h>
+#include <stdatomic.h>
+
+enum { CANDIDATES = 5, USERS_MOST = 8, HISTORY_MOST = 400, THREADS = 8, JUNK = 4000 };
+
+/* What all threads share: behaviours to draw from, candidates to score, a cache. */
+struct world {
+    const struct dien_model *model;
+    struct user_cache *cache;
+    struct dien_columns pool; /* [pool_size] behaviours */
+    size_t pool_size;
+    struct dien_request request;
+    size_t users, window;
+    atomic_size_t origins[USER_ORIGINS], misses[USER_MISSES], unknown, junk;
+};
+
+/* What a thread believes a user's history to be, as places in the pool, and the token that it was given for that. */
+struct belief {
+    size_t history[HISTORY_MOST], length;
+    bool has_token;
+    struct user_token token;
+};
+
+struct actor {
+    struct world *world;
+    unsigned seed;
+    int steps;
+    bool evicts;
+    struct dien_scratch *scratch;
+    struct arena arena;
+    struct belief beliefs[USERS_MOST];
+    size_t faults;
+};
+
+static size_t draw(struct actor *actor, size_t below) {
+    return below > 0 ? (size_t)rand_r(&actor->seed) % below : 0;
+}
+
+static struct dien_columns behaviours(const struct world *world, const size_t *places, size_t count) {
+    return pick(world->model, DIEN_BEHAVIOUR, &world->pool, places, count);
+}
+
+/* The scores of a state that knows nothing of any cache. */
+static void score_afresh(struct actor *actor, const struct dien_columns *history, float *scores) {
+    const struct world *world = actor->world;
+    struct user_maker maker = {world->model, actor->scratch, &actor->arena, NULL, 0};
+    struct user_asked asked = {.behaviours = history};
+    struct user_state state;
+    if (user_state_get(&maker, &asked, &state) != USER_READY || state.origin != USER_COMPUTED || state.kept)
+        actor->faults++;
+    else
+        dien_score(world->model, actor->scratch, state.user, &world->request, scores, NULL);
+}
+
+static void check(struct actor *actor, const struct user_state *state, const struct belief *belief) {
+    struct world *world = actor->world;
+    float scores[CANDIDATES] = {0}, expected[CANDIDATES] = {1};
+    struct dien_columns history = behaviours(world, belief->history, belief->length);
+    dien_score(world->model, actor->scratch, state->user, &world->request, scores, NULL);
+    score_afresh(actor, &history, expected);
+    actor->faults += memcmp(scores, expected, sizeof scores) != 0;
+    free_columns(world->model, DIEN_BEHAVIOUR, &history);
+    world->origins[state->origin]++;
+    if (state->origin == USER_COMPUTED)
+        world->misses[state->miss]++;
+}
+
+static void change(struct actor *actor, struct belief *belief) {
+    size_t pool = actor->world->pool_size, count = 0;
+    switch (draw(actor, 8)) {
+    case 0: /* another history */
+        belief->length = draw(actor, actor->world->window * 3 / 2);
+        for (size_t i = 0; i < belief->length; i++)
+            belief->history[i] = draw(actor, pool);
+        break;
+    case 1: /* an edit */
+        if (belief->length > 0)
+            belief->history[draw(actor, belief->length)] = draw(actor, pool);
+        break;
+    case 2: /* a shorter one */
+        belief->length -= draw(actor, belief->length + 1);
+        break;
+    case 3: /* the oldest are gone, as where a client keeps a window of its own */
+        count = draw(actor, belief->length + 1);
+        belief->length -= count;
+        memmove(belief->history, belief->history + count, belief->length * sizeof *belief->history);
+        break;
+    case 4: /* the same again */
+        break;
+    default: /* some more */
+        for (count = 1 + draw(actor, 4); count > 0 && belief->length < HISTORY_MOST; count--)
+            belief->history[belief->length++] = draw(actor, pool);
+    }
+}
+
+static struct user_key key_of(char id[16], size_t user) {
+    return (struct user_key){id, (size_t)snprintf(id, 16, "u%zu", user)};
+}
+
+/* Send the whole history. */
+static void send_history(struct actor *actor, const struct user_maker *maker, struct user_key key,
+                         struct belief *belief) {
+    struct user_state state;
+    change(actor, belief);
+    struct dien_columns history = behaviours(actor->world, belief->history, belief->length);
+    struct user_asked asked = {.key = key, .behaviours = &history};
+    if (user_state_get(maker, &asked, &state) == USER_READY)
+        check(actor, &state, belief);
+    else
+        actor->faults++;
+    belief->has_token = state.kept;
+    belief->token = state.token;
+    free_columns(actor->world->model, DIEN_BEHAVIOUR, &history);
+}
+
+/* Send the token and what is new. What comes back is this history's state, or nothing. */
+static void send_token(struct actor *actor, const struct user_maker *maker, struct user_key key,
+                       struct belief *belief) {
+    struct user_state state;
+    size_t count = draw(actor, 4), room = HISTORY_MOST - belief->length, first = belief->length;
+    count = count < room ? count : room;
+    for (size_t i = 0; i < count; i++)
+        belief->history[belief->length++] = draw(actor, actor->world->pool_size);
+    struct dien_columns more = behaviours(actor->world, belief->history + first, count);
+    struct user_asked asked = {
+        .key = key, .append = true, .has_token = true, .token = belief->token, .behaviours = &more};
+    enum user_outcome outcome = user_state_get(maker, &asked, &state);
+    if (outcome == USER_READY)
+        check(actor, &state, belief);
+    else if (outcome == USER_UNKNOWN)
+        actor->world->unknown++;
+    else
+        actor->faults++;
+    belief->has_token = outcome == USER_READY && state.kept;
+    belief->token = state.token;
+    free_columns(actor->world->model, DIEN_BEHAVIOUR, &more);
+}
+
+/* Strangers that push others out. */
+static void crowd_out(struct actor *actor) {
+    static const char bytes[30000];
+    struct user_flight flight;
+    struct user_token token;
+    for (int i = 0; i < 60; i++) {
+        char id[32];
+        size_t number = actor->world->junk++;
+        struct user_key key = {id, (size_t)snprintf(id, sizeof id, "stranger %zu", number)};
+        if (user_cache_lead(actor->world->cache, key, 1, NULL, &flight))
+            user_cache_store(actor->world->cache, &flight, 1, bytes, sizeof bytes, &token);
+    }
+}
+
+static void *act(void *context) {
+    struct actor *actor = context;
+    const struct world *world = actor->world;
+    const struct user_maker maker = {world->model, actor->scratch, &actor->arena, world->cache, 1};
+    for (int step = 0; step < actor->steps; step++) {
+        char id[16];
+        size_t user = draw(actor, world->users);
+        arena_reset(&actor->arena);
+        if (draw(actor, 25) == 0)
+            user_cache_forget(world->cache, key_of(id, user));
+        if (actor->evicts && draw(actor, 20) == 0)
+            crowd_out(actor);
+        struct belief *belief = &actor->beliefs[user];
+        if (belief->has_token && draw(actor, 3) == 0)
+            send_token(actor, &maker, key_of(id, user), belief);
+        else
+            send_history(actor, &maker, key_of(id, user), belief);
+    }
+    return NULL;
+}
+
+static void world_init(struct world *world, const struct dien_model *model, size_t users) {
+    memset(world, 0, sizeof *world);
+    world->model = model;
+    world->cache = user_cache_new(USER_CACHE_LEAST, 0);
+    assert_non_null(world->cache);
+    world->window = longest_window(model) < HISTORY_MOST / 2 ? longest_window(model) : HISTORY_MOST / 2;
+    world->pool_size = 40;
+    world->pool = random_columns(model, DIEN_BEHAVIOUR, world->pool_size);
+    world->request = (struct dien_request){.user = random_columns(model, DIEN_USER, 1),
+                                           .context = random_columns(model, DIEN_CONTEXT, 1),
+                                           .candidates = random_columns(model, DIEN_CANDIDATE, CANDIDATES),
+                                           .candidate_count = CANDIDATES};
+    world->users = users;
+}
+
+static void world_free(struct world *world) {
+    free_columns(world->model, DIEN_BEHAVIOUR, &world->pool);
+    free_columns(world->model, DIEN_USER, &world->request.user);
+    free_columns(world->model, DIEN_CONTEXT, &world->request.context);
+    free_columns(world->model, DIEN_CANDIDATE, &world->request.candidates);
+    user_cache_free(world->cache);
+}
+
+static struct actor *new_actor(struct world *world, unsigned seed, int steps, bool evicts) {
+    struct actor *actor = calloc(1, sizeof *actor);
+    assert_non_null(actor);
+    *actor = (struct actor){.world = world, .seed = seed, .steps = steps, .evicts = evicts};
+    actor->scratch = dien_scratch_new(world->model);
+    assert_non_null(actor->scratch);
+    arena_init(&actor->arena, 0, 1 << 22);
+    return actor;
+}
+
+static void free_actor(struct actor *actor) {
+    dien_scratch_free(actor->scratch);
+    arena_free(&actor->arena);
+    free(actor);
+}
+
+/* Every model of the directory, one thread: every way that a state can come about has come up. */
+static void every_state_scores_as_if_there_were_no_cache(void **state) {
+    (void)state;
+    size_t origins[USER_ORIGINS] = {0}, misses[USER_MISSES] = {0}, unknown = 0, evictions = 0;
+    for (size_t i = 0; i < model_count; i++) {
+        struct world world;
+        struct user_cache_counts counts;
+        world_init(&world, models[i], 4);
+        struct actor *actor = new_actor(&world, (unsigned)i + 1, 400, i % 2 == 0);
+        act(actor);
+        if (actor->faults > 0)
+            fail_msg("%s: %zu of %d steps went wrong", paths[i], actor->faults, actor->steps);
+        for (int j = 0; j < USER_ORIGINS; j++)
+            origins[j] += world.origins[j];
+        for (int j = 0; j < USER_MISSES; j++)
+            misses[j] += world.misses[j];
+        unknown += world.unknown;
+        user_cache_count(world.cache, &counts);
+        evictions += counts.evictions;
+        assert_int_equal(counts.waits, 0);
+        free_actor(actor);
+        world_free(&world);
+    }
+    for (int j = 0; j < USER_ORIGINS; j++)
+        assert_true(origins[j] > 100);
+    assert_true(misses[MISS_ABSENT] > 10 && misses[MISS_SHORTER] > 10 && misses[MISS_SLID] > 10 &&
+                misses[MISS_EDITED] > 10);
+    assert_true(unknown > 10 && evictions > 10);
+    print_message("%zu computed, %zu extended, %zu cached, %zu tokens not held, %zu evictions\n",
+                  origins[USER_COMPUTED], origins[USER_EXTENDED], origins[USER_CACHED], unknown, evictions);
+}
+
+/* Eight threads with histories of their own for the same two users. */
+static void threads_score_as_if_there_were_no_cache(void **state) {
+    (void)state;
+    for (size_t i = 0; i < model_count; i += 5) {
+        struct world world;
+        struct actor *actors[THREADS];
+        pthread_t threads[THREADS];
+        world_init(&world, models[i], 2);
+        for (unsigned j = 0; j < THREADS; j++)
+            actors[j] = new_actor(&world, 100 + j, 150, j == 0);
+        for (int j = 0; j < THREADS; j++)
+            assert_int_equal(pthread_create(&threads[j], NULL, act, actors[j]), 0);
+        for (int j = 0; j < THREADS; j++) {
+            pthread_join(threads[j], NULL);
+            assert_int_equal(actors[j]->faults, 0);
+            free_actor(actors[j]);
+        }
+        assert_true(world.origins[USER_COMPUTED] > 0 && world.origins[USER_EXTENDED] > 0);
+        world_free(&world);
+    }
+}
+
+/* ---- one user, one history, eight threads */
+
+struct hot {
+    struct world *world;
+    struct dien_columns history;
+    struct actor *actor;
+    pthread_barrier_t *barrier;
+    enum user_origin origin;
+};
+
+static void *ask_for_hot_user(void *context) {
+    struct hot *hot = context;
+    const struct user_maker maker = {hot->world->model, hot->actor->scratch, &hot->actor->arena, hot->world->cache, 1};
+    struct user_asked asked = {.key = {"hot", 3}, .behaviours = &hot->history};
+    struct user_state got;
+    pthread_barrier_wait(hot->barrier);
+    hot->actor->faults += user_state_get(&maker, &asked, &got) != USER_READY;
+    hot->origin = got.origin;
+    return NULL;
+}
+
+static void a_hot_user_is_computed_once(void **state) {
+    (void)state;
+    for (size_t i = 0; i < model_count; i += 5) {
+        struct world world;
+        struct hot hot[THREADS];
+        pthread_t threads[THREADS];
+        pthread_barrier_t barrier;
+        size_t places[HISTORY_MOST], origins[USER_ORIGINS] = {0};
+        world_init(&world, models[i], 1);
+        for (size_t j = 0; j < world.window; j++)
+            places[j] = j % world.pool_size;
+        struct dien_columns history = behaviours(&world, places, world.window);
+        pthread_barrier_init(&barrier, NULL, THREADS);
+        for (unsigned j = 0; j < THREADS; j++) {
+            hot[j] = (struct hot){&world, history, new_actor(&world, j, 0, false), &barrier, USER_ORIGINS};
+            assert_int_equal(pthread_create(&threads[j], NULL, ask_for_hot_user, &hot[j]), 0);
+        }
+        for (int j = 0; j < THREADS; j++) {
+            pthread_join(threads[j], NULL);
+            assert_int_equal(hot[j].actor->faults, 0);
+            origins[hot[j].origin]++;
+            free_actor(hot[j].actor);
+        }
+        assert_int_equal(origins[USER_COMPUTED], 1);
+        assert_int_equal(origins[USER_CACHED], THREADS - 1);
+        pthread_barrier_destroy(&barrier);
+        free_columns(models[i], DIEN_BEHAVIOUR, &history);
+        world_free(&world);
+    }
+}
+
+/* ---- memory and tokens */
+
+/* When the arena is full the request fails, and the next one does not wait for it. */
+static void a_state_that_finds_no_memory_holds_up_nobody(void **state) {
+    (void)state;
+    struct world world;
+    world_init(&world, models[0], 1);
+    struct actor *actor = new_actor(&world, 1, 0, false);
+    struct belief belief = {.length = world.window};
+    struct dien_columns history = behaviours(&world, belief.history, belief.length);
+    struct user_maker maker = {world.model, actor->scratch, &actor->arena, world.cache, 1};
+    struct user_asked asked = {.key = {"u", 1}, .behaviours = &history};
+    struct user_state got;
+    for (size_t limit = 1; limit < 1 << 12; limit *= 2) {
+        struct arena small;
+        arena_init(&small, limit, 0);
+        maker.arena = &small;
+        assert_int_equal(user_state_get(&maker, &asked, &got), USER_NO_ROOM);
+        arena_free(&small);
+    }
+    maker.arena = &actor->arena;
+    assert_int_equal(user_state_get(&maker, &asked, &got), USER_READY);
+    assert_int_equal(got.origin, USER_COMPUTED);
+    free_columns(world.model, DIEN_BEHAVIOUR, &history);
+    free_actor(actor);
+    world_free(&world);
+}
+
+static void a_token_is_read_as_it_was_written(void **state) {
+    (void)state;
+    const struct user_token token = {{0x0123456789abcdefU, 0xfedcba9876543210U}};
+    struct user_token read;
+    char text[USER_TOKEN_TEXT + 1] = "";
+    user_token_write(&token, text);
+    assert_string_equal(text, "0123456789abcdeffedcba9876543210");
+    assert_true(user_token_read((struct proto_string){text, USER_TOKEN_TEXT}, &read));
+    assert_true(user_token_equal(&read, &token));
+    static const char *const others[] = {"",
+                                         "0123",
+                                         "0123456789abcdeffedcba987654321",
+                                         "0123456789ABCDEFFEDCBA9876543210",
+                                         "0123456789abcdeffedcba98765432100",
+                                         "0123456789abcdeffedcba987654321g"};
+    for (size_t i = 0; i < sizeof others / sizeof *others; i++)
+        assert_false(user_token_read((struct proto_string){others[i], strlen(others[i])}, &read));
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(every_state_scores_as_if_there_were_no_cache),
+        cmocka_unit_test(threads_score_as_if_there_were_no_cache),
+        cmocka_unit_test(a_hot_user_is_computed_once),
+        cmocka_unit_test(a_state_that_finds_no_memory_holds_up_nobody),
+        cmocka_unit_test(a_token_is_read_as_it_was_written),
+    };
+    proto_decode_start();
+    srand(1);
+    return cmocka_run_group_tests(tests, open_models, close_models);
+}
