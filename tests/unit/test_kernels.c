@@ -532,6 +532,9 @@ static void test_sets(void **state) {
 #if defined(__x86_64__)
     assert_int_equal(kernels_named("avx512") != NULL, __builtin_cpu_supports("avx512vl") != 0);
     assert_int_equal(kernels_named("avx2") != NULL, __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"));
+#elif defined(__aarch64__)
+    assert_ptr_equal(kernels_available(0), kernels_named("neon"));
+    assert_non_null(kernels_named("neon"));
 #endif
     for (size_t i = 0; i < COUNT(known); i++) {
         const struct kernels *kernels = kernels_named(known[i]);
