@@ -145,7 +145,7 @@ build-fuzz:
 # The server and the tests of what differs between instruction sets; these run in an emulator.
 build-aarch64: $(SYSROOT)/.complete
 	@$(MAKE) --no-print-directory BUILD=build/aarch64 CC='aarch64-linux-gnu-gcc --sysroot=$(SYSROOT)' build \
-	  build/aarch64/unit/test_kernels build/aarch64/unit/test_model
+	  build/aarch64/unit/test_kernels build/aarch64/unit/test_model build/aarch64/bench/kernels
 
 # Random models over all of FORMAT.md, with PyTorch's scores: for the unit tests of model/ and for tests/e2e.
 MODELS := build/models
