@@ -53,8 +53,8 @@ ifneq ($(shell uname -m),aarch64)
   CROSS_PACKAGES := gcc-aarch64-linux-gnu qemu-user
 endif
 SYSROOT := $(TOOLS)/aarch64
-SYSROOT_PACKAGES := libc6-dev libgcc-s1 libmicrohttpd-dev libjansson-dev libuv1-dev libopenblas0-pthread libopenblas-pthread-dev \
-                    libcmocka-dev
+SYSROOT_PACKAGES := libc6-dev libgcc-s1 libmicrohttpd-dev libjansson-dev libuv1-dev libxxhash-dev libopenblas0-pthread \
+                    libopenblas-pthread-dev libcmocka-dev
 OPENAPI_VALIDATOR := @seriousme/openapi-schema-validator@2.11.0
 
 # An option and its value in one word: pytest takes a value of its own for a path, before it knows the options.
@@ -228,7 +228,10 @@ $(TOOLS)/node_modules/@seriousme/openapi-schema-validator: | deps
 SYSROOT_APT = $(abspath $(TOOLS))/aarch64-apt
 apt_aarch64 = apt-get -qq -o APT::Architecture=arm64 -o APT::Architectures::=arm64 -o Dir::State=$(SYSROOT_APT) \
               -o Dir::State::status=$(SYSROOT_APT)/status -o Dir::Cache=$(SYSROOT_APT) -o Debug::NoLocking=1
-$(SYSROOT)/.complete: | deps
+$(SYSROOT)-packages: FORCE
+	@mkdir -p $(@D)
+	@echo '$(SYSROOT_PACKAGES)' | cmp -s - $@ || echo '$(SYSROOT_PACKAGES)' > $@
+$(SYSROOT)/.complete: $(SYSROOT)-packages | deps
 	@rm -rf $(SYSROOT) $(SYSROOT_APT)
 	@mkdir -p $(SYSROOT) $(SYSROOT_APT)/lists/partial $(SYSROOT_APT)/archives/partial
 	@touch $(SYSROOT_APT)/status
