@@ -1,7 +1,7 @@
 # Build, run and test the DIEN scoring server. `make help` lists what there is.
 #
-# Every build lives in a directory of its own, BUILD; the tests use build/release, build/clang, build/asan, build/tsan
-# and build/fuzz, which are the same rules run with other flags.
+# Every build lives in a directory of its own, BUILD; the tests use build/release, build/clang, build/asan, build/tsan,
+# build/fuzz and build/aarch64, which are the same rules run with other flags.
 BUILD ?= build/release
 PYTHON ?= /usr/bin/python3
 ifeq ($(origin CC),default)
@@ -46,10 +46,20 @@ TEST_PACKAGES := $(DEMO_PACKAGES) ca-certificates clang clang-format clang-tidy 
                  wrk python3-numpy python3-pytest python3-torch python3-tqdm
 # Tools that the tests call, kept in the build tree.
 TOOLS := build/tools
+# To build for AArch64 and to run what was built: a compiler, an emulator, and that architecture's libraries under
+# SYSROOT. On such a machine the release build is the same.
+ifneq ($(shell uname -m),aarch64)
+  CROSS_BUILD := aarch64
+  CROSS_PACKAGES := gcc-aarch64-linux-gnu qemu-user
+endif
+SYSROOT := $(TOOLS)/aarch64
+SYSROOT_PACKAGES := libc6-dev libgcc-s1 libmicrohttpd-dev libjansson-dev libuv1-dev libxxhash-dev libopenblas0-pthread \
+                    libopenblas-pthread-dev libcmocka-dev
 OPENAPI_VALIDATOR := @seriousme/openapi-schema-validator@2.11.0
 
 # An option and its value in one word: pytest takes a value of its own for a path, before it knows the options.
 PYTEST := $(PYTHON) -m pytest --build-root=build
+comma := ,
 SANITIZERS := address,undefined,float-cast-overflow
 
 # V=1 shows whole commands.
@@ -74,7 +84,7 @@ run: deps-demo ## serve MODEL (model/demo) on LISTEN (127.0.0.1:8080) until inte
 
 test: deps tools ## everything: format, clang-tidy, all builds, unit, golden, end to end, sanitizers, export, OpenAPI
 	@$(MAKE) --no-print-directory -j$(JOBS) builds models
-	$(PYTEST) --builds=release,clang,asan,tsan tests
+	$(PYTEST) --builds=release,clang,asan,tsan$(addprefix $(comma),$(CROSS_BUILD)) tests
 
 check: deps tools ## sanitizers and static analysis only
 	@$(MAKE) --no-print-directory -j$(JOBS) builds models
@@ -118,9 +128,9 @@ clean: ## remove everything that was built
 unit: $(UNIT) $(BUILD)/bench/policies
 fuzzers: $(FUZZ)
 
-# Debug information of five builds is worth its disk; their time is worth one make: so one job server for all of them.
-builds: build-release build-clang build-asan build-tsan build-fuzz
-.PHONY: build-release build-clang build-asan build-tsan build-fuzz
+# Debug information of six builds is worth its disk; their time is worth one make: so one job server for all of them.
+builds: build-release build-clang build-asan build-tsan build-fuzz $(addprefix build-,$(CROSS_BUILD))
+.PHONY: build-release build-clang build-asan build-tsan build-fuzz build-aarch64
 build-release:
 	@$(MAKE) --no-print-directory BUILD=build/release build unit
 build-clang:
@@ -132,6 +142,10 @@ build-tsan:
 	@$(MAKE) --no-print-directory BUILD=build/tsan SANITIZE=thread build unit
 build-fuzz:
 	@$(MAKE) --no-print-directory BUILD=build/fuzz CC=clang SANITIZE=fuzzer-no-link,$(SANITIZERS) fuzzers
+# The server and the tests of what differs between instruction sets; these run in an emulator.
+build-aarch64: $(SYSROOT)/.complete
+	@$(MAKE) --no-print-directory BUILD=build/aarch64 CC='aarch64-linux-gnu-gcc --sysroot=$(SYSROOT)' build \
+	  build/aarch64/unit/test_kernels build/aarch64/unit/test_model build/aarch64/bench/kernels
 
 # Random models over all of FORMAT.md, with PyTorch's scores: for the unit tests of model/ and for tests/e2e.
 MODELS := build/models
@@ -194,10 +208,10 @@ deps-bench:
 
 # Node.js often comes from elsewhere than Debian: looked for as a command.
 deps: ## Debian packages that the build and the tests need
-	@$(call install,$(TEST_PACKAGES) $(if $(shell command -v node),,nodejs) $(if $(shell command -v npm),,npm))
+	@$(call install,$(TEST_PACKAGES) $(CROSS_PACKAGES) $(if $(shell command -v node),,nodejs) $(if $(shell command -v npm),,npm))
 
-# promtool without the Prometheus daemon that its package would start; a validator of OpenAPI documents.
-tools: $(if $(shell command -v promtool),,$(TOOLS)/promtool) $(TOOLS)/node_modules/@seriousme/openapi-schema-validator
+# promtool without the Prometheus daemon that its package would start; a validator of OpenAPI documents; AArch64's libraries.
+tools: $(if $(CROSS_BUILD),$(SYSROOT)/.complete) $(if $(shell command -v promtool),,$(TOOLS)/promtool) $(TOOLS)/node_modules/@seriousme/openapi-schema-validator
 
 $(TOOLS)/promtool: | deps
 	@mkdir -p $(TOOLS)/prometheus
@@ -207,4 +221,23 @@ $(TOOLS)/promtool: | deps
 $(TOOLS)/node_modules/@seriousme/openapi-schema-validator: | deps
 	@mkdir -p $(TOOLS)
 	npm install --prefix $(TOOLS) --no-audit --no-fund --silent $(OPENAPI_VALIDATOR)
+	@touch $@
+
+# With its own record of what is installed (nothing) apt finds another architecture's packages and what they depend on,
+# while the machine itself keeps its one architecture. The links are those that a package's own scripts would make.
+SYSROOT_APT = $(abspath $(TOOLS))/aarch64-apt
+apt_aarch64 = apt-get -qq -o APT::Architecture=arm64 -o APT::Architectures::=arm64 -o Dir::State=$(SYSROOT_APT) \
+              -o Dir::State::status=$(SYSROOT_APT)/status -o Dir::Cache=$(SYSROOT_APT) -o Debug::NoLocking=1
+$(SYSROOT)-packages: FORCE
+	@mkdir -p $(@D)
+	@echo '$(SYSROOT_PACKAGES)' | cmp -s - $@ || echo '$(SYSROOT_PACKAGES)' > $@
+$(SYSROOT)/.complete: $(SYSROOT)-packages | deps
+	@rm -rf $(SYSROOT) $(SYSROOT_APT)
+	@mkdir -p $(SYSROOT) $(SYSROOT_APT)/lists/partial $(SYSROOT_APT)/archives/partial
+	@touch $(SYSROOT_APT)/status
+	$(apt_aarch64) update
+	$(apt_aarch64) install -y --no-install-recommends --download-only $(SYSROOT_PACKAGES) >/dev/null
+	@for package in $(SYSROOT_APT)/archives/*.deb; do dpkg -x "$$package" $(SYSROOT) || exit 1; done
+	@for directory in lib include; do (cd $(SYSROOT)/usr/$$directory/aarch64-linux-gnu && ln -s openblas-pthread/*.* .) || exit 1; done
+	@rm -rf $(SYSROOT_APT)
 	@touch $@

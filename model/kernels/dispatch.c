@@ -35,6 +35,8 @@ static const struct choice {
 #if defined(__x86_64__)
     {&kernels_avx512, has_avx512},
     {&kernels_avx2, has_avx2},
+#elif defined(__aarch64__)
+    {&kernels_neon, always},
 #endif
     {&kernels_openblas, start_openblas},
     {&kernels_ref, always},

@@ -3,7 +3,8 @@
  * An entry is the bits of 2^(k / n) less k at the place where the low bits of the shifted integer come to lie
  * (avx512.c, avx2.c). The polynomials' coefficients are Taylor's, with the next term spread over the interval
  * (Chebyshev): 2^r = 1 + r (C1 + r C2) is off by at most 6e-8 for |r| <= 1/64, 1 + r (C1 + r (C2 + r C3)) by 3e-8 for
- * |r| <= 1/16. With rounding an exponential is within 2e-7 of its value (tests/unit/test_kernels.c measures).
+ * |r| <= 1/16. Where there is no table (neon.c) they are those of the least relative error, 2e-9 with six of them for
+ * |r| <= 1/2. With rounding an exponential is within 2e-7 of its value (tests/unit/test_kernels.c measures).
  */
 #ifndef KERNELS_EXP_H
 #define KERNELS_EXP_H
@@ -27,5 +28,12 @@ static const int32_t exp_roots_32[32] __attribute__((aligned(64))) = {
 static const int32_t exp_roots_8[8] __attribute__((aligned(64))) = {
     0x3f800000, 0x3f7b95c2, 0x3f7837f0, 0x3f75fed7, 0x3f7504f3, 0x3f75672a, 0x3f7744fd, 0x3f7ac0c7,
 };
+
+#define EXP_1_C1 0x1.62e4300000000p-1F
+#define EXP_1_C2 0x1.ebfbdc0000000p-3F
+#define EXP_1_C3 0x1.c6aee80000000p-5F
+#define EXP_1_C4 0x1.3b2d4c0000000p-7F
+#define EXP_1_C5 0x1.5f3e520000000p-10F
+#define EXP_1_C6 0x1.41fbbc0000000p-13F
 
 #endif

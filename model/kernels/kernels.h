@@ -121,6 +121,10 @@ extern const struct kernels kernels_openblas;
 /* Complete as well; only for a CPU that has the instructions. */
 extern const struct kernels kernels_avx512, kernels_avx2;
 #endif
+#if defined(__aarch64__)
+/* Complete as well; every such CPU has the instructions. */
+extern const struct kernels kernels_neon;
+#endif
 
 /* The best table that runs here, or the one that DIEN_ISA names; NULL when it names none. */
 const struct kernels *kernels_choose(void);

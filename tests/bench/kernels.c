@@ -17,6 +17,10 @@
 
 #if defined(__x86_64__)
 #include <immintrin.h>
+#elif defined(__aarch64__)
+#include "model/kernels/unroll.h"
+
+#include <arm_neon.h>
 #endif
 
 enum { SETS_MAX = 8, REPEATS_MAX = 1001, CHAINS = 12 };
@@ -119,6 +123,19 @@ __attribute__((target("avx2,fma"))) static double chains_avx2(size_t rounds) {
                          : "x"(factor));
     return (double)rounds * CHAINS * 8 * 2 / (now() - start);
 }
+#elif defined(__aarch64__)
+static double chains_neon(size_t rounds) {
+    enum { SUMS = 16 }; /* four pipes, four cycles each */
+    float32x4_t sum[SUMS], factor = vdupq_n_f32(0.999F);
+    for (size_t i = 0; i < SUMS; i++)
+        sum[i] = vdupq_n_f32((float)i);
+    double start = now();
+    for (size_t round = 0; round < rounds; round++) {
+        UNROLL for (size_t i = 0; i < SUMS;
+                    i++) __asm__ volatile("fmla %0.4s, %1.4s, %1.4s" : "+w"(sum[i]) : "w"(factor));
+    }
+    return (double)rounds * SUMS * 4 * 2 / (now() - start);
+}
 #endif
 
 static double best_of(double (*chains)(size_t rounds)) {
@@ -137,6 +154,9 @@ static void measure_peak(void) {
         peak = best_of(chains_avx512);
         printf("peak of multiply-adds, 512 bits: %.1f GFLOP/s\n", 1e-9 * peak);
     }
+#elif defined(__aarch64__)
+    peak = best_of(chains_neon);
+    printf("peak of multiply-adds, 128 bits: %.1f GFLOP/s\n", 1e-9 * peak);
 #endif
 }
 

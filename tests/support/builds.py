@@ -35,6 +35,15 @@ class Build:
         """How much slower than the release build it may be; for timeouts only."""
         return 10 if self.sanitized else 1
 
+    @property
+    def emulated(self):
+        """Built for another processor than this machine's."""
+        return self.name == "aarch64"
+
+    def command(self, program):
+        """How to run one of the build's programs here."""
+        return ["qemu-aarch64", "-L", TOP / "build" / "tools" / "aarch64", program] if self.emulated else [program]
+
 
 def environment(**more):
     """The environment for a program under test: nothing of ours that changes the server, the sanitizers' options."""

@@ -15,12 +15,19 @@ CASE = re.compile(r"\bcmocka_unit_test(?:_\w+)?\(\s*(\w+)")
 RAN = re.compile(r"^\[ +RUN +\] (\w+)$", re.M)
 ENDED = re.compile(r"^\[ +(OK|FAILED|SKIPPED) +\] (\w+)$", re.M)
 TIMEOUT_SECONDS = 300
+# What runs in an emulator, and what its output must show: that these kernels were the ones tested.
+EMULATED = {
+    "test_kernels": [rf"^neon {kernel}: largest difference" for kernel in
+                     ("project", "project_column", "activate", "extract", "evolve", "pool", "attend", "dot", "softmax")],
+    "test_model": [r"^\d+ models, neon kernels: largest difference"],
+}
 
 
 class Run:
     """One run of a test program, made when its first case is asked for."""
 
-    def __init__(self, program):
+    def __init__(self, build, program):
+        self.build = build
         self.program = program
         self.done = False
 
@@ -32,7 +39,7 @@ class Run:
             self.output, self.status = f"{self.program} is not built", None
             self.outcomes = {}
             return
-        ran = subprocess.run([self.program], cwd=builds.TOP, env=builds.environment(), stdout=subprocess.PIPE,
+        ran = subprocess.run(self.build.command(self.program), cwd=builds.TOP, env=builds.environment(), stdout=subprocess.PIPE,
                              stderr=subprocess.STDOUT, timeout=TIMEOUT_SECONDS, check=False)
         self.output = ran.stdout.decode(errors="replace")
         self.status = ran.returncode
@@ -99,11 +106,25 @@ class ProgramItem(Item):
             raise Failure(f"the source names {sorted(self.cases)}, the program ran {sorted(self.run.outcomes)}")
 
 
+class KernelsItem(Item):
+    """An emulated run is there for its kernels: that they ran is a test of its own."""
+
+    def runtest(self):
+        self.run.ensure()
+        absent = [line for line in EMULATED[self.path.stem] if not re.search(line, self.run.output, re.M)]
+        if absent:
+            raise Failure(f"no line {absent}:\n{self.run.output[-8000:]}")
+
+
 class File(pytest.File):
     def collect(self):
         cases = list(dict.fromkeys(CASE.findall(self.path.read_text())))
         for build in self.config.dien_builds:
-            run = Run(build.directory / "unit" / self.path.stem)
+            if build.emulated and self.path.stem not in EMULATED:
+                continue
+            run = Run(build, build.directory / "unit" / self.path.stem)
+            if build.emulated:
+                yield KernelsItem.from_parent(self, name=f"kernels[{build}]", run=run)
             for case in cases:
                 yield CaseItem.from_parent(self, name=f"{case}[{build}]", run=run, case=case)
             yield ProgramItem.from_parent(self, name=f"program[{build}]", run=run, cases=cases)

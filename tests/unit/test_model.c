@@ -97,7 +97,8 @@ static void test_scores_of_the_training_code(void **state) {
             fail_msg("%s: %s", paths[i], report.message);
         largest = report.largest > largest ? report.largest : largest;
     }
-    print_message("%zu models: largest difference from PyTorch in float64 %.3g\n", model_count, largest);
+    print_message("%zu models, %s kernels: largest difference from PyTorch in float64 %.3g\n", model_count,
+                  models[0]->kernels->name, largest);
 }
 
 /* ---- promise 2 ---- */
