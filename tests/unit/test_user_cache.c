@@ -16,7 +16,7 @@
 
 #include <cmocka.h>
 
-enum { MIB = 1 << 20 };
+#define MIB ((size_t)1 << 20)
 
 static struct arena arena;
 
@@ -211,25 +211,25 @@ static void forgetting_stops_a_state_that_is_being_computed(void **state) {
 /* With one size of state it is known how many fit. */
 static void nobody_is_evicted_before_the_budget_is_used(void **state) {
     (void)state;
-    enum { SIZE = 3400, BUDGET = 16 * MIB };
-    struct user_cache *cache = make(BUDGET, 0);
+    const size_t size = 3400, budget = 16 * MIB;
+    struct user_cache *cache = make(budget, 0);
     struct user_copy copy;
     char id[32];
     size_t users = 0;
     while (count(cache).evictions == 0)
-        assert_true(store(cache, numbered(id, users), 1, SIZE, users, NULL)), users++;
+        assert_true(store(cache, numbered(id, users), 1, size, users, NULL)), users++;
     struct user_cache_counts counts = count(cache);
-    assert_int_equal(counts.capacity, BUDGET);
-    assert_true(counts.bytes <= BUDGET);
-    assert_true(counts.bytes + 4096 > BUDGET - BUDGET / 500);
-    assert_true(users * 3584 > (size_t)BUDGET - BUDGET / 100); /* 7 blocks each */
+    assert_int_equal(counts.capacity, budget);
+    assert_true(counts.bytes <= budget);
+    assert_true(counts.bytes + 4096 > budget - budget / 500);
+    assert_true(users * 3584 > budget - budget / 100); /* 7 blocks each */
     for (size_t i = users; i < 4 * users; i++) {
-        assert_true(store(cache, numbered(id, i), 1, SIZE, i, NULL));
+        assert_true(store(cache, numbered(id, i), 1, size, i, NULL));
         assert_int_equal(read_one(cache, numbered(id, i), &copy), USER_HELD);
-        assert_true(is_filled(copy.state, SIZE, i));
+        assert_true(is_filled(copy.state, size, i));
     }
     counts = count(cache);
-    assert_true(counts.bytes <= BUDGET && counts.bytes + 65536 > BUDGET - BUDGET / 500);
+    assert_true(counts.bytes <= budget && counts.bytes + 65536 > budget - budget / 500);
     assert_int_equal(counts.entries, 4 * users - counts.evictions);
     uint64_t ages = 0;
     for (size_t i = 0; i <= USER_CACHE_AGES; i++)
@@ -262,22 +262,22 @@ static void a_large_state_finds_room_in_other_shards(void **state) {
 /* Users that come back a few times stay while more others than there is room for pass through once. */
 static void a_scan_does_not_wash_out_who_comes_back(void **state) {
     (void)state;
-    enum { REGULARS = 1000, VISITS = 3, ROUNDS = 20 };
+    const size_t regulars = 1000, visits = 3, rounds = 20;
     struct user_cache *cache = make(16 * MIB, 0); /* about 4,600 of these states */
     struct user_copy copy;
     char id[32];
-    size_t hits = 0, passing = REGULARS;
-    for (size_t round = 0; round < ROUNDS; round++) {
-        for (size_t i = 0; i < VISITS * REGULARS; i++) {
-            bool held = read_one(cache, numbered(id, i % REGULARS), &copy) == USER_HELD;
-            hits += round >= ROUNDS / 2 && i < REGULARS && held;
+    size_t hits = 0, passing = regulars;
+    for (size_t round = 0; round < rounds; round++) {
+        for (size_t i = 0; i < visits * regulars; i++) {
+            bool held = read_one(cache, numbered(id, i % regulars), &copy) == USER_HELD;
+            hits += round >= rounds / 2 && i < regulars && held;
             if (!held)
-                assert_true(store(cache, numbered(id, i % REGULARS), 1, 3400, i, NULL));
+                assert_true(store(cache, numbered(id, i % regulars), 1, 3400, i, NULL));
         }
-        for (size_t i = 0; i < 6 * REGULARS; i++, passing++)
+        for (size_t i = 0; i < 6 * regulars; i++, passing++)
             assert_true(store(cache, numbered(id, passing), 1, 3400, passing, NULL));
     }
-    assert_true(hits > (ROUNDS - ROUNDS / 2) * REGULARS * 95 / 100);
+    assert_true(hits > (rounds - rounds / 2) * regulars * 95 / 100);
     finish(cache);
 }
 
