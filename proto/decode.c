@@ -1,4 +1,5 @@
-/* decode.c: JSON in. jansson parses the text into a tree; a walk over the tree makes the plain structs of score.h.
+/* decode.c: JSON in. jansson parses the text into a tree; a walk over the tree makes the plain structs of score.h. What
+ * that yields is the definition; most requests are read by the scanner of scan.c, which yields the same sooner.
  *
  * The tree and the structs both live in the request's arena (parse_memory.h), so one limit counts them all. Types are
  * judged here as far as the wire goes: which members there are, and which are objects, arrays or numbers. What a
@@ -7,6 +8,7 @@
 #include "proto/decode.h"
 
 #include "proto/parse_memory.h"
+#include "proto/scan.h"
 
 #include <jansson.h>
 #include <limits.h>
@@ -558,6 +560,16 @@ static json_t *parse_for(struct decoder *decoder, const char *text, size_t size)
 
 bool proto_decode_request(const char *body, size_t size, struct arena *arena, struct proto_request *request,
                           struct problem *problem) {
+    bool fresh = arena->used == 0;
+    if (proto_scan_request(body, size, arena, request))
+        return true;
+    if (fresh)
+        arena_reset(arena); /* the attempt must not cost the parser its memory */
+    return proto_decode_tree(body, size, arena, request, problem);
+}
+
+bool proto_decode_tree(const char *body, size_t size, struct arena *arena, struct proto_request *request,
+                       struct problem *problem) {
     struct decoder decoder = {.arena = arena, .problem = problem};
     json_t *root = parse_for(&decoder, body, size);
     return root != NULL && decode_request(&decoder, root, NULL, request);

@@ -19,6 +19,9 @@ void proto_decode_start(void);
  * points to are valid until the arena is reset; the body may be freed at once. */
 bool proto_decode_request(const char *body, size_t size, struct arena *arena, struct proto_request *request,
                           struct problem *problem);
+/* The same by jansson alone: what the scanner leaves, and what its tests hold it against. */
+bool proto_decode_tree(const char *body, size_t size, struct arena *arena, struct proto_request *request,
+                       struct problem *problem);
 
 /* The same for the body of POST /users/{id}/history: a history, or a history_append with or without a token. */
 bool proto_decode_history(const char *body, size_t size, struct arena *arena, struct proto_request *request,

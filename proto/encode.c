@@ -1,11 +1,13 @@
 /* encode.c: JSON out, written front to back into one buffer of the arena.
  *
  * Strings that need escaping are jansson's to write; plain ASCII and numbers are written here, as a reply is mostly
- * those. Numbers go through printf, whose decimal point is the C locale's: the server never calls setlocale().
+ * those. Numbers that digits.c does not take go through printf, whose decimal point is the C locale's: the server never
+ * calls setlocale().
  */
 #include "proto/encode.h"
 
-#include <inttypes.h>
+#include "proto/digits.h"
+
 #include <jansson.h>
 #include <math.h>
 #include <stdio.h>
@@ -152,27 +154,39 @@ static void put_name(struct writer *writer, const char *name, size_t length) {
 /* Numbers. */
 
 static void put_integer(struct writer *writer, int64_t integer) {
-    char text[24];
-    snprintf(text, sizeof text, "%" PRId64, integer);
+    char text[DIGITS_ROOM];
     begin_value(writer);
-    put_text(writer, text);
+    put_bytes(writer, text, digits_of_integer(integer, text));
 }
 
 static void put_float(struct writer *writer, float number) {
-    char text[32];
-    snprintf(text, sizeof text, "%.*g", FLOAT_DIGITS, (double)number);
+    char text[DIGITS_ROOM];
+    size_t length = digits_of_float(number, text);
     begin_value(writer);
+    if (length > 0) {
+        put_bytes(writer, text, length);
+        return;
+    }
+    snprintf(text, sizeof text, "%.*g", FLOAT_DIGITS, (double)number);
     put_text(writer, isfinite(number) ? text : "null");
 }
 
-/* The double, exactly, in as few digits as a client is likely to have used. It stays a real: 1.0 is not 1. */
-static void put_real(struct writer *writer, double number) {
-    char text[40];
+/* The double, exactly, in as few digits as a client is likely to have used. */
+static void print_real(double number, char *text, size_t size) {
     for (int digits = DOUBLE_SAFE_DIGITS; digits <= DOUBLE_DIGITS; digits++) {
-        snprintf(text, sizeof text, "%.*g", digits, number);
+        snprintf(text, size, "%.*g", digits, number);
         if (strtod(text, NULL) == number)
             break;
     }
+}
+
+/* It stays a real: 1.0 is not 1. */
+static void put_real(struct writer *writer, double number) {
+    char text[40];
+    size_t length = digits_of_double(number, text);
+    text[length] = '\0';
+    if (length == 0)
+        print_real(number, text, sizeof text);
     begin_value(writer);
     put_text(writer, isfinite(number) ? text : "null");
     if (isfinite(number) && strpbrk(text, ".e") == NULL)

@@ -1,0 +1,63 @@
+/* same_request.h: whether two decoded requests say the same, field by field and bit by bit. */
+#ifndef TESTS_SUPPORT_SAME_REQUEST_H
+#define TESTS_SUPPORT_SAME_REQUEST_H
+
+#include "proto/score.h"
+
+#include <math.h>
+#include <string.h>
+
+static inline bool same_string(const struct proto_string *a, const struct proto_string *b) {
+    return a->length == b->length && memcmp(a->data, b->data, a->length) == 0;
+}
+
+/* To the bit, as none is NaN: a zero has a sign. */
+static inline bool same_real(double a, double b) {
+    return a == b && !signbit(a) == !signbit(b);
+}
+
+static inline bool same_vector(const struct proto_value *a, const struct proto_value *b) {
+    bool same = a->length == b->length;
+    for (size_t i = 0; same && i < a->length; i++)
+        same = same_real(a->vector[i], b->vector[i]);
+    return same;
+}
+
+static inline bool same_value(const struct proto_value *a, const struct proto_value *b) {
+    if (a->kind != b->kind)
+        return false;
+    switch (a->kind) {
+    case PROTO_INTEGER:
+        return a->integer == b->integer;
+    case PROTO_REAL:
+        return same_real(a->real, b->real);
+    case PROTO_STRING:
+        return a->length == b->length && memcmp(a->string, b->string, a->length) == 0;
+    case PROTO_VECTOR:
+        return same_vector(a, b);
+    case PROTO_ABSENT:
+    case PROTO_OTHER:
+        break;
+    }
+    return true;
+}
+
+static inline bool same_table(const struct proto_table *a, const struct proto_table *b) {
+    bool same = a->form == b->form && a->present == b->present && a->rows == b->rows && a->columns == b->columns;
+    for (size_t i = 0; same && i < a->columns; i++) {
+        const struct proto_column *x = &a->column[i], *y = &b->column[i];
+        same = same_string(&x->name, &y->name) && x->count == y->count;
+        for (size_t j = 0; same && j < x->count; j++)
+            same = same_value(&x->values[j], &y->values[j]);
+    }
+    return same;
+}
+
+static inline bool same_request(const struct proto_request *a, const struct proto_request *b) {
+    return a->has_user_id == b->has_user_id && (!a->has_user_id || same_string(&a->user_id, &b->user_id)) &&
+           same_table(&a->user, &b->user) && same_table(&a->context, &b->context) &&
+           same_table(&a->history, &b->history) && same_table(&a->candidates, &b->candidates) && a->top_k == b->top_k &&
+           a->explain == b->explain;
+}
+
+#endif
