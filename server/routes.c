@@ -96,9 +96,10 @@ bool routes_has_body(enum route route) {
 
 bool routes_allow(enum route route, const char *method) {
     size_t length = strlen(method);
-    for (const char *at = routes[route].allowed; (at = strstr(at, method)) != NULL; at += length) {
+    const char *at = routes[route].allowed;
+    for (; length > 0 && (at = strstr(at, method)) != NULL; at += length) {
         bool starts = at == routes[route].allowed || at[-1] == ' ';
-        if (length > 0 && starts && (at[length] == ',' || at[length] == '\0'))
+        if (starts && (at[length] == ',' || at[length] == '\0'))
             return true;
     }
     return false;

@@ -42,6 +42,23 @@ static bool decode_bytes(const char *body, size_t size) {
     return decoded;
 }
 
+static bool decode_history_bytes(const char *body, size_t size) {
+    char *exact = malloc(size > 0 ? size : 1);
+    assert_non_null(exact);
+    memcpy(exact, body, size);
+    arena_reset(&arena);
+    memset(&request, 0xA5, sizeof request);
+    memset(&problem, 0xA5, sizeof problem);
+    bool decoded = proto_decode_history(exact, size, &arena, &request, &problem);
+    free(exact);
+    return decoded;
+}
+
+static void decode_history(const char *body) {
+    if (!decode_history_bytes(body, strlen(body)))
+        fail_msg("%s: %s at '%s'", body, problem.detail, problem.pointer);
+}
+
 static void decode(const char *body) {
     if (!decode_bytes(body, strlen(body)))
         fail_msg("%s: %s at '%s'", body, problem.detail, problem.pointer);
@@ -192,6 +209,79 @@ static void user_id_up_to_its_limit(void **state) {
     assert_string_equal(problem.pointer, "/user_id");
 }
 
+/* A token and what is appended stand in place of the history. */
+static void a_token_in_place_of_the_history(void **state) {
+    (void)state;
+    decode("{\"user_id\":\"u\",\"history_token\":\"0f\\u0061\",\"candidates\":{\"i\":[1]}}");
+    assert_true(request.has_history_token);
+    assert_text(request.history_token, "0fa");
+    assert_false(request.history.present);
+    assert_false(request.history_append.present);
+    decode("{\"history_append\":{\"i\":[5,6]},\"user_id\":\"u\",\"history_token\":\"t\",\"candidates\":{\"i\":[1]}}");
+    assert_true(request.history_append.present);
+    assert_int_equal(request.history_append.rows, 2);
+    assert_integer(value(&request.history_append, "i", 1), 6);
+    decode("{\"user_id\":\"u\",\"candidates\":{\"i\":[1]}}");
+    assert_false(request.has_history_token);
+}
+
+static void token_up_to_its_limit(void **state) {
+    (void)state;
+    char body[400];
+    snprintf(body, sizeof body, "{\"user_id\":\"u\",\"candidates\":[{\"i\":1}],\"history_token\":\"%0256d\"}", 0);
+    decode(body);
+    assert_int_equal(request.history_token.length, 256);
+    snprintf(body, sizeof body, "{\"user_id\":\"u\",\"candidates\":[{\"i\":1}],\"history_token\":\"%0257d\"}", 0);
+    assert_false(decode_bytes(body, strlen(body)));
+    assert_string_equal(problem.pointer, "/history_token");
+}
+
+static void histories_alone(void **state) {
+    (void)state;
+    decode_history("{\"history\":{\"i\":[1,2]}}");
+    assert_true(request.history.present);
+    assert_int_equal(request.history.rows, 2);
+    assert_false(request.has_user_id || request.has_history_token || request.candidates.present);
+    decode_history("{\"history\":[]}");
+    assert_true(request.history.present);
+    decode_history("{\"history_append\":[{\"i\":7}]}");
+    assert_integer(value(&request.history_append, "i", 0), 7);
+    assert_false(request.has_history_token);
+    decode_history("{\"history_token\":\"t\",\"history_append\":[]}");
+    assert_true(request.has_history_token && request.history_append.present);
+}
+
+static const struct {
+    const char *body;
+    const char *pointer;
+    const char *detail; /* part of it */
+} not_histories[] = {
+    {"[]", "", "must be an object"},
+    {"{}", "", "a history or a history_append"},
+    {"{\"history_token\":\"t\"}", "", "a history or a history_append"},
+    {"{\"history\":[],\"history_token\":\"t\"}", "/history_token", "not both"},
+    {"{\"history\":[],\"history_append\":[]}", "/history_append", "part of the history"},
+    {"{\"history\":5}", "/history", "object of columns or an array of row objects"},
+    {"{\"history\":[],\"user_id\":\"u\"}", "/user_id", "no such member"},
+    {"{\"history\":[],\"candidates\":[{\"i\":1}]}", "/candidates", "no such member"},
+    {"{\"history\":[],\"top_k\":1}", "/top_k", "no such member"},
+};
+
+static void wrong_histories_point_at_the_fault(void **state) {
+    (void)state;
+    for (size_t i = 0; i < sizeof not_histories / sizeof *not_histories; i++) {
+        const char *body = not_histories[i].body;
+        if (decode_history_bytes(body, strlen(body)))
+            fail_msg("%s was taken", body);
+        assert_int_equal(problem.kind, PROBLEM_INVALID_REQUEST);
+        assert_string_equal(problem.pointer, not_histories[i].pointer);
+        if (strstr(problem.detail, not_histories[i].detail) == NULL)
+            fail_msg("%s: %s", body, problem.detail);
+    }
+    assert_false(decode_history_bytes("{", 1));
+    assert_int_equal(problem.kind, PROBLEM_INVALID_JSON);
+}
+
 static void brackets_in_strings_do_not_nest(void **state) {
     (void)state;
     decode("{\"candidates\":{\"i\":[\"[[[[[[[[[[[[[[[[[[[[[[{{{{{{{\\\"[[[[\\\\\"]}}");
@@ -332,7 +422,7 @@ static const struct {
     {"[]", "", "must be an object"},
     {"{}", "/candidates", "must have candidates"},
     {"{\"foo\":1}", "/foo", "no such member"},
-    {"{\"history_token\":\"x\"}", "/history_token", "no such member"},
+    {"{\"token\":\"x\"}", "/token", "no such member"},
     {"{\"a/b~c\":1}", "/a~1b~0c", "no such member"},
     {"{\"\":1}", "/", "no such member"},
     {"{\"sch\xC3\xB6n\":1}", "/sch\xC3\xB6n", "no such member"},
@@ -363,6 +453,18 @@ static const struct {
     {"{\"top_k\":true}", "/top_k", "integer of at least 1"},
     {"{\"explain\":1}", "/explain", "true or false"},
     {"{\"explain\":null}", "/explain", "true or false"},
+    {"{\"history_token\":5}", "/history_token", "string of 1 to 256 bytes"},
+    {"{\"history_token\":\"\"}", "/history_token", "string of 1 to 256 bytes"},
+    {"{\"history_token\":null}", "/history_token", "string of 1 to 256 bytes"},
+    {"{\"history_append\":\"A13\"}", "/history_append", "object of columns or an array of row objects"},
+    {"{\"history_append\":[1]}", "/history_append/0", "must be an object"},
+    {"{\"user_id\":\"u\",\"history_token\":\"t\"}", "/candidates", "must have candidates"},
+    {"{\"history_token\":\"t\",\"candidates\":[{\"i\":1}]}", "/history_token", "needs the user_id"},
+    {"{\"history_append\":[],\"candidates\":[{\"i\":1}]}", "/history_append", "needs the history_token"},
+    {"{\"user_id\":\"u\",\"history_append\":[],\"candidates\":[{\"i\":1}]}", "/history_append",
+     "needs the history_token"},
+    {"{\"user_id\":\"u\",\"history_token\":\"t\",\"history\":[],\"candidates\":[{\"i\":1}]}", "/history_token",
+     "not both"},
 };
 
 static void wrong_requests_point_at_the_fault(void **state) {
@@ -697,6 +799,10 @@ int main(void) {
         cmocka_unit_test(every_kind_of_value),
         cmocka_unit_test(strings_are_utf8_and_unescaped),
         cmocka_unit_test(user_id_up_to_its_limit),
+        cmocka_unit_test(a_token_in_place_of_the_history),
+        cmocka_unit_test(token_up_to_its_limit),
+        cmocka_unit_test(histories_alone),
+        cmocka_unit_test(wrong_histories_point_at_the_fault),
         cmocka_unit_test(brackets_in_strings_do_not_nest),
         cmocka_unit_test(rows_take_the_union_of_their_keys),
         cmocka_unit_test(both_forms_say_the_same),

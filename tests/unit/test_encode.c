@@ -133,6 +133,37 @@ static void a_reply(void **state) {
                 "{\"index\":0,\"item\":\"B10\",\"score\":0.441100001}]}");
 }
 
+/* What POST /users/{id}/history answers with. */
+static void a_reply_with_a_token_and_no_results(void **state) {
+    (void)state;
+    static const char token[] = "0123456789abcdef0123456789abcdef";
+    struct fixture f;
+    fill(&f);
+    f.reply.token = (struct proto_string){token, sizeof token - 1};
+    f.reply.results = NULL;
+    f.reply.result_count = 0;
+    assert_body(proto_encode_reply(&f.reply, &arena),
+                "{\"model\":\"eshop\",\"version\":\"3\",\"user_state\":\"computed\","
+                "\"history\":{\"length\":50,\"received\":60,\"token\":\"0123456789abcdef0123456789abcdef\"},"
+                "\"unknown\":{\"item\":0}}");
+}
+
+static void what_is_held_of_a_user(void **state) {
+    (void)state;
+    struct fixture f;
+    fill(&f);
+    struct proto_held held = {.model = "eshop",
+                              .version = "3",
+                              .interest_count = 1,
+                              .interests = f.interests,
+                              .bytes = 1024,
+                              .age_seconds = 12.5,
+                              .idle_seconds = 0.25};
+    assert_body(proto_encode_held(&held, &arena),
+                "{\"model\":\"eshop\",\"version\":\"3\",\"history\":{\"length\":50,\"received\":60},"
+                "\"bytes\":1024,\"age_seconds\":12.5,\"idle_seconds\":0.25}");
+}
+
 static void a_reply_with_several_interests(void **state) {
     (void)state;
     struct fixture f;
@@ -473,6 +504,8 @@ static void each_of_the_arena_s_allocations_may_fail(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_reply),
+        cmocka_unit_test(a_reply_with_a_token_and_no_results),
+        cmocka_unit_test(what_is_held_of_a_user),
         cmocka_unit_test(a_reply_with_several_interests),
         cmocka_unit_test(attention_follows_its_candidate),
         cmocka_unit_test(candidates_come_back_as_they_were_sent),

@@ -78,8 +78,35 @@ static void every_series_is_there_from_the_start(void **state) {
     }
     assert_value("dien_limit{name=\"max_body_bytes\"}", 4 << 20);
     assert_value("dien_connections_closed_total{reason=\"header-timeout\"}", 0);
-    assert_value("dien_user_states_total{state=\"cached\"}", 0);
+    for (unsigned i = 0; i < USER_ORIGINS; i++) {
+        char series[128];
+        snprintf(series, sizeof series, "dien_user_states_total{state=\"%s\"}", user_origin_names[i]);
+        assert_value(series, 0);
+        snprintf(series, sizeof series, "dien_user_state_duration_seconds_count{state=\"%s\"}", user_origin_names[i]);
+        assert_value(series, 0);
+    }
+    for (unsigned i = 0; i < USER_MISSES; i++) {
+        char series[128];
+        snprintf(series, sizeof series, "dien_user_state_misses_total{reason=\"%s\"}", user_miss_names[i]);
+        assert_value(series, 0);
+    }
+    static const char *const cache[] = {"entries",
+                                        "bytes",
+                                        "capacity_bytes",
+                                        "evictions_total",
+                                        "expired_total",
+                                        "forgotten_total",
+                                        "refused_total",
+                                        "waits_total",
+                                        "eviction_age_seconds_bucket{le=\"1\"}",
+                                        "eviction_age_seconds_count"};
+    for (size_t i = 0; i < sizeof cache / sizeof cache[0]; i++) {
+        char series[128];
+        snprintf(series, sizeof series, "dien_cache_%s", cache[i]);
+        assert_value(series, 0);
+    }
     assert_value("dien_http_responses_total{route=\"/score\",status=\"200\"}", 0);
+    assert_value("dien_http_responses_total{route=\"/users/{id}\",status=\"204\"}", 0);
     assert_true(value_of("process_resident_memory_bytes") > 0);
     assert_true(value_of("process_start_time_seconds") > 1e9);
     assert_true(value_of("process_open_fds") >= 3);
@@ -134,25 +161,90 @@ static void a_scored_request_is_counted(void **state) {
     const struct proto_unknown unknown[] = {{.field = "item", .count = 2}, {.field = "colour", .count = 0}};
     const struct request_outcome outcome = {.candidates = 5,
                                             .behaviours = 7,
-                                            .user_state = "extended",
+                                            .origin = USER_EXTENDED,
                                             .unknown = unknown,
                                             .unknown_count = 2,
-                                            .seconds = {1e-3, 2e-3, 3e-3, 4e-3}};
+                                            .seconds = {1e-3, 2e-3, 3e-3, 4e-3, 5e-3}};
     metrics.fields = 2;
     metrics.unknown_names[0] = "colour";
     metrics.unknown_names[1] = "item";
     gauges.model_name = "m";
     gauges.model_version = "1";
-    metrics_scored(&metrics, &outcome);
-    metrics_scored(&metrics, &outcome);
+    metrics_scored(&metrics, &outcome, true);
+    metrics_scored(&metrics, &outcome, true);
     write_text();
     assert_value("dien_candidates_total", 10);
     assert_value("dien_behaviours_total", 14);
     assert_value("dien_user_states_total{state=\"extended\"}", 2);
     assert_value("dien_user_states_total{state=\"computed\"}", 0);
+    assert_value("dien_user_state_duration_seconds_sum{state=\"extended\"}", 6e-3);
     assert_value("dien_unknown_ids_total{field=\"item\"}", 4);
     assert_value("dien_unknown_ids_total{field=\"colour\"}", 0);
-    assert_value("dien_request_duration_seconds_sum{phase=\"encode\"}", 8e-3);
+    assert_value("dien_request_duration_seconds_sum{phase=\"resolve\"}", 4e-3);
+    assert_value("dien_request_duration_seconds_sum{phase=\"state\"}", 6e-3);
+    assert_value("dien_request_duration_seconds_sum{phase=\"encode\"}", 10e-3);
+}
+
+/* The phases are those of scoring; an update of a history has none of them, but its state counts. */
+static void an_update_is_no_scoring_request(void **state) {
+    (void)state;
+    const struct request_outcome outcome = {
+        .behaviours = 3, .origin = USER_COMPUTED, .has_miss = true, .miss = MISS_SLID, .seconds = {1e-3, 2e-3, 3e-3}};
+    metrics_scored(&metrics, &outcome, false);
+    write_text();
+    for (unsigned i = 0; i < METRIC_PHASES; i++) {
+        char series[128];
+        snprintf(series, sizeof series, "dien_request_duration_seconds_count{phase=\"%s\"}", metrics_phase_name(i));
+        assert_value(series, 0);
+    }
+    assert_value("dien_behaviours_total", 3);
+    assert_value("dien_user_states_total{state=\"computed\"}", 1);
+    assert_value("dien_user_state_misses_total{reason=\"slid\"}", 1);
+    assert_value("dien_user_state_misses_total{reason=\"absent\"}", 0);
+}
+
+static void a_state_without_a_key_is_no_miss(void **state) {
+    (void)state;
+    const struct request_outcome outcome = {.origin = USER_COMPUTED};
+    metrics_scored(&metrics, &outcome, true);
+    write_text();
+    assert_value("dien_user_states_total{state=\"computed\"}", 1);
+    for (unsigned i = 0; i < USER_MISSES; i++) {
+        char series[128];
+        snprintf(series, sizeof series, "dien_user_state_misses_total{reason=\"%s\"}", user_miss_names[i]);
+        assert_value(series, 0);
+    }
+}
+
+static void the_cache_is_shown(void **state) {
+    (void)state;
+    gauges.cache = (struct user_cache_counts){.entries = 1,
+                                              .bytes = 2,
+                                              .capacity = 3,
+                                              .evictions = 4,
+                                              .expired = 5,
+                                              .forgotten = 6,
+                                              .refused = 7,
+                                              .waits = 8};
+    gauges.cache.ages[0] = 1;
+    gauges.cache.ages[2] = 2;
+    gauges.cache.ages[USER_CACHE_AGES] = 1;
+    gauges.cache.age_seconds = 1e7;
+    write_text();
+    assert_value("dien_cache_entries", 1);
+    assert_value("dien_cache_bytes", 2);
+    assert_value("dien_cache_capacity_bytes", 3);
+    assert_value("dien_cache_evictions_total", 4);
+    assert_value("dien_cache_expired_total", 5);
+    assert_value("dien_cache_forgotten_total", 6);
+    assert_value("dien_cache_refused_total", 7);
+    assert_value("dien_cache_waits_total", 8);
+    assert_value("dien_cache_eviction_age_seconds_bucket{le=\"1\"}", 1);
+    assert_value("dien_cache_eviction_age_seconds_bucket{le=\"10\"}", 1);
+    assert_value("dien_cache_eviction_age_seconds_bucket{le=\"60\"}", 3);
+    assert_value("dien_cache_eviction_age_seconds_bucket{le=\"+Inf\"}", 4);
+    assert_value("dien_cache_eviction_age_seconds_count", 4);
+    assert_value("dien_cache_eviction_age_seconds_sum", 1e7);
 }
 
 /* A request that failed in decoding has no later phases. */
@@ -160,7 +252,7 @@ static void a_failed_request_counts_its_decoding(void **state) {
     (void)state;
     struct request_outcome outcome = {.seconds = {1e-3}};
     outcome.problem.kind = PROBLEM_INVALID_JSON;
-    metrics_scored(&metrics, &outcome);
+    metrics_scored(&metrics, &outcome, true);
     write_text();
     assert_value("dien_request_duration_seconds_count{phase=\"decode\"}", 1);
     assert_value("dien_request_duration_seconds_count{phase=\"score\"}", 0);
@@ -228,6 +320,9 @@ int main(void) {
         cmocka_unit_test_setup_teardown(every_problem_has_its_status, start, stop),
         cmocka_unit_test_setup_teardown(a_scored_request_is_counted, start, stop),
         cmocka_unit_test_setup_teardown(a_failed_request_counts_its_decoding, start, stop),
+        cmocka_unit_test_setup_teardown(an_update_is_no_scoring_request, start, stop),
+        cmocka_unit_test_setup_teardown(a_state_without_a_key_is_no_miss, start, stop),
+        cmocka_unit_test_setup_teardown(the_cache_is_shown, start, stop),
         cmocka_unit_test_setup_teardown(labels_are_escaped, start, stop),
         cmocka_unit_test_setup_teardown(families_are_in_order, start, stop),
         cmocka_unit_test_setup_teardown(threads_lose_nothing, start, stop),

@@ -15,11 +15,33 @@ static void paths_match_byte_for_byte(void **state) {
     assert_int_equal(routes_find("/score"), ROUTE_SCORE);
     assert_int_equal(routes_find("/health/live"), ROUTE_LIVE);
     assert_int_equal(routes_find("http://example:80/metrics"), ROUTE_METRICS);
-    static const char *const others[] = {"",          "/", "/scores", "/score/",      "//score",         "/Score",
-                                         "/score%00", "*", "other",   "http://score", "http://example/", "/health/"};
+    static const char *const others[] = {"",
+                                         "/",
+                                         "/scores",
+                                         "/score/",
+                                         "//score",
+                                         "/Score",
+                                         "/score%00",
+                                         "*",
+                                         "other",
+                                         "http://score",
+                                         "http://example/",
+                                         "/health/",
+                                         "/users",
+                                         "/users/",
+                                         "/users//history",
+                                         "/users/a/",
+                                         "/users/a/b",
+                                         "/users/a/history/",
+                                         "/users/a/b/history",
+                                         "/Users/a"};
     for (size_t i = 0; i < sizeof others / sizeof others[0]; i++)
         if (routes_find(others[i]) != ROUTE_NONE)
             fail_msg("%s is a route", others[i]);
+    assert_int_equal(routes_find("/users/a"), ROUTE_USER);
+    assert_int_equal(routes_find("/users/history"), ROUTE_USER);
+    assert_int_equal(routes_find("/users/a%2Fb"), ROUTE_USER);
+    assert_int_equal(routes_find("http://example/users/a/history"), ROUTE_HISTORY);
     for (enum route route = ROUTE_NONE + 1; route < ROUTES; route++)
         assert_int_equal(routes_find(routes_label(route)), route);
 }
@@ -32,8 +54,83 @@ static void methods_fit_their_paths(void **state) {
     assert_true(routes_allow(ROUTE_HEALTH, "GET"));
     assert_true(routes_allow(ROUTE_HEALTH, "HEAD"));
     assert_false(routes_allow(ROUTE_HEALTH, "POST"));
+    assert_true(routes_allow(ROUTE_USER, "GET"));
+    assert_true(routes_allow(ROUTE_USER, "HEAD"));
+    assert_true(routes_allow(ROUTE_USER, "DELETE"));
+    static const char *const others[] = {"POST", "PUT", "ELETE", "DELET", "GET,", "", ","};
+    for (size_t i = 0; i < sizeof others / sizeof others[0]; i++)
+        if (routes_allow(ROUTE_USER, others[i]))
+            fail_msg("%s is allowed", others[i]);
+    assert_true(routes_allow(ROUTE_HISTORY, "POST"));
+    assert_false(routes_allow(ROUTE_HISTORY, "DELETE"));
     assert_string_equal(routes_allowed(ROUTE_SCORE), "POST");
     assert_string_equal(routes_allowed(ROUTE_METRICS), "GET, HEAD");
+}
+
+static void bodies_are_where_they_are_due(void **state) {
+    (void)state;
+    for (enum route route = ROUTE_NONE; route < ROUTES; route++)
+        assert_int_equal(routes_has_body(route), route == ROUTE_SCORE || route == ROUTE_HISTORY);
+}
+
+static void assert_user(const char *target, const char *expected, size_t expected_length) {
+    char id[USER_ID_MOST];
+    size_t length = 0;
+    if (!routes_user_id(target, id, &length))
+        fail_msg("%s has no user id", target);
+    assert_int_equal(length, expected_length);
+    assert_memory_equal(id, expected, length);
+}
+
+static void user_ids_are_decoded(void **state) {
+    (void)state;
+    assert_user("/users/u42", "u42", 3);
+    assert_user("/users/u42/history", "u42", 3);
+    assert_user("http://example:80/users/u42/history", "u42", 3);
+    assert_user("/users/a%2Fb", "a/b", 3);
+    assert_user("/users/a%2fb/history", "a/b", 3);
+    assert_user("/users/a+b", "a+b", 3);
+    assert_user("/users/%C3%A9", "\xC3\xA9", 2);
+    assert_user("/users/%25", "%", 1);
+    assert_user("/users/a%00b", "a\0b", 3);
+}
+
+static void bad_user_ids_are_refused(void **state) {
+    (void)state;
+    static const char *const bad[] = {"/users/",    "/users//history",  "/users/%",           "/users/%4", "/users/%ZZ",
+                                      "/users/%4Z", "/users/%/history", "/users/a%2/history", "/score",    "/"};
+    char id[USER_ID_MOST];
+    size_t length;
+    for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++)
+        if (routes_user_id(bad[i], id, &length))
+            fail_msg("%s has a user id", bad[i]);
+}
+
+static void user_ids_end_at_their_limit(void **state) {
+    (void)state;
+    char target[sizeof "/users/" + 3 * (USER_ID_MOST + 1)] = "/users/";
+    char id[USER_ID_MOST];
+    size_t length;
+    for (size_t i = 0; i < USER_ID_MOST; i++)
+        memcpy(target + strlen(target), "%41", sizeof "%41");
+    assert_true(routes_user_id(target, id, &length));
+    assert_int_equal(length, USER_ID_MOST);
+    memcpy(target + strlen(target), "A", sizeof "A");
+    assert_false(routes_user_id(target, id, &length));
+}
+
+static void user_ids_are_not_logged(void **state) {
+    (void)state;
+    static const char *const targets[] = {"/users/secret", "/users/secret/history", "/users/secret/other",
+                                          "http://example/users/secret", "/users/sec%72et/"};
+    for (size_t i = 0; i < sizeof targets / sizeof targets[0]; i++) {
+        const char *logged = routes_logged(routes_find(targets[i]), targets[i]);
+        if (strstr(logged, "sec") != NULL)
+            fail_msg("%s is logged as %s", targets[i], logged);
+    }
+    assert_string_equal(routes_logged(ROUTE_USER, "/users/secret"), "/users/{id}");
+    assert_string_equal(routes_logged(ROUTE_HISTORY, "/users/secret/history"), "/users/{id}/history");
+    assert_string_equal(routes_logged(ROUTE_NONE, "/nothing"), "/nothing");
 }
 
 static void good_ids_are_kept(void **state) {
@@ -65,9 +162,10 @@ static void other_ids_are_replaced(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(paths_match_byte_for_byte),
-        cmocka_unit_test(methods_fit_their_paths),
-        cmocka_unit_test(good_ids_are_kept),
+        cmocka_unit_test(paths_match_byte_for_byte),     cmocka_unit_test(methods_fit_their_paths),
+        cmocka_unit_test(bodies_are_where_they_are_due), cmocka_unit_test(user_ids_are_decoded),
+        cmocka_unit_test(bad_user_ids_are_refused),      cmocka_unit_test(user_ids_end_at_their_limit),
+        cmocka_unit_test(user_ids_are_not_logged),       cmocka_unit_test(good_ids_are_kept),
         cmocka_unit_test(other_ids_are_replaced),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
