@@ -63,9 +63,11 @@ def test_the_validator_would_refuse(tmp_path):
 
 def test_every_example_fits_its_schema():
     pairs, names = [], []
-    for name, example in EXAMPLES.items():
-        pairs.append(("#/components/schemas/ScoreRequest", example["value"]))
-        names.append(f"request {name}")
+    for path in ("/score", "/users/{id}/history"):
+        content = OPENAPI["paths"][path]["post"]["requestBody"]["content"]["application/json"]
+        for name, example in content["examples"].items():
+            pairs.append((content["schema"]["$ref"], example["value"]))
+            names.append(f"request {path} {name}")
     for path, method, status, response in responses():
         for content in response.get("content", {}).values():
             for name, example in content.get("examples", {}).items():
@@ -85,7 +87,8 @@ def test_every_problem_example_has_its_own_status():
     assert seen > 5
 
 
-@pytest.mark.parametrize("name", EXAMPLES)
+# A token is good once it was given: tests/openapi/test_examples.py goes on from example to example.
+@pytest.mark.parametrize("name", [name for name, example in EXAMPLES.items() if "history_token" not in example["value"]])
 def test_request_examples_are_answered(server, name):
     request = EXAMPLES[name]["value"]
     reply = server.score(request)
@@ -104,10 +107,41 @@ def test_the_schema_refuses_what_the_server_refuses(server):
     good = EXAMPLES["columns"]["value"]
     spoiled = [{**good, "histroy": {}}, {**good, "top_k": 0}, {**good, "explain": "yes"}, {**good, "user_id": 5},
                {**good, "candidates": []}, {**good, "candidates": 5}, {**good, "history": "A13"},
-               {name: value for name, value in good.items() if name != "candidates"}]
+               {name: value for name, value in good.items() if name != "candidates"},
+               {**good, "history_token": "0" * 32}, {**good, "user_id": "u", "history_token": "0" * 32},
+               {**good, "user_id": "u", "history_append": []},
+               {**EXAMPLES["token"]["value"], "history_token": 5}, {**EXAMPLES["token"]["value"], "history_append": 5},
+               {name: value for name, value in EXAMPLES["token"]["value"].items() if name != "user_id"}]
     for body, errors in zip(spoiled, errors_of([("#/components/schemas/ScoreRequest", body) for body in spoiled])):
         assert errors, body
         assert server.score(body).status == 400, body
+
+
+def test_the_schema_of_histories_refuses_what_the_server_refuses(server):
+    spoiled = [{}, [], {"history_token": "0" * 32}, {"history": [], "history_token": "0" * 32}, {"history": 5},
+               {"history": [], "history_append": []}, {"history": [], "user_id": "u"}, {"history": [], "candidates": [{}]}]
+    schema = "#/components/schemas/HistoryRequest"
+    for body, errors in zip(spoiled, errors_of([(schema, body) for body in spoiled])):
+        assert errors, body
+        with server.client() as client:
+            assert client.post(body, "/users/u/history").status == 400, body
+
+
+def said_of_users(client, history):
+    """Every kind of reply under /users."""
+    user, path = "/users/documented", "/users/{id}"
+    posts = [client.post(body, user + "/history") for body in (
+        {"history_append": history}, {"history": history}, {"history_append": history}, {"history": 5}, "{",
+        {"history_append": history, "history_token": "0" * 32})]
+    posts += [client.post("x", user + "/history", **{"Content-Type": "text/plain"}), client.get(user + "/history"),
+              client.post({"history": history}, "/users/%zz/history")]
+    assert [reply.status for reply in posts] == [404, 200, 200, 400, 400, 409, 415, 405, 400]
+    said = [(path + "/history", "post", reply) for reply in posts]
+    said += [(path, "get", client.get(user)), (path, "get", client.post({}, user)), (path, "get", client.get("/users/%zz"))]
+    said += [(path, "delete", client.ask("DELETE", user)), (path, "delete", client.ask("DELETE", "/users/%zz"))]
+    said += [(path, "get", client.get(user))]
+    assert [reply.status for _, _, reply in said[-6:]] == [200, 405, 400, 204, 400, 404]
+    return said
 
 
 def test_what_the_server_says_is_documented(server, demo):
@@ -123,6 +157,9 @@ def test_what_the_server_says_is_documented(server, demo):
         said += [("/score", "post", client.ask("GET", "/score"))]
         said += [(path, "get", client.get(path)) for path in ("/health", "/health/live", "/health/ready", "/model", "/metrics")]
         said += [(path, "get", client.ask("DELETE", path)) for path in ("/health", "/health/live", "/health/ready", "/model")]
+        said += said_of_users(client, good["history"])
+        said += [("/score", "post", client.post({**EXAMPLES["token"]["value"], "user_id": "nobody"}))]
+        assert said[-1][2].status == 409
     for text in (head(None), head(10**9), head(5, "Content-Length: 6"), head(5, f"X-Long: {'x' * 60_000}")):
         with server.raw() as raw:
             raw.send(text)

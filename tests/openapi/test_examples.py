@@ -7,17 +7,17 @@ import json
 
 import pytest
 
-from support import builds
+from refresh_examples import CONVERSATIONS, DOCUMENT, USER, content, conversation
 
-SCORE = json.loads((builds.TOP / "proto" / "openapi.json").read_text())["paths"]["/score"]["post"]
-REQUESTS = SCORE["requestBody"]["content"]["application/json"]["examples"]
-REPLIES = SCORE["responses"]["200"]["content"]["application/json"]["examples"]
+PATHS = json.loads(DOCUMENT.read_text())["paths"]
 
 
 def numbers_apart(reply):
     """A reply without its scores and attention, and those."""
-    rest, numbers = {**reply, "results": []}, []
-    for result in reply["results"]:
+    rest, numbers = {**reply}, []
+    if "results" in reply:
+        rest["results"] = []
+    for result in reply.get("results", []):
         attention = result.get("attention", {})
         rest["results"].append({name: value for name, value in result.items() if name not in ("score", "attention")}
                                | {name: len(scores) for name, scores in attention.items()})
@@ -25,13 +25,32 @@ def numbers_apart(reply):
     return rest, numbers
 
 
-def test_each_request_has_its_reply():
-    assert list(REQUESTS) == list(REPLIES)
+@pytest.mark.parametrize("path", CONVERSATIONS)
+def test_replies_are_the_demo_model_s(server, path):
+    """In the document's order, as a client goes on with the token that it was given."""
+    operation = PATHS[path]["post"]
+    documented = content(operation["responses"]["200"])["examples"]
+    assert list(content(operation["requestBody"])["examples"]) == list(documented), "each request has its reply"
+    with server.client() as client:
+        assert client.ask("DELETE", USER).status == 204
+        asked = {name: (request, reply) for name, request, reply in conversation(
+            operation, lambda body: client.post(body, path.replace("/users/{id}", USER)).json())}
+    for name, (request, reply) in asked.items():
+        assert request == content(operation["requestBody"])["examples"][name]["value"], "the token of the reply before"
+        expected, numbers = numbers_apart(documented[name]["value"])
+        said, given = numbers_apart(reply)
+        assert said == expected, name
+        assert given == pytest.approx(numbers, rel=0, abs=1e-5), name
 
 
-@pytest.mark.parametrize("name", REQUESTS)
-def test_replies_are_the_demo_model_s(server, name):
-    documented, expected = numbers_apart(REPLIES[name]["value"])
-    said, numbers = numbers_apart(server.score(REQUESTS[name]["value"]).json())
-    assert said == documented
-    assert numbers == pytest.approx(expected, rel=0, abs=1e-5)
+def test_what_is_held_is_the_demo_model_s(server):
+    """After the last of those conversations."""
+    operation = PATHS[CONVERSATIONS[-1]]["post"]
+    with server.client() as client:
+        client.ask("DELETE", USER)
+        list(conversation(operation, lambda body: client.post(body, USER + "/history").json()))
+        held = client.get(USER).json()
+    documented = content(PATHS["/users/{id}"]["get"]["responses"]["200"])["examples"]["demo"]["value"]
+    times = ("age_seconds", "idle_seconds")
+    assert {**held, **{name: documented[name] for name in times}} == documented
+    assert all(0 <= held[name] < 60 for name in times)
