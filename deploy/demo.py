@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
-"""Show the server at work: start it on a model, post the model's session.json, print the ranking, stop it.
+"""Show the server at work: start it on a model, post the model's session.json, print the ranking, ask again as the same
+user, whose states are held by then, stop it.
 
     python3 deploy/demo.py --server build/release/dien-server --model model/demo
 
@@ -131,14 +132,18 @@ def bar(score):
     return full * filled + empty * (BAR_WIDTH - filled)
 
 
+def candidates_of(session):
+    return len(next(iter(columns(session["candidates"]).values())))
+
+
 def show(session, answer, seconds, labels):
     categories = labels.of("category")
     history = columns(session["history"])
     print(f"model     {answer['model']}, version {answer['version']}")
     print(f"shopper   {', '.join(f'{name} {value}' for group in ('user', 'context') for name, value in session.get(group, {}).items())}")
     print(f"looked at {described(history.get('item', []), categories)}")
-    print(f"answer    in {1000 * seconds:.1f} ms, {len(answer['results'])} of "
-          f"{len(next(iter(columns(session['candidates']).values())))} candidates\n")
+    print(f"answer    in {1000 * seconds:.1f} ms, {len(answer['results'])} of {candidates_of(session)} candidates, "
+          f"user state {answer['user_state']}\n")
     print(f"  {'rank':>4}  {'item':<8}  {'category':<10}  {'score':<6}")
     for rank, result in enumerate(answer["results"], 1):
         item = str(result.get("item", result["index"]))
@@ -147,10 +152,15 @@ def show(session, answer, seconds, labels):
 
 def main():
     options = arguments()
-    body = (options.model / "session.json").read_bytes()
+    session = {"user_id": "shopper", **json.loads((options.model / "session.json").read_bytes())}
+    body = json.dumps(session).encode()
     with Running(options.server, options.model) as running:
         answer, seconds = post(running.address, body)
-    show(json.loads(body), answer, seconds, Labels(options.model))
+        again, seconds_again = post(running.address, body)
+    show(session, answer, seconds, Labels(options.model))
+    if again["user_state"] != "cached" or again["results"] != answer["results"]:
+        sys.exit("asked again, the server does not answer the same from what it holds")
+    print(f"\nagain     in {1000 * seconds_again:.1f} ms, user state {again['user_state']}, the same scores")
 
 
 if __name__ == "__main__":

@@ -89,8 +89,8 @@ void user_cache_abandon(struct user_cache *cache, struct user_flight *flight);
 bool user_cache_forget(struct user_cache *cache, struct user_key key);
 
 /* Drop states that are older than ttl before anybody asks for them. Called a few times a second it meets each within a
- * quarter of ttl or a minute, whichever is less; in a cache of more than a few GB more slowly, as one call's time is
- * bounded. */
+ * quarter of ttl or a minute, whichever is less; but one call's time is bounded: at four calls a second it takes half a
+ * minute for each GB of cache. */
 void user_cache_sweep(struct user_cache *cache, double seconds_since_last);
 
 /* What is counted. */

@@ -1,5 +1,6 @@
-/* fuzz_decode.c: any bytes as a request and as samples.json. Decoding ends in a request or a problem; whatever comes of
- * it encodes to JSON that jansson reads back; and with little memory the outcome is the same or out of memory.
+/* fuzz_decode.c: any bytes as a request, as a user's history and as samples.json. Decoding ends in a request or a
+ * problem; whatever comes of it encodes to JSON that jansson reads back; and with little memory the outcome is the same
+ * or out of memory.
  *
  * tests/fuzz/decode holds one small named file for each thing once worth a look; libFuzzer starts from them.
  */
@@ -80,10 +81,23 @@ static void encode_reply(const struct proto_request *request) {
                                     &arena));
 }
 
+/* Which members of a history may stand beside each other. */
+static size_t check_histories(const struct proto_request *request) {
+    require(!request->has_history_token ||
+            (request->history_token.length >= 1 && request->history_token.length <= 256));
+    require(!request->history.present || (!request->has_history_token && !request->history_append.present));
+    size_t sum = read_table(&request->history) + read_table(&request->history_append);
+    for (size_t i = 0; request->has_history_token && i < request->history_token.length; i++)
+        sum += (size_t)request->history_token.data[i];
+    return sum;
+}
+
 static void check_request(const struct proto_request *request) {
     require(!request->has_user_id || (request->user_id.length >= 1 && request->user_id.length <= 256));
     require(request->candidates.present && request->candidates.rows > 0 && request->candidates.columns > 0);
-    volatile size_t sum = read_table(&request->user) + read_table(&request->context) + read_table(&request->history) +
+    require(!request->has_history_token || request->has_user_id);
+    require(!request->history_append.present || request->has_history_token);
+    volatile size_t sum = read_table(&request->user) + read_table(&request->context) + check_histories(request) +
                           read_table(&request->candidates);
     (void)sum;
     encode_reply(request);
@@ -114,6 +128,19 @@ static void decode_with_little(const uint8_t *data, size_t size, bool decoded, e
     arena_free(&tight);
 }
 
+static void decode_history(const uint8_t *data, size_t size) {
+    struct proto_request request;
+    struct problem problem = {.kind = PROBLEM_NONE};
+    if (!proto_decode_history((const char *)data, size, &arena, &request, &problem)) {
+        check_problem(&problem);
+        return;
+    }
+    require(request.history.present != request.history_append.present);
+    require(!request.has_user_id && !request.candidates.present && !request.explain && request.top_k == 0);
+    volatile size_t sum = check_histories(&request);
+    (void)sum;
+}
+
 static void decode_samples(const uint8_t *data, size_t size) {
     const struct proto_sample *samples;
     size_t count;
@@ -139,6 +166,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     else
         check_problem(&problem);
     decode_with_little(data, size, decoded, problem.kind);
+    decode_history(data, size);
     decode_samples(data, size);
     return 0;
 }
