@@ -108,7 +108,7 @@ static void bad_user_ids_are_refused(void **state) {
 
 static void user_ids_end_at_their_limit(void **state) {
     (void)state;
-    char target[sizeof "/users/" + 3 * (USER_ID_MOST + 1)] = "/users/";
+    char target[sizeof "/users/" + sizeof "%41" * (USER_ID_MOST + 1)] = "/users/";
     char id[USER_ID_MOST];
     size_t length;
     for (size_t i = 0; i < USER_ID_MOST; i++)
