@@ -19,6 +19,13 @@ NO_STATE = "urn:dien:problem:no-user-state"
 
 
 @pytest.fixture(scope="session")
+def server(build, demo):
+    """A server of this file's own: no other test's requests are counted."""
+    with Service(build, demo.path) as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
 def plain(build, demo):
     """A server that keeps nothing: its scores are the right ones."""
     with Service(build, demo.path, "--cache-bytes", "0") as running:
@@ -302,7 +309,9 @@ def test_updates_make_the_state_ready(server, asked):
     after = server.metrics()
     assert moved(before, after, "dien_http_responses_total", route="/users/{id}/history", status="200") == 4
     assert moved(before, after, "dien_http_responses_total", route="/users/{id}/history", status="409") == 1
-    assert moved(before, after, "dien_user_states_total") == 6
+    assert moved(before, after, "dien_user_states_total", state="computed") == 1
+    assert moved(before, after, "dien_user_states_total", state="extended") == 2
+    assert moved(before, after, "dien_user_states_total", state="cached") == 3
     assert moved(before, after, "dien_candidates_total") == 14, "updates have none"
 
 
