@@ -257,6 +257,8 @@ static enum user_answer judge(struct user_cache *cache, struct shard *shard, uin
     } else if (entry->version != version) {
         answer = USER_OTHER_VERSION;
     }
+    if (answer == USER_EXPIRED)
+        wipe(cache, number);
     if (answer == USER_EXPIRED || (answer == USER_OTHER_VERSION && entry->version < version))
         drop(cache, shard, number);
     return answer;
@@ -529,6 +531,7 @@ static void sweep_bucket(struct user_cache *cache, struct shard *shard, size_t b
         const struct user_entry *entry = user_entry_at(&cache->pool, number);
         uint32_t next = entry->next;
         if (is_expired(cache, entry, now)) {
+            wipe(cache, number);
             drop(cache, shard, number);
             shard->counts.expired++;
         }
