@@ -67,7 +67,7 @@ quiet = $(if $(V),,@echo '  $(1)  $@';)
 
 .DEFAULT_GOAL := build
 .DELETE_ON_ERROR:
-.PHONY: help build models unit fuzzers demo run test check bench bench-kernels bench-policies image image-test deps deps-demo tools builds format fuzz clean FORCE
+.PHONY: help build models unit fuzzers demo run test check bench bench-kernels bench-policies bench-states bench-memory image image-test deps deps-demo tools builds format fuzz clean FORCE
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 20
@@ -103,6 +103,17 @@ bench-policies: deps ## hit ratios of eviction policies for user states, by simu
 	@$(MAKE) --no-print-directory -s -j$(JOBS) $(BUILD)/bench/policies
 	$(BUILD)/bench/policies $(if $(CSV),--csv $(CSV))
 
+bench-states: deps ## user states: what to keep, what a hit saves of a request, what a look-up costs (3 minutes)
+	@$(MAKE) --no-print-directory -s -j$(JOBS) $(addprefix $(BUILD)/bench/,states hits user_cache)
+	@$(PYTHON) tests/bench/reference_shape.py --output build/bench/reference-shape
+	@set -e; for bench in states hits user_cache; do \
+	  $(BUILD)/bench/$$bench build/bench/reference-shape $(if $(CSV),--csv $(CSV)-$$bench.csv); done
+
+bench-memory: deps ## a million users' states in half the memory, then SECONDS (600) of users that come and go
+	@$(MAKE) --no-print-directory -s -j$(JOBS) $(BUILD)/bench/million
+	@$(PYTHON) tests/bench/reference_shape.py --output build/bench/reference-shape
+	$(BUILD)/bench/million build/bench/reference-shape --seconds $(or $(SECONDS),600) $(if $(CSV),--csv $(CSV))
+
 image: ## the container image, with buildah, podman or docker
 	tests/image/build.sh $(IMAGE)
 
@@ -125,7 +136,7 @@ clean: ## remove everything that was built
 
 # ---- builds
 
-unit: $(UNIT) $(BUILD)/bench/policies
+unit: $(UNIT) $(addprefix $(BUILD)/bench/,policies states hits user_cache million)
 fuzzers: $(FUZZ)
 
 # Debug information of six builds is worth its disk; their time is worth one make: so one job server for all of them.

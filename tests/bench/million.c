@@ -27,7 +27,7 @@ struct world {
     size_t threads, users, length;
     double rate;               /* of all threads */
     atomic_size_t next, until; /* users that come */
-    atomic_size_t calls;
+    atomic_size_t calls, unkept;
     atomic_bool ends;
     size_t baseline;
     double start;
@@ -43,12 +43,14 @@ struct worker {
     pthread_t thread;
 };
 
+/* /proc/self/statm: pages in all, pages resident, and more. */
 static size_t resident_bytes(void) {
-    size_t total = 0, resident = 0;
+    char text[128] = "", *end = text;
     FILE *file = fopen("/proc/self/statm", "r");
-    require(file != NULL && fscanf(file, "%zu %zu", &total, &resident) == 2, "/proc/self/statm can be read");
+    require(file != NULL && fgets(text, sizeof text, file) != NULL, "/proc/self/statm can be read");
     fclose(file);
-    return resident * (size_t)sysconf(_SC_PAGESIZE);
+    strtoull(text, &end, 10);
+    return strtoull(end, NULL, 10) * (size_t)sysconf(_SC_PAGESIZE);
 }
 
 /* ---- a user comes ---- */
@@ -57,7 +59,8 @@ static struct user_key key_of(size_t user, char text[24]) {
     return (struct user_key){text, (size_t)snprintf(text, 24, "user-%zu", user)};
 }
 
-static void come(struct worker *worker, struct user_cache *cache, size_t user, size_t length) {
+/* Is the state kept? Not when the user is deleted while it is made. */
+static bool come(struct worker *worker, struct user_cache *cache, size_t user, size_t length) {
     char text[24];
     arena_reset(&worker->arena);
     columns_draw(worker->world->model, DIEN_BEHAVIOUR, user, length, worker->columns);
@@ -66,14 +69,14 @@ static void come(struct worker *worker, struct user_cache *cache, size_t user, s
     struct user_asked asked = {.key = key_of(user, text), .behaviours = &history};
     struct user_state state;
     require(user_state_get(&maker, &asked, &state) == USER_READY, "a state is made");
-    require(cache == NULL || state.kept, "a state is kept");
+    return state.kept;
 }
 
 static void *fill(void *argument) {
     struct worker *worker = argument;
     struct world *world = worker->world;
     for (size_t user; (user = atomic_fetch_add(&world->next, 1)) < atomic_load(&world->until);)
-        come(worker, world->cache, user, world->length);
+        require(come(worker, world->cache, user, world->length), "a state is kept");
     return NULL;
 }
 
@@ -92,9 +95,9 @@ static void *churn(void *argument) {
         size_t draw = random_below(&worker->random, 100), length = 1 + random_below(&worker->random, LONGEST);
         if (draw < DELETES)
             user_cache_forget(world->cache, key_of(recent(worker), text));
-        else
-            come(worker, world->cache, draw < DELETES + NEWS ? atomic_fetch_add(&world->next, 1) : recent(worker),
-                 length);
+        else if (!come(worker, world->cache, draw < DELETES + NEWS ? atomic_fetch_add(&world->next, 1) : recent(worker),
+                       length))
+            atomic_fetch_add(&world->unkept, 1);
         atomic_fetch_add(&world->calls, 1);
         due += pause;
         double wait = due - now();
@@ -214,6 +217,7 @@ static void churn_for(struct worker *workers, double seconds) {
     printf("%zu calls in %.0f s, %zu evictions, %zu deleted\n", (size_t)world->calls, now() - begin,
            (size_t)seen.counts.evictions, (size_t)seen.counts.forgotten);
     require(seen.counts.bytes > seen.counts.capacity / 10 * 9, "the budget is used");
+    require(world->unkept <= seen.counts.forgotten, "states are kept but of users that were deleted meanwhile");
     require(seen.counts.forgotten > 0 && seen.counts.evictions > world->users / 2, "users came and went");
 }
 
@@ -222,7 +226,7 @@ static size_t bytes_of_one(struct worker *worker) {
     char text[24];
     struct user_cache *cache = user_cache_new(USER_CACHE_LEAST, 0);
     require(cache != NULL, "memory suffices");
-    come(worker, cache, worker->world->users, worker->world->length);
+    require(come(worker, cache, worker->world->users, worker->world->length), "a state is kept");
     struct user_copy copy = {0};
     enum user_answer answer = user_cache_look(cache, key_of(worker->world->users, text), 1, &worker->arena, &copy);
     require(answer == USER_HELD, "one state is held");
