@@ -70,7 +70,7 @@ static void score_interest(const struct dien_model *model, struct dien_scratch *
             keep_attention(scores, in_block(batch, block), placed->length,
                            explain + (batch->first + block * LANES) * placed->length);
     }
-    evolve(model, scratch, interest, user, placed, batch->blocks, final);
+    evolve(model, scratch, interest, user, placed, batch->count, final);
 }
 
 static void score_batch(const struct dien_model *model, struct dien_scratch *scratch, const struct dien_user *user,

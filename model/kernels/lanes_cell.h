@@ -284,23 +284,173 @@ static void evolve_step(const struct evolution *e, size_t i, size_t block, struc
     product_beside(&cell->candidate, other, candidate, MOVE + e->write, 0, &step, pending);
 }
 
+/* ---- evolution of few candidates: a vector is a few units of one ---- */
+
+/* Some columns of the last block, each in one piece: h, gates (3 * units) and r * h one behind the other. */
+struct columns {
+    size_t units, stride;
+    const float *input, *bias; /* as in struct step */
+    const float *attention;    /* the first column's */
+    float *h;
+};
+
+/* The input of `some` units from i on, of the column whose attention is a. */
+ALWAYS_INLINE vector column_input(const struct columns *of, size_t i, size_t some, vector a) {
+    vector input = load_some(of->input + i, some);
+    return of->bias == NULL ? input : multiply_add(a, input, load_some(of->bias + i, some));
+}
+
+/* Their argument of gate 0 or 1. */
+ALWAYS_INLINE vector column_gate(const struct columns *of, const float *h, size_t gate, size_t i, size_t some,
+                                 vector a) {
+    size_t row = gate * of->units + i;
+    return add(column_input(of, row, some, a), load_some(h + of->units + row, some));
+}
+
+ALWAYS_INLINE void columns_reset(size_t count, const struct columns *of, size_t i, size_t some) {
+    vector z[COLUMNS_MAX], h[COLUMNS_MAX];
+    UNROLL for (size_t j = 0; j < count; j++) {
+        const float *column = of->h + j * of->stride;
+        z[j] = column_gate(of, column, 0, i, some, broadcast(of->attention[j]));
+        h[j] = load_some(column + i, some);
+    }
+    reset(count, z, h, h);
+    UNROLL for (size_t j = 0; j < count; j++) store_some(of->h + j * of->stride + 4 * of->units + i, some, h[j]);
+}
+
+ALWAYS_INLINE void columns_move(struct form form, size_t count, const struct columns *of, size_t i, size_t some) {
+    vector v[COLUMNS_MAX], c[COLUMNS_MAX], a[COLUMNS_MAX], h[COLUMNS_MAX];
+    UNROLL for (size_t j = 0; j < count; j++) {
+        const float *column = of->h + j * of->stride;
+        a[j] = broadcast(of->attention[j]);
+        c[j] = load_some(column + 3 * of->units + i, some);
+        h[j] = load_some(column + i, some);
+        v[j] = column_gate(of, column, 0, i, some, a[j]);
+    }
+    if (form.reset_after)
+        reset(count, v, c, c);
+    UNROLL for (size_t j = 0; j < count; j++) {
+        v[j] = column_gate(of, of->h + j * of->stride, 1, i, some, a[j]);
+        c[j] = add(column_input(of, 2 * of->units + i, some, a[j]), c[j]);
+    }
+    move(form.write, count, v, c, a, h);
+    UNROLL for (size_t j = 0; j < count; j++) store_some(of->h + j * of->stride + i, some, h[j]);
+}
+
+ALWAYS_INLINE void columns_move_written(enum kernel_write write, bool reset_after, size_t count,
+                                        const struct columns *of) {
+    size_t units = of->units;
+    for (size_t i = 0; i < units; i += VECTOR)
+        columns_move((struct form){write, reset_after}, count, of, i, units - i < VECTOR ? units - i : VECTOR);
+}
+
+ALWAYS_INLINE void columns_move_all(struct form form, size_t count, const struct columns *of) {
+    switch (form.write) {
+    case WRITE_UPDATE:
+        columns_move_written(WRITE_UPDATE, form.reset_after, count, of);
+        break;
+    case WRITE_ATTENTION:
+        columns_move_written(WRITE_ATTENTION, form.reset_after, count, of);
+        break;
+    case WRITE_AND:
+        columns_move_written(WRITE_AND, form.reset_after, count, of);
+        break;
+    case WRITE_OR:
+        columns_move_written(WRITE_OR, form.reset_after, count, of);
+        break;
+    }
+}
+
+/* One step of `count` columns, the same sums and functions as in lanes. */
+ALWAYS_INLINE void columns_step(struct form form, size_t count, const struct cell *cell, const struct columns *of) {
+    size_t units = of->units, stride = of->stride;
+    project_columns(count, &cell->gates_column, of->h, stride, of->h + units, stride);
+    if (!form.reset_after) {
+        for (size_t i = 0; i < units; i += VECTOR)
+            columns_reset(count, of, i, units - i < VECTOR ? units - i : VECTOR);
+        project_columns(count, &cell->candidate_column, of->h + 4 * units, stride, of->h + 3 * units, stride);
+    }
+    columns_move_all(form, count, of);
+}
+
+/* All steps of columns first .. first + count of the last block. */
+ALWAYS_INLINE void evolve_columns(size_t count, const struct evolution *e, size_t steps, size_t first, float *h) {
+    size_t units = e->cell->units;
+    struct form form = {e->write, e->cell->reset_after};
+    struct columns columns = {.units = units, .stride = 5 * units, .bias = e->bias, .h = e->gates};
+    for (size_t j = 0; j < count; j++)
+        for (size_t unit = 0; unit < units; unit++)
+            columns.h[j * columns.stride + unit] = h[unit * LANES + first + j];
+    for (size_t step = 0; step < steps; step++) {
+        columns.input = e->inputs + step * 3 * units;
+        columns.attention = e->attention[e->blocks] + step * LANES + first;
+        columns_step(form, count, e->cell, &columns);
+    }
+    for (size_t j = 0; j < count; j++)
+        for (size_t unit = 0; unit < units; unit++)
+            h[unit * LANES + first + j] = columns.h[j * columns.stride + unit];
+}
+
+static __attribute__((noinline)) void evolve_one(const struct evolution *e, size_t steps, size_t first, float *h) {
+    evolve_columns(1, e, steps, first, h);
+}
+
+static __attribute__((noinline)) void evolve_two(const struct evolution *e, size_t steps, size_t first, float *h) {
+    evolve_columns(2, e, steps, first, h);
+}
+
+static __attribute__((noinline)) void evolve_four(const struct evolution *e, size_t steps, size_t first, float *h) {
+    evolve_columns(COLUMNS_MAX, e, steps, first, h);
+}
+
+/* The block behind the full ones, of `count` columns. A third one costs less with a fourth beside it than alone. */
+static void evolve_few(const struct evolution *e, size_t steps, size_t count) {
+    float *h = e->h + e->blocks * e->cell->units * LANES;
+    size_t first = 0;
+    for (; first + 2 < count; first += COLUMNS_MAX)
+        evolve_four(e, steps, first, h);
+    if (first + 2 == count)
+        evolve_two(e, steps, first, h);
+    else if (first + 1 == count)
+        evolve_one(e, steps, first, h);
+}
+
+/* Whether so many columns take less time each in one piece than as a block of lanes: by their multiply-adds, a vector's
+ * unused units included, and by how much longer each takes with few sums at a time, as measured. */
+static bool are_few(size_t columns, size_t units) {
+    size_t vectors = (units + VECTOR - 1) / VECTOR;
+    size_t taken = columns > 2 ? (columns + COLUMNS_MAX - 1) / COLUMNS_MAX * COLUMNS_MAX : columns;
+    return (LANE_VECTORS == 1 ? 4 : 6) * taken * vectors <= 3 * units * LANE_VECTORS;
+}
+
 /* With several blocks a step's last task goes beside the next block's products; a block alone waits for its state. */
-static void lanes_evolve(const struct kernels *kernels, const struct cell *cell, enum kernel_write write, size_t steps,
-                         const float *inputs, const float *bias, size_t blocks, float *const *attention, float *h,
-                         float *work) {
-    (void)kernels;
-    size_t size = blocks * cell->units * LANES;
-    struct evolution e = {cell, write, inputs, bias, blocks, attention, h, work, work + 2 * size, work + 3 * size};
+static void evolve_blocks(const struct evolution *e, size_t steps) {
     struct pending pending = {.task = NOTHING};
     for (size_t i = 0; i < steps; i++)
-        for (size_t block = 0; block < blocks; block++) {
-            evolve_step(&e, i, block, &pending);
-            if (blocks == 1)
+        for (size_t block = 0; block < e->blocks; block++) {
+            evolve_step(e, i, block, &pending);
+            if (e->blocks == 1)
                 finish(&pending);
         }
     finish(&pending);
-    if (cell->reset_after && steps % 2 == 1)
-        memcpy(h, e.other, size * sizeof *h);
+    if (e->cell->reset_after && steps % 2 == 1)
+        memcpy(e->h, e->other, e->blocks * e->cell->units * LANES * sizeof *e->h);
+}
+
+static void lanes_evolve(const struct kernels *kernels, const struct cell *cell, enum kernel_write write, size_t steps,
+                         const float *inputs, const float *bias, size_t candidates, float *const *attention, float *h,
+                         float *work) {
+    (void)kernels;
+    size_t blocks = candidates / LANES, rest = candidates % LANES;
+    bool few = rest > 0 && are_few(rest, cell->units);
+    if (rest > 0 && !few)
+        blocks++;
+    size_t size = blocks * cell->units * LANES;
+    struct evolution e = {cell, write, inputs, bias, blocks, attention, h, work, work + 2 * size, work + 3 * size};
+    if (blocks > 0)
+        evolve_blocks(&e, steps);
+    if (few)
+        evolve_few(&e, steps, rest);
 }
 
 #endif

@@ -117,32 +117,45 @@ static void lanes_project(const struct projection *projection, size_t blocks, co
         project_block(projection, x + block * x_stride, y + block * y_stride);
 }
 
-/* Units of one column, `vectors` vectors of them; the last has `last` units. */
-ALWAYS_INLINE void column_block(const struct column_projection *projection, size_t unit, size_t vectors, size_t last,
-                                const float *x, float *y) {
-    vector sum[8];
-    UNROLL for (size_t i = 0; i < vectors; i++) sum[i] =
-        load_some(projection->bias + unit + i * VECTOR, i + 1 < vectors ? VECTOR : last);
-    const float *weight = projection->weight + unit;
-    for (size_t input = 0; input < projection->inputs; input++, weight += projection->units) {
-        vector in = broadcast(x[input]);
-        UNROLL for (size_t i = 0; i < vectors; i++) sum[i] =
-            multiply_add(load_some(weight + i * VECTOR, i + 1 < vectors ? VECTOR : last), in, sum[i]);
+/* Columns that lie each in one piece, a vector being a few units: `vectors` vectors of units from `unit` on, of
+ * `columns` columns. x and y of a column are `x_stride` and `y_stride` behind the last one's. */
+ALWAYS_INLINE void columns_block(size_t columns, size_t vectors, const struct column_projection *projection,
+                                 size_t unit, const float *x, size_t x_stride, float *y, size_t y_stride) {
+    vector sum[COLUMN_SUMS][COLUMNS_MAX], weight[COLUMN_SUMS];
+    size_t left = projection->units - unit - (vectors - 1) * VECTOR, last = left < VECTOR ? left : VECTOR;
+    UNROLL for (size_t i = 0; i < vectors; i++) {
+        vector bias = load_some(projection->bias + unit + i * VECTOR, i + 1 < vectors ? VECTOR : last);
+        UNROLL for (size_t j = 0; j < columns; j++) sum[i][j] = bias;
     }
-    UNROLL for (size_t i = 0; i < vectors; i++)
-        store_some(y + unit + i * VECTOR, i + 1 < vectors ? VECTOR : last, sum[i]);
+    const float *row = projection->weight + unit;
+    for (size_t input = 0; input < projection->inputs; input++, row += projection->units) {
+        UNROLL for (size_t i = 0; i < vectors; i++) weight[i] =
+            i + 1 < vectors ? load(row + i * VECTOR) : load_some(row + i * VECTOR, last);
+        UNROLL for (size_t j = 0; j < columns; j++) {
+            vector in = broadcast(x[j * x_stride + input]);
+            UNROLL for (size_t i = 0; i < vectors; i++) sum[i][j] = multiply_add(weight[i], in, sum[i][j]);
+        }
+    }
+    UNROLL for (size_t j = 0; j < columns; j++) {
+        UNROLL for (size_t i = 0; i < vectors; i++)
+            store_some(y + j * y_stride + unit + i * VECTOR, i + 1 < vectors ? VECTOR : last, sum[i][j]);
+    }
+}
+
+/* As many vectors at once as keep COLUMN_SUMS sums, spread evenly. */
+ALWAYS_INLINE void project_columns(size_t columns, const struct column_projection *projection, const float *x,
+                                   size_t x_stride, float *y, size_t y_stride) {
+    size_t vectors = (projection->units + VECTOR - 1) / VECTOR, first = 0, most = COLUMN_SUMS / columns;
+    for (size_t left = (vectors + most - 1) / most; left > 0; left--) {
+        size_t count = (vectors - first) / left;
+        UNROLL for (size_t n = 1; n <= most; n++) if (n == count)
+            columns_block(columns, n, projection, first * VECTOR, x, x_stride, y, y_stride);
+        first += count;
+    }
 }
 
 static void lanes_project_column(const struct column_projection *projection, const float *x, float *y) {
-    size_t units = projection->units, unit = 0;
-    for (; unit + 8 * VECTOR <= units; unit += 8 * VECTOR)
-        column_block(projection, unit, 8, VECTOR, x, y);
-    for (; unit + 4 * VECTOR <= units; unit += 4 * VECTOR)
-        column_block(projection, unit, 4, VECTOR, x, y);
-    for (; unit + 2 * VECTOR < units; unit += 2 * VECTOR)
-        column_block(projection, unit, 2, VECTOR, x, y);
-    for (; unit < units; unit += VECTOR)
-        column_block(projection, unit, 1, units - unit < VECTOR ? units - unit : VECTOR, x, y);
+    project_columns(1, projection, x, 0, y, 0);
 }
 
 #endif
