@@ -446,10 +446,10 @@ static void check_evolve_bits(const struct kernels *kernels, size_t units, bool 
                               bool scaled) {
     enum { STEPS_HERE = 5, ALL = BLOCKS * LANES };
     struct test_cell test = new_cell(units, reset_after);
-    float *inputs = random_floats(STEPS_HERE * 3 * units, 2), *bias = random_floats(3 * units, 1);
+    float *inputs = random_floats((size_t)STEPS_HERE * 3 * units, 2), *bias = random_floats(3 * units, 1);
     float *all = random_floats((size_t)STEPS_HERE * ALL, 1), *some = floats((size_t)STEPS_HERE * ALL);
     float *attention[BLOCKS], *some_attention[BLOCKS];
-    float *h = floats(ALL * units), *got = floats(ALL * units), *work = floats(ALL * 4 * units);
+    float *h = floats(ALL * units), *got = floats(ALL * units), *work = floats((size_t)ALL * 4 * units);
     for (size_t i = 0; i < BLOCKS; i++) {
         attention[i] = all + i * STEPS_HERE * LANES;
         some_attention[i] = some + i * STEPS_HERE * LANES;
