@@ -65,12 +65,12 @@ static void score_interest(const struct dien_model *model, struct dien_scratch *
     for (size_t block = 0; block < batch->blocks && attends(interest); block++) {
         float *scores = scratch->scores[block];
         take_target(model, scratch, interest, block, scratch->target);
-        attend(model, scratch, interest, user, placed, scores);
+        attend(model, scratch, interest, user, placed, in_block(batch, block), scores);
         if (explain != NULL)
             keep_attention(scores, in_block(batch, block), placed->length,
                            explain + (batch->first + block * LANES) * placed->length);
     }
-    evolve(model, scratch, interest, user, placed, batch->blocks, final);
+    evolve(model, scratch, interest, user, placed, batch->count, final);
 }
 
 static void score_batch(const struct dien_model *model, struct dien_scratch *scratch, const struct dien_user *user,

@@ -21,9 +21,9 @@ static void spread(const float *vector, size_t units, float *lanes) {
 }
 
 void evolve(const struct dien_model *model, struct dien_scratch *scratch, const struct interest *interest,
-            const struct dien_user *user, const struct user_interest *placed, size_t blocks, float *final) {
+            const struct dien_user *user, const struct user_interest *placed, size_t candidates, float *final) {
     const struct kernels *kernels = model->kernels;
-    size_t units = interest->evolution.units;
+    size_t units = interest->evolution.units, blocks = (candidates + LANES - 1) / LANES;
     const float *evolved = user_floats(user, placed->evolved);
     if (interest->config->evolution_kind == EVOLUTION_GRU)
         for (size_t i = 0; i < blocks; i++)
@@ -34,7 +34,7 @@ void evolve(const struct dien_model *model, struct dien_scratch *scratch, const 
     else {
         memset(final, 0, blocks * units * LANES * sizeof *final);
         kernels->evolve(kernels, &interest->evolution, interest->write, placed->length,
-                        user_floats(user, placed->inputs), interest->evolution_bias, blocks, scratch->scores, final,
+                        user_floats(user, placed->inputs), interest->evolution_bias, candidates, scratch->scores, final,
                         scratch->evolve_work);
     }
 }

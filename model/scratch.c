@@ -66,6 +66,8 @@ static bool allocate(struct dien_scratch *scratch, const struct dien_model *mode
         {&scratch->target, e.target * LANES},
         {&scratch->query, e.query * LANES},
         {&scratch->query_part, e.key_part * LANES},
+        {&scratch->few_query, e.query * LANES},
+        {&scratch->few_part, e.key_part * LANES},
         {&scratch->products, STEPS * e.key * LANES},
         {&scratch->tile[0], STEPS * e.wide * LANES},
         {&scratch->tile[1], STEPS * e.wide * LANES},

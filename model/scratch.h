@@ -21,6 +21,8 @@ struct dien_scratch {
     float *target;     /* [F, LANES] */
     float *query;      /* [Q, LANES] */
     float *query_part; /* [D, LANES] */
+    float *few_query;  /* [Q, LANES]: of few candidates, repeated */
+    float *few_part;   /* [D, LANES] */
     float *products;   /* [STEPS, K, LANES] */
     float *tile[2];    /* [STEPS, largest layer of an attention, LANES] */
     /* A few blocks of candidates. */

@@ -6,13 +6,15 @@
 #include "model/scratch.h"
 #include "model/user.h"
 
-/* attention.c: a_t of each candidate of a block (paper eq. 8) into scores [T, LANES], from scratch->target; T >= 1. */
+/* attention.c: a_t of the first `candidates` of a block (paper eq. 8) into scores [T, LANES], from scratch->target; T
+ * >= 1. */
 void attend(const struct dien_model *model, struct dien_scratch *scratch, const struct interest *interest,
-            const struct dien_user *user, const struct user_interest *placed, float *scores);
+            const struct dien_user *user, const struct user_interest *placed, size_t candidates, float *scores);
 
-/* evolution.c: the final interest (paper eq. 9-10) into final [blocks, G, LANES], from scratch->scores; T >= 1. */
+/* evolution.c: the final interest (paper eq. 9-10) of so many candidates into final [blocks, G, LANES], from
+ * scratch->scores; T >= 1. */
 void evolve(const struct dien_model *model, struct dien_scratch *scratch, const struct interest *interest,
-            const struct dien_user *user, const struct user_interest *placed, size_t blocks, float *final);
+            const struct dien_user *user, const struct user_interest *placed, size_t candidates, float *final);
 
 /* mlp.c: what a request's candidates share, once: scratch->shared_part. */
 void predict_shared(const struct dien_model *model, struct dien_scratch *scratch, const struct dien_user *user,

@@ -14,9 +14,10 @@
 
 typedef __m512 vector;
 
-#define VECTOR       ((size_t)16)
-#define GROUPS_ALONE 6
-#define PAIRS        1
+#define VECTOR        ((size_t)16)
+#define GROUPS_ALONE  6
+#define PAIRS         1
+#define GROUPS_BESIDE 3
 
 static inline vector broadcast(float x) {
     return _mm512_set1_ps(x);

@@ -102,12 +102,12 @@ struct kernels {
                 float *scores);
     /* scores [steps, LANES] to softmax over steps, in place, for steps >= 1; each is multiplied by scale first. */
     void (*softmax)(size_t steps, float scale, float *scores);
-    /* All steps of the interest evolution for 1 to BLOCKS blocks of candidates. inputs [steps, 3 * units]; each
-     * block's attention [steps, LANES]; h [blocks, units, LANES] starts as the initial state and ends as the final one;
-     * work [blocks, 4 * units, LANES]. With a bias [3 * units] the input of a step is a * inputs + bias, which is
-     * W (a x) + b. */
+    /* All steps of the interest evolution for `candidates` of them, 1 to BLOCKS * LANES, in as many blocks as they
+     * take. inputs [steps, 3 * units]; each block's attention [steps, LANES]; h [blocks, units, LANES] starts as the
+     * initial state and ends as the final one, of unused lanes as anything; work [blocks, 4 * units, LANES]. With a
+     * bias [3 * units] the input of a step is a * inputs + bias, which is W (a x) + b. */
     void (*evolve)(const struct kernels *kernels, const struct cell *cell, enum kernel_write write, size_t steps,
-                   const float *inputs, const float *bias, size_t blocks, float *const *attention, float *h,
+                   const float *inputs, const float *bias, size_t candidates, float *const *attention, float *h,
                    float *work);
     /* Attention pooling: pooled [units, LANES] = sum over steps of attention [steps, LANES] * states [steps, units]. */
     void (*pool)(size_t steps, size_t units, const float *states, const float *attention, float *pooled);

@@ -210,8 +210,9 @@ static void evolve_block(const struct kernels *kernels, const struct cell *cell,
 }
 
 void ref_evolve(const struct kernels *kernels, const struct cell *cell, enum kernel_write write, size_t steps,
-                const float *inputs, const float *bias, size_t blocks, float *const *attention, float *h, float *work) {
-    for (size_t block = 0; block < blocks; block++)
+                const float *inputs, const float *bias, size_t candidates, float *const *attention, float *h,
+                float *work) {
+    for (size_t block = 0; block * LANES < candidates; block++)
         evolve_block(kernels, cell, write, steps, inputs, bias, attention[block], h + block * cell->units * LANES,
                      work);
 }

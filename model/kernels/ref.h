@@ -16,7 +16,8 @@ void ref_dot(const struct kernels *kernels, size_t inputs, const float *query, s
              float *scores);
 void ref_softmax(size_t steps, float scale, float *scores);
 void ref_evolve(const struct kernels *kernels, const struct cell *cell, enum kernel_write write, size_t steps,
-                const float *inputs, const float *bias, size_t blocks, float *const *attention, float *h, float *work);
+                const float *inputs, const float *bias, size_t candidates, float *const *attention, float *h,
+                float *work);
 void ref_pool(size_t steps, size_t units, const float *states, const float *attention, float *pooled);
 
 #endif

@@ -185,8 +185,8 @@ static void run_evolve(void *context, size_t set) {
     for (size_t i = 0; i < b->blocks; i++)
         attention[i] = b->attention;
     memset(b->x, 0, b->blocks * b->interest->evolution.units * LANES * sizeof(float));
-    sets[set]->evolve(sets[set], &b->interest->evolution, b->interest->write, b->steps, b->inputs, NULL, b->blocks,
-                      attention, b->x, b->work);
+    sets[set]->evolve(sets[set], &b->interest->evolution, b->interest->write, b->steps, b->inputs, NULL,
+                      b->blocks * LANES, attention, b->x, b->work);
 }
 
 static void run_extract(void *context, size_t set) {

@@ -408,7 +408,8 @@ static void check_evolve(const struct kernels *kernels, size_t units, bool reset
         for (size_t j = 0; j < steps * LANES; j++)
             attention[i][j] = uniform();
     }
-    kernels->evolve(kernels, &test.cell, write, steps, inputs, scaled ? bias : NULL, blocks, attention, h, work);
+    kernels->evolve(kernels, &test.cell, write, steps, inputs, scaled ? bias : NULL, blocks * LANES, attention, h,
+                    work);
     for (size_t place = 0; place < blocks * LANES; place += 5) {
         size_t block = place / LANES, lane = place % LANES;
         memset(expected, 0, units * sizeof *expected);
@@ -438,6 +439,50 @@ static void test_evolve(void **state) {
         }
         report(named(sets[set]), "evolve");
     }
+}
+
+/* Candidates first, first + 1, ... of `all`, modulo their number, get the bits that each gets among all of them. */
+static void check_evolve_bits(const struct kernels *kernels, size_t units, bool reset_after, enum kernel_write write,
+                              bool scaled) {
+    enum { STEPS_HERE = 5, ALL = BLOCKS * LANES };
+    struct test_cell test = new_cell(units, reset_after);
+    float *inputs = random_floats((size_t)STEPS_HERE * 3 * units, 2), *bias = random_floats(3 * units, 1);
+    float *all = random_floats((size_t)STEPS_HERE * ALL, 1), *some = floats((size_t)STEPS_HERE * ALL);
+    float *attention[BLOCKS], *some_attention[BLOCKS];
+    float *h = floats(ALL * units), *got = floats(ALL * units), *work = floats((size_t)ALL * 4 * units);
+    for (size_t i = 0; i < BLOCKS; i++) {
+        attention[i] = all + i * STEPS_HERE * LANES;
+        some_attention[i] = some + i * STEPS_HERE * LANES;
+    }
+    memset(h, 0, ALL * units * sizeof *h);
+    kernels->evolve(kernels, &test.cell, write, STEPS_HERE, inputs, scaled ? bias : NULL, ALL, attention, h, work);
+    for (size_t count = 1; count <= ALL; count++) {
+        size_t first = count * 7 % ALL;
+        for (size_t i = 0; i < (size_t)STEPS_HERE * ALL; i++)
+            some[i] = 2 * uniform() - 1;
+        for (size_t i = 0; i < count; i++)
+            for (size_t step = 0; step < STEPS_HERE; step++)
+                some_attention[i / LANES][step * LANES + i % LANES] =
+                    attention[(first + i) % ALL / LANES][step * LANES + (first + i) % LANES];
+        memset(got, 0, ALL * units * sizeof *got);
+        kernels->evolve(kernels, &test.cell, write, STEPS_HERE, inputs, scaled ? bias : NULL, count, some_attention,
+                        got, work);
+        for (size_t i = 0; i < count * units; i++) {
+            size_t place = i / units, from = (first + place) % ALL, unit = i % units;
+            assert_memory_equal(&got[(place / LANES * units + unit) * LANES + place % LANES],
+                                &h[(from / LANES * units + unit) * LANES + from % LANES], sizeof *h);
+        }
+    }
+    free(inputs), free(bias), free(all), free(some), free(h), free(got), free(work);
+    free_cell(&test);
+}
+
+static void test_evolve_keeps_bits(void **state) {
+    (void)state;
+    for (size_t set = 0; set < set_count; set++)
+        for (size_t i = 0; i < 16 * COUNT(lengths); i++)
+            check_evolve_bits(named(sets[set]), lengths[i / 16], i % 2 == 0, (enum kernel_write)(i / 2 % 4),
+                              i / 8 % 2 == 0);
 }
 
 static void check_pool(const struct kernels *kernels, size_t steps, size_t units) {
@@ -601,6 +646,7 @@ int main(int count, char **arguments) {
         cmocka_unit_test(test_exponential),
         cmocka_unit_test(test_extract),
         cmocka_unit_test(test_evolve),
+        cmocka_unit_test(test_evolve_keeps_bits),
         cmocka_unit_test(test_pool),
         cmocka_unit_test(test_attend),
         cmocka_unit_test(test_dot),

@@ -1,0 +1,82 @@
+/* lanes_attention.h: the attention network's first layer, dot products, softmax, pooling (lanes.h).
+ */
+#ifndef KERNELS_LANES_ATTENTION_H
+#define KERNELS_LANES_ATTENTION_H
+
+#include "model/kernels/lanes_product.h"
+
+static void lanes_attend(const struct kernels *kernels, const struct projection *product, size_t steps,
+                         const float *query, const float *query_part, const float *keys, const float *key_parts,
+                         float *y, float *work) {
+    (void)kernels;
+    size_t units = product->units, inputs = product->inputs;
+    for (size_t step = 0; step < steps; step++)
+        for (size_t i = 0; i < inputs * LANE_VECTORS; i++)
+            store(work + step * inputs * LANES + i * VECTOR,
+                  multiply(load(query + i * VECTOR), broadcast(keys[step * inputs + i / LANE_VECTORS])));
+    lanes_project(product, steps, work, y);
+    for (size_t step = 0; step < steps; step++)
+        for (size_t i = 0; i < units * LANE_VECTORS; i++) {
+            float *at = y + step * units * LANES + i * VECTOR;
+            vector part = load(query_part + i * VECTOR);
+            store(at, add(load(at), add(part, broadcast(key_parts[step * units + i / LANE_VECTORS]))));
+        }
+}
+
+/* The largest score is taken off first, so that no exponential overflows. */
+static void lanes_softmax(size_t steps, float scale, float *scores) {
+    for (size_t lane = 0; lane < LANES; lane += VECTOR) {
+        float *at = scores + lane;
+        vector most = multiply(load(at), broadcast(scale)), sum = broadcast(0);
+        for (size_t step = 0; step < steps; step++) {
+            vector scaled = multiply(load(at + step * LANES), broadcast(scale));
+            store(at + step * LANES, scaled);
+            most = larger(most, scaled);
+        }
+        for (size_t step = 0; step < steps; step++) {
+            vector e = larger(broadcast(-87), subtract(load(at + step * LANES), most));
+            powers(1, &e, LOG2_E, &e);
+            store(at + step * LANES, e);
+            sum = add(sum, e);
+        }
+        vector share = divide(broadcast(1), sum);
+        for (size_t step = 0; step < steps; step++)
+            store(at + step * LANES, multiply(load(at + step * LANES), share));
+    }
+}
+
+/* Rows eight at a time: their products with the query are independent sums. */
+static void lanes_dot(const struct kernels *kernels, size_t inputs, const float *query, size_t steps, const float *rows,
+                      float *scores) {
+    (void)kernels;
+    enum { ROWS = 8 };
+    for (size_t step = 0; step < steps; step += ROWS) {
+        const float *row[ROWS];
+        vector sum[ROWS][LANE_VECTORS];
+        UNROLL for (size_t i = 0; i < ROWS; i++) {
+            row[i] = rows + (step + i < steps ? step + i : steps - 1) * inputs;
+            UNROLL for (size_t j = 0; j < LANE_VECTORS; j++) sum[i][j] = broadcast(0);
+        }
+        for (size_t input = 0; input < inputs; input++)
+            UNROLL for (size_t j = 0; j < LANE_VECTORS; j++) {
+                vector in = load(query + input * LANES + j * VECTOR);
+                UNROLL for (size_t i = 0; i < ROWS; i++) sum[i][j] =
+                    multiply_add(broadcast(row[i][input]), in, sum[i][j]);
+            }
+        UNROLL for (size_t i = 0; i < ROWS; i++) if (step + i < steps) UNROLL for (size_t j = 0; j < LANE_VECTORS; j++)
+            store(scores + (step + i) * LANES + j * VECTOR, sum[i][j]);
+    }
+}
+
+static void lanes_pool(size_t steps, size_t units, const float *states, const float *attention, float *pooled) {
+    memset(pooled, 0, units * LANES * sizeof *pooled);
+    for (size_t step = 0; step < steps; step++)
+        for (size_t unit = 0; unit < units; unit++)
+            for (size_t lane = 0; lane < LANES; lane += VECTOR) {
+                float *at = pooled + unit * LANES + lane;
+                vector a = load(attention + step * LANES + lane);
+                store(at, multiply_add(a, broadcast(states[step * units + unit]), load(at)));
+            }
+}
+
+#endif

@@ -1,0 +1,456 @@
+/* lanes_cell.h: the recurrent cells: one step of the extractor, all steps of the evolution (lanes.h).
+ */
+#ifndef KERNELS_LANES_CELL_H
+#define KERNELS_LANES_CELL_H
+
+#include "model/kernels/lanes_product.h"
+
+/* Beyond this a gate is closed or open to float32, and the product of two divisors stays finite. */
+#define GATE_LIMIT 30.0F
+
+/* h / (1 + e^-z): the state behind its reset gate; or the candidate's recurrent part behind it. */
+ALWAYS_INLINE void reset(size_t count, const vector *z, const vector *h, vector *y) {
+    vector e[TOGETHER];
+    exponentials(count, z, -1, GATE_LIMIT, e);
+    UNROLL for (size_t i = 0; i < count; i++) y[i] = divide(h[i], add(broadcast(1), e[i]));
+}
+
+/* h + w (c - h) of some units. With V = e^-v and C = e^-2c of the gates' arguments the update gate is 1 / (1 + V) and
+ * the candidate (1 - C) / (1 + C), so that both share one division: c - h = ((1 - h) - C (1 + h)) / (1 + C). */
+ALWAYS_INLINE void move(enum kernel_write write, size_t count, const vector *v, const vector *c, const vector *a,
+                        vector *h) {
+    vector one = broadcast(1), update[TOGETHER], candidate[TOGETHER];
+    if (write != WRITE_ATTENTION)
+        exponentials(count, v, -1, GATE_LIMIT, update);
+    exponentials(count, c, -2, GATE_LIMIT / 2, candidate);
+    UNROLL for (size_t i = 0; i < count; i++) {
+        vector divisor = add(one, candidate[i]);
+        vector change = negative_multiply_add(candidate[i], add(one, h[i]), subtract(one, h[i]));
+        if (write != WRITE_ATTENTION)
+            divisor = multiply(divisor, add(one, update[i]));
+        if (write == WRITE_OR)
+            change = multiply(change, multiply_add(a[i], update[i], one));
+        if (write == WRITE_ATTENTION || write == WRITE_AND)
+            change = multiply(change, a[i]);
+        h[i] = add(h[i], divide(change, divisor));
+    }
+}
+
+/* One vector of units of a single column, `count` of them there. */
+static void extract_some(const struct cell *cell, const float *input, const float *recurrent, const float *h,
+                         size_t count, float *next) {
+    size_t units = cell->units;
+    vector old = load_some(h, count), candidate = load_some(recurrent + 2 * units, count);
+    vector update = add(load_some(input + units, count), load_some(recurrent + units, count));
+    if (cell->reset_after) {
+        vector z = add(load_some(input, count), load_some(recurrent, count));
+        reset(1, &z, &candidate, &candidate);
+    }
+    candidate = add(load_some(input + 2 * units, count), candidate);
+    move(WRITE_UPDATE, 1, &update, &candidate, NULL, &old);
+    store_some(next, count, old);
+}
+
+static void lanes_extract(const struct kernels *kernels, const struct cell *cell, const float *input, const float *h,
+                          float *next, float *work) {
+    (void)kernels;
+    size_t units = cell->units;
+    float *reset_h = work + 3 * units;
+    lanes_project_column(&cell->gates_column, h, work);
+    if (!cell->reset_after) {
+        for (size_t i = 0; i < units; i += VECTOR) {
+            size_t count = units - i < VECTOR ? units - i : VECTOR;
+            vector z = add(load_some(input + i, count), load_some(work + i, count)), old = load_some(h + i, count);
+            reset(1, &z, &old, &old);
+            store_some(reset_h + i, count, old);
+        }
+        lanes_project_column(&cell->candidate_column, reset_h, work + 2 * units);
+    }
+    for (size_t i = 0; i < units; i += VECTOR)
+        extract_some(cell, input + i, work + i, h + i, units - i < VECTOR ? units - i : VECTOR, next + i);
+}
+
+/* ---- evolution ---- */
+
+/* A form of the cell, constant where it is compiled. */
+struct form {
+    enum kernel_write write;
+    bool reset_after;
+};
+
+/* One step of the evolution of one block: its inputs (kernels.h), and what was computed of it. */
+struct step {
+    size_t units;
+    const float *input, *bias;      /* [3 * units]; bias: the input is a * input + bias */
+    const float *attention;         /* [LANES] */
+    const float *gates, *candidate; /* [units, LANES] of each gate: the recurrent products */
+    const float *h;                 /* [units, LANES] */
+    float *reset_h, *next;          /* [units, LANES]; next may be h where no product reads h any more */
+};
+
+/* The input of vector i of gate 0, 1 or 2. */
+ALWAYS_INLINE vector input_of(const struct step *step, size_t gate, size_t i) {
+    size_t row = gate * step->units + i / LANE_VECTORS;
+    vector input = broadcast(step->input[row]);
+    if (step->bias == NULL)
+        return input;
+    return multiply_add(load(step->attention + i % LANE_VECTORS * VECTOR), input, broadcast(step->bias[row]));
+}
+
+/* The argument of gate 0 or 1. */
+ALWAYS_INLINE vector gate_of(const struct step *step, size_t gate, size_t i) {
+    return add(input_of(step, gate, i), load(step->gates + gate * step->units * LANES + i * VECTOR));
+}
+
+/* Vectors first .. first + count of a block: their states behind the reset gate. */
+ALWAYS_INLINE void reset_some(const struct step *step, size_t first, size_t count) {
+    vector z[TOGETHER], h[TOGETHER];
+    UNROLL for (size_t i = 0; i < count; i++) {
+        z[i] = gate_of(step, 0, first + i);
+        h[i] = load(step->h + (first + i) * VECTOR);
+    }
+    reset(count, z, h, h);
+    UNROLL for (size_t i = 0; i < count; i++) store(step->reset_h + (first + i) * VECTOR, h[i]);
+}
+
+/* Their next states. */
+ALWAYS_INLINE void move_some(struct form form, const struct step *step, size_t first, size_t count) {
+    vector v[TOGETHER], c[TOGETHER], a[TOGETHER], h[TOGETHER];
+    UNROLL for (size_t i = 0; i < count; i++) c[i] = load(step->candidate + (first + i) * VECTOR);
+    if (form.reset_after) {
+        UNROLL for (size_t i = 0; i < count; i++) v[i] = gate_of(step, 0, first + i);
+        reset(count, v, c, c);
+    }
+    UNROLL for (size_t i = 0; i < count; i++) {
+        v[i] = gate_of(step, 1, first + i);
+        c[i] = add(input_of(step, 2, first + i), c[i]);
+        a[i] = load(step->attention + (first + i) % LANE_VECTORS * VECTOR);
+        h[i] = load(step->h + (first + i) * VECTOR);
+    }
+    move(form.write, count, v, c, a, h);
+    UNROLL for (size_t i = 0; i < count; i++) store(step->next + (first + i) * VECTOR, h[i]);
+}
+
+/* What is done to a vector once its products are there; MOVE and MOVE_AFTER are followed by one for each way to write.
+ */
+enum task { NOTHING, RESET, MOVE, MOVE_AFTER = MOVE + WRITE_OR + 1, TASKS = MOVE_AFTER + WRITE_OR + 1 };
+
+/* A task that waits, for some vectors of a block. Where there are registers enough it is done beside the products that
+ * come next, vector by vector, so that the multipliers need not wait for its exponentials and divisions. */
+struct pending {
+    unsigned task;
+    struct step step;
+    size_t next, end;
+};
+
+ALWAYS_INLINE void do_some(unsigned task, const struct step *step, size_t first, size_t count) {
+    struct form form = {.reset_after = task >= MOVE_AFTER};
+    form.write = (enum kernel_write)(task - (form.reset_after ? MOVE_AFTER : MOVE));
+    if (task == RESET)
+        reset_some(step, first, count);
+    else if (task >= MOVE)
+        move_some(form, step, first, count);
+}
+
+ALWAYS_INLINE void do_all(unsigned task, const struct pending *pending) {
+    struct step step = pending->step;
+    size_t i = pending->next, end = pending->end;
+    for (; i + TOGETHER <= end; i += TOGETHER)
+        do_some(task, &step, i, TOGETHER);
+    for (; i < end; i++)
+        do_some(task, &step, i, 1);
+}
+
+/* Some rows of a product of one block of lanes, and beside it what is pending. */
+ALWAYS_INLINE void multiply_beside(unsigned task, size_t groups, const struct projection *projection, size_t first,
+                                   const float *x, float *y, const struct pending *pending) {
+    struct sums sums;
+    size_t input = 0, inputs = projection->inputs;
+    sums_start(&sums, groups, LANE_VECTORS, projection, first);
+    if (task != NOTHING) {
+        struct step step = pending->step;
+        size_t each = inputs / (pending->end - pending->next);
+        for (size_t i = pending->next; i < pending->end; i++) {
+            for (size_t end = input + each; input < end; input++, x += LANES)
+                sums_add(&sums, groups, LANE_VECTORS, input, x, 0);
+            do_some(task, &step, i, 1);
+        }
+    }
+    for (; input < inputs; input++, x += LANES)
+        sums_add(&sums, groups, LANE_VECTORS, input, x, 0);
+    sums_store(&sums, groups, LANE_VECTORS, projection, first, y);
+}
+
+/* Each task beside each number of groups, a function of its own; beside 0 groups it is alone. */
+#define EACH_TASK(groups)                                                                                              \
+    BESIDE(NOTHING, NOTHING, groups)                                                                                   \
+    BESIDE(RESET, RESET, groups)                                                                                       \
+    BESIDE(MOVE_UPDATE, MOVE + WRITE_UPDATE, groups)                                                                   \
+    BESIDE(MOVE_ATTENTION, MOVE + WRITE_ATTENTION, groups)                                                             \
+    BESIDE(MOVE_AND, MOVE + WRITE_AND, groups)                                                                         \
+    BESIDE(MOVE_OR, MOVE + WRITE_OR, groups)                                                                           \
+    BESIDE(MOVE_AFTER_UPDATE, MOVE_AFTER + WRITE_UPDATE, groups)                                                       \
+    BESIDE(MOVE_AFTER_ATTENTION, MOVE_AFTER + WRITE_ATTENTION, groups)                                                 \
+    BESIDE(MOVE_AFTER_AND, MOVE_AFTER + WRITE_AND, groups)                                                             \
+    BESIDE(MOVE_AFTER_OR, MOVE_AFTER + WRITE_OR, groups)
+#if GROUPS_BESIDE > 0
+#define EACH_BESIDE EACH_TASK(0) EACH_TASK(1) EACH_TASK(2) EACH_TASK(3)
+#else
+#define EACH_BESIDE EACH_TASK(0)
+#endif
+
+#define BESIDE(name, task, groups)                                                                                     \
+    static __attribute__((noinline)) void beside_##name##_##groups(                                                    \
+        const struct projection *projection, size_t first, const float *x, float *y, const struct pending *pending) {  \
+        if ((groups) == 0)                                                                                             \
+            do_all(task, pending);                                                                                     \
+        else                                                                                                           \
+            multiply_beside(task, groups, projection, first, x, y, pending);                                           \
+    }
+EACH_BESIDE
+#undef BESIDE
+
+#define BESIDE(name, task, groups) [groups][task] = beside_##name##_##groups,
+static void (*const beside[GROUPS_BESIDE + 1][TASKS])(const struct projection *projection, size_t first, const float *x,
+                                                      float *y, const struct pending *pending) = {EACH_BESIDE};
+#undef BESIDE
+
+/* The pending task without company. */
+static void finish(struct pending *pending) {
+    if (pending->task != NOTHING)
+        beside[0][pending->task](NULL, 0, NULL, NULL, pending);
+    pending->task = NOTHING;
+}
+
+/* A product of one block. Each share of its rows goes beside what the share before left pending; the vectors of units
+ * whose row `skip` on is done leave `task` pending. */
+static void product_beside(const struct projection *projection, const float *x, float *y, unsigned task, size_t skip,
+                           const struct step *step, struct pending *pending) {
+#if GROUPS_BESIDE > 0
+    size_t groups = (projection->units + GROUP - 1) / GROUP, first = 0, unit = 0;
+    for (size_t left = (groups + GROUPS_BESIDE - 1) / GROUPS_BESIDE; left > 0; left--) {
+        size_t count = (groups - first) / left;
+        beside[count][pending->task](projection, first, x, y, pending);
+        first += count;
+        size_t rows = first * GROUP, end = rows < skip ? 0 : rows - skip;
+        end = end < step->units ? end : step->units;
+        pending->task = NOTHING;
+        if (unit < end)
+            *pending = (struct pending){task, *step, unit * LANE_VECTORS, end * LANE_VECTORS};
+        unit = end;
+    }
+#else
+    (void)skip;
+    finish(pending);
+    project_block(projection, x, y);
+    *pending = (struct pending){task, *step, 0, step->units * LANE_VECTORS};
+#endif
+}
+
+/* What lanes_evolve is called with, and its work: [blocks, units, LANES] each. */
+struct evolution {
+    const struct cell *cell;
+    enum kernel_write write;
+    const float *inputs, *bias;
+    size_t blocks;
+    float *const *attention;
+    float *h, *gates, *candidate;
+    float *other; /* reset before: r * h; after: the states of every other step */
+};
+
+/* One step of one block, up to a pending task. Where the reset comes after the product, units move while the product
+ * still reads the old state, hence two states in turns. */
+static void evolve_step(const struct evolution *e, size_t i, size_t block, struct pending *pending) {
+    const struct cell *cell = e->cell;
+    size_t units = cell->units, size = units * LANES;
+    float *h = e->h + block * size, *other = e->other + block * size;
+    float *gates = e->gates + block * cell->gates.units * LANES, *candidate = e->candidate + block * size;
+    bool odd = cell->reset_after && i % 2 == 1;
+    struct step step = {.units = units,
+                        .input = e->inputs + i * 3 * units,
+                        .bias = e->bias,
+                        .attention = e->attention[block] + i * LANES,
+                        .gates = gates,
+                        .candidate = cell->reset_after ? gates + 2 * size : candidate,
+                        .h = odd ? other : h,
+                        .reset_h = other,
+                        .next = !cell->reset_after || odd ? h : other};
+    if (cell->reset_after) {
+        product_beside(&cell->gates, step.h, gates, MOVE_AFTER + e->write, 2 * units, &step, pending);
+        return;
+    }
+    product_beside(&cell->gates, step.h, gates, RESET, 0, &step, pending);
+    finish(pending);
+    product_beside(&cell->candidate, other, candidate, MOVE + e->write, 0, &step, pending);
+}
+
+/* ---- evolution of few candidates: a vector is a few units of one ---- */
+
+/* Some columns of the last block, each in one piece: h, gates (3 * units) and r * h one behind the other. */
+struct columns {
+    size_t units, stride;
+    const float *input, *bias; /* as in struct step */
+    const float *attention;    /* the first column's */
+    float *h;
+};
+
+/* The input of `some` units from i on, of the column whose attention is a. */
+ALWAYS_INLINE vector column_input(const struct columns *of, size_t i, size_t some, vector a) {
+    vector input = load_some(of->input + i, some);
+    return of->bias == NULL ? input : multiply_add(a, input, load_some(of->bias + i, some));
+}
+
+/* Their argument of gate 0 or 1. */
+ALWAYS_INLINE vector column_gate(const struct columns *of, const float *h, size_t gate, size_t i, size_t some,
+                                 vector a) {
+    size_t row = gate * of->units + i;
+    return add(column_input(of, row, some, a), load_some(h + of->units + row, some));
+}
+
+ALWAYS_INLINE void columns_reset(size_t count, const struct columns *of, size_t i, size_t some) {
+    vector z[COLUMNS_MAX], h[COLUMNS_MAX];
+    UNROLL for (size_t j = 0; j < count; j++) {
+        const float *column = of->h + j * of->stride;
+        z[j] = column_gate(of, column, 0, i, some, broadcast(of->attention[j]));
+        h[j] = load_some(column + i, some);
+    }
+    reset(count, z, h, h);
+    UNROLL for (size_t j = 0; j < count; j++) store_some(of->h + j * of->stride + 4 * of->units + i, some, h[j]);
+}
+
+ALWAYS_INLINE void columns_move(struct form form, size_t count, const struct columns *of, size_t i, size_t some) {
+    vector v[COLUMNS_MAX], c[COLUMNS_MAX], a[COLUMNS_MAX], h[COLUMNS_MAX];
+    UNROLL for (size_t j = 0; j < count; j++) {
+        const float *column = of->h + j * of->stride;
+        a[j] = broadcast(of->attention[j]);
+        c[j] = load_some(column + 3 * of->units + i, some);
+        h[j] = load_some(column + i, some);
+        v[j] = column_gate(of, column, 0, i, some, a[j]);
+    }
+    if (form.reset_after)
+        reset(count, v, c, c);
+    UNROLL for (size_t j = 0; j < count; j++) {
+        v[j] = column_gate(of, of->h + j * of->stride, 1, i, some, a[j]);
+        c[j] = add(column_input(of, 2 * of->units + i, some, a[j]), c[j]);
+    }
+    move(form.write, count, v, c, a, h);
+    UNROLL for (size_t j = 0; j < count; j++) store_some(of->h + j * of->stride + i, some, h[j]);
+}
+
+ALWAYS_INLINE void columns_move_written(enum kernel_write write, bool reset_after, size_t count,
+                                        const struct columns *of) {
+    size_t units = of->units;
+    for (size_t i = 0; i < units; i += VECTOR)
+        columns_move((struct form){write, reset_after}, count, of, i, units - i < VECTOR ? units - i : VECTOR);
+}
+
+ALWAYS_INLINE void columns_move_all(struct form form, size_t count, const struct columns *of) {
+    switch (form.write) {
+    case WRITE_UPDATE:
+        columns_move_written(WRITE_UPDATE, form.reset_after, count, of);
+        break;
+    case WRITE_ATTENTION:
+        columns_move_written(WRITE_ATTENTION, form.reset_after, count, of);
+        break;
+    case WRITE_AND:
+        columns_move_written(WRITE_AND, form.reset_after, count, of);
+        break;
+    case WRITE_OR:
+        columns_move_written(WRITE_OR, form.reset_after, count, of);
+        break;
+    }
+}
+
+/* One step of `count` columns, the same sums and functions as in lanes. */
+ALWAYS_INLINE void columns_step(struct form form, size_t count, const struct cell *cell, const struct columns *of) {
+    size_t units = of->units, stride = of->stride;
+    project_columns(count, &cell->gates_column, of->h, stride, of->h + units, stride);
+    if (!form.reset_after) {
+        for (size_t i = 0; i < units; i += VECTOR)
+            columns_reset(count, of, i, units - i < VECTOR ? units - i : VECTOR);
+        project_columns(count, &cell->candidate_column, of->h + 4 * units, stride, of->h + 3 * units, stride);
+    }
+    columns_move_all(form, count, of);
+}
+
+/* All steps of columns first .. first + count of the last block. */
+ALWAYS_INLINE void evolve_columns(size_t count, const struct evolution *e, size_t steps, size_t first, float *h) {
+    size_t units = e->cell->units;
+    struct form form = {e->write, e->cell->reset_after};
+    struct columns columns = {.units = units, .stride = 5 * units, .bias = e->bias, .h = e->gates};
+    for (size_t j = 0; j < count; j++)
+        for (size_t unit = 0; unit < units; unit++)
+            columns.h[j * columns.stride + unit] = h[unit * LANES + first + j];
+    for (size_t step = 0; step < steps; step++) {
+        columns.input = e->inputs + step * 3 * units;
+        columns.attention = e->attention[e->blocks] + step * LANES + first;
+        columns_step(form, count, e->cell, &columns);
+    }
+    for (size_t j = 0; j < count; j++)
+        for (size_t unit = 0; unit < units; unit++)
+            h[unit * LANES + first + j] = columns.h[j * columns.stride + unit];
+}
+
+static __attribute__((noinline)) void evolve_one(const struct evolution *e, size_t steps, size_t first, float *h) {
+    evolve_columns(1, e, steps, first, h);
+}
+
+static __attribute__((noinline)) void evolve_two(const struct evolution *e, size_t steps, size_t first, float *h) {
+    evolve_columns(2, e, steps, first, h);
+}
+
+static __attribute__((noinline)) void evolve_four(const struct evolution *e, size_t steps, size_t first, float *h) {
+    evolve_columns(COLUMNS_MAX, e, steps, first, h);
+}
+
+/* The block behind the full ones, of `count` columns. A third one costs less with a fourth beside it than alone. */
+static void evolve_few(const struct evolution *e, size_t steps, size_t count) {
+    float *h = e->h + e->blocks * e->cell->units * LANES;
+    size_t first = 0;
+    for (; first + 2 < count; first += COLUMNS_MAX)
+        evolve_four(e, steps, first, h);
+    if (first + 2 == count)
+        evolve_two(e, steps, first, h);
+    else if (first + 1 == count)
+        evolve_one(e, steps, first, h);
+}
+
+/* Whether so many columns take less time each in one piece than as a block of lanes: by their multiply-adds, a vector's
+ * unused units included, and by how much longer each takes with few sums at a time, as measured. */
+static bool are_few(size_t columns, size_t units) {
+    size_t vectors = (units + VECTOR - 1) / VECTOR;
+    size_t taken = columns > 2 ? (columns + COLUMNS_MAX - 1) / COLUMNS_MAX * COLUMNS_MAX : columns;
+    return (LANE_VECTORS == 1 ? 4 : 6) * taken * vectors <= 3 * units * LANE_VECTORS;
+}
+
+/* With several blocks a step's last task goes beside the next block's products; a block alone waits for its state. */
+static void evolve_blocks(const struct evolution *e, size_t steps) {
+    struct pending pending = {.task = NOTHING};
+    for (size_t i = 0; i < steps; i++)
+        for (size_t block = 0; block < e->blocks; block++) {
+            evolve_step(e, i, block, &pending);
+            if (e->blocks == 1)
+                finish(&pending);
+        }
+    finish(&pending);
+    if (e->cell->reset_after && steps % 2 == 1)
+        memcpy(e->h, e->other, e->blocks * e->cell->units * LANES * sizeof *e->h);
+}
+
+static void lanes_evolve(const struct kernels *kernels, const struct cell *cell, enum kernel_write write, size_t steps,
+                         const float *inputs, const float *bias, size_t candidates, float *const *attention, float *h,
+                         float *work) {
+    (void)kernels;
+    size_t blocks = candidates / LANES, rest = candidates % LANES;
+    bool few = rest > 0 && are_few(rest, cell->units);
+    if (rest > 0 && !few)
+        blocks++;
+    size_t size = blocks * cell->units * LANES;
+    struct evolution e = {cell, write, inputs, bias, blocks, attention, h, work, work + 2 * size, work + 3 * size};
+    if (blocks > 0)
+        evolve_blocks(&e, steps);
+    if (few)
+        evolve_few(&e, steps, rest);
+}
+
+#endif

@@ -1,0 +1,161 @@
+/* lanes_product.h: products of weights with columns in lanes, and with one column (lanes.h).
+ */
+#ifndef KERNELS_LANES_PRODUCT_H
+#define KERNELS_LANES_PRODUCT_H
+
+#include "model/kernels/lanes_functions.h"
+
+/* Where vector i of several blocks of lanes starts. */
+ALWAYS_INLINE size_t place_of(size_t i, size_t stride) {
+    return i / LANE_VECTORS * stride + i % LANE_VECTORS * VECTOR;
+}
+
+/* The sums of some rows of a product, for a few vectors of columns, while they grow in registers. `count` groups of
+ * packed rows from `first` on, [count * GROUP][vectors]. */
+struct sums {
+    const float *group[ROWS_MAX / GROUP];
+    vector of[ROWS_MAX][VECTORS_MAX];
+};
+
+/* The sums start from the biases. */
+ALWAYS_INLINE void sums_start(struct sums *sums, size_t count, size_t vectors, const struct projection *projection,
+                              size_t first) {
+    UNROLL for (size_t i = 0; i < count; i++) {
+        sums->group[i] = projection->packed + (first + i) * (projection->inputs + 1) * GROUP;
+        KEEP_IN_REGISTER(sums->group[i]);
+    }
+    UNROLL for (size_t row = 0; row < count * GROUP; row++) {
+        vector bias = broadcast(sums->group[row / GROUP][row % GROUP]);
+        UNROLL for (size_t i = 0; i < vectors; i++) sums->of[row][i] = bias;
+    }
+}
+
+/* One input more, counted from 0, whose columns are at x. */
+ALWAYS_INLINE void sums_add(struct sums *sums, size_t count, size_t vectors, size_t input, const float *x,
+                            size_t stride) {
+    vector in[VECTORS_MAX];
+    UNROLL for (size_t i = 0; i < vectors; i++) in[i] = load(x + place_of(i, stride));
+    UNROLL for (size_t row = 0; row < count * GROUP; row++) {
+        vector weight = broadcast(sums->group[row / GROUP][(input + 1) * GROUP + row % GROUP]);
+        UNROLL for (size_t i = 0; i < vectors; i++) sums->of[row][i] = multiply_add(weight, in[i], sums->of[row][i]);
+    }
+}
+
+/* Into their rows of y; what pads the last group is dropped. */
+ALWAYS_INLINE void sums_store(const struct sums *sums, size_t count, size_t vectors,
+                              const struct projection *projection, size_t first, float *y) {
+    size_t rows = projection->units - first * GROUP, stride = projection->units * LANES;
+    y += first * GROUP * LANES;
+    UNROLL for (size_t row = 0; row < count * GROUP; row++) {
+        if (row < rows) {
+            UNROLL for (size_t i = 0; i < vectors; i++) store(y + row * LANES + place_of(i, stride), sums->of[row][i]);
+        }
+    }
+}
+
+/* y = W x + b for `groups` groups of packed rows and `vectors` vectors of columns. */
+ALWAYS_INLINE void multiply_block(size_t groups, size_t vectors, const struct projection *projection, size_t first,
+                                  const float *x, float *y) {
+    struct sums sums;
+    sums_start(&sums, groups, vectors, projection, first);
+    for (size_t input = 0; input < projection->inputs; input++)
+        sums_add(&sums, groups, vectors, input, x + input * LANES, projection->inputs * LANES);
+    sums_store(&sums, groups, vectors, projection, first, y);
+}
+
+#if PAIRS
+/* Two blocks of lanes: few rows suffice to keep the multipliers busy. A last group does not go alone. */
+static void project_pair(const struct projection *projection, const float *x, float *y) {
+    size_t groups = (projection->units + GROUP - 1) / GROUP, first = 0;
+    for (; groups - first > 3 || groups - first == 2; first += 2)
+        multiply_block(2, 2 * LANE_VECTORS, projection, first, x, y);
+    if (groups - first == 3)
+        multiply_block(3, 2 * LANE_VECTORS, projection, first, x, y);
+    else if (groups - first == 1)
+        multiply_block(1, 2 * LANE_VECTORS, projection, first, x, y);
+}
+#endif
+
+/* One block has few columns, so that it takes many rows to keep the multipliers busy. The groups are spread evenly: a
+ * small last share would wait for its own sums. */
+static void project_block(const struct projection *projection, const float *x, float *y) {
+    size_t groups = (projection->units + GROUP - 1) / GROUP, first = 0;
+    for (size_t left = (groups + GROUPS_ALONE - 1) / GROUPS_ALONE; left > 0; left--) {
+        size_t count = (groups - first) / left;
+        switch (count) {
+        case 1:
+            multiply_block(1, LANE_VECTORS, projection, first, x, y);
+            break;
+#if GROUPS_ALONE > 1
+        case 2:
+            multiply_block(2, LANE_VECTORS, projection, first, x, y);
+            break;
+        case 3:
+            multiply_block(3, LANE_VECTORS, projection, first, x, y);
+            break;
+        case 4:
+            multiply_block(4, LANE_VECTORS, projection, first, x, y);
+            break;
+        case 5:
+            multiply_block(5, LANE_VECTORS, projection, first, x, y);
+            break;
+        default:
+            multiply_block(6, LANE_VECTORS, projection, first, x, y);
+#endif
+        }
+        first += count;
+    }
+}
+
+static void lanes_project(const struct projection *projection, size_t blocks, const float *x, float *y) {
+    size_t x_stride = projection->inputs * LANES, y_stride = projection->units * LANES, block = 0;
+#if PAIRS
+    for (; block + 2 <= blocks; block += 2)
+        project_pair(projection, x + block * x_stride, y + block * y_stride);
+#endif
+    for (; block < blocks; block++)
+        project_block(projection, x + block * x_stride, y + block * y_stride);
+}
+
+/* Columns that lie each in one piece, a vector being a few units: `vectors` vectors of units from `unit` on, of
+ * `columns` columns. x and y of a column are `x_stride` and `y_stride` behind the last one's. */
+ALWAYS_INLINE void columns_block(size_t columns, size_t vectors, const struct column_projection *projection,
+                                 size_t unit, const float *x, size_t x_stride, float *y, size_t y_stride) {
+    vector sum[COLUMN_SUMS][COLUMNS_MAX], weight[COLUMN_SUMS];
+    size_t left = projection->units - unit - (vectors - 1) * VECTOR, last = left < VECTOR ? left : VECTOR;
+    UNROLL for (size_t i = 0; i < vectors; i++) {
+        vector bias = load_some(projection->bias + unit + i * VECTOR, i + 1 < vectors ? VECTOR : last);
+        UNROLL for (size_t j = 0; j < columns; j++) sum[i][j] = bias;
+    }
+    const float *row = projection->weight + unit;
+    for (size_t input = 0; input < projection->inputs; input++, row += projection->units) {
+        UNROLL for (size_t i = 0; i < vectors; i++) weight[i] =
+            i + 1 < vectors ? load(row + i * VECTOR) : load_some(row + i * VECTOR, last);
+        UNROLL for (size_t j = 0; j < columns; j++) {
+            vector in = broadcast(x[j * x_stride + input]);
+            UNROLL for (size_t i = 0; i < vectors; i++) sum[i][j] = multiply_add(weight[i], in, sum[i][j]);
+        }
+    }
+    UNROLL for (size_t j = 0; j < columns; j++) {
+        UNROLL for (size_t i = 0; i < vectors; i++)
+            store_some(y + j * y_stride + unit + i * VECTOR, i + 1 < vectors ? VECTOR : last, sum[i][j]);
+    }
+}
+
+/* As many vectors at once as keep COLUMN_SUMS sums, spread evenly. */
+ALWAYS_INLINE void project_columns(size_t columns, const struct column_projection *projection, const float *x,
+                                   size_t x_stride, float *y, size_t y_stride) {
+    size_t vectors = (projection->units + VECTOR - 1) / VECTOR, first = 0, most = COLUMN_SUMS / columns;
+    for (size_t left = (vectors + most - 1) / most; left > 0; left--) {
+        size_t count = (vectors - first) / left;
+        UNROLL for (size_t n = 1; n <= most; n++) if (n == count)
+            columns_block(columns, n, projection, first * VECTOR, x, x_stride, y, y_stride);
+        first += count;
+    }
+}
+
+static void lanes_project_column(const struct column_projection *projection, const float *x, float *y) {
+    project_columns(1, projection, x, 0, y, 0);
+}
+
+#endif
