@@ -64,7 +64,7 @@ static const struct row rows[] = {
     {"linger-timeout", SECONDS, LIMIT, FIELD(linger_timeout), "5", 0, DAY,
      "reading on after a body was refused, so that the client sees why"},
     {"deadline", SECONDS, LIMIT, FIELD(deadline), "1", 0.001, DAY,
-     "a request in the queue; more: 504, or 503 at once when it is to be expected"},
+     "a request in the queue; more: 504, or 503 at once where it is to be expected"},
     {"drain-delay", SECONDS, LIMIT, FIELD(drain_delay), "5", 0, DAY, "after SIGTERM: not ready, but still accepting"},
     {"drain-timeout", SECONDS, LIMIT, FIELD(drain_timeout), "30", 0, DAY, "after that: for requests in flight"},
     {"samples-tolerance", NUMBER, LIMIT, FIELD(samples_tolerance), "1e-5", 0, 1,

@@ -36,12 +36,12 @@ struct job {
     int socket;         /* a request whose client has closed this is not scored; -1: not looked at */
 
     /* The pool's estimate. */
+    enum job_refusal refusal; /* why it may not wait */
     double units;             /* of work: cost_guess() */
     double wait;              /* seconds until its turn, as expected when it came */
-    enum job_refusal refusal; /* why it may not wait */
+    double seconds;           /* that it took; 0: it proves nothing of the cost */
+    uint64_t number;          /* in order of arrival */
     bool heavy;
-    uint64_t number; /* in order of arrival */
-    double seconds;  /* that it took; 0: it proves nothing of the cost */
 
     /* Answered. */
     bool cancelled;            /* the client has gone: there is nobody to answer */

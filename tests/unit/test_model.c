@@ -418,7 +418,7 @@ static void test_same_bits_however_divided(void **state) {
     (void)state;
     enum { DIVIDED = 333, SENTINEL = 7 };
     for (size_t i = 0; i < model_count; i++) {
-        struct fixture f = set_up(models[i], 1 + (size_t)rand() % longest_window(models[i]), DIVIDED);
+        struct fixture f = set_up(models[i], longest_window(models[i]), DIVIDED);
         struct dien_scratch *scratch[2] = {f.scratch, dien_scratch_new(models[i])};
         const struct dien_interest *interests;
         size_t count = dien_interests(models[i], &interests), places[DIVIDED], last = 0;
