@@ -1,7 +1,7 @@
 """Large requests among scoring threads, and small ones beside them: latency over HTTP at the reference shape.
 
     python3 tests/bench/split.py --server build/release/dien-server
-    python3 tests/bench/split.py --server OTHER/dien-server --note "whole requests only"    # to compare
+    python3 tests/bench/split.py --server OTHER/dien-server --commit C --note N    # to compare
 
 1. One client, one request of T = 100, C = 4,000 after another, its user's state cached, with 1 scoring thread and with
    as many as there are processors: the time per request.
@@ -41,6 +41,7 @@ def arguments():
     parser.add_argument("--server", type=pathlib.Path, default=builds.TOP / "build/release/dien-server")
     parser.add_argument("--seconds", type=float, default=8, help="of each measurement")
     parser.add_argument("--output", type=pathlib.Path, default=HERE / "results")
+    parser.add_argument("--commit", default="", help="that the server was built from, if it is not this tree's")
     parser.add_argument("--note", default="")
     return parser.parse_args()
 
@@ -79,12 +80,12 @@ def together(running, asked, seconds):
 def row_of(options, case, threads, times):
     ordered = sorted(times)
     return {
-        "date": datetime.date.today().isoformat(), "commit": first_line("git", "rev-parse", "--short", "HEAD"),
+        "date": datetime.date.today().isoformat(), "commit": options.commit or first_line("git", "rev-parse", "--short", "HEAD"),
         "case": case, "server_threads": threads, "requests": len(times),
         "p50_ms": round(1e3 * statistics.median(ordered), 3), "p90_ms": round(1e3 * ordered[len(ordered) * 9 // 10], 3),
         "p99_ms": round(1e3 * ordered[len(ordered) * 99 // 100], 3), "max_ms": round(1e3 * ordered[-1], 3),
         "machine": f"{processor()}, {os.cpu_count()} processors", "note": options.note,
-        "command": " ".join(["tests/bench/split.py", *(word for word in sys.argv[1:] if "/" not in word)]),
+        "command": f"tests/bench/split.py --seconds {options.seconds:g}",
     }
 
 
