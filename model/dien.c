@@ -86,14 +86,22 @@ static void score_batch(const struct dien_model *model, struct dien_scratch *scr
     memcpy(scores + batch->first, lanes, batch->count * sizeof *scores);
 }
 
-void dien_score(const struct dien_model *model, struct dien_scratch *scratch, const struct dien_user *user,
-                const struct dien_request *request, float *scores, float *const *attention) {
+_Static_assert(DIEN_BATCH % (BLOCKS * LANES) == 0, "a range that starts at a batch starts at a block");
+
+void dien_score_range(const struct dien_model *model, struct dien_scratch *scratch, const struct dien_user *user,
+                      const struct dien_request *request, size_t first, size_t count, float *scores,
+                      float *const *attention) {
     predict_shared(model, scratch, user, request);
-    for (size_t first = 0; first < request->candidate_count; first += (size_t)BLOCKS * LANES) {
-        size_t count = smaller(request->candidate_count - first, (size_t)BLOCKS * LANES);
-        struct batch batch = {request, first, count, (count + LANES - 1) / LANES};
+    for (size_t end = first + count; first < end; first += (size_t)BLOCKS * LANES) {
+        size_t some = smaller(end - first, (size_t)BLOCKS * LANES);
+        struct batch batch = {request, first, some, (some + LANES - 1) / LANES};
         score_batch(model, scratch, user, &batch, scores, attention);
     }
+}
+
+void dien_score(const struct dien_model *model, struct dien_scratch *scratch, const struct dien_user *user,
+                const struct dien_request *request, float *scores, float *const *attention) {
+    dien_score_range(model, scratch, user, request, 0, request->candidate_count, scores, attention);
 }
 
 /* ---- ids to rows

@@ -166,6 +166,15 @@ struct dien_request {
 void dien_score(const struct dien_model *model, struct dien_scratch *scratch, const struct dien_user *user,
                 const struct dien_request *request, float *scores, float *const *attention);
 
+/* The same for candidates first .. first + count alone: the request, scores and attention are whole, and only what
+ * belongs to the range is written. Threads may score different ranges of one request at once, each with a scratch of
+ * its own; a score has the same bits however the candidates are divided. A range that starts at a multiple of
+ * DIEN_BATCH and has as many costs least. */
+enum { DIEN_BATCH = 32 };
+void dien_score_range(const struct dien_model *model, struct dien_scratch *scratch, const struct dien_user *user,
+                      const struct dien_request *request, size_t first, size_t count, float *scores,
+                      float *const *attention);
+
 /* Kernels: chosen once, at the first call, by what the CPU has, or by name through the environment variable DIEN_ISA.
  * NULL when DIEN_ISA names a set that this build or CPU lacks; *error lists what there is. */
 const char *dien_kernels_name(struct dien_error *error);

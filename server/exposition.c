@@ -155,6 +155,17 @@ static void write_scoring(FILE *out, const struct metrics *metrics, const struct
                  (double)metrics_get(&metrics->unknown_ids[i]));
     }
     single(out, "dien_queue_depth", "gauge", "Requests that wait for a scoring thread.", (double)gauges->queue_depth);
+    single(out, "dien_queue_seconds", "gauge", "Time until a thread has taken all that wait now, as estimated.",
+           gauges->queue_seconds);
+    family(out, "dien_refusals_total", "counter", "Requests refused as saturated, by the limit that they met.");
+    for (unsigned i = JOB_WELCOME + 1; i < JOB_REFUSALS; i++)
+        labelled(out, "dien_refusals_total", "limit", job_refusal_names[i], (double)metrics_get(&metrics->refusals[i]));
+    single(out, "dien_requests_split_total", "counter", "Requests whose candidates several threads scored.",
+           (double)metrics_get(&metrics->requests_split));
+    single(out, "dien_pieces_helped_total", "counter", "Pieces of such requests that another thread scored.",
+           (double)metrics_get(&metrics->pieces_helped));
+    single(out, "dien_requests_aside_total", "counter", "Requests done between two pieces of a heavy one.",
+           (double)metrics_get(&metrics->requests_aside));
     single(out, "dien_requests_in_flight", "gauge", "Requests from their headers to the end of their answer.",
            (double)gauges->requests_in_flight);
     single(out, "dien_threads", "gauge", "Scoring threads.", (double)gauges->threads);

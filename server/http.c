@@ -90,6 +90,12 @@ void http_problem(struct exchange *exchange, enum problem_kind kind, const char 
     answer_problem(exchange, &problem);
 }
 
+static void add_retry_after(struct MHD_Response *response, unsigned seconds) {
+    char text[16];
+    snprintf(text, sizeof text, "%u", seconds > 0 ? seconds : 1);
+    MHD_add_response_header(response, "Retry-After", text);
+}
+
 static void add_headers(const struct exchange *exchange, struct MHD_Response *response) {
     const struct answer *answer = &exchange->answer;
     MHD_add_response_header(response, "X-Request-Id", exchange->request_id);
@@ -101,7 +107,7 @@ static void add_headers(const struct exchange *exchange, struct MHD_Response *re
     if (answer->problem == PROBLEM_UNSUPPORTED_MEDIA)
         MHD_add_response_header(response, "Accept", json_type);
     if (answer->problem != PROBLEM_NONE && answer->status == 503)
-        MHD_add_response_header(response, "Retry-After", "1");
+        add_retry_after(response, answer->retry_after);
     if (exchange->http->draining)
         MHD_add_response_header(response, "Connection", "close");
 }

@@ -34,6 +34,7 @@ struct answer {
     char *body;
     size_t size;
     enum answer_memory memory;
+    unsigned retry_after; /* seconds, of a 503; 0: one */
 };
 
 enum { METHOD_MOST = 15, PATH_MOST = 127 };

@@ -159,6 +159,14 @@ static bool check_scores(const float *scores, size_t count, struct problem *prob
     return true;
 }
 
+static void score(struct scorer *scorer, const struct scoring *scoring) {
+    if (scorer->divide != NULL)
+        scorer->divide(scorer, scoring);
+    else
+        dien_score(scoring->model, scorer->scratch, scoring->user, scoring->request, scoring->scores,
+                   scoring->attention);
+}
+
 bool request_run(struct scorer *scorer, const struct proto_request *request, struct request_scored *scored,
                  struct problem *problem) {
     struct resolved resolved;
@@ -173,7 +181,7 @@ bool request_run(struct scorer *scorer, const struct proto_request *request, str
                                       .context = resolved.columns[DIEN_CONTEXT],
                                       .candidates = resolved.columns[DIEN_CANDIDATE],
                                       .candidate_count = resolved.candidate_count};
-    dien_score(scorer->model, scorer->scratch, scored->state.user, &candidates, scores, attention);
+    score(scorer, &(struct scoring){scorer->model, scored->state.user, &candidates, scores, attention});
     scored->scores = scores;
     scored->seconds[PHASE_SCORE] = now() - start;
     return check_scores(scores, resolved.candidate_count, problem);

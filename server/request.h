@@ -1,8 +1,9 @@
-/* request.h: one request for a scoring thread, bytes in to bytes out, on the calling thread: decode, resolve, user
+/* request.h: one request for a scoring thread, bytes in to bytes out: decode, resolve, user
  * state, score, rank, encode.
  *
- * The only place where proto/ and model/ meet. Knows no sockets and no threads; whatever it allocates belongs to the
- * scorer's arena and is valid until request_score() is called again with that scorer.
+ * The only place where proto/ and model/ meet. Knows no sockets, and of threads only that the scores may come from
+ * several (scorer.divide); whatever it allocates belongs to the scorer's arena and is valid until request_score() is
+ * called again with that scorer.
  */
 #ifndef SERVER_REQUEST_H
 #define SERVER_REQUEST_H
@@ -19,6 +20,15 @@ struct request_limits {
     size_t memory;         /* bytes of the arena */
 };
 
+/* The scoring of one request: any thread may do any range of its candidates (dien_score_range). */
+struct scoring {
+    const struct dien_model *model;
+    const struct dien_user *user;
+    const struct dien_request *request;
+    float *scores;
+    float *const *attention;
+};
+
 /* One thread's working memory, and where user states are kept. */
 struct scorer {
     const struct dien_model *model;
@@ -27,6 +37,9 @@ struct scorer {
     struct request_limits limits;
     struct user_cache *cache; /* NULL: no state is kept; the caller's to set, as is the next */
     uint64_t version;         /* the model's, for the cache: a number that grows */
+    /* Do it all, with the help of others; NULL: on the calling thread alone, at once. The caller's to set. */
+    void (*divide)(struct scorer *scorer, const struct scoring *scoring);
+    void *divider; /* whose divide() it is */
 };
 
 /* False when memory is out. The model, and the cache, outlive the scorer. */

@@ -22,6 +22,7 @@
 #include "server/users.h"
 
 #include <errno.h>
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -145,7 +146,7 @@ static void forget_user(struct service *service, struct exchange *exchange) {
 
 static struct metric_gauges read_gauges(const struct service *service) {
     const struct dien_model *model = service->model;
-    const struct worker_pool *workers = service->workers;
+    struct worker_pool *workers = service->workers;
     struct user_cache_counts cache = {0};
     if (service->cache != NULL)
         user_cache_count(service->cache, &cache);
@@ -156,6 +157,7 @@ static struct metric_gauges read_gauges(const struct service *service) {
         .threads = workers != NULL ? service->threads : 0,
         .threads_busy = workers != NULL ? worker_busy(workers) : 0,
         .queue_depth = workers != NULL ? worker_waiting(workers) : 0,
+        .queue_seconds = workers != NULL ? worker_seconds(workers) : 0,
         .requests_in_flight = http_in_flight(service->http),
         .connections = http_connections(service->http),
         .connections_lingering = http_lingering(service->http),
@@ -183,6 +185,19 @@ static void answer_metrics(struct service *service, struct exchange *exchange) {
         (struct answer){.status = 200, .type = EXPOSITION_TYPE, .body = text, .size = size, .memory = ANSWER_GIVEN};
 }
 
+/* To come back when what waits now has been taken. */
+static void refuse(struct service *service, struct exchange *exchange) {
+    const struct job *job = &exchange->job;
+    metrics_add(&service->metrics.refusals[job->refusal], 1);
+    if (job->refusal == JOB_TOO_LATE)
+        http_problem(exchange, PROBLEM_SATURATED,
+                     "The request would wait for about %.3f s, too long for its deadline of %.3f s.", job->wait,
+                     service->options->deadline);
+    else
+        http_problem(exchange, PROBLEM_SATURATED, "%zu requests wait already.", service->options->queue);
+    exchange->answer.retry_after = (unsigned)ceil(job->wait);
+}
+
 /* True when it is answered already, with a refusal. */
 static bool submit(struct service *service, struct exchange *exchange) {
     if (service->workers == NULL) {
@@ -197,11 +212,10 @@ static bool submit(struct service *service, struct exchange *exchange) {
                      .request_id = exchange->request_id,
                      .submitted = clock_now(),
                      .socket = exchange->socket};
-    if (!worker_submit(service->workers, &exchange->job)) {
-        http_problem(exchange, PROBLEM_SATURATED, "%zu requests wait already.", service->options->queue);
-        return true;
-    }
-    return false;
+    if (worker_submit(service->workers, &exchange->job))
+        return false;
+    refuse(service, exchange);
+    return true;
 }
 
 static bool handle(void *context, struct exchange *exchange) {

@@ -1,13 +1,15 @@
 /* worker.h: scoring threads and the one bounded queue before them.
  *
- * A thread takes whole requests: it decodes, scores and encodes with working memory of its own. A job belongs to the
- * pool from worker_submit() until worker_take_done() hands it back; in between nobody else touches it. The pool wakes
- * the loop and never blocks it.
+ * A thread takes whole requests: it decodes, scores and encodes with working memory of its own. The scoring of a large
+ * one is divided: threads that have nothing else to do help, and leave as soon as a job waits; the thread that has it
+ * does light jobs in between, for as long as it works on its own. A job belongs to the pool from worker_submit() until
+ * worker_take_done() hands it back; in between nobody else touches it. The pool wakes the loop and never blocks it.
  */
 #ifndef SERVER_WORKER_H
 #define SERVER_WORKER_H
 
 #include "server/metrics.h"
+#include "server/queue.h"
 #include "server/request.h"
 
 #include <stdbool.h>
@@ -15,28 +17,6 @@
 #include <stdint.h>
 
 struct worker_pool;
-
-struct job {
-    struct job *next; /* the pool's */
-    void *owner;      /* the caller's */
-
-    /* Asked. */
-    struct user_key user; /* id NULL: POST /score; else POST /users/{id}/history of this user */
-    const char *body;
-    size_t size;
-    const char *request_id;
-    uint64_t submitted; /* clock_now() */
-    int socket;         /* a request whose client has closed this is not scored; -1: not looked at */
-
-    /* Answered. */
-    bool cancelled;            /* the client has gone: there is nobody to answer */
-    enum problem_kind problem; /* PROBLEM_NONE: reply is the 200 */
-    char *reply;               /* malloc'ed, the caller's to free; NULL when even that failed */
-    size_t reply_size;
-    size_t candidates;
-    size_t behaviours;
-    const char *user_state; /* a literal, or NULL */
-};
 
 struct worker_options {
     const struct dien_model *model; /* outlives the pool */
@@ -54,12 +34,13 @@ struct worker_options {
 /* NULL when memory or threads are out. */
 struct worker_pool *worker_start(const struct worker_options *options);
 
-/* False when the queue is full; the job is then still the caller's. */
+/* False when the job may not wait: job->refusal says why, and it is still the caller's. */
 bool worker_submit(struct worker_pool *pool, struct job *job);
 /* The jobs done since the last call, in the order they were done, linked by `next`; NULL: none. */
 struct job *worker_take_done(struct worker_pool *pool);
 
 size_t worker_waiting(const struct worker_pool *pool); /* jobs in the queue */
+double worker_seconds(struct worker_pool *pool);       /* until all of them are taken, as expected */
 size_t worker_busy(const struct worker_pool *pool);    /* threads at work */
 
 /* Answer the jobs that wait with PROBLEM_DRAINING, wait for those at work, end the threads. The last jobs can then be

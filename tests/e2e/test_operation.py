@@ -322,7 +322,7 @@ def test_no_access_log(start, small):
 
 def flood(server, body, count):
     """Post on `count` connections at once; the replies."""
-    text = json.dumps(body).encode()
+    text = (body if isinstance(body, str) else json.dumps(body)).encode()
     many = [server.raw(timeout=120) for _ in range(count)]
     for raw in many:
         raw.send(head(len(text)) + text)
@@ -353,14 +353,86 @@ def test_full_queue(start, large, small):
 
 
 def test_deadline(start, large, small):
-    """A request that waited too long is not scored any more: 504, and nobody waits for its answer."""
+    """A request that waited too long is not scored any more: 504, and nobody waits for its answer. These hide what they
+    cost behind an escape, so that they are let in."""
     server = start("--threads", "1", "--deadline", "0.02")
-    replies = flood(server, large, 40)
+    replies = flood(server, json.dumps(large).replace('"candidates"', '"\\u0063andidates"'), 40)
     late = [reply for reply in replies if reply.status == 504]
-    assert {reply.status for reply in replies} == {200, 504}
+    assert {reply.status for reply in replies} - {503} == {200, 504}
     assert all(reply.json()["type"].endswith("deadline-passed") for reply in late)
     assert series(server.metrics(), "dien_requests_total", outcome="deadline-passed") == len(late)
     assert server.score(small).status == 200
+
+
+def test_overload(start, large, small):
+    """What would pass its deadline in the queue is refused at once, by what it costs; each request has one answer, and
+    the counts agree. Light requests have their turn meanwhile."""
+    server = start("--threads", "1", "--deadline", "0.04")
+    expected = server.score(large).scores()
+    before = server.metrics()
+    replies = flood(server, large, 60)
+    counts = {status: sum(reply.status == status for reply in replies) for status in (200, 503, 504)}
+    assert sum(counts.values()) == 60 and counts[200] > 0 and counts[503] > 0
+    for reply in replies:
+        if reply.status == 200:
+            assert reply.scores() == expected
+        elif reply.status == 503:
+            assert reply.json()["type"].endswith("saturated") and "deadline" in reply.json()["detail"]
+            assert int(reply.headers["Retry-After"]) >= 1
+    after = server.metrics()
+    for status, outcome in ((200, "ok"), (503, "saturated"), (504, "deadline-passed")):
+        assert series(after, "dien_requests_total", outcome=outcome) - \
+            series(before, "dien_requests_total", outcome=outcome) == counts[status]
+    assert series(after, "dien_refusals_total", limit="deadline") == counts[503]
+    assert series(after, "dien_refusals_total", limit="queue") == 0
+    assert series(after, "dien_queue_seconds") == series(after, "dien_queue_depth") == 0
+    assert server.score(small).status == 200
+
+
+# A large request among threads.
+
+def test_a_large_request_is_split(start, large):
+    """Among idle threads: the same answer, and it shows in the metrics."""
+    alone, many = start("--threads", "1"), start("--threads", "4")
+    explained = {**large, "explain": True}
+    expected = {name: alone.score(body).json() for name, body in (("plain", large), ("explained", explained))}
+    for turn in range(200):
+        assert many.score(large).json() == expected["plain"]
+        if turn >= 3 and series(many.metrics(), "dien_requests_split_total") > 0:
+            break
+    assert many.score(explained).json() == expected["explained"]
+    metrics = many.metrics()
+    assert series(metrics, "dien_pieces_helped_total") >= series(metrics, "dien_requests_split_total") > 0
+    assert series(alone.metrics(), "dien_requests_split_total") == 0
+
+
+def test_light_requests_beside_heavy_ones(start, large, small):
+    """One thread, never without a heavy request: light ones are answered in between, all of them, and so are the heavy."""
+    server = start("--threads", "1", "--deadline", "60")
+    expected = {"large": server.score(large).scores(), "small": server.score(small).scores()}
+    ending, faults, heavy = threading.Event(), [], [0]
+
+    def work():
+        with server.client() as client:
+            while not ending.is_set():
+                if client.post(large).scores() != expected["large"]:
+                    faults.append("large")
+                heavy[0] += 1
+
+    threads = [threading.Thread(target=work) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    with server.client() as client:
+        for _ in range(300):
+            if client.post(small).scores() != expected["small"]:
+                faults.append("small")
+            if series(server.metrics(), "dien_requests_aside_total") > 0:
+                break
+    ending.set()
+    for thread in threads:
+        thread.join()
+    assert not faults and heavy[0] > 0
+    assert series(server.metrics(), "dien_requests_aside_total") > 0
 
 
 def test_max_buffered(start, small):

@@ -412,6 +412,46 @@ static void test_explain(void **state) {
     }
 }
 
+/* Ranges of any sizes, in any order, by two scratches: what one call for all gives, attention too, and nothing else is
+ * written. */
+static void test_same_bits_however_divided(void **state) {
+    (void)state;
+    enum { DIVIDED = 333, SENTINEL = 7 };
+    for (size_t i = 0; i < model_count; i++) {
+        struct fixture f = set_up(models[i], longest_window(models[i]), DIVIDED);
+        struct dien_scratch *scratch[2] = {f.scratch, dien_scratch_new(models[i])};
+        const struct dien_interest *interests;
+        size_t count = dien_interests(models[i], &interests), places[DIVIDED], last = 0;
+        float *attention[64], *divided[64], scores[DIVIDED];
+        assert_non_null(scratch[1]);
+        for (size_t j = 0; j < count; j++) {
+            size_t values = DIVIDED * dien_user_length(f.user, j);
+            attention[j] = array(values, sizeof **attention);
+            divided[j] = array(values, sizeof **divided);
+        }
+        dien_score(models[i], f.scratch, f.user, &f.request, scores, attention);
+        assert_memory_equal(scores, f.scores, sizeof scores);
+        for (size_t place = 0; place < DIVIDED; place++)
+            scores[place] = SENTINEL;
+        for (size_t place = 0; place < DIVIDED; place += 1 + (size_t)rand() % 70)
+            places[last++] = place;
+        for (size_t k = 0; k < last; k++) {
+            size_t at = last - 1 - k, end = at + 1 < last ? places[at + 1] : DIVIDED;
+            dien_score_range(models[i], scratch[k % 2], f.user, &f.request, places[at], end - places[at], scores,
+                             divided);
+            assert_true(places[at] == 0 || scores[places[at] - 1] == SENTINEL);
+        }
+        assert_memory_equal(scores, f.scores, sizeof scores);
+        for (size_t j = 0; j < count; j++) {
+            if (interests[j].attends)
+                assert_memory_equal(divided[j], attention[j], DIVIDED * dien_user_length(f.user, j) * sizeof **divided);
+            free(attention[j]), free(divided[j]);
+        }
+        dien_scratch_free(scratch[1]);
+        tear_down(&f);
+    }
+}
+
 static void test_errors_name_the_file(void **state) {
     (void)state;
     struct dien_error error = {""};
@@ -432,6 +472,7 @@ int main(void) {
         cmocka_unit_test(test_a_slid_window_and_an_edit_are_told_apart),
         cmocka_unit_test(test_same_bits_from_any_thread),
         cmocka_unit_test(test_explain),
+        cmocka_unit_test(test_same_bits_however_divided),
         cmocka_unit_test(test_errors_name_the_file),
     };
     proto_decode_start();

@@ -1,0 +1,57 @@
+/* cost.c: guess and learn. */
+#include "server/cost.h"
+
+#include <string.h>
+
+/* UNIT_SECONDS: a core of 2024 with AVX-512 takes it for a pair at the authors' shape. OUTLIER: one measurement counts
+ * at most as so many times what was expected of it, so that a thread that did not get the processor proves little. */
+#define UNIT_SECONDS 1e-7
+#define FORGET       (1.0 / 64)
+enum { START_UNITS = 100, OUTLIER = 8 };
+/* Besides pairs: each request, each byte of it (parsing, embedding, the extractor GRU), a candidate's MLP. */
+enum { REQUEST_UNITS = 256, BYTES_A_UNIT = 2, MLP_UNITS = 8 };
+/* USUAL_HISTORY: of a request that names a state in place of sending its history. */
+enum { USUAL_HISTORY = 50 };
+
+/* Values in a list: what stands between commas. */
+static double values_in(const char *text, const char *end) {
+    size_t commas = 0;
+    for (; text < end; text++)
+        commas += *text == ',';
+    return (double)(commas + 1);
+}
+
+static const char *find(const char *body, size_t size, const char *word) {
+    return memmem(body, size, word, strlen(word));
+}
+
+/* Values of both kinds, in columns or in rows, stand between their own name and the other's, or the end. */
+double cost_guess(const char *body, size_t size) {
+    const char *end = body + size;
+    double units = REQUEST_UNITS + (double)size / BYTES_A_UNIT;
+    const char *history = find(body, size, "\"history\""), *candidates = find(body, size, "\"candidates\"");
+    if (candidates == NULL)
+        return units;
+    double length = USUAL_HISTORY;
+    if (history != NULL)
+        length = values_in(history, history < candidates ? candidates : end);
+    return units + length * values_in(candidates, history != NULL && candidates < history ? history : end);
+}
+
+double cost_of_candidate(const struct dien_model *model, const struct dien_user *user) {
+    const struct dien_interest *interests;
+    size_t count = dien_interests(model, &interests), length = MLP_UNITS;
+    for (size_t i = 0; i < count; i++)
+        length += dien_user_length(user, i);
+    return (double)length;
+}
+
+struct cost_rate cost_rate_start(void) {
+    return (struct cost_rate){START_UNITS * UNIT_SECONDS, START_UNITS};
+}
+
+void cost_learn(struct cost_rate *rate, double units, double seconds) {
+    double most = OUTLIER * cost_seconds(rate, units);
+    rate->seconds += (seconds < most ? seconds : most) - FORGET * rate->seconds;
+    rate->units += units - FORGET * rate->units;
+}

@@ -1,0 +1,201 @@
+/* test_queue.c: what a job is expected to cost, in which order jobs leave, and which may not wait. */
+#include "server/queue.h"
+
+#include <math.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+/* ---- the guess */
+
+/* A body with so many behaviours and candidates, in either order. */
+static double guess(size_t behaviours, size_t candidates, bool candidates_first) {
+    static char text[1 << 16], lists[2][1 << 15];
+    size_t counts[2] = {behaviours, candidates};
+    for (size_t i = 0; i < 2; i++) {
+        size_t at =
+            (size_t)snprintf(lists[i], sizeof lists[i], "\"%s\": {\"item\": [", i == 0 ? "history" : "candidates");
+        for (size_t j = 0; j < counts[i]; j++)
+            at += (size_t)snprintf(lists[i] + at, sizeof lists[i] - at, "%s%zu", j > 0 ? "," : "", j % 10);
+        snprintf(lists[i] + at, sizeof lists[i] - at, "]}");
+    }
+    snprintf(text, sizeof text, "{%s, %s}", lists[candidates_first], lists[!candidates_first]);
+    return cost_guess(text, strlen(text));
+}
+
+static void a_guess_is_about_their_product(void **state) {
+    (void)state;
+    for (int candidates_first = 0; candidates_first < 2; candidates_first++) {
+        double small = guess(100, 100, candidates_first);
+        assert_true(small > 1e4 && small < 1.3e4);
+        double ratio = guess(1000, 1000, candidates_first) / small;
+        assert_true(ratio > 80 && ratio < 110);
+        ratio = guess(100, 1000, candidates_first) / small;
+        assert_true(ratio > 8 && ratio < 11);
+    }
+}
+
+static void any_bytes_have_a_guess(void **state) {
+    (void)state;
+    const char *const texts[] = {
+        "", "{", "\"candidates\"", "\"history\"", "\"history\"\"candidates\"", "candidates,,,,"};
+    for (size_t i = 0; i < sizeof texts / sizeof *texts; i++)
+        for (size_t size = 0; size <= strlen(texts[i]); size++)
+            assert_true(cost_guess(texts[i], size) > 0);
+    assert_true(cost_guess("{\"candidates\":[1,2]}", 20) > cost_guess("{\"candidatez\":[1,2]}", 20));
+}
+
+/* ---- the rate */
+
+static void a_rate_is_learned(void **state) {
+    (void)state;
+    struct cost_rate rate = cost_rate_start();
+    for (int i = 0; i < 300; i++)
+        cost_learn(&rate, i % 2 == 0 ? 1000 : 50000, i % 2 == 0 ? 1e-3 : 50e-3);
+    assert_true(fabs(cost_seconds(&rate, 1) - 1e-6) < 1e-8);
+    for (int i = 0; i < 800; i++)
+        cost_learn(&rate, 1000, 1e-5);
+    assert_true(cost_seconds(&rate, 1) < 1e-6 / 10);
+}
+
+static void one_measurement_proves_little(void **state) {
+    (void)state;
+    struct cost_rate rate = cost_rate_start();
+    for (int i = 0; i < 300; i++)
+        cost_learn(&rate, 1000, 1e-3);
+    cost_learn(&rate, 1000, 3600);
+    assert_true(cost_seconds(&rate, 1) < 1.2e-6);
+}
+
+/* ---- the queue */
+
+static struct queue make_queue(size_t threads) {
+    return (struct queue){.most = 100, .threads = threads, .patience = 1, .rate = {1, 1000}}; /* 1 ms a unit */
+}
+
+static struct job make_job(double units) {
+    return (struct job){.units = units};
+}
+
+static void they_leave_in_order_of_arrival(void **state) {
+    (void)state;
+    struct queue queue = make_queue(1);
+    const double units[] = {1, 50, 2, 60, 70, 3};
+    struct job jobs[6];
+    for (size_t i = 0; i < 6; i++) {
+        jobs[i] = make_job(units[i]);
+        assert_true(queue_add(&queue, &jobs[i]));
+        assert_int_equal(jobs[i].heavy, units[i] > 5);
+    }
+    assert_int_equal(queue_count(&queue), 6);
+    assert_true(fabs(queue_seconds(&queue) - 0.186) < 1e-9);
+    for (size_t i = 0; i < 6; i++)
+        assert_ptr_equal(queue_take(&queue), &jobs[i]);
+    assert_null(queue_take(&queue));
+    assert_int_equal(queue_count(&queue), 0);
+    assert_true(queue_seconds(&queue) == 0);
+}
+
+static void light_ones_may_leave_first(void **state) {
+    (void)state;
+    struct queue queue = make_queue(1);
+    struct job heavy = make_job(50), first = make_job(1), second = make_job(2);
+    assert_true(queue_add(&queue, &heavy) && queue_add(&queue, &first) && queue_add(&queue, &second));
+    assert_ptr_equal(queue_take_light(&queue), &first);
+    assert_ptr_equal(queue_take(&queue), &heavy);
+    assert_ptr_equal(queue_take_light(&queue), &second);
+    assert_null(queue_take_light(&queue));
+}
+
+static void a_full_queue_refuses(void **state) {
+    (void)state;
+    struct queue queue = make_queue(1);
+    struct job jobs[3] = {make_job(1), make_job(1), make_job(1)};
+    queue.most = 2;
+    assert_true(queue_add(&queue, &jobs[0]) && queue_add(&queue, &jobs[1]));
+    assert_false(queue_add(&queue, &jobs[2]));
+    assert_int_equal(jobs[2].refusal, JOB_QUEUE_FULL);
+    assert_int_equal(queue_count(&queue), 2);
+    queue_take(&queue);
+    assert_true(queue_add(&queue, &jobs[2]));
+}
+
+/* By cost, not by count: three heavy ones are too much, where hundreds of light ones are not. */
+static void what_would_be_late_is_refused(void **state) {
+    (void)state;
+    struct queue queue = make_queue(1);
+    struct job heavy[4] = {make_job(400), make_job(400), make_job(400), make_job(400)};
+    struct job light[3] = {make_job(5), make_job(5), make_job(5)};
+    for (size_t i = 0; i < 3; i++)
+        assert_true(queue_add(&queue, &heavy[i]));
+    assert_true(fabs(heavy[2].wait - 0.8) < 1e-9);
+    assert_false(queue_add(&queue, &heavy[3]));
+    assert_int_equal(heavy[3].refusal, JOB_TOO_LATE);
+    assert_true(fabs(heavy[3].wait - 1.2) < 1e-9);
+    assert_true(queue_add(&queue, &light[0])); /* which threads do in between */
+    queue.light_units = 1001;
+    assert_false(queue_add(&queue, &light[1]));
+    assert_int_equal(light[1].refusal, JOB_TOO_LATE);
+}
+
+/* What a thread is at work on counts for half, until it is done. */
+static void what_is_at_work_counts(void **state) {
+    (void)state;
+    struct queue queue = make_queue(1);
+    struct job first = make_job(2400), second = make_job(10);
+    assert_true(queue_add(&queue, &first));
+    assert_ptr_equal(queue_take(&queue), &first);
+    assert_false(queue_add(&queue, &second));
+    assert_true(fabs(second.wait - 1.2) < 1e-9);
+    queue_done(&queue, &first);
+    assert_true(queue_add(&queue, &second));
+    assert_true(second.wait == 0);
+}
+
+static void threads_share_the_wait(void **state) {
+    (void)state;
+    struct queue queue = make_queue(4);
+    struct job jobs[6];
+    for (size_t i = 0; i < 6; i++)
+        jobs[i] = make_job(1000);
+    for (size_t i = 0; i < 5; i++)
+        assert_true(queue_add(&queue, &jobs[i]));
+    assert_true(fabs(jobs[4].wait - 1) < 1e-9);
+    assert_false(queue_add(&queue, &jobs[5]));
+}
+
+static void what_was_done_teaches_the_rate(void **state) {
+    (void)state;
+    struct queue queue = make_queue(1);
+    struct job job = make_job(100);
+    for (int i = 0; i < 300; i++) {
+        job.seconds = i % 3 == 0 ? 0 : 1e-2; /* nothing is learned of one that failed */
+        assert_true(queue_add(&queue, &job));
+        assert_ptr_equal(queue_take(&queue), &job);
+        queue_done(&queue, &job);
+    }
+    assert_true(fabs(cost_seconds(&queue.rate, 100) - 1e-2) < 1e-3);
+    assert_true(queue.working_units == 0);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(a_guess_is_about_their_product),
+        cmocka_unit_test(any_bytes_have_a_guess),
+        cmocka_unit_test(a_rate_is_learned),
+        cmocka_unit_test(one_measurement_proves_little),
+        cmocka_unit_test(they_leave_in_order_of_arrival),
+        cmocka_unit_test(light_ones_may_leave_first),
+        cmocka_unit_test(a_full_queue_refuses),
+        cmocka_unit_test(what_would_be_late_is_refused),
+        cmocka_unit_test(what_is_at_work_counts),
+        cmocka_unit_test(threads_share_the_wait),
+        cmocka_unit_test(what_was_done_teaches_the_rate),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
