@@ -67,7 +67,7 @@ quiet = $(if $(V),,@echo '  $(1)  $@';)
 
 .DEFAULT_GOAL := build
 .DELETE_ON_ERROR:
-.PHONY: help build models unit fuzzers demo run test check bench bench-kernels bench-policies image image-test deps deps-demo tools builds format fuzz clean FORCE
+.PHONY: help build models unit fuzzers demo run test check bench bench-kernels bench-policies bench-wire image image-test deps deps-demo tools builds format fuzz clean FORCE
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 20
@@ -102,6 +102,11 @@ bench-kernels: deps ## every set of kernels on the reference shape, beside the m
 bench-policies: deps ## hit ratios of eviction policies for user states, by simulation (5 minutes)
 	@$(MAKE) --no-print-directory -s -j$(JOBS) $(BUILD)/bench/policies
 	$(BUILD)/bench/policies $(if $(CSV),--csv $(CSV))
+
+bench-wire: deps ## decode, resolve, rank and encode beside the scoring call, on the reference shape
+	@$(MAKE) --no-print-directory -s -j$(JOBS) $(BUILD)/bench/wire
+	@$(PYTHON) tests/bench/reference_shape.py --output build/bench/reference-shape
+	$(BUILD)/bench/wire build/bench/reference-shape $(if $(CSV),--csv $(CSV))
 
 image: ## the container image, with buildah, podman or docker
 	tests/image/build.sh $(IMAGE)
