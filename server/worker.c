@@ -106,7 +106,7 @@ static void serve(struct worker *worker, struct job *job) {
     bool scores = job->user.id == NULL;
     memset(&outcome, 0, sizeof outcome);
     if (scores)
-        request_score(&worker->scorer, job->body, job->size, &outcome);
+        request_score(&worker->scorer, job->format, job->body, job->size, &outcome);
     else
         request_update(&worker->scorer, job->user, job->body, job->size, &outcome);
     metrics_scored(worker->pool->options.metrics, &outcome, scores);

@@ -114,7 +114,7 @@ static void run_once(struct kind *kind, struct scorer *scorer, struct user_cache
     double(*seconds)[REPEATS_MAX] = kind->seconds, rest = 0;
     scorer->cache = cache;
     double start = now();
-    request_score(scorer, kind->body, kind->size, &outcome);
+    request_score(scorer, PROTO_JSON, kind->body, kind->size, &outcome);
     double total = now() - start;
     stop_if(outcome.problem.kind != PROBLEM_NONE, outcome.problem.detail);
     for (int phase = 0; phase < REQUEST_PHASES; phase++) {
