@@ -45,7 +45,7 @@ DEPENDENCIES := $(patsubst %.o,%.d,$(LIBRARY_O) $(MAIN_O) $(call objects,$(UNIT_
 # What Debian 12 must have: to build and run; to test as well.
 DEMO_PACKAGES := build-essential pkg-config libmicrohttpd-dev libjansson-dev libprotobuf-c-dev protobuf-c-compiler libuv1-dev libopenblas-dev libxxhash-dev python3 curl
 TEST_PACKAGES := $(DEMO_PACKAGES) ca-certificates clang clang-format clang-tidy libclang-rt-14-dev libcmocka-dev valgrind \
-                 wrk python3-numpy python3-pytest python3-torch python3-tqdm
+                 wrk protobuf-compiler python3-protobuf python3-numpy python3-pytest python3-torch python3-tqdm
 # Tools that the tests call, kept in the build tree.
 TOOLS := build/tools
 # To build for AArch64 and to run what was built: a compiler, an emulator, and that architecture's libraries under

@@ -24,7 +24,7 @@ static const struct {
     [PROBLEM_UNKNOWN_TOKEN] = {"unknown-history-token", "The state that the token names is not held", 409, true},
     [PROBLEM_LENGTH_REQUIRED] = {"length-required", "A Content-Length is required", 411, false},
     [PROBLEM_BODY_TOO_LARGE] = {"body-too-large", "The body is too large", 413, false},
-    [PROBLEM_UNSUPPORTED_MEDIA] = {"unsupported-media-type", "The body must be application/json", 415, false},
+    [PROBLEM_UNSUPPORTED_MEDIA] = {"unsupported-media-type", "The body has another media type than this takes", 415, false},
     [PROBLEM_TOO_MANY_CANDIDATES] = {"too-many-candidates", "The request has too many candidates", 422, true},
     [PROBLEM_HISTORY_TOO_LONG] = {"history-too-long", "The request has too long a history", 422, true},
     [PROBLEM_MODEL_FAULT] = {"model-fault", "The model gives no valid score", 500, false},
