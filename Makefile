@@ -186,7 +186,7 @@ $(MESSAGES).pb-c.c $(MESSAGES).pb-c.h &: proto/score.proto
 	@mkdir -p $(@D)
 	$(call quiet,GEN )sed -E 's/^( *(repeated )?)string /\1bytes /' $< > $(MESSAGES).proto && \
 	  protoc-c --proto_path=$(@D) --c_out=$(@D) $(MESSAGES).proto
-$(BUILD)/proto/protobuf.o $(BUILD)/tests/unit/test_protobuf.o: $(MESSAGES).pb-c.h
+$(BUILD)/proto/protobuf.o $(BUILD)/tests/unit/test_protobuf.o $(BUILD)/tests/bench/wire.o: $(MESSAGES).pb-c.h
 # Generated: not ours to warn of.
 $(MESSAGES).pb-c.o: $(MESSAGES).pb-c.c $(BUILD)/compile-command
 	$(call quiet,CC  )$(CC) $(CFLAGS_ALL) -w -c -o $@ $<
