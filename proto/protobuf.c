@@ -294,7 +294,7 @@ static Dien__Table *build_candidates(struct builder *builder, const struct proto
     const struct proto_table *from = reply->candidates;
     Dien__Table *table = take(builder, 1, sizeof *table);
     Dien__Column *columns = take(builder, from->columns, sizeof *columns);
-    Dien__Column **places = take(builder, from->columns, sizeof *places);
+    Dien__Column **places = take(builder, from->columns, sizeof(Dien__Column *));
     if (builder->failed)
         return NULL;
     dien__table__init(table);
