@@ -16,10 +16,10 @@ WARNINGS := -Wall -Wextra -Wpedantic -Werror -Wshadow -Wconversion -Wstrict-prot
             -Wcast-qual -Wpointer-arith -Wundef -Wvla
 OPTIMISE ?= $(if $(SANITIZE),-O1,-O3)
 # No -ffast-math and no contraction: a score has the same bits in every build of one instruction set.
-CFLAGS_ALL := -std=c17 -D_GNU_SOURCE -I. $(OPTIMISE) -g -fno-math-errno -ffp-contract=off -fno-omit-frame-pointer \
+CFLAGS_ALL := -std=c17 -D_GNU_SOURCE -I. -isystem $(BUILD)/generated $(OPTIMISE) -g -fno-math-errno -ffp-contract=off -fno-omit-frame-pointer \
               -fstack-protector-strong -fPIE -pthread $(WARNINGS) $(CFLAGS)
 LDFLAGS_ALL := -pie -pthread -Wl,-z,relro,-z,now $(LDFLAGS)
-LIBS := -lmicrohttpd -ljansson -luv -lopenblas -lm
+LIBS := -lmicrohttpd -ljansson -lprotobuf-c -luv -lopenblas -lm
 ifdef SANITIZE
   CFLAGS_ALL += -fsanitize=$(SANITIZE) -fno-sanitize-recover=all
   LDFLAGS_ALL += -fsanitize=$(SANITIZE)
@@ -34,16 +34,18 @@ UNIT_C := $(wildcard tests/unit/test_*.c)
 FUZZ_C := $(wildcard tests/fuzz/fuzz_*.c)
 C_FILES := $(wildcard model/*.[ch] model/kernels/*.[ch] proto/*.[ch] server/*.[ch] tests/*/*.[ch])
 objects = $(patsubst %.c,$(BUILD)/%.o,$(1))
-LIBRARY_O := $(call objects,$(MODEL_C) $(PROTO_C) $(SERVER_C))
+# The messages of proto/score.proto, in C.
+MESSAGES := $(BUILD)/generated/proto/score
+LIBRARY_O := $(call objects,$(MODEL_C) $(PROTO_C) $(SERVER_C)) $(MESSAGES).pb-c.o
 MAIN_O := $(call objects,server/main.c)
 UNIT := $(patsubst tests/unit/%.c,$(BUILD)/unit/%,$(UNIT_C))
 FUZZ := $(patsubst tests/fuzz/%.c,$(BUILD)/fuzz/%,$(FUZZ_C))
 DEPENDENCIES := $(patsubst %.o,%.d,$(LIBRARY_O) $(MAIN_O) $(call objects,$(UNIT_C) $(FUZZ_C)))
 
 # What Debian 12 must have: to build and run; to test as well.
-DEMO_PACKAGES := build-essential pkg-config libmicrohttpd-dev libjansson-dev libuv1-dev libopenblas-dev libxxhash-dev python3 curl
+DEMO_PACKAGES := build-essential pkg-config libmicrohttpd-dev libjansson-dev libprotobuf-c-dev protobuf-c-compiler libuv1-dev libopenblas-dev libxxhash-dev python3 curl
 TEST_PACKAGES := $(DEMO_PACKAGES) ca-certificates clang clang-format clang-tidy libclang-rt-14-dev libcmocka-dev valgrind \
-                 wrk python3-numpy python3-pytest python3-torch python3-tqdm
+                 wrk protobuf-compiler python3-protobuf python3-numpy python3-pytest python3-torch python3-tqdm
 # Tools that the tests call, kept in the build tree.
 TOOLS := build/tools
 # To build for AArch64 and to run what was built: a compiler, an emulator, and that architecture's libraries under
@@ -53,7 +55,7 @@ ifneq ($(shell uname -m),aarch64)
   CROSS_PACKAGES := gcc-aarch64-linux-gnu qemu-user
 endif
 SYSROOT := $(TOOLS)/aarch64
-SYSROOT_PACKAGES := libc6-dev libgcc-s1 libmicrohttpd-dev libjansson-dev libuv1-dev libxxhash-dev libopenblas0-pthread \
+SYSROOT_PACKAGES := libc6-dev libgcc-s1 libmicrohttpd-dev libjansson-dev libprotobuf-c-dev libuv1-dev libxxhash-dev libopenblas0-pthread \
                     libopenblas-pthread-dev libcmocka-dev
 OPENAPI_VALIDATOR := @seriousme/openapi-schema-validator@2.11.0
 
@@ -67,7 +69,8 @@ quiet = $(if $(V),,@echo '  $(1)  $@';)
 
 .DEFAULT_GOAL := build
 .DELETE_ON_ERROR:
-.PHONY: help build models unit fuzzers demo run test check bench bench-kernels bench-policies bench-states bench-memory image image-test deps deps-demo tools builds format fuzz clean FORCE
+.PHONY: help build models unit fuzzers demo run test check bench bench-kernels bench-policies bench-states bench-memory \
+        bench-wire image image-test deps deps-demo tools builds format fuzz clean FORCE
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 20
@@ -113,6 +116,11 @@ bench-memory: deps ## a million users' states in half the memory, then SECONDS (
 	@$(MAKE) --no-print-directory -s -j$(JOBS) $(BUILD)/bench/million
 	@$(PYTHON) tests/bench/reference_shape.py --output build/bench/reference-shape
 	$(BUILD)/bench/million build/bench/reference-shape --seconds $(or $(SECONDS),600) $(if $(CSV),--csv $(CSV))
+
+bench-wire: deps ## decode, resolve, rank and encode beside the scoring call, on the reference shape
+	@$(MAKE) --no-print-directory -s -j$(JOBS) $(BUILD)/bench/wire
+	@$(PYTHON) tests/bench/reference_shape.py --output build/bench/reference-shape
+	$(BUILD)/bench/wire build/bench/reference-shape $(if $(CSV),--csv $(CSV))
 
 image: ## the container image, with buildah, podman or docker
 	tests/image/build.sh $(IMAGE)
@@ -184,6 +192,16 @@ $(BUILD)/fuzz/%: $(BUILD)/tests/fuzz/%.o $(LIBRARY_O) $(BUILD)/link-command
 $(BUILD)/%.o: %.c $(BUILD)/compile-command
 	@mkdir -p $(@D)
 	$(call quiet,CC  )$(CC) $(CFLAGS_ALL) -MMD -MP -c -o $@ $<
+
+# With bytes for strings, which are the same on the wire: their length is then told (proto/protobuf.c).
+$(MESSAGES).pb-c.c $(MESSAGES).pb-c.h &: proto/score.proto
+	@mkdir -p $(@D)
+	$(call quiet,GEN )sed -E 's/^( *(repeated )?)string /\1bytes /' $< > $(MESSAGES).proto && \
+	  protoc-c --proto_path=$(@D) --c_out=$(@D) $(MESSAGES).proto
+$(BUILD)/proto/protobuf.o $(BUILD)/tests/unit/test_protobuf.o $(BUILD)/tests/bench/wire.o: $(MESSAGES).pb-c.h
+# Generated: not ours to warn of.
+$(MESSAGES).pb-c.o: $(MESSAGES).pb-c.c $(BUILD)/compile-command
+	$(call quiet,CC  )$(CC) $(CFLAGS_ALL) -w -c -o $@ $<
 
 # Other flags, another compiler or a file more or less: built again. The stamps change only when their text does.
 $(BUILD)/compile-command: FORCE

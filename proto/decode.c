@@ -310,13 +310,14 @@ static bool decode_table(struct decoder *decoder, const char *group, json_t *nod
 
 /* Members. */
 
-static bool decode_candidates(struct decoder *decoder, json_t *node, struct proto_request *request) {
-    struct proto_table *candidates = &request->candidates;
-    if (!decode_table(decoder, "candidates", node, candidates))
-        return false;
-    if (candidates->rows == 0 || candidates->columns == 0)
+static bool check_candidates(struct decoder *decoder, const struct proto_request *request) {
+    if (request->candidates.rows == 0 || request->candidates.columns == 0)
         return fail(decoder, "candidates", "A request needs at least one candidate.");
     return true;
+}
+
+static bool decode_candidates(struct decoder *decoder, json_t *node, struct proto_request *request) {
+    return decode_table(decoder, "candidates", node, &request->candidates) && check_candidates(decoder, request);
 }
 
 static bool decode_user_id(struct decoder *decoder, const json_t *node, struct proto_request *request) {
@@ -403,6 +404,11 @@ static bool check_score(struct decoder *decoder, const struct proto_request *req
     if (request->history_append.present && !request->has_history_token)
         return fail(decoder, "history_append", "A history_append needs the history_token of what it is appended to.");
     return check_token(decoder, request);
+}
+
+bool proto_check_request(const struct proto_request *request, struct problem *problem) {
+    struct decoder decoder = {.problem = problem};
+    return check_score(&decoder, request) && check_candidates(&decoder, request);
 }
 
 static bool check_history(struct decoder *decoder, const struct proto_request *request) {

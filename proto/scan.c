@@ -7,6 +7,8 @@
  */
 #include "proto/scan.h"
 
+#include "proto/utf8.h"
+
 #include <limits.h>
 #include <math.h>
 #include <stdlib.h>
@@ -142,29 +144,6 @@ static char *scan_escape(char *at, char **out) {
     return at + 1;
 }
 
-/* Bytes of the well-formed UTF-8 character that starts with a byte beyond ASCII (Unicode, table 3-7), or 0. */
-static size_t utf8_size(const char *text) {
-    const unsigned char *byte = (const unsigned char *)text;
-    unsigned char low = 0x80, high = 0xBF;
-    size_t size = byte[0] >= 0xC2 && byte[0] <= 0xDF ? 2 : byte[0] >= 0xE0 && byte[0] <= 0xEF ? 3 : 4;
-    if (byte[0] < 0xC2 || byte[0] > 0xF4)
-        return 0;
-    if (byte[0] == 0xE0)
-        low = 0xA0;
-    else if (byte[0] == 0xED)
-        high = 0x9F;
-    else if (byte[0] == 0xF0)
-        low = 0x90;
-    else if (byte[0] == 0xF4)
-        high = 0x8F;
-    if (byte[1] < low || byte[1] > high)
-        return 0;
-    for (size_t i = 2; i < size; i++) /* a NUL ends this before the text does */
-        if (byte[i] < 0x80 || byte[i] > 0xBF)
-            return 0;
-    return size;
-}
-
 /* A string from its first byte that is not plain: escapes and characters beyond ASCII. Moves what follows an escape
  * down. The string's end in the copy, or NULL; scanner->at is then past the quote. */
 static const char *scan_awkward(struct scanner *scanner, char *at) {
@@ -178,7 +157,7 @@ static const char *scan_awkward(struct scanner *scanner, char *at) {
             continue;
         }
         if (!is_plain(*at))
-            size = (unsigned char)*at >= 0x80 ? utf8_size(at) : 0;
+            size = (unsigned char)*at >= 0x80 ? utf8_size(at, (size_t)(scanner->end - at)) : 0;
         if (size == 0)
             return NULL;
         for (size_t i = 0; i < size; i++)

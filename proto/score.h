@@ -42,6 +42,14 @@ struct proto_column {
     const struct proto_value *values;
 };
 
+/* How a request came, and its reply goes. Problems are JSON always. */
+enum proto_format {
+    PROTO_JSON,
+    PROTO_PROTOBUF /* score.proto */
+};
+
+extern const char *const proto_media_types[]; /* by format: "application/json", ... */
+
 enum proto_form { PROTO_COLUMNS, PROTO_ROWS };
 
 /* A group of fields. Column form: columns may differ in count. Row form: every column has one value a row. An object of

@@ -44,7 +44,6 @@ struct http {
 };
 
 #define PROBLEM_TYPE "application/problem+json"
-static const char json_type[] = "application/json";
 enum { RUNS_A_TURN = 4, ARENA_KEEP = 65536, QUIET_ACCEPTS = 2000 };
 static const uint64_t dismissed_after = 1000000000; /* nanoseconds without a byte */
 
@@ -105,7 +104,9 @@ static void add_headers(const struct exchange *exchange, struct MHD_Response *re
     if (answer->problem == PROBLEM_METHOD_NOT_ALLOWED)
         MHD_add_response_header(response, "Allow", routes_allowed(exchange->route));
     if (answer->problem == PROBLEM_UNSUPPORTED_MEDIA)
-        MHD_add_response_header(response, "Accept", json_type);
+        MHD_add_response_header(response, "Accept",
+                                exchange->route == ROUTE_SCORE ? "application/json, application/x-protobuf"
+                                                               : proto_media_types[PROTO_JSON]);
     if (answer->problem != PROBLEM_NONE && answer->status == 503)
         add_retry_after(response, answer->retry_after);
     if (exchange->http->draining)
@@ -183,10 +184,22 @@ static bool run_guard(struct exchange *exchange, const char *method, const char 
     return guard_finish(guard, &exchange->problem);
 }
 
-/* Is it application/json, with or without parameters? */
-static bool is_json(const char *type) {
-    size_t length = sizeof json_type - 1;
-    return type != NULL && strncasecmp(type, json_type, length) == 0 && strchr("; \t", type[length]) != NULL;
+/* With or without parameters. */
+static bool is_type(const char *type, const char *expected) {
+    size_t length = strlen(expected);
+    return type != NULL && strncasecmp(type, expected, length) == 0 && strchr("; \t", type[length]) != NULL;
+}
+
+/* The body's format, by its media type. Sets exchange->problem when its route does not take that. */
+static void check_type(struct exchange *exchange) {
+    const char *type = header(exchange, "Content-Type");
+    bool messages = exchange->route == ROUTE_SCORE;
+    exchange->format = messages && is_type(type, proto_media_types[PROTO_PROTOBUF]) ? PROTO_PROTOBUF : PROTO_JSON;
+    if (exchange->format == PROTO_PROTOBUF || is_type(type, proto_media_types[PROTO_JSON]))
+        return;
+    problem_set(&exchange->problem, PROBLEM_UNSUPPORTED_MEDIA, "", "The Content-Type must be %s%s%s.",
+                proto_media_types[PROTO_JSON], messages ? " or " : "",
+                messages ? proto_media_types[PROTO_PROTOBUF] : "");
 }
 
 /* Sets exchange->problem when this cannot be a request of ours. */
@@ -206,8 +219,8 @@ static void check_request(struct exchange *exchange, const struct guard *guard, 
                     USER_ID_MOST);
     } else if (routes_has_body(exchange->route) && guard->lengths == 0) {
         problem_set(problem, PROBLEM_LENGTH_REQUIRED, "", "The request has no Content-Length.");
-    } else if (routes_has_body(exchange->route) && !is_json(header(exchange, "Content-Type"))) {
-        problem_set(problem, PROBLEM_UNSUPPORTED_MEDIA, "", "The Content-Type must be application/json.");
+    } else if (routes_has_body(exchange->route)) {
+        check_type(exchange);
     }
 }
 

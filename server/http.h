@@ -48,7 +48,8 @@ struct exchange {
     char path[PATH_MOST + 1];     /* without the user's id */
     char user_id[USER_ID_MOST];   /* of the path, where the route has one */
     size_t user_id_length;
-    char *body; /* malloc'ed, http's; NULL: empty */
+    enum proto_format format; /* of the body */
+    char *body;               /* malloc'ed, http's; NULL: empty */
     size_t body_size;
     int socket;
 

@@ -28,7 +28,8 @@ struct job {
     void *owner;      /* the caller's */
 
     /* Asked. */
-    struct user_key user; /* id NULL: POST /score; else POST /users/{id}/history of this user */
+    struct user_key user;     /* id NULL: POST /score; else POST /users/{id}/history of this user */
+    enum proto_format format; /* of the body, and of the reply; POST /score only */
     const char *body;
     size_t size;
     const char *request_id;

@@ -7,6 +7,7 @@
 #include "model/dien.h"
 #include "proto/decode.h"
 #include "proto/encode.h"
+#include "proto/protobuf.h"
 #include "server/resolve.h"
 
 #include <math.h>
@@ -208,7 +209,7 @@ static struct proto_result *rank(struct arena *arena, const struct request_score
 }
 
 /* The reply of either kind; `results` is NULL where there are none. */
-static struct proto_string encode(struct scorer *scorer, const struct proto_request *request,
+static struct proto_string encode(struct scorer *scorer, enum proto_format format, const struct proto_request *request,
                                   const struct request_scored *scored, const struct proto_result *results) {
     char token[USER_TOKEN_TEXT];
     bool cut = request->top_k > 0 && request->top_k < scored->candidate_count;
@@ -226,7 +227,8 @@ static struct proto_string encode(struct scorer *scorer, const struct proto_requ
         user_token_write(&scored->state.token, token);
         reply.token = (struct proto_string){token, sizeof token};
     }
-    return proto_encode_reply(&reply, &scorer->arena);
+    return format == PROTO_PROTOBUF ? proto_encode_protobuf(&reply, &scorer->arena)
+                                    : proto_encode_reply(&reply, &scorer->arena);
 }
 
 /* What is counted and logged of a request that was good so far. */
@@ -242,23 +244,27 @@ static void describe_outcome(const struct request_scored *scored, bool has_key, 
         outcome->seconds[phase] = scored->seconds[phase];
 }
 
-static void reply(struct scorer *scorer, const struct proto_request *request, const struct request_scored *scored,
-                  const struct proto_result *results, struct request_outcome *outcome) {
+static void reply(struct scorer *scorer, enum proto_format format, const struct proto_request *request,
+                  const struct request_scored *scored, const struct proto_result *results,
+                  struct request_outcome *outcome) {
     double start = now();
-    outcome->body = encode(scorer, request, scored, results);
+    outcome->body = encode(scorer, format, request, scored, results);
     if (outcome->body.data == NULL)
         out_of_memory(scorer, &outcome->problem);
     outcome->seconds[PHASE_ENCODE] = now() - start;
 }
 
-void request_score(struct scorer *scorer, const char *body, size_t size, struct request_outcome *outcome) {
+void request_score(struct scorer *scorer, enum proto_format format, const char *body, size_t size,
+                   struct request_outcome *outcome) {
     struct proto_request request;
     struct request_scored scored;
     *outcome = (struct request_outcome){0};
     arena_reset(&scorer->arena);
 
     double start = now();
-    bool good = proto_decode_request(body, size, &scorer->arena, &request, &outcome->problem);
+    bool good = format == PROTO_PROTOBUF
+                    ? proto_decode_protobuf(body, size, &scorer->arena, &request, &outcome->problem)
+                    : proto_decode_request(body, size, &scorer->arena, &request, &outcome->problem);
     outcome->seconds[PHASE_DECODE] = now() - start;
     if (!good || !request_run(scorer, &request, &scored, &outcome->problem))
         return;
@@ -267,7 +273,7 @@ void request_score(struct scorer *scorer, const char *body, size_t size, struct 
     if (results == NULL)
         out_of_memory(scorer, &outcome->problem);
     else
-        reply(scorer, &request, &scored, results, outcome);
+        reply(scorer, format, &request, &scored, results, outcome);
 }
 
 void request_update(struct scorer *scorer, struct user_key key, const char *body, size_t size,
@@ -284,5 +290,5 @@ void request_update(struct scorer *scorer, struct user_key key, const char *body
     if (!good || !prepare(scorer, &request, key, &resolved, &scored, &outcome->problem))
         return;
     describe_outcome(&scored, scorer->cache != NULL, outcome);
-    reply(scorer, &request, &scored, NULL, outcome);
+    reply(scorer, PROTO_JSON, &request, &scored, NULL, outcome);
 }

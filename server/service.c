@@ -207,6 +207,7 @@ static bool submit(struct service *service, struct exchange *exchange) {
     exchange->job =
         (struct job){.owner = exchange,
                      .user = {exchange->user_id_length > 0 ? exchange->user_id : NULL, exchange->user_id_length},
+                     .format = exchange->format,
                      .body = exchange->body != NULL ? exchange->body : "",
                      .size = exchange->body_size,
                      .request_id = exchange->request_id,
@@ -258,7 +259,7 @@ static void give_answer(struct job *job) {
     exchange->answer = (struct answer){
         .status = job->cancelled ? 0 : problem_status(job->problem),
         .problem = job->problem,
-        .type = scored ? json_type : "application/problem+json",
+        .type = scored ? proto_media_types[job->format] : "application/problem+json",
         .body = job->reply,
         .size = job->reply_size,
         .memory = ANSWER_GIVEN,

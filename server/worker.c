@@ -161,7 +161,7 @@ static void serve(struct worker *worker, struct scorer *scorer, struct job *job)
     bool scores = job->user.id == NULL;
     memset(&outcome, 0, sizeof outcome);
     if (scores)
-        request_score(scorer, job->body, job->size, &outcome);
+        request_score(scorer, job->format, job->body, job->size, &outcome);
     else
         request_update(scorer, job->user, job->body, job->size, &outcome);
     metrics_scored(worker->pool->options.metrics, &outcome, scores);

@@ -10,6 +10,7 @@
 #include "model/dien.h"
 #include "proto/decode.h"
 #include "proto/encode.h"
+#include "proto/score.pb-c.h"
 #include "server/request.h"
 #include "server/user_cache.h"
 
@@ -54,6 +55,7 @@ static double median(double *values) {
 struct kind {
     const char *name;
     bool rows, cached;
+    enum proto_format format;
     char *body;
     size_t size;
     double (*seconds)[REPEATS_MAX]; /* [COLUMNS] */
@@ -84,7 +86,57 @@ static void put_rows(FILE *out, size_t count) {
     fputs("]", out);
 }
 
-static void make_body(struct kind *kind) {
+static void set_integers(Dien__Column *column, const char *name, unsigned int (*id)(size_t i), size_t count) {
+    union {
+        const char *text;
+        uint8_t *bytes;
+    } same = {name};
+    dien__column__init(column);
+    column->name = (ProtobufCBinaryData){strlen(name), same.bytes};
+    column->n_integers = count;
+    column->integers = calloc(count + 1, sizeof *column->integers);
+    stop_if(column->integers == NULL, "out of memory");
+    for (size_t i = 0; i < count; i++)
+        column->integers[i] = id(i);
+}
+
+static unsigned int user(size_t i) {
+    return 17 + (unsigned int)i;
+}
+
+/* The same request as a message. */
+static void make_message(struct kind *kind) {
+    Dien__Column columns[5], *places[5] = {&columns[0], &columns[1], &columns[2], &columns[3], &columns[4]};
+    Dien__Table tables[3];
+    Dien__ScoreRequest message;
+    dien__score_request__init(&message);
+    for (size_t i = 0; i < 3; i++)
+        dien__table__init(&tables[i]);
+    set_integers(&columns[0], "user", user, 1);
+    set_integers(&columns[1], "item", item, history);
+    set_integers(&columns[2], "category", category, history);
+    set_integers(&columns[3], "item", item, candidates);
+    set_integers(&columns[4], "category", category, candidates);
+    tables[0].columns = places;
+    tables[0].n_columns = 1;
+    tables[1].columns = places + 1;
+    tables[2].columns = places + 3;
+    tables[1].n_columns = tables[2].n_columns = 2;
+    message.user = &tables[0];
+    message.history = &tables[1];
+    message.candidates = &tables[2];
+    uint8_t id[] = {'u', '1', '7'};
+    if (kind->cached)
+        message.user_id = (ProtobufCBinaryData){sizeof id, id};
+    kind->size = dien__score_request__get_packed_size(&message);
+    kind->body = malloc(kind->size);
+    stop_if(kind->body == NULL, "out of memory");
+    dien__score_request__pack(&message, (uint8_t *)kind->body);
+    for (size_t i = 0; i < 5; i++)
+        free(columns[i].integers);
+}
+
+static void make_json(struct kind *kind) {
     FILE *out = open_memstream(&kind->body, &kind->size);
     stop_if(out == NULL, "out of memory");
     void (*put)(FILE *, size_t) = kind->rows ? put_rows : put_columns;
@@ -94,6 +146,13 @@ static void make_body(struct kind *kind) {
     put(out, candidates);
     fputs("}", out);
     fclose(out);
+}
+
+static void make_body(struct kind *kind) {
+    if (kind->format == PROTO_PROTOBUF)
+        make_message(kind);
+    else
+        make_json(kind);
     kind->seconds = calloc(COLUMNS, sizeof *kind->seconds);
     stop_if(kind->seconds == NULL, "out of memory");
 }
@@ -114,7 +173,7 @@ static void run_once(struct kind *kind, struct scorer *scorer, struct user_cache
     double(*seconds)[REPEATS_MAX] = kind->seconds, rest = 0;
     scorer->cache = cache;
     double start = now();
-    request_score(scorer, kind->body, kind->size, &outcome);
+    request_score(scorer, kind->format, kind->body, kind->size, &outcome);
     double total = now() - start;
     stop_if(outcome.problem.kind != PROBLEM_NONE, outcome.problem.detail);
     for (int phase = 0; phase < REQUEST_PHASES; phase++) {
@@ -123,7 +182,7 @@ static void run_once(struct kind *kind, struct scorer *scorer, struct user_cache
     }
     seconds[TOTAL][repeat] = total;
     seconds[RANK][repeat] = total - rest; /* and what little else has no phase */
-    seconds[JANSSON][repeat] = time_of_tree(kind);
+    seconds[JANSSON][repeat] = kind->format == PROTO_JSON ? time_of_tree(kind) : 0;
     seconds[SHARE][repeat] = 1e-4 * (total - outcome.seconds[PHASE_STATE] - outcome.seconds[PHASE_SCORE]) / total;
 }
 
@@ -133,8 +192,8 @@ static void print_kind(struct kind *kind, FILE *csv) {
         double value = 1e6 * median(kind->seconds[column]);
         printf(" %9.2f", value);
         if (csv != NULL)
-            fprintf(csv, "%s,%zu,%zu,%zu,%s,%.3f\n", kind->name, history, candidates, kind->size, column_names[column],
-                    value);
+            fprintf(csv, "\"%s\",%zu,%zu,%zu,%s,%.3f\n", kind->name, history, candidates, kind->size,
+                    column_names[column], value);
     }
     printf("\n");
 }
@@ -206,8 +265,10 @@ static void measure_strings(FILE *csv) {
 static void measure(struct scorer *scorer, struct user_cache *cache, FILE *csv) {
     struct kind kinds[] = {{.name = "columns, cached", .cached = true},
                            {.name = "rows, cached", .rows = true, .cached = true},
+                           {.name = "message, cached", .format = PROTO_PROTOBUF, .cached = true},
                            {.name = "columns, not cached"},
-                           {.name = "rows, not cached", .rows = true}};
+                           {.name = "rows, not cached", .rows = true},
+                           {.name = "message, not cached", .format = PROTO_PROTOBUF}};
     enum { KINDS = sizeof kinds / sizeof *kinds, WARM = 20 };
     for (size_t kind = 0; kind < KINDS; kind++)
         make_body(&kinds[kind]);

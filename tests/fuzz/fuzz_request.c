@@ -65,7 +65,7 @@ static void look_at_problem(const struct problem *problem, struct arena *arena) 
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     struct request_outcome outcome;
-    request_score(&scorer, (const char *)data, size, &outcome);
+    request_score(&scorer, PROTO_JSON, (const char *)data, size, &outcome);
     if (outcome.problem.kind != PROBLEM_NONE) {
         struct arena arena;
         arena_init(&arena, 0, 0);
@@ -78,7 +78,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     size_t length = outcome.body.length;
     require(first != NULL);
     memcpy(first, outcome.body.data, length);
-    request_score(&scorer, (const char *)data, size, &outcome);
+    request_score(&scorer, PROTO_JSON, (const char *)data, size, &outcome);
     require(outcome.body.length == length && memcmp(first, outcome.body.data, length) == 0);
     free(first);
     return 0;

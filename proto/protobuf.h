@@ -1,0 +1,20 @@
+/* protobuf.h: POST /score as the messages of score.proto: the same structs in, the same structs out as decode.h and
+ * encode.h, with the same limits and problems.
+ */
+#ifndef PROTO_PROTOBUF_H
+#define PROTO_PROTOBUF_H
+
+#include "proto/arena.h"
+#include "proto/problem.h"
+#include "proto/score.h"
+
+/* The request in `size` bytes of a ScoreRequest. False on error, and then *problem says what and where, with the
+ * pointer that the same mistake has in the column form of JSON. `request` and what it points to are valid until the
+ * arena is reset; the body may be freed at once. */
+bool proto_decode_protobuf(const char *body, size_t size, struct arena *arena, struct proto_request *request,
+                           struct problem *problem);
+
+/* A ScoreReply to a request that came as a ScoreRequest, in the arena; data NULL when memory is out. */
+struct proto_string proto_encode_protobuf(const struct proto_reply *reply, struct arena *arena);
+
+#endif

@@ -1,0 +1,76 @@
+/* fuzz_protobuf.c: any bytes as a ScoreRequest. Decoding ends in a request or a problem with a place; a reply to it
+ * encodes; and with little memory the outcome is the same or out of memory.
+ *
+ * tests/fuzz/protobuf holds one small named file for each thing once worth a look; libFuzzer starts from them.
+ */
+#include "proto/decode.h"
+#include "proto/protobuf.h"
+#include "tests/support/same_request.h"
+
+#include <stdlib.h>
+
+int LLVMFuzzerInitialize(int *count, char ***arguments);
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
+
+enum { RESULTS_MOST = 64 };
+
+static struct arena arena;
+
+int LLVMFuzzerInitialize(int *count, char ***arguments) {
+    (void)count;
+    (void)arguments;
+    proto_decode_start();
+    arena_init(&arena, (size_t)64 << 20, 1 << 20);
+    return 0;
+}
+
+static void require(bool condition) {
+    if (!condition)
+        abort();
+}
+
+static void encode_reply(const struct proto_request *request) {
+    struct proto_result results[RESULTS_MOST];
+    size_t count = request->candidates.rows < RESULTS_MOST ? request->candidates.rows : RESULTS_MOST;
+    for (size_t i = 0; i < count; i++)
+        results[i] = (struct proto_result){count - 1 - i, 1.0F / (float)(i + 1)};
+    const struct proto_reply reply = {.model = "fuzz",
+                                      .version = "1",
+                                      .user_state = "computed",
+                                      .candidates = &request->candidates,
+                                      .result_count = count,
+                                      .results = results};
+    require(proto_encode_protobuf(&reply, &arena).data != NULL);
+}
+
+/* A limit that differs from input to input, so that memory runs out in all places. */
+static void decode_with_little(const char *body, size_t size, const struct proto_request *expected,
+                               const struct problem *problem) {
+    struct arena tight;
+    struct proto_request request;
+    struct problem other;
+    size_t hash = size;
+    for (size_t i = 0; i < size; i++)
+        hash = hash * 31 + (unsigned char)body[i];
+    arena_init(&tight, 64 + hash % (20000 + 16 * size), 0);
+    if (proto_decode_protobuf(body, size, &tight, &request, &other))
+        require(expected != NULL && same_request(&request, expected));
+    else
+        require(other.kind == PROBLEM_OUT_OF_MEMORY || (expected == NULL && other.kind == problem->kind));
+    arena_free(&tight);
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
+    struct proto_request request;
+    struct problem problem;
+    const char *body = (const char *)data;
+    arena_reset(&arena);
+    bool decoded = proto_decode_protobuf(body, size, &arena, &request, &problem);
+    if (decoded)
+        encode_reply(&request);
+    else
+        require((problem.kind == PROBLEM_INVALID_REQUEST || problem.kind == PROBLEM_OUT_OF_MEMORY) &&
+                (problem.pointer[0] == '\0' || problem.pointer[0] == '/'));
+    decode_with_little(body, size, decoded ? &request : NULL, &problem);
+    return 0;
+}

@@ -1,0 +1,433 @@
+/* test_protobuf.c: ScoreRequest beside the same request in JSON, ScoreReply read back, and what is refused, with its
+ * place.
+ */
+#include "proto/decode.h"
+#include "proto/protobuf.h"
+#include "proto/score.pb-c.h"
+#include "tests/support/same_request.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+enum { COLUMNS_MOST = 300 };
+
+static struct arena arena, json_arena;
+static struct proto_request request;
+static struct problem problem;
+
+static int start(void **state) {
+    (void)state;
+    proto_decode_start();
+    arena_init(&arena, 0, 1 << 20);
+    arena_init(&json_arena, 0, 1 << 20);
+    return 0;
+}
+
+static int stop(void **state) {
+    (void)state;
+    arena_free(&arena);
+    arena_free(&json_arena);
+    return 0;
+}
+
+/* ---- messages ---- */
+
+static ProtobufCBinaryData bytes_of(char *text, size_t length) {
+    return (ProtobufCBinaryData){length, (uint8_t *)text};
+}
+
+static Dien__Column column_named(char *name) {
+    Dien__Column column = DIEN__COLUMN__INIT;
+    column.name = bytes_of(name, strlen(name));
+    return column;
+}
+
+static Dien__Table table_of(Dien__Column **columns, size_t count) {
+    Dien__Table table = DIEN__TABLE__INIT;
+    table.n_columns = count;
+    table.columns = columns;
+    return table;
+}
+
+/* Decode from memory of exactly the message's size, gone right after. */
+static bool decode_bytes(const uint8_t *bytes, size_t size) {
+    uint8_t *exact = malloc(size > 0 ? size : 1);
+    assert_non_null(exact);
+    memcpy(exact, bytes, size);
+    arena_reset(&arena);
+    memset(&request, 0xA5, sizeof request);
+    memset(&problem, 0xA5, sizeof problem);
+    bool decoded = proto_decode_protobuf((const char *)exact, size, &arena, &request, &problem);
+    free(exact);
+    return decoded;
+}
+
+static uint8_t *pack(const Dien__ScoreRequest *message, size_t *size) {
+    *size = dien__score_request__get_packed_size(message);
+    uint8_t *bytes = malloc(*size + 1);
+    assert_non_null(bytes);
+    dien__score_request__pack(message, bytes);
+    return bytes;
+}
+
+static bool decode(const Dien__ScoreRequest *message) {
+    size_t size;
+    uint8_t *bytes = pack(message, &size);
+    bool decoded = decode_bytes(bytes, size);
+    free(bytes);
+    return decoded;
+}
+
+/* A request with everything; tests change what they look at. */
+static struct {
+    Dien__Column country, taste, month, item, category, candidate, look;
+    Dien__Column *user_columns[2], *context_columns[1], *history_columns[2], *candidate_columns[2];
+    Dien__Table user, context, history, candidates;
+    ProtobufCBinaryData items[3], ids[2];
+    int64_t countries[1], months[1], categories[3];
+    double tastes[3], looks[4];
+    Dien__ScoreRequest message;
+} whole;
+
+static void make_groups(void) {
+    whole.user_columns[0] = &whole.country;
+    whole.user_columns[1] = &whole.taste;
+    whole.context_columns[0] = &whole.month;
+    whole.history_columns[0] = &whole.item;
+    whole.history_columns[1] = &whole.category;
+    whole.candidate_columns[0] = &whole.candidate;
+    whole.candidate_columns[1] = &whole.look;
+    whole.user = table_of(whole.user_columns, 2);
+    whole.context = table_of(whole.context_columns, 1);
+    whole.history = table_of(whole.history_columns, 2);
+    whole.candidates = table_of(whole.candidate_columns, 2);
+}
+
+static void set_integers(Dien__Column *column, int64_t *values, size_t count) {
+    column->integers = values;
+    column->n_integers = count;
+}
+
+static void set_reals(Dien__Column *column, double *values, size_t count, unsigned int width) {
+    column->reals = values;
+    column->n_reals = count;
+    column->width = width;
+}
+
+static void set_strings(Dien__Column *column, ProtobufCBinaryData *values, size_t count) {
+    column->strings = values;
+    column->n_strings = count;
+}
+
+static Dien__ScoreRequest *make_whole(void) {
+    whole.country = column_named("country");
+    whole.taste = column_named("taste");
+    whole.month = column_named("month");
+    whole.item = column_named("item");
+    whole.category = column_named("category");
+    whole.candidate = column_named("item");
+    whole.look = column_named("look");
+    whole.countries[0] = INT64_MIN;
+    whole.months[0] = 8;
+    memcpy(whole.categories, (const int64_t[]){1, -1, INT64_MAX}, sizeof whole.categories);
+    memcpy(whole.tastes, (const double[]){0.5, -0.0, 2e3}, sizeof whole.tastes);
+    memcpy(whole.looks, (const double[]){1, 2, 3.5, 4}, sizeof whole.looks);
+    whole.items[0] = bytes_of("A13", 3);
+    whole.items[1] = bytes_of("\xE2\x82\xAC", 3);
+    whole.items[2] = bytes_of("", 0);
+    whole.ids[0] = bytes_of("B10", 3);
+    whole.ids[1] = bytes_of("C5", 2);
+    set_integers(&whole.country, whole.countries, 1);
+    set_integers(&whole.month, whole.months, 1);
+    set_integers(&whole.category, whole.categories, 3);
+    set_reals(&whole.taste, whole.tastes, 3, 3);
+    set_reals(&whole.look, whole.looks, 4, 2);
+    set_strings(&whole.item, whole.items, 3);
+    set_strings(&whole.candidate, whole.ids, 2);
+    make_groups();
+    whole.message = (Dien__ScoreRequest)DIEN__SCORE_REQUEST__INIT;
+    whole.message.user_id = bytes_of("u42", 3);
+    whole.message.user = &whole.user;
+    whole.message.context = &whole.context;
+    whole.message.history = &whole.history;
+    whole.message.candidates = &whole.candidates;
+    whole.message.top_k = 10;
+    whole.message.explain = 1;
+    return &whole.message;
+}
+
+static const char whole_json[] =
+    "{\"user_id\":\"u42\",\"user\":{\"country\":-9223372036854775808,\"taste\":[0.5,-0.0,2e3]},\"context\":{\"month\":"
+    "8},\"history\":{\"item\":[\"A13\",\"\xE2\x82\xAC\",\"\"],\"category\":[1,-1,9223372036854775807]},\"candidates\":{"
+    "\"item\":[\"B10\",\"C5\"],\"look\":[[1,2],[3.5,4]]},\"top_k\":10,\"explain\":true}";
+
+static bool same_as_json(const char *text) {
+    struct proto_request json;
+    struct problem ignored;
+    arena_reset(&json_arena);
+    assert_true(proto_decode_request(text, strlen(text), &json_arena, &json, &ignored));
+    return same_request(&request, &json);
+}
+
+static void a_message_is_the_same_request(void **state) {
+    (void)state;
+    assert_true(decode(make_whole()));
+    assert_true(same_as_json(whole_json));
+}
+
+static void a_token_stands_for_a_history(void **state) {
+    (void)state;
+    Dien__ScoreRequest *message = make_whole();
+    message->history = NULL;
+    message->user = message->context = NULL;
+    message->history_token = bytes_of("t0", 2);
+    message->history_append = &whole.history;
+    message->top_k = 0;
+    message->explain = 0;
+    whole.history.n_columns = 1;
+    whole.candidates.n_columns = 1;
+    assert_true(decode(message));
+    assert_true(same_as_json("{\"user_id\":\"u42\",\"history_token\":\"t0\",\"history_append\":{\"item\":[\"A13\","
+                             "\"\xE2\x82\xAC\",\"\"]},\"candidates\":{\"item\":[\"B10\",\"C5\"]}}"));
+}
+
+/* ---- what is refused ---- */
+
+static void assert_refused(const char *pointer, const char *detail) {
+    assert_false(decode(&whole.message));
+    assert_int_equal(problem.kind, PROBLEM_INVALID_REQUEST);
+    assert_string_equal(problem.pointer, pointer);
+    if (strstr(problem.detail, detail) == NULL)
+        fail_msg("%s", problem.detail);
+}
+
+static void values_are_refused_at_their_place(void **state) {
+    (void)state;
+    make_whole();
+    whole.items[1] = bytes_of("\xC0\xAF", 2);
+    assert_refused("/history/item/1", "UTF-8");
+    make_whole();
+    whole.items[2] = bytes_of("a\0b", 3);
+    assert_refused("/history/item/2", "U+0000");
+    make_whole();
+    whole.looks[3] = (double)NAN;
+    assert_refused("/candidates/look/1", "finite");
+    make_whole();
+    whole.tastes[2] = (double)INFINITY;
+    assert_refused("/user/taste/0", "finite");
+}
+
+static void columns_are_refused_at_their_place(void **state) {
+    (void)state;
+    make_whole();
+    set_integers(&whole.item, whole.categories, 3);
+    assert_refused("/history/item", "of one kind");
+    make_whole();
+    whole.look.width = 3;
+    assert_refused("/candidates/look", "width");
+    make_whole();
+    whole.category.width = 1;
+    assert_refused("/history/category", "width");
+    make_whole();
+    whole.category.name = whole.item.name;
+    assert_refused("/history/item", "twice");
+    make_whole();
+    whole.category.name = bytes_of("\xFF", 1);
+    assert_refused("/history", "UTF-8");
+    make_whole();
+    set_integers(&whole.country, whole.categories, 2);
+    assert_refused("/user/country", "one value");
+    make_whole();
+    whole.month.n_integers = 0;
+    assert_refused("/context/month", "one value");
+}
+
+static void members_are_refused_at_their_place(void **state) {
+    (void)state;
+    char longest[257];
+    memset(longest, 'u', sizeof longest);
+    make_whole()->user_id = bytes_of(longest, sizeof longest);
+    assert_refused("/user_id", "1 to 256 bytes");
+    make_whole()->user_id = bytes_of("\x80", 1);
+    assert_refused("/user_id", "1 to 256 bytes");
+    make_whole()->history_token = bytes_of("t", 1);
+    assert_refused("/history_token", "not both");
+    make_whole()->history_append = &whole.history;
+    assert_refused("/history_append", "history_token");
+    make_whole()->candidates = NULL;
+    assert_refused("/candidates", "must have candidates");
+    make_whole();
+    whole.candidates.n_columns = 0;
+    assert_refused("/candidates", "at least one candidate");
+    make_whole()->top_k = UINT64_MAX;
+    assert_refused("/top_k", "at least 1");
+}
+
+static void a_group_has_at_most_256_fields(void **state) {
+    (void)state;
+    static Dien__Column columns[COLUMNS_MOST], *places[COLUMNS_MOST];
+    static char names[COLUMNS_MOST][8];
+    Dien__ScoreRequest *message = make_whole();
+    for (size_t i = 0; i < COLUMNS_MOST; i++) {
+        snprintf(names[i], sizeof names[i], "f%zu", i);
+        columns[i] = column_named(names[i]);
+        set_integers(&columns[i], whole.months, 1);
+        places[i] = &columns[i];
+    }
+    Dien__Table table = table_of(places, 256);
+    message->history = &table;
+    assert_true(decode(message));
+    table.n_columns = 257;
+    assert_refused("/history", "at most 256 fields");
+}
+
+static void what_is_no_message_is_refused(void **state) {
+    (void)state;
+    static const char *const bodies[] = {"{\"candidates\":{\"i\":[1]}}", "\x0A\x7F", "\x3A\x05\x0A\x04", "\xFF\xFF\xFF",
+                                         "\x0A\xFF\xFF\xFF\xFF\x0F",     "\x50\x01"}; /* the last: a member 10 */
+    for (size_t i = 0; i < sizeof bodies / sizeof *bodies; i++) {
+        assert_false(decode_bytes((const uint8_t *)bodies[i], strlen(bodies[i])));
+        assert_int_equal(problem.kind, PROBLEM_INVALID_REQUEST);
+        assert_string_equal(problem.pointer, "");
+    }
+    assert_false(decode_bytes((const uint8_t *)"", 0));
+    assert_string_equal(problem.pointer, "/candidates");
+}
+
+static void a_message_may_end_anywhere(void **state) {
+    (void)state;
+    size_t size;
+    uint8_t *bytes = pack(make_whole(), &size);
+    for (size_t cut = 0; cut < size; cut++)
+        if (!decode_bytes(bytes, cut))
+            assert_int_equal(problem.kind, PROBLEM_INVALID_REQUEST);
+    free(bytes);
+}
+
+static void each_allocation_may_fail(void **state) {
+    (void)state;
+    size_t size, refused = 0;
+    uint8_t *bytes = pack(make_whole(), &size);
+    bool decoded = false;
+    for (size_t limit = 64; !decoded; limit += 64) {
+        struct arena tight;
+        arena_init(&tight, limit, 0);
+        decoded = proto_decode_protobuf((const char *)bytes, size, &tight, &request, &problem);
+        if (!decoded) {
+            assert_int_equal(problem.kind, PROBLEM_OUT_OF_MEMORY);
+            refused++;
+        }
+        arena_free(&tight);
+    }
+    assert_true(refused > 10);
+    free(bytes);
+}
+
+/* ---- the reply ---- */
+
+static const float attention[2][3] = {{0.125F, 0.25F, 0.625F}, {0.5F, 0.375F, 0.125F}};
+static const struct proto_result results[] = {{1, 0.8127F}, {0, 0.4411F}};
+static const struct proto_interest interests[] = {{"clicks", 5, 3, attention[0]}, {"buys", 2, 2, NULL}};
+static const struct proto_unknown unknown[] = {{"item", 2}, {"category", 0}};
+
+static struct proto_reply make_reply(size_t count) {
+    return (struct proto_reply){.model = "eshop",
+                                .version = "3",
+                                .user_state = "cached",
+                                .candidates = &request.candidates,
+                                .interest_count = 2,
+                                .interests = interests,
+                                .token = {"abc", 3},
+                                .unknown_count = 2,
+                                .unknown = unknown,
+                                .result_count = count,
+                                .results = results};
+}
+
+static void assert_bytes(ProtobufCBinaryData found, const char *expected) {
+    assert_int_equal(found.len, strlen(expected));
+    assert_memory_equal(found.data, expected, found.len);
+}
+
+static void assert_results(const Dien__ScoreReply *reply) {
+    assert_int_equal(reply->n_index, 2);
+    assert_int_equal(reply->n_score, 2);
+    for (size_t i = 0; i < 2; i++) {
+        assert_int_equal(reply->index[i], results[i].index);
+        assert_memory_equal(&reply->score[i], &results[i].score, sizeof(float));
+    }
+    assert_int_equal(reply->candidates->n_columns, 2);
+    const Dien__Column *item = reply->candidates->columns[0], *look = reply->candidates->columns[1];
+    assert_bytes(item->name, "item");
+    assert_bytes(item->strings[0], "C5");
+    assert_bytes(item->strings[1], "B10");
+    assert_int_equal(look->width, 2);
+    assert_int_equal(look->n_reals, 4);
+    assert_true(look->reals[0] == 3.5 && look->reals[1] == 4 && look->reals[2] == 1 && look->reals[3] == 2);
+}
+
+static void a_reply_reads_back(void **state) {
+    (void)state;
+    assert_true(decode(make_whole()));
+    struct proto_reply from = make_reply(2);
+    struct proto_string packed = proto_encode_protobuf(&from, &arena);
+    Dien__ScoreReply *reply = dien__score_reply__unpack(NULL, packed.length, (const uint8_t *)packed.data);
+    assert_non_null(reply);
+    assert_bytes(reply->model, "eshop");
+    assert_bytes(reply->version, "3");
+    assert_bytes(reply->user_state, "cached");
+    assert_bytes(reply->history_token, "abc");
+    assert_int_equal(reply->n_interests, 2);
+    assert_bytes(reply->interests[0]->name, "clicks");
+    assert_int_equal(reply->interests[0]->received, 5);
+    assert_int_equal(reply->interests[0]->length, 3);
+    assert_int_equal(reply->interests[0]->n_attention, 6);
+    assert_memory_equal(reply->interests[0]->attention, attention[1], sizeof attention[1]);
+    assert_memory_equal(reply->interests[0]->attention + 3, attention[0], sizeof attention[0]);
+    assert_int_equal(reply->interests[1]->n_attention, 0);
+    assert_int_equal(reply->n_unknown, 2);
+    assert_bytes(reply->unknown[0]->field, "item");
+    assert_int_equal(reply->unknown[0]->count, 2);
+    assert_results(reply);
+    dien__score_reply__free_unpacked(reply, NULL);
+}
+
+static void a_reply_needs_memory(void **state) {
+    (void)state;
+    size_t refused = 0;
+    struct proto_string packed = {0};
+    assert_true(decode(make_whole()));
+    struct proto_reply from = make_reply(2);
+    for (size_t limit = 64; packed.data == NULL; limit += 64) {
+        struct arena tight;
+        arena_init(&tight, limit, 0);
+        packed = proto_encode_protobuf(&from, &tight);
+        refused += packed.data == NULL;
+        arena_free(&tight);
+    }
+    assert_true(refused > 5);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(a_message_is_the_same_request),
+        cmocka_unit_test(a_token_stands_for_a_history),
+        cmocka_unit_test(values_are_refused_at_their_place),
+        cmocka_unit_test(columns_are_refused_at_their_place),
+        cmocka_unit_test(members_are_refused_at_their_place),
+        cmocka_unit_test(a_group_has_at_most_256_fields),
+        cmocka_unit_test(what_is_no_message_is_refused),
+        cmocka_unit_test(a_message_may_end_anywhere),
+        cmocka_unit_test(each_allocation_may_fail),
+        cmocka_unit_test(a_reply_reads_back),
+        cmocka_unit_test(a_reply_needs_memory),
+    };
+    return cmocka_run_group_tests(tests, start, stop);
+}
