@@ -32,6 +32,7 @@ PROTO_C := $(wildcard proto/*.c)
 SERVER_C := $(filter-out server/main.c,$(wildcard server/*.c))
 UNIT_C := $(wildcard tests/unit/test_*.c)
 FUZZ_C := $(wildcard tests/fuzz/fuzz_*.c)
+BENCH_C := $(wildcard tests/bench/*.c)
 C_FILES := $(wildcard model/*.[ch] model/kernels/*.[ch] proto/*.[ch] server/*.[ch] tests/*/*.[ch])
 objects = $(patsubst %.c,$(BUILD)/%.o,$(1))
 # The messages of proto/score.proto, in C.
@@ -40,7 +41,8 @@ LIBRARY_O := $(call objects,$(MODEL_C) $(PROTO_C) $(SERVER_C)) $(MESSAGES).pb-c.
 MAIN_O := $(call objects,server/main.c)
 UNIT := $(patsubst tests/unit/%.c,$(BUILD)/unit/%,$(UNIT_C))
 FUZZ := $(patsubst tests/fuzz/%.c,$(BUILD)/fuzz/%,$(FUZZ_C))
-DEPENDENCIES := $(patsubst %.o,%.d,$(LIBRARY_O) $(MAIN_O) $(call objects,$(UNIT_C) $(FUZZ_C)))
+BENCH := $(patsubst tests/bench/%.c,$(BUILD)/bench/%,$(BENCH_C))
+DEPENDENCIES := $(patsubst %.o,%.d,$(LIBRARY_O) $(MAIN_O) $(call objects,$(UNIT_C) $(FUZZ_C) $(BENCH_C)))
 
 # What Debian 12 must have: to build and run; to test as well.
 DEMO_PACKAGES := build-essential pkg-config libmicrohttpd-dev libjansson-dev libprotobuf-c-dev protobuf-c-compiler libuv1-dev libopenblas-dev libxxhash-dev python3 curl
@@ -58,6 +60,7 @@ SYSROOT := $(TOOLS)/aarch64
 SYSROOT_PACKAGES := libc6-dev libgcc-s1 libmicrohttpd-dev libjansson-dev libprotobuf-c-dev libuv1-dev libxxhash-dev libopenblas0-pthread \
                     libopenblas-pthread-dev libcmocka-dev
 OPENAPI_VALIDATOR := @seriousme/openapi-schema-validator@2.11.0
+ONNXRUNTIME := $(TOOLS)/node_modules/onnxruntime-node
 
 # An option and its value in one word: pytest takes a value of its own for a path, before it knows the options.
 PYTEST := $(PYTHON) -m pytest --build-root=build
@@ -69,8 +72,9 @@ quiet = $(if $(V),,@echo '  $(1)  $@';)
 
 .DEFAULT_GOAL := build
 .DELETE_ON_ERROR:
-.PHONY: help build models unit fuzzers demo run test check bench bench-kernels bench-policies bench-states bench-memory \
-        bench-wire image image-test deps deps-demo tools builds format fuzz clean FORCE
+.PHONY: help build models unit fuzzers demo run test check bench bench-programs bench-load bench-kernels bench-policies \
+        bench-states bench-memory bench-wire bench-peers bench-server bench-figures image image-test deps deps-demo tools \
+        builds format fuzz clean FORCE
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 20
@@ -93,7 +97,9 @@ check: deps tools ## sanitizers and static analysis only
 	@$(MAKE) --no-print-directory -j$(JOBS) builds models
 	$(PYTEST) --builds=asan,tsan tests/static tests/unit tests/e2e tests/fuzz
 
-bench: deps-bench ## 60 s of closed-loop load on the demo model; a CSV in tests/bench/results
+bench: bench-kernels bench-peers bench-server bench-load bench-figures ## all that follows; tables, CSV in tests/bench/results (tests/bench/README.md)
+
+bench-load: deps-bench ## 60 s of closed-loop load on the demo model
 	@$(MAKE) --no-print-directory -s -j$(JOBS) build
 	$(PYTHON) tests/bench/load.py --server $(BUILD)/dien-server --model $(MODEL)
 
@@ -122,6 +128,21 @@ bench-wire: deps ## decode, resolve, rank and encode beside the scoring call, on
 	@$(PYTHON) tests/bench/reference_shape.py --output build/bench/reference-shape
 	$(BUILD)/bench/wire build/bench/reference-shape $(if $(CSV),--csv $(CSV))
 
+bench-peers: deps-bench $(ONNXRUNTIME) ## one request on one thread beside ONNX Runtime and PyTorch
+	@$(MAKE) --no-print-directory -s -j$(JOBS) $(BUILD)/bench/library
+	@$(PYTHON) tests/bench/reference_shape.py --output build/bench/reference-shape
+	@$(PYTHON) tests/bench/peers.py --export
+	$(PYTHON) tests/bench/peers.py --library $(BUILD)/bench/library
+
+bench-server: bench-peers ## the server over HTTP, closed and open loop, beside one around ONNX Runtime
+	@$(MAKE) --no-print-directory -s -j$(JOBS) build $(BUILD)/bench/openloop
+	$(PYTHON) tests/bench/server.py --server $(BUILD)/dien-server --openloop $(BUILD)/bench/openloop
+	$(PYTHON) tests/bench/server.py --server $(BUILD)/dien-server --openloop $(BUILD)/bench/openloop --append \
+	  --servers dien --kinds cached --server-options "--queue 16" --connections 8
+
+bench-figures: ## draw the figures from the CSV
+	$(PYTHON) tests/bench/figures.py
+
 image: ## the container image, with buildah, podman or docker
 	tests/image/build.sh $(IMAGE)
 
@@ -145,15 +166,16 @@ clean: ## remove everything that was built
 # ---- builds
 
 unit: $(UNIT) $(addprefix $(BUILD)/bench/,policies states hits user_cache million)
+bench-programs: $(BENCH)
 fuzzers: $(FUZZ)
 
 # Debug information of six builds is worth its disk; their time is worth one make: so one job server for all of them.
 builds: build-release build-clang build-asan build-tsan build-fuzz $(addprefix build-,$(CROSS_BUILD))
 .PHONY: build-release build-clang build-asan build-tsan build-fuzz build-aarch64
 build-release:
-	@$(MAKE) --no-print-directory BUILD=build/release build unit
+	@$(MAKE) --no-print-directory BUILD=build/release build unit bench-programs
 build-clang:
-	@$(MAKE) --no-print-directory BUILD=build/clang CC=clang build unit
+	@$(MAKE) --no-print-directory BUILD=build/clang CC=clang build unit bench-programs
 # By clang: gcc 12 does not align what detect_stack_use_after_return moves off the stack (gcc bug 110027), and vectors need it.
 build-asan:
 	@$(MAKE) --no-print-directory BUILD=build/asan CC=clang SANITIZE=$(SANITIZERS) build unit
@@ -231,13 +253,15 @@ endef
 deps-demo:
 	@$(call install,$(DEMO_PACKAGES))
 
+# Node.js often comes from elsewhere than Debian: looked for as a command.
+NODE_PACKAGES = $(if $(shell command -v node),,nodejs) $(if $(shell command -v npm),,npm)
+
 .PHONY: deps-bench
 deps-bench:
-	@$(call install,$(DEMO_PACKAGES) wrk)
+	@$(call install,$(DEMO_PACKAGES) wrk python3-numpy python3-torch python3-tqdm $(NODE_PACKAGES))
 
-# Node.js often comes from elsewhere than Debian: looked for as a command.
 deps: ## Debian packages that the build and the tests need
-	@$(call install,$(TEST_PACKAGES) $(CROSS_PACKAGES) $(if $(shell command -v node),,nodejs) $(if $(shell command -v npm),,npm))
+	@$(call install,$(TEST_PACKAGES) $(CROSS_PACKAGES) $(NODE_PACKAGES))
 
 # promtool without the Prometheus daemon that its package would start; a validator of OpenAPI documents; AArch64's libraries.
 tools: $(if $(CROSS_BUILD),$(SYSROOT)/.complete) $(if $(shell command -v promtool),,$(TOOLS)/promtool) $(TOOLS)/node_modules/@seriousme/openapi-schema-validator
@@ -269,4 +293,10 @@ $(SYSROOT)/.complete: $(SYSROOT)-packages | deps
 	@for package in $(SYSROOT_APT)/archives/*.deb; do dpkg -x "$$package" $(SYSROOT) || exit 1; done
 	@for directory in lib include; do (cd $(SYSROOT)/usr/$$directory/aarch64-linux-gnu && ln -s openblas-pthread/*.* .) || exit 1; done
 	@rm -rf $(SYSROOT_APT)
+	@touch $@
+
+# A peer of the benchmarks. Its own script would fetch libraries for graphics cards; those for the CPU are in the package.
+$(ONNXRUNTIME): | deps-bench
+	@mkdir -p $(TOOLS)
+	npm install --prefix $(TOOLS) --no-audit --no-fund --silent --ignore-scripts onnxruntime-node@1.30.0
 	@touch $@

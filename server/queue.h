@@ -8,6 +8,7 @@
 #define SERVER_QUEUE_H
 
 #include "proto/problem.h"
+#include "proto/score.h"
 #include "server/cost.h"
 #include "server/user_cache.h"
 

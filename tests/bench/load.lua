@@ -1,5 +1,6 @@
--- wrk script: post the bodies of a file, one a line, from a random start on; print the result as one line of JSON.
--- Usage: wrk ... -s load.lua URL -- FILE
+-- wrk script: post the bodies of a file, one a line, from a random start on, or without a file GET the URL; print the
+-- result as one line of JSON.
+-- Usage: wrk ... -s load.lua URL -- [FILE]
 
 local threads = 0
 
@@ -9,6 +10,10 @@ function setup(thread)
 end
 
 function init(arguments)
+   if arguments[1] == nil then
+      bodies, place = { wrk.format("GET") }, 1
+      return
+   end
    bodies = {}
    for line in io.lines(arguments[1]) do
       bodies[#bodies + 1] = wrk.format("POST", nil, {["Content-Type"] = "application/json"}, line)

@@ -107,10 +107,11 @@ class Watch:
         return self.resident[-1] - self.resident[len(self.resident) // 6] if len(self.resident) > 1 else 0
 
 
-def run_wrk(running, options, bodies):
+def run_wrk(running, options, bodies, path="/score"):
+    """Without bodies a GET."""
     host, port = running.address
     command = ["wrk", "-t", str(options.load_threads), "-c", str(options.connections), "-d", f"{options.seconds}s",
-               "--timeout", "10s", "-s", str(HERE / "load.lua"), f"http://{host}:{port}/score", "--", str(bodies)]
+               "--timeout", "10s", "-s", str(HERE / "load.lua"), f"http://{host}:{port}{path}", "--", *([str(bodies)] if bodies else [])]
     output = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
     return json.loads(next(line for line in output.splitlines() if line.startswith("{")))
 

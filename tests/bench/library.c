@@ -1,0 +1,158 @@
+/* library.c: one request through the model library, for tests/bench/peers.py to compare with other engines.
+ *
+ *   library MODEL_DIRECTORY REQUEST
+ *
+ * REQUEST is text, one line for each column of rows, "COUNT ROW ROW ...": the user's fields, then the behaviour's, then
+ * the candidate's, in the order of dien_fields(). A line "time cached CALLS" on standard input is answered with the
+ * seconds of CALLS calls, one after another, as a JSON list; "scores cached" with the scores. `cached` scores with a
+ * user state built before; `restored` with one of which only the core was kept, as the server's cache does; `uncached`
+ * builds the state in each call.
+ */
+#include "model/dien.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+enum form { CACHED, RESTORED, UNCACHED };
+
+struct bench {
+    struct dien_model *model;
+    struct dien_scratch *scratch;
+    struct dien_user *state;
+    void *memory; /* where a call builds or restores its state */
+    struct dien_columns history;
+    struct dien_request request;
+    float *scores; /* [C] */
+};
+
+static _Noreturn void fail(const char *what) {
+    fprintf(stderr, "library: %s\n", what);
+    exit(1);
+}
+
+static void *checked(void *memory) {
+    if (memory == NULL)
+        fail("out of memory");
+    return memory;
+}
+
+/* The number at *text, which moves behind it. */
+static size_t next_number(char **text, size_t limit) {
+    char *start = *text;
+    unsigned long number = strtoul(start, text, 10);
+    if (*text == start || number >= limit)
+        fail("the request does not fit the model");
+    return number;
+}
+
+/* The columns of one group, a line each; *count is the length of the last. */
+static struct dien_columns read_columns(FILE *file, const struct dien_model *model, enum dien_group group,
+                                        size_t *count) {
+    const struct dien_field *const *fields;
+    size_t width = dien_fields(model, group, &fields), room = 0;
+    struct dien_column *columns = checked(calloc(width + 1, sizeof *columns));
+    char *line = NULL;
+    for (size_t i = 0; i < width; i++) {
+        if (getline(&line, &room, file) < 0)
+            fail("the request ends early");
+        char *text = line;
+        *count = next_number(&text, 1 << 20);
+        int32_t *rows = checked(calloc(*count + 1, sizeof *rows));
+        for (size_t j = 0; j < *count; j++)
+            rows[j] = (int32_t)next_number(&text, (size_t)fields[i]->rows);
+        columns[i] = (struct dien_column){.count = *count, .rows = rows};
+    }
+    free(line);
+    return (struct dien_columns){columns};
+}
+
+static void *aligned(size_t bytes) {
+    return checked(aligned_alloc(DIEN_ALIGNMENT, (bytes + DIEN_ALIGNMENT - 1) / DIEN_ALIGNMENT * DIEN_ALIGNMENT));
+}
+
+static void open_bench(struct bench *bench, const char *directory, const char *request) {
+    struct dien_error error = {""};
+    bench->model = dien_open(directory, &error);
+    if (bench->model == NULL)
+        fail(error.message);
+    FILE *file = fopen(request, "r");
+    if (file == NULL)
+        fail("the request cannot be read");
+    size_t one = 1, steps = 0, candidates = 0;
+    bench->request.user = read_columns(file, bench->model, DIEN_USER, &one);
+    bench->history = read_columns(file, bench->model, DIEN_BEHAVIOUR, &steps);
+    bench->request.candidates = read_columns(file, bench->model, DIEN_CANDIDATE, &candidates);
+    bench->request.candidate_count = candidates;
+    fclose(file);
+    bench->scores = checked(calloc(candidates + 1, sizeof *bench->scores));
+    bench->scratch = checked(dien_scratch_new(bench->model));
+    size_t bytes = dien_user_bytes(bench->model, &steps);
+    bench->memory = aligned(bytes);
+    bench->state = dien_user_build(bench->model, bench->scratch, &bench->history, aligned(bytes));
+}
+
+static void score(struct bench *bench, enum form form) {
+    const struct dien_user *user = bench->state;
+    if (form == RESTORED)
+        user = dien_user_restore(bench->model, bench->scratch, user, bench->memory);
+    if (form == UNCACHED)
+        user = dien_user_build(bench->model, bench->scratch, &bench->history, bench->memory);
+    dien_score(bench->model, bench->scratch, user, &bench->request, bench->scores, NULL);
+}
+
+static double now(void) {
+    struct timespec time;
+    clock_gettime(CLOCK_MONOTONIC, &time);
+    return (double)time.tv_sec + 1e-9 * (double)time.tv_nsec;
+}
+
+static void answer_times(struct bench *bench, enum form form, unsigned long calls) {
+    for (unsigned long i = 0; i < calls; i++) {
+        double start = now();
+        score(bench, form);
+        printf("%s%.9f", i == 0 ? "[" : ", ", now() - start);
+    }
+    printf("]\n");
+}
+
+static void answer_scores(struct bench *bench, enum form form) {
+    score(bench, form);
+    for (size_t i = 0; i < bench->request.candidate_count; i++)
+        printf("%s%.9g", i == 0 ? "[" : ", ", (double)bench->scores[i]);
+    printf("]\n");
+}
+
+static enum form form_named(const char *name) {
+    static const char *const names[] = {[CACHED] = "cached", [RESTORED] = "restored", [UNCACHED] = "uncached"};
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++)
+        if (name != NULL && strcmp(name, names[i]) == 0)
+            return (enum form)i;
+    fail("cached, restored or uncached");
+}
+
+static void answer(struct bench *bench, char *line) {
+    char *place = NULL;
+    const char *what = strtok_r(line, " \n", &place);
+    enum form form = form_named(strtok_r(NULL, " \n", &place));
+    const char *calls = strtok_r(NULL, " \n", &place);
+    if (what != NULL && strcmp(what, "time") == 0)
+        answer_times(bench, form, calls != NULL ? strtoul(calls, NULL, 10) : 1);
+    else
+        answer_scores(bench, form);
+    fflush(stdout);
+}
+
+int main(int count, char **arguments) {
+    struct bench bench = {0};
+    char line[128];
+    if (count != 3)
+        fail("MODEL_DIRECTORY REQUEST");
+    open_bench(&bench, arguments[1], arguments[2]);
+    printf("\"%s kernels\"\n", dien_kernels_name(NULL));
+    fflush(stdout);
+    while (fgets(line, sizeof line, stdin) != NULL)
+        answer(&bench, line);
+    return 0;
+}

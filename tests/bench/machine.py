@@ -1,0 +1,87 @@
+"""Where a measurement was made, and its rows: tests/bench/results/PROCESSOR.BENCHMARK.csv, the last run only."""
+
+import csv
+import datetime
+import os
+import pathlib
+import platform
+import re
+import subprocess
+import time
+
+TOP = pathlib.Path(__file__).resolve().parents[2]
+RESULTS = pathlib.Path(__file__).resolve().parent / "results"
+
+
+def cpu(field):
+    """A field of the first processor in /proc/cpuinfo."""
+    for line in pathlib.Path("/proc/cpuinfo").read_text().splitlines():
+        name, _, value = line.partition(":")
+        if name.strip() == field:
+            return value.strip()
+    return ""
+
+
+def processor():
+    return cpu("model name") or platform.machine()
+
+
+def slug():
+    return re.sub(r"[^a-z0-9]+", "-", processor().lower()).strip("-")
+
+
+def instruction_sets():
+    text = pathlib.Path("/proc/cpuinfo").read_text()
+    return " ".join(name for name in ("avx2", "avx512f", "avx512_bf16", "avx512_fp16", "amx_tile") if f" {name}" in text)
+
+
+def commit():
+    try:
+        ran = subprocess.run(["git", "rev-parse", "--short", "HEAD"], cwd=TOP, capture_output=True, text=True, check=True)
+    except (OSError, subprocess.CalledProcessError):
+        return ""
+    return ran.stdout.strip()
+
+
+def busy_percent(seconds=1):
+    """How busy the machine's processors are while we sleep: what others do beside a measurement."""
+    def ticks():
+        fields = list(map(int, pathlib.Path("/proc/stat").read_text().split("\n", 1)[0].split()[1:9]))
+        return sum(fields), fields[3] + fields[4]  # idle, and waiting for a disk
+    total, idle = ticks()
+    time.sleep(seconds)
+    later, later_idle = ticks()
+    return round(100 * (1 - (later_idle - idle) / max(1, later - total)))
+
+
+def check_quiet():
+    """Say so when others work beside a measurement; the rows do, too."""
+    global busy_before
+    busy_before = busy_percent()
+    if busy_before > 10:
+        print(f"warning: processors were {busy_before} % busy before this began; tails and memory-bound figures suffer")
+
+
+busy_before = ""
+
+
+def where():
+    """The columns that every row ends with."""
+    # Clouds call several generations "AMD EPYC": family and model tell them apart.
+    model = f"family {cpu('cpu family')} model {cpu('model')}" if cpu("cpu family") else ""
+    return {"date": datetime.date.today().isoformat(), "commit": commit(),
+            "machine": f"{processor()} {model}, {os.cpu_count()} processors, {instruction_sets()}", "kernel": platform.release(),
+            "busy_before_percent": busy_before}
+
+
+def save(benchmark, rows, directory=RESULTS, append=False):
+    """Write the rows of one run in place of the last one's, or behind them; the path."""
+    directory.mkdir(parents=True, exist_ok=True)
+    path = directory / f"{slug()}.{benchmark}.csv"
+    append = append and path.exists()
+    with open(path, "a" if append else "w", newline="") as file:
+        writer = csv.DictWriter(file, [*rows[0], *where()], lineterminator="\n")
+        if not append:
+            writer.writeheader()
+        writer.writerows({**row, **where()} for row in rows)
+    return path

@@ -1,0 +1,116 @@
+"""The benchmarks run and agree; nothing is timed here."""
+
+import csv
+import json
+import pathlib
+import random
+import socket
+import subprocess
+import sys
+import threading
+import time
+from xml.etree import ElementTree
+
+import pytest
+
+from support import builds
+
+HERE = pathlib.Path(__file__).resolve().parent
+TOOLS = builds.TOP / "build" / "tools"
+
+
+def run(script, *options):
+    ran = subprocess.run([sys.executable, HERE / script, *map(str, options)], cwd=builds.TOP, stdout=subprocess.PIPE,
+                         stderr=subprocess.STDOUT, text=True, timeout=120, check=False)
+    assert ran.returncode == 0, ran.stdout[-4000:]
+    return ran.stdout
+
+
+def rows_in(directory, benchmark):
+    (path,) = directory.glob(f"*.{benchmark}.csv")
+    with open(path, newline="") as file:
+        return list(csv.DictReader(file))
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    """The reference shape."""
+    output = tmp_path_factory.mktemp("bench") / "reference-shape"
+    run("reference_shape.py", "--output", output)
+    return output
+
+
+@pytest.mark.only_on("release")
+def test_peers_compute_the_same_scores(build, model, tmp_path):
+    """ONNX Runtime takes part where `make bench-peers` has installed it."""
+    engines = ["dien", "torch"] + ["onnxruntime"] * (TOOLS / "node_modules" / "onnxruntime-node").exists()
+    common = ("--model", model, "--graphs", tmp_path / "graphs", "--shapes", "6x3", "--engines", ",".join(engines))
+    run("peers.py", *common, "--export")
+    run("peers.py", *common, "--library", build.directory / "bench" / "library", "--rounds", 2, "--calls", 1,
+        "--output", tmp_path)
+    rows = rows_in(tmp_path, "peers")
+    assert {row["engine"] for row in rows} == set(engines)
+    for row in rows:
+        assert float(row["median_ms"]) > 0
+        if row["task"] != "nothing":
+            assert float(row["largest_difference"]) < 1e-5, row
+
+
+@pytest.mark.only_on("release")
+def test_open_loop_counts_every_answer(start, demo, build, tmp_path):
+    """Good answers, refusals and percentiles that are in order; nothing is lost."""
+    bodies = tmp_path / "bodies"
+    rng = random.Random(8)
+    requests = [demo.request(rng, history=5, candidates=3) for _ in range(20)]
+    requests[7] = {**requests[7], "no such member": 1}  # a 400, one in twenty
+    bodies.write_text("".join(json.dumps(request) + "\n" for request in requests))
+    host, port = start().address
+    ran = subprocess.run([build.directory / "bench" / "openloop", f"{host}:{port}", bodies, "--rate", "200", "--seconds", "1",
+                          "--connections", "8"], stdout=subprocess.PIPE, text=True, timeout=60, check=True)
+    got = json.loads(ran.stdout)
+    assert (got["offered"], got["good"]["count"], got["other"]) == (200, 190, 10)
+    assert got["refused"]["count"] == got["failed"] == got["unanswered"] == 0
+    assert 0 < got["good"]["p50"] <= got["good"]["p99"] <= got["good"]["max"]
+
+
+@pytest.mark.only_on("release")
+def test_open_loop_counts_from_when_a_request_was_due(tmp_path, build):
+    """A server that answers nothing for 0.5 s: on one connection, what waits for it within the program counts."""
+    (tmp_path / "bodies").write_text("{}\n")
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        server = threading.Thread(target=slow_server, args=(listening, 0.5))
+        server.start()
+        ran = subprocess.run([build.directory / "bench" / "openloop", f"127.0.0.1:{listening.getsockname()[1]}",
+                              tmp_path / "bodies", "--rate", "100", "--seconds", "0.5", "--connections", "1"],
+                             stdout=subprocess.PIPE, text=True, timeout=60, check=True)
+        server.join()
+    good = json.loads(ran.stdout)["good"]
+    assert good["count"] == 50
+    assert good["p50"] > 200_000, "the requests behind the slow one were not counted from when they were due"
+
+
+def slow_server(listening, seconds):
+    """One connection: the first answer takes its time, the others none."""
+    connection, _ = listening.accept()
+    with connection:
+        pending = b""
+        while True:
+            more = connection.recv(65536)
+            if not more:
+                return
+            pending += more
+            while b"\r\n\r\n{}" in pending:
+                pending = pending.split(b"\r\n\r\n{}", 1)[1]
+                time.sleep(seconds)
+                seconds = 0
+                connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}")
+
+
+def test_figures_from_rows(tmp_path):
+    with open(tmp_path / "x.sweep.csv", "w") as file:
+        file.write("what,kernels,T,C,H,seconds_median\n")
+        for count in (1, 10, 100):
+            file.write(f"score by C,ref,100,{count},36,{count * 1e-4}\n")
+    run("figures.py", "--results", tmp_path, "--slug", "x")
+    drawing = ElementTree.parse(tmp_path / "x.sweep-C.svg")
+    assert len([each for each in drawing.iter() if each.tag.endswith("circle")]) == 3
