@@ -382,11 +382,14 @@ static bool same_behaviours(const struct dien_model *model, const struct interes
     return true;
 }
 
+/* How far a window may have moved on and still be recognised: for a label's sake no request pays T^2. */
+enum { SHIFTS_MOST = 256 };
+
 /* Is the kept end of the history the state's window, moved on by some behaviours? */
 static bool has_slid(const struct dien_model *model, const struct interest *interest, const struct dien_user *user,
                      const struct user_interest *placed, const struct dien_columns *history, size_t first,
                      size_t count) {
-    for (size_t shift = 1; shift < placed->length; shift++)
+    for (size_t shift = 1; shift < placed->length && shift <= SHIFTS_MOST; shift++)
         if (same_behaviours(model, interest, user, placed, shift, history, first,
                             smaller(placed->length - shift, count)))
             return true;

@@ -15,10 +15,9 @@
 #include <string.h>
 
 enum {
-    DEPTH_MAX = 16,    /* a request nests 4 levels, samples.json 6 */
-    FIELDS_MAX = 256,  /* fields of one group: rows x fields is what the row form costs */
-    USER_ID_MAX = 256, /* bytes */
-    TOKEN_MAX = 256,   /* bytes */
+    DEPTH_MAX = 16,   /* a request nests 4 levels, samples.json 6 */
+    FIELDS_MAX = 256, /* fields of one group: rows x fields is what the row form costs */
+    TOKEN_MAX = 256,  /* bytes */
     PLACE_MAX = sizeof(((struct problem *)NULL)->pointer)
 };
 
@@ -322,9 +321,9 @@ static bool decode_candidates(struct decoder *decoder, json_t *node, struct prot
 
 static bool decode_user_id(struct decoder *decoder, const json_t *node, struct proto_request *request) {
     size_t length = json_string_length(node); /* 0 when it is no string */
-    if (length == 0 || length > USER_ID_MAX) {
+    if (length == 0 || length > PROTO_USER_ID_MAX) {
         char reason[64];
-        snprintf(reason, sizeof reason, "The user_id must be a string of 1 to %d bytes.", USER_ID_MAX);
+        snprintf(reason, sizeof reason, "The user_id must be a string of 1 to %d bytes.", PROTO_USER_ID_MAX);
         return fail(decoder, "user_id", reason);
     }
     request->has_user_id = true;

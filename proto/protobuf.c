@@ -15,7 +15,7 @@
 #include <stdio.h>
 #include <string.h>
 
-enum { FIELDS_MAX = 256, USER_ID_MAX = 256, TOKEN_MAX = 256 }; /* as decode.c */
+enum { FIELDS_MAX = 256, TOKEN_MAX = 256 }; /* as decode.c */
 
 typedef ProtobufCBinaryData bytes;
 
@@ -190,7 +190,7 @@ static bool read_request(struct reader *reader, const Dien__ScoreRequest *from, 
         return fail(reader, "top_k", "This must be an integer of at least 1.");
     request->top_k = from->top_k;
     request->explain = from->explain != 0;
-    return read_name(reader, "user_id", &from->user_id, USER_ID_MAX, &request->has_user_id, &request->user_id) &&
+    return read_name(reader, "user_id", &from->user_id, PROTO_USER_ID_MAX, &request->has_user_id, &request->user_id) &&
            read_name(reader, "history_token", &from->history_token, TOKEN_MAX, &request->has_history_token,
                      &request->history_token) &&
            read_table(reader, "user", true, from->user, &request->user) &&

@@ -16,7 +16,6 @@
 
 enum {
     FIELDS_MAX = 256,       /* as decode.c */
-    USER_ID_MAX = 256,      /* as decode.c */
     TOKEN_MAX = 256,        /* as decode.c */
     DIGITS_MAX = 19,        /* of a 64-bit integer */
     POWERS = 23,            /* powers of ten that a double holds exactly */
@@ -543,7 +542,7 @@ static bool scan_member(struct scanner *scanner, enum member member, struct prot
     case CONTEXT:
         return scan_columns(scanner, true, &request->context);
     case USER_ID:
-        return scan_name(scanner, USER_ID_MAX, &request->has_user_id, &request->user_id);
+        return scan_name(scanner, PROTO_USER_ID_MAX, &request->has_user_id, &request->user_id);
     case TOP_K:
         return scan_top_k(scanner, request);
     case EXPLAIN:

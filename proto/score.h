@@ -42,6 +42,8 @@ struct proto_column {
     const struct proto_value *values;
 };
 
+enum { PROTO_USER_ID_MAX = 256 }; /* bytes of a user_id */
+
 /* How a request came, and its reply goes. Problems are JSON always. */
 enum proto_format {
     PROTO_JSON,

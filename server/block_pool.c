@@ -1,6 +1,7 @@
 /* block_pool.c: one private mapping; a list of free blocks, and behind it those that were never touched. */
 #include "server/block_pool.h"
 
+#include <string.h>
 #include <sys/mman.h>
 
 bool block_pool_init(struct block_pool *pool, uint32_t count) {
@@ -69,6 +70,8 @@ struct block_chain block_pool_take(struct block_pool *pool, uint32_t count) {
 void block_pool_give(struct block_pool *pool, struct block_chain chain) {
     if (chain.count == 0)
         return;
+    for (uint32_t block = chain.first; block != BLOCK_NONE; block = block_at(pool, block)->next)
+        explicit_bzero(block_at(pool, block)->data, BLOCK_ROOM);
     pthread_mutex_lock(&pool->mutex);
     block_chain_join(pool, &chain, pool->free);
     pool->free = chain;

@@ -54,6 +54,7 @@ struct block_chain block_chain_cut(const struct block_pool *pool, struct block_c
 
 /* A chain of `count` blocks, or of as many as there are. */
 struct block_chain block_pool_take(struct block_pool *pool, uint32_t count);
+/* What was in the blocks is wiped. */
 void block_pool_give(struct block_pool *pool, struct block_chain chain);
 uint32_t block_pool_used(struct block_pool *pool);
 

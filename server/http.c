@@ -242,7 +242,7 @@ static enum MHD_Result take_headers(struct exchange *exchange, const char *path,
     http->in_flight++;
     snprintf(exchange->method, sizeof exchange->method, "%s", method);
     exchange->route = routes_find(path);
-    snprintf(exchange->path, sizeof exchange->path, "%s", routes_logged(exchange->route, path));
+    routes_logged(exchange->route, path, exchange->path, sizeof exchange->path);
     request_id_choose(header(exchange, "X-Request-Id"), exchange->request_id);
     if (run_guard(exchange, method, version, &guard)) {
         exchange->body_expected = guard.length;

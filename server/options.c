@@ -49,7 +49,7 @@ static const struct row rows[] = {
      "a request's headers; more: 431"},
     {"request-memory", BYTES, LIMIT, FIELD(request_memory), "256M", 65536, SIZE_MOST,
      "what a request may use while scored; more: 503"},
-    {"cache-bytes", BYTES, LIMIT, FIELD(cache_bytes), "256M", 0, 4096 * 1024.0 * 1024 * 1024,
+    {"cache-bytes", BYTES, LIMIT, FIELD(cache_bytes), "256M", 0, 2047 * 1024.0 * 1024 * 1024,
      "user states that are kept; more: the least useful go; 0: none is kept"},
     {"cache-ttl", SECONDS, LIMIT, FIELD(cache_ttl), "0", 0, 3650 * DAY,
      "a kept state's age, since it was last computed or extended; more: forgotten; 0: no limit"},

@@ -44,9 +44,13 @@ static bool out_of_memory(const struct scorer *scorer, struct problem *problem) 
 
 /* ---- the user state */
 
+_Static_assert((size_t)PROTO_USER_ID_MAX <= (size_t)USER_ID_MOST, "what the wire lets through the cache can hold");
+
+/* A request that says nothing of the user's history, not even that there is none, changes nothing of what is held. */
 static struct user_key key_of(const struct proto_request *request) {
-    return request->has_user_id ? (struct user_key){request->user_id.data, request->user_id.length}
-                                : (struct user_key){NULL, 0};
+    bool says = request->history.present || request->has_history_token;
+    return request->has_user_id && says ? (struct user_key){request->user_id.data, request->user_id.length}
+                                        : (struct user_key){NULL, 0};
 }
 
 /* What a client can act on: to send the history. */
@@ -234,7 +238,9 @@ static struct proto_string encode(struct scorer *scorer, enum proto_format forma
 /* What is counted and logged of a request that was good so far. */
 static void describe_outcome(const struct request_scored *scored, bool has_key, struct request_outcome *outcome) {
     outcome->candidates = scored->candidate_count;
-    outcome->behaviours = scored->behaviours;
+    for (size_t i = 0; i < scored->interest_count; i++)
+        if (scored->interests[i].received > outcome->behaviours)
+            outcome->behaviours = scored->interests[i].received;
     outcome->origin = scored->state.origin;
     outcome->has_miss = has_key && scored->state.origin == USER_COMPUTED;
     outcome->miss = scored->state.miss;

@@ -2,6 +2,7 @@
 #include "server/routes.h"
 
 #include <ctype.h>
+#include <stdio.h>
 #include <string.h>
 #include <strings.h>
 
@@ -59,11 +60,14 @@ const char *routes_label(enum route route) {
     return routes[route].path;
 }
 
-const char *routes_logged(enum route route, const char *target) {
-    const char *path = skip_authority(target);
-    if (strncmp(path, users, sizeof users - 1) != 0)
-        return target;
-    return route != ROUTE_NONE ? routes_label(route) : "/users/...";
+/* Of a path that is none of ours no more than the first segment: an id may stand anywhere behind it. */
+void routes_logged(enum route route, const char *target, char *text, size_t size) {
+    if (route != ROUTE_NONE) {
+        snprintf(text, size, "%s", routes_label(route));
+        return;
+    }
+    size_t length = *target == '/' ? 1 + strcspn(target + 1, "/") : 0;
+    snprintf(text, size, "%.*s%s", (int)(length < size ? length : size), target, target[length] != '\0' ? "..." : "");
 }
 
 static int hexadecimal(char digit) {

@@ -24,8 +24,8 @@ enum route {
 enum route routes_find(const char *target);
 /* The path, as a metric's label; "other" for ROUTE_NONE. */
 const char *routes_label(enum route route);
-/* The path for the log: without the user's id. */
-const char *routes_logged(enum route route, const char *target);
+/* The path for the log: without what could be a user's id. */
+void routes_logged(enum route route, const char *target, char *text, size_t size);
 /* The {id} of a path of ROUTE_USER or ROUTE_HISTORY, percent-decoded. False when it is empty, longer than USER_ID_MOST
  * or badly encoded. */
 bool routes_user_id(const char *target, char id[USER_ID_MOST], size_t *length);

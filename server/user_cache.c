@@ -32,6 +32,7 @@ struct shard {
     _Alignas(64) pthread_mutex_t mutex;
     pthread_cond_t landed;       /* a flight has ended */
     struct user_flight *flights; /* computations under way */
+    uint64_t forgets;            /* calls of user_cache_forget() */
     uint32_t *buckets;           /* [buckets_a_shard]: an entry's number + 1, or 0 */
     struct eviction eviction;
     struct user_token tokens[TOKENS_AHEAD]; /* random, not given yet */
@@ -218,20 +219,17 @@ static void copy_out(const struct user_cache *cache, uint32_t number, char *to) 
         memcpy(to, bytes, size);
 }
 
+/* And zeros to the end of the last block: nothing stays of what was there before. */
 static void copy_in(const struct user_cache *cache, uint32_t number, const char *from) {
     struct stretch at = first_stretch(cache, number);
     size_t size = 0;
-    for (unsigned char *bytes; (bytes = next_stretch(cache, &at, &size)) != NULL; from += size)
+    unsigned char *end = block_at(&cache->pool, number)->data + at.offset;
+    for (unsigned char *bytes; (bytes = next_stretch(cache, &at, &size)) != NULL; from += size) {
         memcpy(bytes, from, size);
-}
-
-static void wipe(const struct user_cache *cache, uint32_t number) {
-    struct user_entry *entry = user_entry_at(&cache->pool, number);
-    struct stretch at = first_stretch(cache, number);
-    size_t size = 0;
-    for (unsigned char *bytes; (bytes = next_stretch(cache, &at, &size)) != NULL;)
-        explicit_bzero(bytes, size);
-    explicit_bzero(user_entry_id(entry), entry->id_length);
+        end = bytes + size;
+    }
+    uint32_t last = user_entry_at(&cache->pool, number)->last;
+    memset(end, 0, (size_t)(block_at(&cache->pool, last)->data + BLOCK_ROOM - end));
 }
 
 static uint32_t blocks_for(size_t id_length, size_t size) {
@@ -257,8 +255,6 @@ static enum user_answer judge(struct user_cache *cache, struct shard *shard, uin
     } else if (entry->version != version) {
         answer = USER_OTHER_VERSION;
     }
-    if (answer == USER_EXPIRED)
-        wipe(cache, number);
     if (answer == USER_EXPIRED || (answer == USER_OTHER_VERSION && entry->version < version))
         drop(cache, shard, number);
     return answer;
@@ -284,18 +280,23 @@ static bool copy_entry(const struct user_cache *cache, uint32_t number, uint64_t
 
 static enum user_answer read_entry(struct user_cache *cache, struct user_key key, uint64_t version, bool touch,
                                    struct arena *arena, struct user_copy *copy) {
-    uint64_t hash = hash_of(cache, key), now = clock_now();
+    uint64_t hash = hash_of(cache, key);
     struct shard *shard = shard_of(cache, hash);
     pthread_mutex_lock(&shard->mutex);
+    uint64_t now = clock_now(); /* under the lock: no entry is younger */
     uint32_t number = find(cache, shard, hash, key);
     enum user_answer answer = judge(cache, shard, number, version, now);
     if (answer == USER_HELD && !copy_entry(cache, number, now, arena, copy))
         answer = USER_NO_MEMORY;
-    if (answer == USER_HELD && touch) {
+    copy->held = answer == USER_HELD;
+    if (answer == USER_HELD && touch && !copy->begun) {
         struct user_entry *entry = user_entry_at(&cache->pool, number);
         entry->used = now;
         eviction_touch(entry);
     }
+    if (!copy->begun)
+        copy->forgets = shard->forgets;
+    copy->begun = true;
     pthread_mutex_unlock(&shard->mutex);
     return answer;
 }
@@ -320,12 +321,16 @@ static struct user_flight *flight_of(const struct shard *shard, uint64_t hash, s
     return flight;
 }
 
-/* Another version's state is none that the caller could read. */
-static bool has_changed(const struct user_entry *entry, uint64_t version, const struct user_token *seen) {
-    return entry->version == version && (seen == NULL || !user_token_equal(&entry->token, seen));
+/* Is what was read what there is? Another version's state is none that the caller could read; one that was read and is
+ * gone may have been forgotten, and must not be built upon. */
+static bool has_changed(const struct user_entry *entry, uint64_t version, const struct user_copy *seen) {
+    bool was_held = seen != NULL && seen->held;
+    if (entry == NULL || entry->version != version)
+        return was_held;
+    return !was_held || !user_token_equal(&entry->token, &seen->token);
 }
 
-bool user_cache_lead(struct user_cache *cache, struct user_key key, uint64_t version, const struct user_token *seen,
+bool user_cache_lead(struct user_cache *cache, struct user_key key, uint64_t version, const struct user_copy *seen,
                      struct user_flight *flight) {
     uint64_t hash = hash_of(cache, key);
     struct shard *shard = shard_of(cache, hash);
@@ -335,9 +340,12 @@ bool user_cache_lead(struct user_cache *cache, struct user_key key, uint64_t ver
     while (flight_of(shard, hash, key) != NULL)
         pthread_cond_wait(&shard->landed, &shard->mutex);
     uint32_t number = find(cache, shard, hash, key);
-    bool changed = number != BLOCK_NONE && has_changed(user_entry_at(&cache->pool, number), version, seen);
+    bool changed = has_changed(number != BLOCK_NONE ? user_entry_at(&cache->pool, number) : NULL, version, seen);
     if (!changed) {
-        *flight = (struct user_flight){.next = shard->flights, .key = key, .hash = hash};
+        *flight = (struct user_flight){.next = shard->flights,
+                                       .key = key,
+                                       .hash = hash,
+                                       .forgotten = seen != NULL && seen->forgets != shard->forgets};
         shard->flights = flight;
     }
     pthread_mutex_unlock(&shard->mutex);
@@ -396,8 +404,7 @@ static bool find_room(struct user_cache *cache, struct shard *shard, uint32_t ke
         block_pool_give(&cache->pool, *chain);
         return false;
     }
-    if (count > 0)
-        block_pool_give(&cache->pool, block_chain_cut(&cache->pool, chain, count));
+    block_pool_give(&cache->pool, block_chain_cut(&cache->pool, chain, count));
     return true;
 }
 
@@ -460,8 +467,6 @@ static void write_entry(struct user_cache *cache, struct shard *shard, uint32_t 
         memcpy(user_entry_id(entry), flight->key.id, flight->key.length);
         add_to_index(cache, shard, number);
         eviction_insert(&shard->eviction, number);
-    } else {
-        eviction_touch(entry);
     }
     copy_in(cache, number, state);
 }
@@ -513,11 +518,11 @@ bool user_cache_forget(struct user_cache *cache, struct user_key key) {
     struct shard *shard = shard_of(cache, hash);
     pthread_mutex_lock(&shard->mutex);
     struct user_flight *flight = flight_of(shard, hash, key);
+    shard->forgets++;
     if (flight != NULL)
         flight->forgotten = true;
     uint32_t number = find(cache, shard, hash, key);
     if (number != BLOCK_NONE) {
-        wipe(cache, number);
         drop(cache, shard, number);
         shard->counts.forgotten++;
     }
@@ -531,7 +536,6 @@ static void sweep_bucket(struct user_cache *cache, struct shard *shard, size_t b
         const struct user_entry *entry = user_entry_at(&cache->pool, number);
         uint32_t next = entry->next;
         if (is_expired(cache, entry, now)) {
-            wipe(cache, number);
             drop(cache, shard, number);
             shard->counts.expired++;
         }
@@ -548,11 +552,10 @@ void user_cache_sweep(struct user_cache *cache, double seconds_since_last) {
     cache->sweep_due += (double)buckets * seconds_since_last / period;
     size_t count = cache->sweep_due < SWEEP_MOST ? (size_t)cache->sweep_due : SWEEP_MOST;
     cache->sweep_due = cache->sweep_due < SWEEP_MOST ? cache->sweep_due - (double)count : 0;
-    uint64_t now = clock_now();
     for (size_t i = 0; i < count; i++, cache->sweep_bucket = (cache->sweep_bucket + 1) % buckets) {
         struct shard *shard = &cache->shards[cache->sweep_bucket / cache->buckets_a_shard];
         pthread_mutex_lock(&shard->mutex);
-        sweep_bucket(cache, shard, cache->sweep_bucket & (cache->buckets_a_shard - 1), now);
+        sweep_bucket(cache, shard, cache->sweep_bucket & (cache->buckets_a_shard - 1), clock_now());
         pthread_mutex_unlock(&shard->mutex);
     }
 }

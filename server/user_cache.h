@@ -55,6 +55,9 @@ struct user_copy {
     void *state; /* in the arena; a later read of the same copy uses its room again */
     size_t size;
     size_t room;
+    bool held;
+    bool begun;       /* it was read before: reading it again is not another use */
+    uint64_t forgets; /* the cache's own */
     struct user_token token;
     uint64_t age, idle; /* nanoseconds since it was stored, and since it was last used */
     size_t bytes;       /* that it takes of the cache */
@@ -74,9 +77,10 @@ struct user_flight {
     uint64_t hash;
     bool forgotten; /* user_cache_forget() came meanwhile: nothing is stored */
 };
-/* Wait until no other thread computes a state of this user, then take the right. `seen` is the token of the state that
- * was read, NULL if none was. False when there is another state of this version now: read again. */
-bool user_cache_lead(struct user_cache *cache, struct user_key key, uint64_t version, const struct user_token *seen,
+/* Wait until no other thread computes a state of this user, then take the right. `seen` is what was read, NULL if
+ * nothing was. False when that is not what there is now: read again. A user that was forgotten since the first reading
+ * is computed for the request alone: the state will not be kept. */
+bool user_cache_lead(struct user_cache *cache, struct user_key key, uint64_t version, const struct user_copy *seen,
                      struct user_flight *flight);
 /* Keep a state in place of the one before, and give up the right. False when it is not kept: it is larger than the
  * cache, the user was forgotten, or a newer version's is there. */
@@ -84,8 +88,8 @@ bool user_cache_store(struct user_cache *cache, struct user_flight *flight, uint
                       size_t size, struct user_token *token);
 void user_cache_abandon(struct user_cache *cache, struct user_flight *flight);
 
-/* Forget a user at once: the bytes are wiped, and a state that is being computed will not be kept. False if there was
- * nothing. */
+/* Forget a user at once: all bytes that were its states' are wiped, and a state that is being computed will not be
+ * kept. False if there was nothing. */
 bool user_cache_forget(struct user_cache *cache, struct user_key key);
 
 /* Drop states that are older than ttl before anybody asks for them. Called a few times a second it meets each within a
@@ -102,7 +106,7 @@ struct user_cache_counts {
     uint64_t capacity;  /* bytes */
     uint64_t evictions; /* for lack of room */
     uint64_t expired, forgotten;
-    uint64_t refused;                   /* larger than the cache */
+    uint64_t refused;                   /* there was no room in the whole cache */
     uint64_t waits;                     /* for another thread's computation */
     uint64_t ages[USER_CACHE_AGES + 1]; /* evicted entries by time since their last use; not cumulative */
     double age_seconds;                 /* their sum */

@@ -98,28 +98,46 @@ static enum user_outcome get_appended(const struct user_maker *maker, const stru
             return USER_UNKNOWN;
         if (is_empty(maker, asked->behaviours))
             return restore(maker, &held, state) ? USER_READY : USER_NO_ROOM;
-        if (user_cache_lead(maker->cache, asked->key, maker->version, &held.token, &flight))
+        if (user_cache_lead(maker->cache, asked->key, maker->version, &held, &flight))
             return land(maker, &flight, append(maker, asked->behaviours, held.state, state), state);
     }
 }
 
+/* Does the state also say how much was received? Histories of different lengths may keep the same behaviours. */
+static bool same_received(const struct user_maker *maker, const struct dien_user *core,
+                          const struct dien_columns *history) {
+    const struct dien_interest *interests;
+    size_t count = dien_interests(maker->model, &interests);
+    for (size_t i = 0; i < count; i++)
+        if (dien_user_received(core, i) != history->column[interests[i].history[0]].count)
+            return false;
+    return true;
+}
+
+/* A request waits for another thread at most once for nothing: where requests of one user disagree about the history,
+ * waiting on would help nobody, and would hold up a scoring thread. */
 static enum user_outcome get_whole(const struct user_maker *maker, const struct user_asked *asked,
                                    struct user_state *state) {
     struct user_copy held = {0};
     struct user_flight flight;
-    for (;;) {
+    for (bool again = false;; again = true) {
         enum user_answer answer = user_cache_read(maker->cache, asked->key, maker->version, maker->arena, &held);
         if (answer == USER_NO_MEMORY)
             return USER_NO_ROOM;
         bool is_held = answer == USER_HELD;
         enum dien_match match = is_held ? dien_user_compare(maker->model, held.state, asked->behaviours) : DIEN_OTHER;
-        if (match == DIEN_SAME)
+        if (match == DIEN_SAME && (again || same_received(maker, held.state, asked->behaviours)))
             return restore(maker, &held, state) ? USER_READY : USER_NO_ROOM;
+        bool known = match == DIEN_SAME || match == DIEN_PREFIX;
         state->miss = is_held ? mismatch_of(match) : miss_of(answer);
-        if (!user_cache_lead(maker->cache, asked->key, maker->version, is_held ? &held.token : NULL, &flight))
+        if (again && !known)
+            return compute(maker, asked->behaviours, NULL, state) ? USER_READY : USER_NO_ROOM;
+        if (!user_cache_lead(maker->cache, asked->key, maker->version, &held, &flight))
             continue;
-        const struct dien_user *core = match == DIEN_PREFIX ? held.state : NULL;
-        return land(maker, &flight, compute(maker, asked->behaviours, core, state), state);
+        bool good = compute(maker, asked->behaviours, known ? held.state : NULL, state);
+        if (match == DIEN_SAME)
+            state->origin = USER_CACHED;
+        return land(maker, &flight, good, state);
     }
 }
 

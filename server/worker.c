@@ -178,7 +178,8 @@ static void serve(struct worker *worker, struct scorer *scorer, struct job *job)
 static void run(struct worker *worker, struct scorer *scorer, struct job *job) {
     const struct worker_options *options = &worker->pool->options;
     uint64_t waited = clock_now() - job->submitted;
-    metrics_duration(options->metrics, PHASE_QUEUE, clock_seconds(waited));
+    if (job->user.id == NULL)
+        metrics_duration(options->metrics, PHASE_QUEUE, clock_seconds(waited));
     if (waited > options->deadline / PATIENT_SHARE && has_left(job->socket)) {
         job->cancelled = true;
     } else if (waited > options->deadline) {

@@ -71,7 +71,7 @@ static void write_body(struct bench *b, enum way user, const char *token, const 
 /* ---- one turn ---- */
 
 static void score(struct bench *b, struct scorer *scorer, enum user_origin origin, struct request_outcome *outcome) {
-    request_score(scorer, b->body, b->size, outcome);
+    request_score(scorer, PROTO_JSON, b->body, b->size, outcome);
     if (outcome->problem.kind != PROBLEM_NONE)
         fprintf(stderr, "%s\n", outcome->problem.detail);
     require(outcome->problem.kind == PROBLEM_NONE && outcome->origin == origin, "a state has the origin expected");

@@ -119,18 +119,25 @@ static void user_ids_end_at_their_limit(void **state) {
     assert_false(routes_user_id(target, id, &length));
 }
 
+static void check_logged(enum route route, const char *target, const char *expected) {
+    char logged[64];
+    routes_logged(route, target, logged, sizeof logged);
+    assert_string_equal(logged, expected);
+}
+
 static void user_ids_are_not_logged(void **state) {
     (void)state;
     static const char *const targets[] = {"/users/secret", "/users/secret/history", "/users/secret/other",
                                           "http://example/users/secret", "/users/sec%72et/"};
     for (size_t i = 0; i < sizeof targets / sizeof targets[0]; i++) {
-        const char *logged = routes_logged(routes_find(targets[i]), targets[i]);
+        char logged[64];
+        routes_logged(routes_find(targets[i]), targets[i], logged, sizeof logged);
         if (strstr(logged, "sec") != NULL)
             fail_msg("%s is logged as %s", targets[i], logged);
     }
-    assert_string_equal(routes_logged(ROUTE_USER, "/users/secret"), "/users/{id}");
-    assert_string_equal(routes_logged(ROUTE_HISTORY, "/users/secret/history"), "/users/{id}/history");
-    assert_string_equal(routes_logged(ROUTE_NONE, "/nothing"), "/nothing");
+    check_logged(ROUTE_USER, "/users/secret", "/users/{id}");
+    check_logged(ROUTE_HISTORY, "/users/secret/history", "/users/{id}/history");
+    check_logged(ROUTE_NONE, "/nothing", "/nothing");
 }
 
 static void good_ids_are_kept(void **state) {

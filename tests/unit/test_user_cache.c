@@ -64,8 +64,8 @@ static bool store(struct user_cache *cache, struct user_key user, uint64_t versi
     assert_non_null(bytes);
     fill(bytes, size, seed);
     for (;;) {
-        bool held = user_cache_look(cache, user, version, &own, &copy) == USER_HELD;
-        if (user_cache_lead(cache, user, version, held ? &copy.token : NULL, &flight))
+        user_cache_look(cache, user, version, &own, &copy);
+        if (user_cache_lead(cache, user, version, &copy, &flight))
             break;
     }
     bool kept = user_cache_store(cache, &flight, version, bytes, size, token != NULL ? token : &ignored);
@@ -384,8 +384,7 @@ static void *churn(void *context) {
         }
         struct user_flight flight;
         struct user_token token;
-        if (rand_r(&c->seed) % 2 != 0 ||
-            !user_cache_lead(c->cache, numbered(id, user), 1, copy.state != NULL ? &copy.token : NULL, &flight))
+        if (rand_r(&c->seed) % 2 != 0 || !user_cache_lead(c->cache, numbered(id, user), 1, &copy, &flight))
             continue;
         size_t seed = user + c->users * ((size_t)rand_r(&c->seed) % 1000), size = 8 + seed * 37 % 20000;
         unsigned char *bytes = arena_alloc(&own, size);
