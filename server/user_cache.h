@@ -94,7 +94,7 @@ bool user_cache_forget(struct user_cache *cache, struct user_key key);
 
 /* Drop states that are older than ttl before anybody asks for them. Called a few times a second it meets each within a
  * quarter of ttl or a minute, whichever is less; but one call's time is bounded: at four calls a second it takes half a
- * minute for each GB of cache. */
+ * minute for each GB of cache. One thread at a time. */
 void user_cache_sweep(struct user_cache *cache, double seconds_since_last);
 
 /* What is counted. */

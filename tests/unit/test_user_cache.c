@@ -1,4 +1,5 @@
 /* test_user_cache.c: the cache of user states alone: what is stored comes back, nothing else does, the budget holds. */
+#include "server/block_pool.h"
 #include "server/clock.h"
 #include "server/user_cache.h"
 
@@ -208,6 +209,46 @@ static void forgetting_stops_a_state_that_is_being_computed(void **state) {
     finish(cache);
 }
 
+/* What was read and then forgotten is gone: an append to it is refused, a whole history's state is not kept. */
+static void what_was_forgotten_is_not_built_upon(void **state) {
+    (void)state;
+    struct user_cache *cache = make(4 * MIB, 0);
+    struct user_flight flight;
+    struct user_token token;
+    struct user_copy copy;
+    assert_true(store(cache, key("u"), 1, 100, 0, NULL));
+    assert_int_equal(read_one(cache, key("u"), &copy), USER_HELD);
+    assert_true(user_cache_forget(cache, key("u")));
+    assert_false(user_cache_lead(cache, key("u"), 1, &copy, &flight)); /* the append of a copy that is out of date */
+    assert_int_equal(user_cache_read(cache, key("u"), 1, &arena, &copy), USER_ABSENT);
+    assert_true(user_cache_lead(cache, key("u"), 1, &copy, &flight)); /* a request that began before */
+    assert_false(user_cache_store(cache, &flight, 1, "state", 5, &token));
+    assert_int_equal(read_one(cache, key("u"), &copy), USER_ABSENT);
+    assert_true(user_cache_lead(cache, key("u"), 1, &copy, &flight)); /* and one that began afterwards */
+    assert_true(user_cache_store(cache, &flight, 1, "state", 5, &token));
+    finish(cache);
+}
+
+static void what_leaves_is_wiped(void **state) {
+    (void)state;
+    struct block_pool pool;
+    assert_true(block_pool_init(&pool, 16));
+    struct block_chain chain = block_pool_take(&pool, 20);
+    assert_int_equal(chain.count, 16);
+    for (uint32_t i = 0; i < 16; i++)
+        memset(block_at(&pool, i)->data, 'x', BLOCK_ROOM);
+    struct block_chain rest = block_chain_cut(&pool, &chain, 6);
+    assert_int_equal(rest.count, 10);
+    block_pool_give(&pool, rest);
+    assert_int_equal(block_pool_used(&pool), 6);
+    for (uint32_t i = 0; i < 16; i++)
+        assert_true(block_at(&pool, i)->data[0] == (i < 6 ? 'x' : 0) &&
+                    memcmp(block_at(&pool, i)->data, block_at(&pool, i)->data + 1, BLOCK_ROOM - 1) == 0);
+    block_pool_give(&pool, chain);
+    assert_int_equal(block_pool_used(&pool), 0);
+    block_pool_free(&pool);
+}
+
 /* With one size of state it is known how many fit. */
 static void nobody_is_evicted_before_the_budget_is_used(void **state) {
     (void)state;
@@ -359,6 +400,7 @@ struct churner {
     struct user_cache *cache;
     size_t users;
     unsigned seed;
+    bool sweeps;
     size_t reads, faults;
 };
 
@@ -373,14 +415,15 @@ static void *churn(void *context) {
         arena_reset(&own);
         if (rand_r(&c->seed) % 50 == 0)
             user_cache_forget(c->cache, numbered(id, user));
-        if (rand_r(&c->seed) % 100 == 0)
-            user_cache_sweep(c->cache, 0); /* no time passed: nothing is due */
+        if (c->sweeps && i % 20 == 0)
+            user_cache_sweep(c->cache, 60);
         if (user_cache_read(c->cache, numbered(id, user), 1, &own, &copy) == USER_HELD) {
             size_t seed;
             memcpy(&seed, copy.state, sizeof seed);
             c->reads++;
             c->faults += !is_filled((unsigned char *)copy.state + sizeof seed, copy.size - sizeof seed, seed);
             c->faults += seed % c->users != user;
+            c->faults += clock_seconds(copy.age) > 3600 || clock_seconds(copy.idle) > 3600;
         }
         struct user_flight flight;
         struct user_token token;
@@ -397,13 +440,13 @@ static void *churn(void *context) {
 }
 
 static void check_churn(size_t bytes, size_t users) {
-    struct user_cache *cache = make(bytes, 0);
+    struct user_cache *cache = make(bytes, 3600);
     struct churner churners[THREADS];
     pthread_t threads[THREADS];
     size_t reads = 0;
     uint64_t empty = count(cache).bytes;
     for (unsigned i = 0; i < THREADS; i++) {
-        churners[i] = (struct churner){cache, users, i + 1, 0, 0};
+        churners[i] = (struct churner){cache, users, i + 1, i == 0, 0, 0};
         assert_int_equal(pthread_create(&threads[i], NULL, churn, &churners[i]), 0);
     }
     for (int i = 0; i < THREADS; i++) {
@@ -412,6 +455,7 @@ static void check_churn(size_t bytes, size_t users) {
         reads += churners[i].reads;
     }
     assert_true(reads > 1000);
+    assert_int_equal(count(cache).expired, 0); /* none is an hour old */
     assert_true(count(cache).bytes <= bytes);
     char id[32];
     for (size_t i = 0; i < users; i++)
@@ -436,6 +480,8 @@ int main(void) {
         cmocka_unit_test(a_version_never_sees_anothers_state),
         cmocka_unit_test(a_state_is_forgotten_at_once_or_in_time),
         cmocka_unit_test(forgetting_stops_a_state_that_is_being_computed),
+        cmocka_unit_test(what_was_forgotten_is_not_built_upon),
+        cmocka_unit_test(what_leaves_is_wiped),
         cmocka_unit_test(nobody_is_evicted_before_the_budget_is_used),
         cmocka_unit_test(a_large_state_finds_room_in_other_shards),
         cmocka_unit_test(a_scan_does_not_wash_out_who_comes_back),
