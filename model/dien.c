@@ -192,11 +192,6 @@ static bool no_such_kernels(struct dien_error *error) {
     return dien_fail(error, "DIEN_ISA=%s: must be one of %s", getenv("DIEN_ISA"), names);
 }
 
-/* Whether an evolution writes in proportion to the attention, so that a step of none changes nothing. */
-static bool can_skip(const struct interest_config *interest) {
-    return interest->evolution_kind == EVOLUTION_AUGRU_AND || interest->evolution_kind == EVOLUTION_AGRU;
-}
-
 /* Kernels and stages in reduced precision, if wanted, where the model has any use of them. */
 static void reduce(struct dien_model *model, enum dien_precision precision) {
     bool evolves = false;
@@ -204,8 +199,9 @@ static void reduce(struct dien_model *model, enum dien_precision precision) {
         return;
     for (size_t i = 0; i < model->config.interest_count; i++) {
         const struct interest_config *interest = &model->config.interests[i];
-        evolves |= interest->attention.kind == ATTENTION_MLP || !config_evolves_alone(interest);
-        model->reduced.skips |= can_skip(interest);
+        evolves |= interest->attention.kind == ATTENTION_MLP;
+        evolves |= !config_evolves_alone(interest) && config_keeps_within_one(interest);
+        model->reduced.skips |= config_can_skip(interest);
     }
     model->reduced.products = evolves && kernels_reduce(model->kernels, &model->reduced_kernels);
     if (model->reduced.products)

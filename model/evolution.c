@@ -91,7 +91,7 @@ void evolve(const struct dien_model *model, struct dien_scratch *scratch, const 
     else {
         memset(final, 0, blocks * units * LANES * sizeof *final);
         const float *inputs = user_floats(user, placed->inputs);
-        if (model->reduced.skips && interest->write != WRITE_UPDATE && interest->write != WRITE_OR)
+        if (model->reduced.skips && config_can_skip(interest->config))
             evolve_in_runs(model, scratch, interest, inputs, placed->length, candidates, final);
         else
             evolve_steps(model, scratch, interest, inputs, 0, placed->length, candidates, final);

@@ -579,8 +579,8 @@ static bool pack_words(struct binder *binder, struct projection *projection) {
     float *step = pool_array(pool, projection->units + GROUP, sizeof *step);
     if (packed == NULL || step == NULL)
         return out_of_memory(binder);
-    words_pack(projection, packed, step);
-    projection->words = (struct words){packed, step};
+    if (words_pack(projection, packed, step))
+        projection->words = (struct words){packed, step};
     return true;
 }
 
@@ -605,8 +605,9 @@ static bool pack_interest(struct binder *binder, struct interest *interest) {
         if (!pack_words(binder, &attention->layers[i].projection))
             return false;
     return pack_layers(binder, attention->layers, 1, attention->layer_count) &&
-           pack_words(binder, &attention->product) && pack_words(binder, &interest->evolution.gates) &&
-           pack_words(binder, &interest->evolution.candidate);
+           pack_words(binder, &attention->product) &&
+           (!config_keeps_within_one(interest->config) ||
+            (pack_words(binder, &interest->evolution.gates) && pack_words(binder, &interest->evolution.candidate)));
 }
 
 /* Whatever is multiplied with lanes. */

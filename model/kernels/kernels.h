@@ -50,9 +50,10 @@ struct projection {
 size_t projection_packed_floats(size_t units, size_t inputs);
 void projection_pack(const struct projection *projection, float *packed);
 
-/* Its words: room for words_packed_count(), and a step for each unit, rounded up to GROUP. */
+/* Its words: room for words_packed_count(), and a step for each unit, rounded up to GROUP. False: some weight is not
+ * finite, and has no such form. */
 size_t words_packed_count(size_t units, size_t inputs);
-void words_pack(const struct projection *projection, int32_t *packed, float *step);
+bool words_pack(const struct projection *projection, int32_t *packed, float *step);
 
 /* The same, for one column: the weight is transposed, so that the loop over units is the inner one. */
 struct column_projection {
@@ -87,7 +88,7 @@ struct cell {
     bool reset_after; /* c = tanh(input_c + r * (Uc h + bh)), else c = tanh(input_c + Uc (r * h)) */
     /* Reset after: gates is U [3 * units, units] with bias (0, 0, bh). Before: gates is [2 * units, units]; candidate
      * is Uc. */
-    struct projection gates, candidate;                      /* for lanes */
+    struct projection gates, candidate; /* for lanes; with words only where states are sure to be within 1 */
     struct column_projection gates_column, candidate_column; /* for one column */
 };
 

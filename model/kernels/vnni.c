@@ -20,7 +20,7 @@ typedef __m512i integers;
 
 enum { GROUPS = 6 }; /* of rows whose sums grow in registers */
 
-/* Two values, within WORDS_ONE, to words; what is not a number becomes 0. */
+/* Two values, within WORDS_ONE, to words; what is not a number becomes 0, and its column's step not a number. */
 ALWAYS_INLINE integers word_of(vector even, vector odd) {
     integers high = _mm512_slli_epi32(_mm512_cvtps_epi32(odd), 16);
     return _mm512_mask_mov_epi16(high, 0x55555555, _mm512_cvtps_epi32(even));
@@ -106,9 +106,10 @@ static __attribute__((noinline)) void multiply_states(const struct projection *p
 /* x [inputs, LANES] to words of the columns' own steps; the result is what WORDS_ONE is worth. The words may take the
  * place of x. */
 ALWAYS_INLINE vector words_of(size_t inputs, const float *x, int32_t *words) {
-    vector most = broadcast(0);
+    integers largest = _mm512_setzero_si512(); /* as integers, for what is not a number is then the largest of all */
     for (size_t i = 0; i < inputs; i++)
-        most = larger(most, _mm512_abs_ps(load(x + i * LANES)));
+        largest = _mm512_max_epi32(largest, _mm512_castps_si512(_mm512_abs_ps(load(x + i * LANES))));
+    vector most = _mm512_castsi512_ps(largest);
     vector factor = divide(broadcast(WORDS_ONE), most);
     for (size_t i = 0; i < inputs; i += 2) {
         vector even = multiply(load(x + i * LANES), factor), odd = broadcast(0);
@@ -265,7 +266,7 @@ static void vnni_evolve(const struct kernels *kernels, const struct cell *cell, 
                         const float *inputs, const float *bias, size_t candidates, float *const *attention, float *h,
                         float *work) {
     size_t units = cell->units, blocks = (candidates + LANES - 1) / LANES;
-    if (cell->gates.words.packed == NULL) {
+    if (cell->gates.words.packed == NULL || (!cell->reset_after && cell->candidate.words.packed == NULL)) {
         kernels_avx512.evolve(kernels, cell, write, steps, inputs, bias, candidates, attention, h, work);
         return;
     }

@@ -32,8 +32,17 @@ static int16_t integer_of(const struct projection *projection, size_t unit, size
     return (int16_t)lrint((double)projection->weight[unit * projection->inputs + input] / (double)step);
 }
 
-void words_pack(const struct projection *projection, int32_t *packed, float *step) {
+static bool all_finite(const float *weight, size_t count) {
+    for (size_t i = 0; i < count; i++)
+        if (!isfinite(weight[i]))
+            return false;
+    return true;
+}
+
+bool words_pack(const struct projection *projection, int32_t *packed, float *step) {
     size_t units = projection->units, inputs = projection->inputs;
+    if (!all_finite(projection->weight, units * inputs))
+        return false;
     memset(step, 0, rounded(units, GROUP) * sizeof *step);
     for (size_t unit = 0; unit < units; unit++)
         step[unit] = step_of(projection->weight + unit * inputs, inputs);
@@ -44,4 +53,5 @@ void words_pack(const struct projection *projection, int32_t *packed, float *ste
                           (uint16_t)integer_of(projection, unit, input, step[unit]);
     for (size_t unit = 0; unit < units; unit++)
         step[unit] /= WORDS_ONE;
+    return true;
 }

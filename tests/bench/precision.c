@@ -4,8 +4,10 @@
  *
  * REQUESTS is a file in the form of samples.json; its scores are not looked at. Every request is scored in float32 and
  * in reduced precision, in turns, on one thread, without a cache. One line of CSV: precision, requests, scores, largest
- * difference, share of the ten best that agree, seconds of scoring in float32 and in reduced precision.
+ * difference, share of the ten best that agree, share of attention scores below the threshold of skipping, share of
+ * steps that no candidate of a batch attends to, seconds of scoring in float32 and in reduced precision.
  */
+#include "model/kernels/kernels.h"
 #include "proto/decode.h"
 #include "server/request.h"
 
@@ -20,6 +22,8 @@ struct tally {
     size_t requests, scores;
     double largest;
     size_t agreed, compared; /* of the ten best */
+    size_t small, attended;  /* attention scores */
+    size_t skipped, steps;   /* of a batch of candidates */
     double seconds[PRECISIONS];
 };
 
@@ -42,6 +46,29 @@ static void compare(const float *exact, const float *reduced, size_t count, stru
     tally->requests++;
 }
 
+/* Whether all of a batch pay less attention to a step than counts; adds up those who do. */
+static bool is_skipped(const float *attention, size_t candidates, size_t length, struct tally *tally) {
+    size_t small = 0;
+    for (size_t i = 0; i < candidates; i++)
+        small += fabsf(attention[i * length]) < DIEN_SKIPPED_ATTENTION / (float)length;
+    tally->small += small;
+    tally->attended += candidates;
+    return small == candidates;
+}
+
+static void count_skipped(const struct request_scored *scored, struct tally *tally) {
+    size_t batch = (size_t)BLOCKS * LANES;
+    for (size_t i = 0; i < scored->interest_count; i++) {
+        const struct proto_interest *interest = &scored->interests[i];
+        for (size_t first = 0; interest->attention != NULL && first < scored->candidate_count; first += batch) {
+            size_t left = scored->candidate_count - first, candidates = left < batch ? left : batch;
+            for (size_t step = 0; step < interest->length; step++, tally->steps++)
+                tally->skipped += is_skipped(interest->attention + first * interest->length + step, candidates,
+                                             interest->length, tally);
+        }
+    }
+}
+
 static bool score_both(struct scorer *scorers, const struct proto_request *request, struct tally *tally) {
     struct request_scored scored[PRECISIONS];
     for (size_t i = 0; i < PRECISIONS; i++) {
@@ -54,7 +81,19 @@ static bool score_both(struct scorer *scorers, const struct proto_request *reque
         tally->seconds[i] += scored[i].seconds[PHASE_SCORE];
     }
     compare(scored[0].scores, scored[1].scores, scored[0].candidate_count, tally);
+    if (!dien_reduced(scorers[1].model).skips)
+        return true;
+    struct proto_request explained = *request;
+    struct problem problem = {0};
+    explained.explain = true;
+    if (!request_run(&scorers[0], &explained, &scored[0], &problem))
+        return false;
+    count_skipped(&scored[0], tally);
     return true;
+}
+
+static double share(size_t part, size_t whole) {
+    return whole > 0 ? (double)part / (double)whole : 0;
 }
 
 static char *read_file(const char *path, size_t *size) {
@@ -106,7 +145,8 @@ int main(int count, char **arguments) {
     for (size_t i = 0; i < samples_count; i++)
         if (!score_both(scorers, &samples[i].request, &tally))
             return 1;
-    printf("%s,%zu,%zu,%.2e,%.5f,%.3f,%.3f\n", dien_precision_name(scorers[1].model), tally.requests, tally.scores,
-           tally.largest, (double)tally.agreed / (double)tally.compared, tally.seconds[0], tally.seconds[1]);
+    printf("%s,%zu,%zu,%.2e,%.5f,%.4f,%.4f,%.3f,%.3f\n", dien_precision_name(scorers[1].model), tally.requests,
+           tally.scores, tally.largest, share(tally.agreed, tally.compared), share(tally.small, tally.attended),
+           share(tally.skipped, tally.steps), tally.seconds[0], tally.seconds[1]);
     return 0;
 }
