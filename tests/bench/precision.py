@@ -1,16 +1,18 @@
 """What the reduced precision changes of scores, and what it saves: the demo model on all test sessions (each session's
-last click hidden, every item of the catalogue a candidate), and the golden cases on their own requests.
+last click hidden, every item of the catalogue a candidate), the golden cases on their own requests, and random weights
+of the reference shape.
 
     /usr/bin/python3 tests/bench/precision.py --tool build/release/bench/precision --data e-shop-clothing-2008.csv.gz \
         --csv tests/bench/results/precision.csv
 
-The data set is UCI 553 (model/demo/README.md); without --data only the golden cases are compared.
+The data set is UCI 553 (model/demo/README.md); without --data the demo model is left out.
 """
 from __future__ import annotations
 
 import argparse
 import json
 import pathlib
+import random
 import subprocess
 import sys
 import tempfile
@@ -21,6 +23,8 @@ sys.path.insert(0, str(TOP / "model" / "export"))
 
 import clickstream  # noqa: E402  (found by the line above)
 
+REFERENCE_REQUESTS = 300
+REFERENCE_SIZES = ((100, 100), (50, 100), (100, 16), (100, 1))
 GOLDEN = TOP / "tests" / "golden"
 FRAMEWORKS = ("deepctr-torch", "fuxictr", "recbole", "reference-tf1", "torch-rechub")
 HEADER = "model,precision,requests,scores,largest_difference,top_10_agreement,attention_below,steps_skipped," \
@@ -52,6 +56,24 @@ def demo_line(tool: str, data: str, directory: pathlib.Path) -> str:
     return compare(tool, "demo", TOP / "model" / "demo", requests)
 
 
+def reference_line(tool: str, history: int, candidates: int, directory: pathlib.Path, *options: str) -> str:
+    """Random requests to random weights of the shape that the cost figures are for."""
+    model, requests = directory / "reference", directory / "requests.json"
+    subprocess.run([sys.executable, str(TOP / "tests" / "bench" / "reference_shape.py"), *options, "--output",
+                    str(model)], check=True, stdout=subprocess.DEVNULL)
+    draw = random.Random(1)
+
+    def columns(count: int) -> dict[str, list[int]]:
+        return {"item": [draw.randrange(10_000) for _ in range(count)],
+                "category": [draw.randrange(500) for _ in range(count)]}
+
+    samples = [{"user": {"user": draw.randrange(10_000)}, "history": columns(history),
+                "candidates": columns(candidates), "scores": [0.0] * candidates} for _ in range(REFERENCE_REQUESTS)]
+    requests.write_text(json.dumps({"samples": samples}), encoding="utf-8")
+    name = " ".join(["reference shape", *options, f"T={history} C={candidates}"])
+    return compare(tool, name, model, requests)
+
+
 def golden_line(tool: str, case: pathlib.Path, directory: pathlib.Path) -> str:
     """A golden case, converted, on its own requests."""
     framework = next(name for name in FRAMEWORKS if case.name.startswith(name))
@@ -73,6 +95,10 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as directory:
         if arguments.data:
             lines.append(demo_line(arguments.tool, arguments.data, pathlib.Path(directory)))
+        for history, candidates in REFERENCE_SIZES:
+            lines.append(reference_line(arguments.tool, history, candidates, pathlib.Path(directory)))
+        lines.append(reference_line(arguments.tool, 50, 100, pathlib.Path(directory), "--attention", "bilinear",
+                                    "--hidden", "32", "--cell", "augru-and"))
         lines += [golden_line(arguments.tool, case, pathlib.Path(directory)) for case in sorted(GOLDEN.iterdir())]
     print("\n".join(lines))
     if arguments.csv:

@@ -2,6 +2,7 @@
  * steps; the same bits in any company; models near the training code's scores; what skipped steps could have done.
  */
 #include "model/stages.h"
+#include "proto/decode.h"
 #include "server/samples.h"
 #include "tests/unit/columns.h"
 
@@ -412,6 +413,7 @@ int main(void) {
         cmocka_unit_test(test_skipping_is_attention_of_zero),
     };
     srand(1);
+    proto_decode_start();
     models_precision = DIEN_REDUCED;
     return cmocka_run_group_tests(tests, open_models, close_models);
 }
