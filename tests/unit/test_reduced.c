@@ -166,7 +166,7 @@ static void test_product_keeps_bits(void **state) {
     float *x = floats((size_t)STEPS * INPUTS * LANES, -9, 9), *z = floats((size_t)STEPS * UNITS * LANES, 0, 0);
     reduced.attend(&reduced, &p.projection, STEPS, query, parts, keys, key_parts, y, work);
     for (size_t place = 0; place < (size_t)STEPS * LANES; place++) {
-        size_t step = place / LANES, lane = place % LANES, other = (place * 37 + 5) % (STEPS * LANES);
+        size_t step = place / LANES, lane = place % LANES, other = (place * 37 + 5) % ((size_t)STEPS * LANES);
         float *column = x + other / LANES * INPUTS * LANES + other % LANES;
         for (size_t i = 0; i < INPUTS; i++)
             column[i * LANES] = query[i * LANES + lane] * keys[step * INPUTS + i];
@@ -221,7 +221,7 @@ static void evolve_with(const struct kernels *kernels, const struct cell *cell, 
 static void check_evolve(size_t units, bool reset_after, enum kernel_write write, bool scaled, double *largest) {
     enum { STEPS_HERE = 7 };
     struct test_cell test = new_cell(units, reset_after);
-    float *inputs = floats(STEPS_HERE * 3 * units, -2, 2), *bias = scaled ? floats(3 * units, -1, 1) : NULL;
+    float *inputs = floats((size_t)STEPS_HERE * 3 * units, -2, 2), *bias = scaled ? floats(3 * units, -1, 1) : NULL;
     float *attention = floats((size_t)STEPS_HERE * ALL, 0, 1);
     float *exact = floats(ALL * units, 0, 0), *h = floats(ALL * units, 0, 0), *some = floats(ALL * units, 0, 0);
     evolve_with(&kernels_ref, &test.cell, write, STEPS_HERE, inputs, bias, ALL, attention, exact);
@@ -320,7 +320,7 @@ static void check_company(const struct dien_model *model, size_t length) {
 static void test_same_bits_in_any_company(void **state) {
     (void)state;
     for (size_t i = 0; i < model_count; i++)
-        check_company(models[i], 1 + (size_t)rand() % longest_window(models[i]));
+        check_company(models[i], 1 + (size_t)rand() % (1 + longest_window(models[i])));
 }
 
 /* ---- skipped steps ---- */
