@@ -579,8 +579,14 @@ static bool pack_words(struct binder *binder, struct projection *projection) {
     float *step = pool_array(pool, projection->units + GROUP, sizeof *step);
     if (packed == NULL || step == NULL)
         return out_of_memory(binder);
-    if (words_pack(projection, packed, step))
-        projection->words = (struct words){packed, step};
+    if (!words_pack(projection, packed, step))
+        return true;
+    int32_t *column = pool_array(pool, projection->units * ((projection->inputs + 1) / 2), sizeof *column);
+    if (column == NULL)
+        return out_of_memory(binder);
+    projection->words = (struct words){packed, step, NULL};
+    words_pack_column(projection, column);
+    projection->words.column = column;
     return true;
 }
 

@@ -34,6 +34,7 @@ enum {
 struct words {
     const int32_t *packed; /* two integers in each, the first in the lower half; NULL: float32 */
     const float *step;     /* [units rounded up to GROUP]: a unit's step / WORDS_ONE */
+    const int32_t *column; /* the same as packed, for one column: [inputs / 2 rounded up, units] */
 };
 
 /* y = W x + b. */
@@ -54,6 +55,8 @@ void projection_pack(const struct projection *projection, float *packed);
  * finite, and has no such form. */
 size_t words_packed_count(size_t units, size_t inputs);
 bool words_pack(const struct projection *projection, int32_t *packed, float *step);
+/* words.packed as words.column, of [inputs / 2 rounded up, units]. */
+void words_pack_column(const struct projection *projection, int32_t *column);
 
 /* The same, for one column: the weight is transposed, so that the loop over units is the inner one. */
 struct column_projection {

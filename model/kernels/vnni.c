@@ -16,6 +16,8 @@
 #include "model/kernels/avx512.h"
 #include "model/kernels/lanes_gates.h"
 
+#include <string.h>
+
 typedef __m512i integers;
 
 enum { GROUPS = 6 }; /* of rows whose sums grow in registers */
@@ -262,10 +264,144 @@ EACH_FORM(EVOLVE)
 static void (*const evolve_form[WRITE_OR + 1][2])(const struct evolution *e) = {EACH_FORM(EVOLVE)};
 #undef EVOLVE
 
+/* ---- evolution of few candidates: a vector is a few units of one ---- */
+
+enum { VECTORS = 6, FEW = 5 }; /* of sums at a time; columns that take less time one by one than as a block */
+
+static __mmask16 first_units(size_t count) {
+    return (__mmask16)(0xffffU >> (VECTOR - count));
+}
+
+/* Units unit .. of a product with one column; x is its words. */
+ALWAYS_INLINE void column_some(size_t vectors, const struct projection *projection, size_t unit, const int32_t *x,
+                               float *y) {
+    integers sum[VECTORS];
+    size_t units = projection->units, left = units - unit - (vectors - 1) * VECTOR;
+    size_t last = left < VECTOR ? left : VECTOR;
+    const int32_t *row = projection->words.column + unit;
+    UNROLL for (size_t i = 0; i < vectors; i++) sum[i] = _mm512_setzero_si512();
+    for (size_t pair = 0; pair < (projection->inputs + 1) / 2; pair++, row += units)
+        UNROLL for (size_t i = 0; i < vectors; i++) multiply_add_words(
+            &sum[i], _mm512_maskz_loadu_epi32(first_units(i + 1 < vectors ? VECTOR : last), row + i * VECTOR),
+            x + pair);
+    UNROLL for (size_t i = 0; i < vectors; i++) {
+        size_t at = unit + i * VECTOR, count = i + 1 < vectors ? VECTOR : last;
+        vector step = load_some(projection->words.step + at, count), bias = load_some(projection->bias + at, count);
+        store_some(y + at, count, multiply_add(_mm512_cvtepi32_ps(sum[i]), step, bias));
+    }
+}
+
+static void column_product(const struct projection *projection, const int32_t *x, float *y) {
+    size_t unit = 0;
+    for (; unit + (VECTORS - 1) * VECTOR < projection->units; unit += VECTORS * VECTOR)
+        column_some(VECTORS, projection, unit, x, y);
+    for (; unit + 2 * VECTOR < projection->units; unit += 3 * VECTOR)
+        column_some(3, projection, unit, x, y);
+    for (; unit < projection->units; unit += VECTOR)
+        column_some(1, projection, unit, x, y);
+}
+
+/* One column of a block, in one piece: h, the products, and the words of h and of r * h. */
+struct column {
+    size_t units;
+    const float *input, *bias; /* as in struct step */
+    float attention;
+    float *h, *gates, *candidate;
+    int32_t *words, *reset_words;
+};
+
+/* Values that are multiples of 1 / WORDS_ONE, to words; behind the last unit of an odd number is 0. */
+ALWAYS_INLINE void keep_words(int32_t *words, size_t i, size_t some, vector x) {
+    int16_t *at = (int16_t *)(void *)words + i;
+    _mm512_mask_cvtepi32_storeu_epi16(at, first_units(some), _mm512_cvtps_epi32(x));
+}
+
+/* The input of units i .. of gate 0, 1 or 2; and the argument of gate 0 or 1. */
+ALWAYS_INLINE vector column_input(const struct column *of, size_t gate, size_t i, size_t some) {
+    vector input = load_some(of->input + gate * of->units + i, some);
+    if (of->bias == NULL)
+        return input;
+    return multiply_add(broadcast(of->attention), input, load_some(of->bias + gate * of->units + i, some));
+}
+
+ALWAYS_INLINE vector column_gate(const struct column *of, size_t gate, size_t i, size_t some) {
+    return add(column_input(of, gate, i, some), load_some(of->gates + gate * of->units + i, some));
+}
+
+ALWAYS_INLINE void column_reset(const struct column *of, size_t i, size_t some) {
+    vector z = column_gate(of, 0, i, some), h = multiply(load_some(of->h + i, some), broadcast(WORDS_ONE));
+    reset(1, &z, &h, &h);
+    keep_words(of->reset_words, i, some, h);
+}
+
+ALWAYS_INLINE void column_move(struct form form, const struct column *of, size_t i, size_t some) {
+    vector v, c = load_some(of->candidate + i, some), a = broadcast(of->attention), h = load_some(of->h + i, some);
+    if (form.reset_after) {
+        v = column_gate(of, 0, i, some);
+        reset(1, &v, &c, &c);
+    }
+    v = column_gate(of, 1, i, some);
+    c = add(column_input(of, 2, i, some), c);
+    move(form.write, 1, &v, &c, &a, &h);
+    store_some(of->h + i, some, h);
+    keep_words(of->words, i, some, multiply(h, broadcast(WORDS_ONE)));
+}
+
+/* The same sums and functions as in lanes. */
+ALWAYS_INLINE void column_step(struct form form, const struct cell *cell, const struct column *of) {
+    size_t units = of->units;
+    column_product(&cell->gates, of->words, of->gates);
+    if (!form.reset_after) {
+        for (size_t i = 0; i < units; i += VECTOR)
+            column_reset(of, i, units - i < VECTOR ? units - i : VECTOR);
+        column_product(&cell->candidate, of->reset_words, of->candidate);
+    }
+    for (size_t i = 0; i < units; i += VECTOR)
+        column_move(form, of, i, units - i < VECTOR ? units - i : VECTOR);
+}
+
+/* All steps of one column of the block behind the full ones. */
+ALWAYS_INLINE void evolve_column(struct form form, const struct evolution *e, size_t lane) {
+    size_t units = e->cell->units, pairs = (units + 1) / 2;
+    float *work = e->gates, *h = e->h + e->blocks * units * LANES + lane;
+    struct column column = {.units = units,
+                            .bias = e->bias,
+                            .h = work,
+                            .gates = work + units,
+                            .candidate = work + (form.reset_after ? 3 : 4) * units,
+                            .words = (int32_t *)(void *)(work + 5 * units)};
+    column.reset_words = column.words + pairs;
+    memset(column.words, 0, 2 * pairs * sizeof *column.words);
+    for (size_t unit = 0; unit < units; unit++)
+        column.h[unit] = h[unit * LANES];
+    for (size_t i = 0; i < units; i += VECTOR) {
+        size_t some = units - i < VECTOR ? units - i : VECTOR;
+        keep_words(column.words, i, some, multiply(load_some(column.h + i, some), broadcast(WORDS_ONE)));
+    }
+    for (size_t i = 0; i < e->steps; i++) {
+        column.input = e->inputs + i * 3 * units;
+        column.attention = e->attention[e->blocks][i * LANES + lane];
+        column_step(form, e->cell, &column);
+    }
+    for (size_t unit = 0; unit < units; unit++)
+        h[unit * LANES] = column.h[unit];
+}
+
+#define EVOLVE(write, after)                                                                                           \
+    static void column_##write##_##after(const struct evolution *e, size_t lane) {                                     \
+        evolve_column((struct form){WRITE_##write, after}, e, lane);                                                   \
+    }
+EACH_FORM(EVOLVE)
+#undef EVOLVE
+#define EVOLVE(write, after) [WRITE_##write][after] = column_##write##_##after,
+static void (*const column_form[WRITE_OR + 1][2])(const struct evolution *e, size_t lane) = {EACH_FORM(EVOLVE)};
+#undef EVOLVE
+
 static void vnni_evolve(const struct kernels *kernels, const struct cell *cell, enum kernel_write write, size_t steps,
                         const float *inputs, const float *bias, size_t candidates, float *const *attention, float *h,
                         float *work) {
-    size_t units = cell->units, blocks = (candidates + LANES - 1) / LANES;
+    size_t units = cell->units, few = candidates % LANES <= FEW ? candidates % LANES : 0;
+    size_t blocks = (candidates - few + LANES - 1) / LANES;
     if (cell->gates.words.packed == NULL || (!cell->reset_after && cell->candidate.words.packed == NULL)) {
         kernels_avx512.evolve(kernels, cell, write, steps, inputs, bias, candidates, attention, h, work);
         return;
@@ -279,7 +415,10 @@ static void vnni_evolve(const struct kernels *kernels, const struct cell *cell, 
             store_words(e.words + block * ((units + 1) / 2) * LANES, i / 2, multiply(load(at), broadcast(WORDS_ONE)),
                         odd);
         }
-    evolve_form[write][cell->reset_after](&e);
+    if (blocks > 0)
+        evolve_form[write][cell->reset_after](&e);
+    for (size_t lane = 0; lane < few; lane++)
+        column_form[write][cell->reset_after](&e, lane);
 }
 
 void kernels_use_vnni(struct kernels *kernels) {

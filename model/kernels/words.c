@@ -55,3 +55,11 @@ bool words_pack(const struct projection *projection, int32_t *packed, float *ste
         step[unit] /= WORDS_ONE;
     return true;
 }
+
+void words_pack_column(const struct projection *projection, int32_t *column) {
+    size_t units = projection->units, pairs = (projection->inputs + 1) / 2;
+    for (size_t pair = 0; pair < pairs; pair++)
+        for (size_t unit = 0; unit < units; unit++)
+            column[pair * units + unit] =
+                projection->words.packed[(unit / GROUP * pairs + pair) * GROUP + unit % GROUP];
+}
