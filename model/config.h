@@ -145,6 +145,19 @@ bool config_read(struct config *config, const char *path, struct pool *pool, str
 static inline bool config_evolves_alone(const struct interest_config *interest) {
     return interest->evolution_kind == EVOLUTION_GRU || interest->evolution_kind == EVOLUTION_GRU_POOLING;
 }
+
+/* States stay within 1: each is a mean of the last one and of a candidate, if no weight is beyond 0 and 1. An attention
+ * score is such a weight only behind a softmax. */
+static inline bool config_keeps_within_one(const struct interest_config *interest) {
+    return interest->attention.softmax || interest->evolution_kind == EVOLUTION_AIGRU;
+}
+
+/* An evolution that writes in proportion to the attention, so that a step of none changes nothing. */
+static inline bool config_can_skip(const struct interest_config *interest) {
+    return config_keeps_within_one(interest) &&
+           (interest->evolution_kind == EVOLUTION_AUGRU_AND || interest->evolution_kind == EVOLUTION_AGRU);
+}
+
 /* Width of the attention's keys. */
 static inline size_t config_key_width(const struct interest_config *interest) {
     return interest->evolution_kind == EVOLUTION_GRU_POOLING ? interest->evolution.units : interest->extractor.units;

@@ -200,24 +200,47 @@ static bool no_such_kernels(struct dien_error *error) {
     return dien_fail(error, "DIEN_ISA=%s: must be one of %s", getenv("DIEN_ISA"), names);
 }
 
-static bool open_directory(struct dien_model *model, const char *directory, struct dien_error *error) {
+/* Kernels and stages in reduced precision, if wanted, where the model has any use of them. */
+static void reduce(struct dien_model *model, enum dien_precision precision) {
+    bool evolves = false;
+    if (precision == DIEN_FLOAT32)
+        return;
+    for (size_t i = 0; i < model->config.interest_count; i++) {
+        const struct interest_config *interest = &model->config.interests[i];
+        evolves |= interest->attention.kind == ATTENTION_MLP;
+        evolves |= !config_evolves_alone(interest) && config_keeps_within_one(interest);
+        model->reduced.skips |= config_can_skip(interest);
+    }
+    model->reduced.products = evolves && kernels_reduce(model->kernels, &model->reduced_kernels);
+    if (model->reduced.products)
+        model->kernels = &model->reduced_kernels;
+}
+
+static bool open_directory(struct dien_model *model, const char *directory, enum dien_precision precision,
+                           struct dien_error *error) {
     char path[PATH_MAX];
     model->kernels = kernels_choose();
     if (model->kernels == NULL)
         return no_such_kernels(error);
-    return join_path(path, sizeof path, directory, "config.json", error) &&
-           config_read(&model->config, path, &model->pool, error) &&
-           join_path(path, sizeof path, directory, "model.safetensors", error) &&
+    if (!join_path(path, sizeof path, directory, "config.json", error) ||
+        !config_read(&model->config, path, &model->pool, error))
+        return false;
+    reduce(model, precision);
+    return join_path(path, sizeof path, directory, "model.safetensors", error) &&
            safetensors_open(&model->file, path, error) && weights_bind(model, error) && describe(model, error);
 }
 
 struct dien_model *dien_open(const char *directory, struct dien_error *error) {
+    return dien_open_as(directory, DIEN_FLOAT32, error);
+}
+
+struct dien_model *dien_open_as(const char *directory, enum dien_precision precision, struct dien_error *error) {
     struct dien_model *model = calloc(1, sizeof *model);
     if (model == NULL) {
         dien_fail(error, "out of memory");
         return NULL;
     }
-    if (open_directory(model, directory, error))
+    if (open_directory(model, directory, precision, error))
         return model;
     dien_close(model);
     return NULL;
@@ -262,6 +285,15 @@ size_t dien_field_count(const struct dien_model *model) {
 size_t dien_interests(const struct dien_model *model, const struct dien_interest **interests) {
     *interests = model->public_interests;
     return model->config.interest_count;
+}
+
+struct dien_reduction dien_reduced(const struct dien_model *model) {
+    return model->reduced;
+}
+
+const char *dien_precision_name(const struct dien_model *model) {
+    static const char *const names[2][2] = {{"float32", "skips"}, {"int16 products", "int16 products and skips"}};
+    return names[model->reduced.products][model->reduced.skips];
 }
 
 const char *dien_kernels_name(struct dien_error *error) {

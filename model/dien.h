@@ -74,6 +74,29 @@ struct dien_interest {
 /* Open a model directory: map, validate and pack it. NULL on error, and then *error says why. The caller closes it when
  * no scratch or user state of it is in use. */
 struct dien_model *dien_open(const char *directory, struct dien_error *error);
+
+enum dien_precision { DIEN_FLOAT32, DIEN_REDUCED };
+
+/* What a model that was opened as DIEN_REDUCED leaves out, on this CPU (tests/bench/precision.md has what it is worth).
+ */
+struct dien_reduction {
+    bool products; /* products of the attention network and of the evolution are of 16-bit integers */
+    bool skips; /* steps whose attention is small are skipped, in the interests whose evolution writes with w = a v or
+                   w = a: of one candidate, together less than DIEN_SKIPPED_ATTENTION of attention */
+};
+
+/* A step moves no unit of the state by more than 2 |a|: |c - h| <= 2, as both are within 1, and v <= 1. So all skipped
+ * steps of a candidate together would have moved no unit by more than twice this. */
+#define DIEN_SKIPPED_ATTENTION 1e-4F
+
+/* The same, with the arithmetic reduced where that makes scoring faster. The promises hold but for the differences of
+ * scores: they are within DIEN_REDUCED_TOLERANCE of the training code's for the models that the tests have, which
+ * samples.json proves for the model at hand. A model, or a CPU, for which nothing pays is opened as DIEN_FLOAT32. */
+#define DIEN_REDUCED_TOLERANCE 1e-3
+struct dien_model *dien_open_as(const char *directory, enum dien_precision precision, struct dien_error *error);
+struct dien_reduction dien_reduced(const struct dien_model *model);
+/* "float32", or what is reduced: "int16 products", "skips", "int16 products and skips". */
+const char *dien_precision_name(const struct dien_model *model);
 void dien_close(struct dien_model *model);
 
 const char *dien_name(const struct dien_model *model);

@@ -82,6 +82,8 @@ struct dien_model {
     struct safetensors file;
     struct pool pool;
     const struct kernels *kernels;
+    struct dien_reduction reduced; /* what is done in reduced precision; nothing by default */
+    struct kernels reduced_kernels;
     struct table *tables;             /* by config.tables */
     struct vocabulary *vocabularies;  /* by config.vocabularies */
     struct attribute_map *attributes; /* by config.fields */

@@ -12,7 +12,7 @@ void attend(const struct dien_model *model, struct dien_scratch *scratch, const 
             const struct dien_user *user, const struct user_interest *placed, size_t candidates, float *scores);
 
 /* evolution.c: the final interest (paper eq. 9-10) of so many candidates into final [blocks, G, LANES], from
- * scratch->scores; T >= 1. */
+ * scratch->scores, which it may change; T >= 1. */
 void evolve(const struct dien_model *model, struct dien_scratch *scratch, const struct interest *interest,
             const struct dien_user *user, const struct user_interest *placed, size_t candidates, float *final);
 

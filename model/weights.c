@@ -570,6 +570,26 @@ static bool pack(struct binder *binder, struct projection *projection) {
     return true;
 }
 
+/* And its words, where the kernels multiply in reduced precision. */
+static bool pack_words(struct binder *binder, struct projection *projection) {
+    struct pool *pool = &binder->model->pool;
+    if (!binder->model->reduced.products || projection->inputs > WORDS_INPUTS_MAX)
+        return true;
+    int32_t *packed = pool_array(pool, words_packed_count(projection->units, projection->inputs), sizeof *packed);
+    float *step = pool_array(pool, projection->units + GROUP, sizeof *step);
+    if (packed == NULL || step == NULL)
+        return out_of_memory(binder);
+    if (!words_pack(projection, packed, step))
+        return true;
+    int32_t *column = pool_array(pool, projection->units * ((projection->inputs + 1) / 2), sizeof *column);
+    if (column == NULL)
+        return out_of_memory(binder);
+    projection->words = (struct words){packed, step, NULL};
+    words_pack_column(projection, column);
+    projection->words.column = column;
+    return true;
+}
+
 static bool pack_layers(struct binder *binder, struct layer *layers, size_t first, size_t count) {
     for (size_t i = first; i < count; i++)
         if (!pack(binder, &layers[i].projection))
@@ -587,7 +607,13 @@ static bool pack_interest(struct binder *binder, struct interest *interest) {
     for (size_t i = 0; i < PROJECTIONS; i++)
         if (!pack(binder, projections[i]))
             return false;
-    return pack_layers(binder, attention->layers, 1, attention->layer_count);
+    for (size_t i = 1; i < attention->layer_count; i++)
+        if (!pack_words(binder, &attention->layers[i].projection))
+            return false;
+    return pack_layers(binder, attention->layers, 1, attention->layer_count) &&
+           pack_words(binder, &attention->product) &&
+           (!config_keeps_within_one(interest->config) ||
+            (pack_words(binder, &interest->evolution.gates) && pack_words(binder, &interest->evolution.candidate)));
 }
 
 /* Whatever is multiplied with lanes. */

@@ -212,6 +212,8 @@ static void write_server(FILE *out, const struct metric_gauges *gauges) {
         quoted(out, gauges->model_name);
         fputs(",version=", out);
         quoted(out, gauges->model_version);
+        fputs(",precision=", out);
+        quoted(out, gauges->model_precision);
         fputs("} 1\n", out);
     }
     single(out, "dien_model_mapped_bytes", "gauge", "Bytes of the model's file that are mapped.",

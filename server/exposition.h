@@ -18,7 +18,7 @@ struct metric_gauges {
     size_t requests_in_flight;
     size_t connections, connections_lingering;
     size_t buffered_bytes;
-    const char *model_name, *model_version; /* NULL before there is a model */
+    const char *model_name, *model_version, *model_precision; /* NULL before there is a model */
     size_t model_mapped_bytes, model_packed_bytes;
     const char *kernels, *blas_core;
     double cpu_quota; /* CPUs; 0: no quota */

@@ -3,6 +3,7 @@
 
 #include "server/clock.h"
 
+#include <math.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdatomic.h>
@@ -12,8 +13,7 @@
 
 struct loader {
     pthread_t thread;
-    const char *directory;
-    double tolerance;
+    struct load load;
     void (*wake)(void *context);
     void *context;
     struct loaded loaded;
@@ -21,28 +21,33 @@ struct loader {
 };
 
 /* Samples are the model's own: the limits of clients' requests are not for them. */
-static bool prove(struct dien_model *model, const char *directory, double tolerance, struct loaded *loaded) {
+static bool prove(struct dien_model *model, const struct load *load, struct loaded *loaded) {
     const struct request_limits none = {.max_candidates = SIZE_MAX, .max_history = SIZE_MAX, .memory = 0};
+    struct dien_reduction reduced = dien_reduced(model);
+    loaded->tolerance = load->tolerance;
+    loaded->reduced = reduced.products || reduced.skips;
+    if (loaded->reduced)
+        loaded->tolerance = fmax(load->tolerance, DIEN_REDUCED_TOLERANCE);
     struct scorer scorer;
     bool good = scorer_init(&scorer, model, &none);
     if (!good) {
-        snprintf(loaded->message, sizeof loaded->message, "%s: no memory to score with", directory);
+        snprintf(loaded->message, sizeof loaded->message, "%s: no memory to score with", load->directory);
     } else {
-        good = samples_prove(&scorer, directory, tolerance, &loaded->samples);
+        good = samples_prove(&scorer, load->directory, loaded->tolerance, &loaded->samples);
         snprintf(loaded->message, sizeof loaded->message, "%s", loaded->samples.message);
     }
     scorer_free(&scorer);
     return good;
 }
 
-void loader_load(const char *directory, double tolerance, struct loaded *loaded) {
+void loader_load(const struct load *load, struct loaded *loaded) {
     struct dien_error error = {""};
     uint64_t start = clock_now();
     memset(loaded, 0, sizeof *loaded);
-    struct dien_model *model = dien_open(directory, &error);
+    struct dien_model *model = dien_open_as(load->directory, load->precision, &error);
     if (model == NULL) {
         snprintf(loaded->message, sizeof loaded->message, "%s", error.message);
-    } else if (prove(model, directory, tolerance, loaded)) {
+    } else if (prove(model, load, loaded)) {
         loaded->model = model;
     } else {
         dien_close(model);
@@ -50,29 +55,28 @@ void loader_load(const char *directory, double tolerance, struct loaded *loaded)
     loaded->seconds = clock_seconds(clock_now() - start);
 }
 
-static void *load(void *argument) {
+static void *run(void *argument) {
     struct loader *loader = argument;
     void (*wake)(void *) = loader->wake;
     void *context = loader->context;
     pthread_setname_np(pthread_self(), "load-model");
-    loader_load(loader->directory, loader->tolerance, &loader->loaded);
+    loader_load(&loader->load, &loader->loaded);
     loader->finished = true; /* from here on the loader may be taken */
     wake(context);
     return NULL;
 }
 
-struct loader *loader_start(const char *directory, double tolerance, void (*wake)(void *context), void *context) {
+struct loader *loader_start(const struct load *load, void (*wake)(void *context), void *context) {
     struct loader *loader = calloc(1, sizeof *loader);
     if (loader == NULL)
         return NULL;
-    loader->directory = directory;
-    loader->tolerance = tolerance;
+    loader->load = *load;
     loader->wake = wake;
     loader->context = context;
     sigset_t all, before;
     sigfillset(&all); /* signals are the loop's thread's */
     pthread_sigmask(SIG_SETMASK, &all, &before);
-    int status = pthread_create(&loader->thread, NULL, load, loader);
+    int status = pthread_create(&loader->thread, NULL, run, loader);
     pthread_sigmask(SIG_SETMASK, &before, NULL);
     if (status != 0) {
         free(loader);

@@ -36,14 +36,14 @@ static void run_with_better_blas(char **argv) {
 /* --check: does the model load, and does it score as its training code did? */
 static int check_model(const struct options *options) {
     struct loaded loaded;
-    loader_load(options->model, options->samples_tolerance, &loaded);
+    loader_load(&(struct load){options->model, options->precision, options->samples_tolerance}, &loaded);
     if (loaded.model == NULL) {
         fprintf(stderr, "%s\n", loaded.message);
         return 1;
     }
-    printf("%s version %s: %zu samples, %zu scores, largest difference %.3g (tolerance %.3g), loaded in %.3f s\n",
-           dien_name(loaded.model), dien_version(loaded.model), loaded.samples.samples, loaded.samples.scores,
-           loaded.samples.largest, options->samples_tolerance, loaded.seconds);
+    printf("%s version %s, %s: %zu samples, %zu scores, largest difference %.3g (tolerance %.3g), loaded in %.3f s\n",
+           dien_name(loaded.model), dien_version(loaded.model), dien_precision_name(loaded.model),
+           loaded.samples.samples, loaded.samples.scores, loaded.samples.largest, loaded.tolerance, loaded.seconds);
     dien_close(loaded.model);
     return 0;
 }

@@ -11,7 +11,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum kind { TEXT, COUNT, BYTES, SECONDS, NUMBER, SWITCH, FLAG, LEVEL, COMMAND };
+enum kind { TEXT, COUNT, BYTES, SECONDS, NUMBER, SWITCH, FLAG, LEVEL, PRECISION, COMMAND };
 
 /* Who meets the limit: nobody (no limit at all), the operator, or clients too. */
 enum audience { NO_LIMIT, LIMIT, CLIENT_LIMIT };
@@ -69,6 +69,8 @@ static const struct row rows[] = {
     {"drain-timeout", SECONDS, LIMIT, FIELD(drain_timeout), "30", 0, DAY, "after that: for requests in flight"},
     {"samples-tolerance", NUMBER, LIMIT, FIELD(samples_tolerance), "1e-5", 0, 1,
      "a score of samples.json off by more: the model is refused"},
+    {"precision", PRECISION, NO_LIMIT, FIELD(precision), "float32", 0, 0,
+     "float32, or reduced: faster, scores off by up to 1e-3, where this CPU and the model gain by it"},
     {"log-level", LEVEL, NO_LIMIT, FIELD(log_level), "info", 0, 0, "debug, info, warning or error"},
     {"access-log", SWITCH, NO_LIMIT, FIELD(access_log), "on", 0, 0, "a log line for each request"},
     {"check", FLAG, NO_LIMIT, FIELD(check), "off", 0, 0, "load the model, prove its samples, say how well, and exit"},
@@ -141,6 +143,12 @@ static bool parse_level(const char *text, enum log_level *value, const struct co
     return log_level_named(text, value) || complain(complaint, "\"%s\" is not debug, info, warning or error", text);
 }
 
+static bool parse_precision(const char *text, enum dien_precision *value, const struct complaint *complaint) {
+    *value = strcmp(text, "reduced") == 0 ? DIEN_REDUCED : DIEN_FLOAT32;
+    return *value == DIEN_REDUCED || strcmp(text, "float32") == 0 ||
+           complain(complaint, "\"%s\" is neither float32 nor reduced", text);
+}
+
 /* Read `text` into the option's field. */
 static bool assign(struct options *options, const struct row *row, const char *text,
                    const struct complaint *complaint) {
@@ -155,6 +163,8 @@ static bool assign(struct options *options, const struct row *row, const char *t
         return parse_switch(text, field, complaint);
     case LEVEL:
         return parse_level(text, field, complaint);
+    case PRECISION:
+        return parse_precision(text, field, complaint);
     case COUNT:
     case BYTES:
         if (!parse_number(row, text, &number, complaint))
@@ -228,6 +238,8 @@ static const char *kind_value(enum kind kind) {
         return " on|off";
     case LEVEL:
         return " LEVEL";
+    case PRECISION:
+        return " float32|reduced";
     case FLAG:
     case COMMAND:
         break;

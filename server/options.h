@@ -5,6 +5,7 @@
 #ifndef SERVER_OPTIONS_H
 #define SERVER_OPTIONS_H
 
+#include "model/dien.h"
 #include "server/log.h"
 
 #include <stdbool.h>
@@ -37,6 +38,7 @@ struct options {
     double drain_delay;
     double drain_timeout;
     double samples_tolerance;
+    enum dien_precision precision;
     enum log_level log_level;
     bool access_log;
     bool check;

@@ -164,6 +164,7 @@ static struct metric_gauges read_gauges(const struct service *service) {
         .buffered_bytes = http_buffered(service->http),
         .model_name = model != NULL ? dien_name(model) : NULL,
         .model_version = model != NULL ? dien_version(model) : NULL,
+        .model_precision = model != NULL ? dien_precision_name(model) : NULL,
         .model_mapped_bytes = model != NULL ? dien_mapped_bytes(model) : 0,
         .model_packed_bytes = model != NULL ? dien_packed_bytes(model) : 0,
         .kernels = dien_kernels_name(&(struct dien_error){""}),
@@ -328,12 +329,16 @@ static void take_model(struct service *service, const struct loaded *loaded) {
         return;
     }
     log_line(LEVEL_INFO, "model-ready", LOG_STRING("model", dien_name(service->model)),
-             LOG_STRING("version", dien_version(service->model)), LOG_NUMBER("seconds", loaded->seconds),
+             LOG_STRING("version", dien_version(service->model)),
+             LOG_STRING("precision", dien_precision_name(service->model)), LOG_NUMBER("seconds", loaded->seconds),
              LOG_NUMBER("samples", (double)loaded->samples.samples),
              LOG_NUMBER("scores", (double)loaded->samples.scores),
              LOG_NUMBER("largest_difference", loaded->samples.largest),
              LOG_NUMBER("mapped_bytes", (double)dien_mapped_bytes(service->model)),
              LOG_NUMBER("packed_bytes", (double)dien_packed_bytes(service->model)));
+    if (service->options->precision == DIEN_REDUCED && !loaded->reduced)
+        log_message(LEVEL_WARNING, "precision",
+                    "Nothing of this model gains by reduced precision on this CPU: it is scored in float32.");
     if (service->state == LOADING)
         enter(service, READY);
 }
@@ -496,7 +501,8 @@ static bool start(struct service *service, char *error, size_t error_size) {
     service->loop = loop_new(&handlers);
     if (service->loop == NULL || !start_http(service, error, error_size))
         return false;
-    service->loader = loader_start(options->model, options->samples_tolerance, wake_loop, service->loop);
+    service->loader = loader_start(&(struct load){options->model, options->precision, options->samples_tolerance},
+                                   wake_loop, service->loop);
     if (service->loader == NULL)
         snprintf(error, error_size, "The model's thread cannot start: %s", strerror(errno));
     run_http(service);

@@ -27,6 +27,18 @@ static bool has_avx2(void) {
 }
 #endif
 
+bool kernels_reduce(const struct kernels *of, struct kernels *reduced) {
+#if defined(__x86_64__)
+    if (of == &kernels_avx512 && __builtin_cpu_supports("avx512vnni")) {
+        *reduced = *of;
+        kernels_use_vnni(reduced);
+        return true;
+    }
+#endif
+    (void)of, (void)reduced;
+    return false;
+}
+
 /* Best first. */
 static const struct choice {
     const struct kernels *kernels;

@@ -15,6 +15,7 @@
 
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdint.h>
 
 enum {
     LANES = 16, /* candidates, or steps, side by side */
@@ -23,18 +24,39 @@ enum {
     GROUP = 4   /* units packed side by side */
 };
 
+/* Weights in reduced precision: 16-bit integers, each unit's of a step of its own, and x as integers too, each column's
+ * of a step of its own, so that its largest is WORDS_ONE. Sums are exact in 32 bits: they cannot overflow, and no order
+ * changes them. Packed, they are [units / GROUP rounded up, inputs / 2 rounded up, GROUP]. */
+enum {
+    WORDS_ONE = 8192,
+    WORDS_INPUTS_MAX = 1024 /* wider projections stay in float32 */
+};
+struct words {
+    const int32_t *packed; /* two integers in each, the first in the lower half; NULL: float32 */
+    const float *step;     /* [units rounded up to GROUP]: a unit's step / WORDS_ONE */
+    const int32_t *column; /* the same as packed, for one column: [inputs / 2 rounded up, units] */
+};
+
 /* y = W x + b. */
 struct projection {
     size_t units, inputs;
     const float *weight; /* [units, inputs] */
     const float *bias;   /* [units] */
     const float *packed; /* both as projection_pack has them */
+    struct words words;  /* the weights in reduced precision, where the kernels have it */
 };
 
 /* Packed, a projection is [units / GROUP rounded up, 1 + inputs, GROUP]: for each group of units the biases, then
  * input by input the weights; zeros fill the last group. */
 size_t projection_packed_floats(size_t units, size_t inputs);
 void projection_pack(const struct projection *projection, float *packed);
+
+/* Its words: room for words_packed_count(), and a step for each unit, rounded up to GROUP. False: some weight is not
+ * finite, and has no such form. */
+size_t words_packed_count(size_t units, size_t inputs);
+bool words_pack(const struct projection *projection, int32_t *packed, float *step);
+/* words.packed as words.column, of [inputs / 2 rounded up, units]. */
+void words_pack_column(const struct projection *projection, int32_t *column);
 
 /* The same, for one column: the weight is transposed, so that the loop over units is the inner one. */
 struct column_projection {
@@ -69,7 +91,7 @@ struct cell {
     bool reset_after; /* c = tanh(input_c + r * (Uc h + bh)), else c = tanh(input_c + Uc (r * h)) */
     /* Reset after: gates is U [3 * units, units] with bias (0, 0, bh). Before: gates is [2 * units, units]; candidate
      * is Uc. */
-    struct projection gates, candidate;                      /* for lanes */
+    struct projection gates, candidate; /* for lanes; with words only where states are sure to be within 1 */
     struct column_projection gates_column, candidate_column; /* for one column */
 };
 
@@ -120,11 +142,17 @@ extern const struct kernels kernels_openblas;
 #if defined(__x86_64__)
 /* Complete as well; only for a CPU that has the instructions. */
 extern const struct kernels kernels_avx512, kernels_avx2;
+/* Replace products of kernels_avx512 by those of 16-bit integers, for a CPU that has AVX512-VNNI. */
+void kernels_use_vnni(struct kernels *kernels);
 #endif
 #if defined(__aarch64__)
 /* Complete as well; every such CPU has the instructions. */
 extern const struct kernels kernels_neon;
 #endif
+
+/* The kernels of `of` in reduced precision into *reduced, where this CPU has instructions that make them faster:
+ * products of projections that have words are in 16-bit integers. False: it has none. */
+bool kernels_reduce(const struct kernels *of, struct kernels *reduced);
 
 /* The best table that runs here, or the one that DIEN_ISA names; NULL when it names none. */
 const struct kernels *kernels_choose(void);

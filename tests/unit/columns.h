@@ -20,6 +20,7 @@ enum { MODELS_MAX = 64 };
 static struct dien_model *models[MODELS_MAX];
 static char paths[MODELS_MAX][512];
 static size_t model_count;
+static enum dien_precision models_precision = DIEN_FLOAT32; /* that they are opened with */
 
 static int open_models(void **state) {
     (void)state;
@@ -36,7 +37,7 @@ static int open_models(void **state) {
         if (entries[i]->d_name[0] != '.' && model_count < MODELS_MAX) {
             struct dien_error error = {""};
             snprintf(paths[model_count], sizeof paths[0], "%s/%s", directory, entries[i]->d_name);
-            models[model_count] = dien_open(paths[model_count], &error);
+            models[model_count] = dien_open_as(paths[model_count], models_precision, &error);
             if (models[model_count++] == NULL) {
                 print_error("%s: %s\n", paths[model_count - 1], error.message);
                 return -1;

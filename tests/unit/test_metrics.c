@@ -170,6 +170,7 @@ static void a_scored_request_is_counted(void **state) {
     metrics.unknown_names[1] = "item";
     gauges.model_name = "m";
     gauges.model_version = "1";
+    gauges.model_precision = "float32";
     metrics_scored(&metrics, &outcome, true);
     metrics_scored(&metrics, &outcome, true);
     write_text();

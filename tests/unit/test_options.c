@@ -56,6 +56,7 @@ static void defaults_hold(void **state) {
     assert_null(options.address_file);
     assert_int_equal(options.threads, 0);
     assert_int_equal(options.queue, 1024);
+    assert_int_equal(options.precision, DIEN_FLOAT32);
     assert_int_equal(options.max_body, 4 << 20);
     assert_int_equal(options.max_candidates, 4096);
     assert_int_equal(options.max_connections, 10000);

@@ -1,0 +1,101 @@
+/* avx512.h: the operations of lanes.h in AVX-512, a block of lanes being one vector; for a file that is compiled for
+ * it.
+ */
+#ifndef KERNELS_AVX512_H
+#define KERNELS_AVX512_H
+
+#include <immintrin.h>
+#include <stddef.h>
+
+typedef __m512 vector;
+
+#define VECTOR        ((size_t)16)
+#define GROUPS_ALONE  6
+#define PAIRS         1
+#define GROUPS_BESIDE 3
+
+static inline vector broadcast(float x) {
+    return _mm512_set1_ps(x);
+}
+
+static inline vector load(const float *x) {
+    return _mm512_loadu_ps(x);
+}
+
+static inline void store(float *x, vector v) {
+    _mm512_storeu_ps(x, v);
+}
+
+/* The first `count` floats, 1 to VECTOR; the rest is zero. */
+static inline vector load_some(const float *x, size_t count) {
+    return _mm512_maskz_loadu_ps((__mmask16)(0xffffU >> (VECTOR - count)), x);
+}
+
+static inline void store_some(float *x, size_t count, vector v) {
+    _mm512_mask_storeu_ps(x, (__mmask16)(0xffffU >> (VECTOR - count)), v);
+}
+
+static inline vector add(vector a, vector b) {
+    return _mm512_add_ps(a, b);
+}
+
+static inline vector subtract(vector a, vector b) {
+    return _mm512_sub_ps(a, b);
+}
+
+static inline vector multiply(vector a, vector b) {
+    return _mm512_mul_ps(a, b);
+}
+
+static inline vector divide(vector a, vector b) {
+    return _mm512_div_ps(a, b);
+}
+
+static inline vector square_root(vector a) {
+    return _mm512_sqrt_ps(a);
+}
+
+/* a b + c. */
+static inline vector multiply_add(vector a, vector b, vector c) {
+    return _mm512_fmadd_ps(a, b, c);
+}
+
+/* c - a b. */
+static inline vector negative_multiply_add(vector a, vector b, vector c) {
+    return _mm512_fnmadd_ps(a, b, c);
+}
+
+/* The second argument where either is not a number. */
+static inline vector smaller(vector a, vector b) {
+    return _mm512_min_ps(a, b);
+}
+
+static inline vector larger(vector a, vector b) {
+    return _mm512_max_ps(a, b);
+}
+
+#include "model/kernels/exp.h"
+#include "model/kernels/unroll.h"
+
+/* y = 2^(factor x), for |factor x| <= 126. Split at 32nds: factor x = n + k / 32 + r. Adding 1.5 * 2^18, whose last bit
+ * is worth a 32nd, leaves n and k as an integer in the low bits. 2^(k / 32) is looked up by the low five; shifted to
+ * the exponent's place the integer multiplies by 2^n, and the table has what k adds there taken off. 2^r is a
+ * polynomial. */
+ALWAYS_INLINE void powers(size_t count, const vector *x, float factor, vector *y) {
+    vector magic = broadcast(0x1.8p18F), r[16], root[16];
+    UNROLL for (size_t i = 0; i < count; i++) {
+        vector shifted = multiply_add(x[i], broadcast(factor), magic);
+        r[i] = _mm512_fmsub_ps(x[i], broadcast(factor), subtract(shifted, magic));
+        __m512i integer = _mm512_castps_si512(shifted);
+        root[i] =
+            _mm512_castsi512_ps(_mm512_add_epi32(_mm512_permutex2var_epi32(_mm512_load_si512(exp_roots_32), integer,
+                                                                           _mm512_load_si512(exp_roots_32 + VECTOR)),
+                                                 _mm512_slli_epi32(integer, 18)));
+    }
+    UNROLL for (size_t i = 0; i < count; i++) {
+        vector tail = multiply(r[i], multiply_add(r[i], broadcast(EXP_32_C2), broadcast(EXP_32_C1)));
+        y[i] = multiply_add(root[i], tail, root[i]);
+    }
+}
+
+#endif

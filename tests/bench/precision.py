@@ -1,0 +1,109 @@
+"""What the reduced precision changes of scores, and what it saves: the demo model on all test sessions (each session's
+last click hidden, every item of the catalogue a candidate), the golden cases on their own requests, and random weights
+of the reference shape.
+
+    /usr/bin/python3 tests/bench/precision.py --tool build/release/bench/precision --data e-shop-clothing-2008.csv.gz \
+        --csv tests/bench/results/precision.csv
+
+The data set is UCI 553 (model/demo/README.md); without --data the demo model is left out.
+"""
+from __future__ import annotations
+
+import argparse
+import json
+import pathlib
+import random
+import subprocess
+import sys
+import tempfile
+from typing import Any, Iterator
+
+TOP = pathlib.Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(TOP / "model" / "export"))
+
+import clickstream  # noqa: E402  (found by the line above)
+
+REFERENCE_REQUESTS = 300
+REFERENCE_SIZES = ((100, 100), (50, 100), (100, 16), (100, 1))
+GOLDEN = TOP / "tests" / "golden"
+FRAMEWORKS = ("deepctr-torch", "fuxictr", "recbole", "reference-tf1", "torch-rechub")
+HEADER = "model,precision,requests,scores,largest_difference,top_10_agreement,attention_below,steps_skipped," \
+         "float32_seconds,reduced_seconds"
+
+
+def test_requests(data: str) -> Iterator[dict[str, Any]]:
+    """Each test session without its last click, and the whole catalogue to rank."""
+    catalogue, sessions = clickstream.read(data)
+    test = clickstream.split(sessions).test
+    for i in range(len(test)):
+        clicks = test.clicks[test.offsets[i]:test.offsets[i + 1] - 1]
+        yield {"user": {"country": int(test.country[i])}, "context": {"month": int(test.month[i])},
+               "history": {"item": [catalogue.codes[click - 1] for click in clicks]},
+               "candidates": {"item": catalogue.codes}, "scores": [0.0] * len(catalogue.codes)}
+
+
+def compare(tool: str, name: str, model: pathlib.Path, requests: pathlib.Path) -> str:
+    """A line of the CSV."""
+    return name + "," + subprocess.run([tool, str(model), str(requests)], check=True, stdout=subprocess.PIPE,
+                                       text=True).stdout.strip()
+
+
+def demo_line(tool: str, data: str, directory: pathlib.Path) -> str:
+    """The demo model on the test sessions."""
+    requests = directory / "sessions.json"
+    with requests.open("w", encoding="utf-8") as file:
+        json.dump({"samples": list(test_requests(data))}, file)
+    return compare(tool, "demo", TOP / "model" / "demo", requests)
+
+
+def reference_line(tool: str, history: int, candidates: int, directory: pathlib.Path, *options: str) -> str:
+    """Random requests to random weights of the shape that the cost figures are for."""
+    model, requests = directory / "reference", directory / "requests.json"
+    subprocess.run([sys.executable, str(TOP / "tests" / "bench" / "reference_shape.py"), *options, "--output",
+                    str(model)], check=True, stdout=subprocess.DEVNULL)
+    draw = random.Random(1)
+
+    def columns(count: int) -> dict[str, list[int]]:
+        return {"item": [draw.randrange(10_000) for _ in range(count)],
+                "category": [draw.randrange(500) for _ in range(count)]}
+
+    samples = [{"user": {"user": draw.randrange(10_000)}, "history": columns(history),
+                "candidates": columns(candidates), "scores": [0.0] * candidates} for _ in range(REFERENCE_REQUESTS)]
+    requests.write_text(json.dumps({"samples": samples}), encoding="utf-8")
+    name = " ".join(["reference shape", *options, f"T={history} C={candidates}"])
+    return compare(tool, name, model, requests)
+
+
+def golden_line(tool: str, case: pathlib.Path, directory: pathlib.Path) -> str:
+    """A golden case, converted, on its own requests."""
+    framework = next(name for name in FRAMEWORKS if case.name.startswith(name))
+    model = directory / case.name
+    subprocess.run([sys.executable, str(TOP / "model" / "export" / "convert.py"), "--from", framework,
+                    "--architecture", str(case / "architecture.json"), "--weights",
+                    str(case / "state_dict.safetensors"), "--samples", str(case / "requests.json"), "--output",
+                    str(model)], check=True, stdout=subprocess.DEVNULL)
+    return compare(tool, case.name, model, model / "samples.json")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--tool", default="build/release/bench/precision", help="the built tests/bench/precision.c")
+    parser.add_argument("--data", help="your copy of UCI data set 553")
+    parser.add_argument("--csv", help="file to write as well")
+    arguments = parser.parse_args()
+    lines = [HEADER]
+    with tempfile.TemporaryDirectory() as directory:
+        if arguments.data:
+            lines.append(demo_line(arguments.tool, arguments.data, pathlib.Path(directory)))
+        for history, candidates in REFERENCE_SIZES:
+            lines.append(reference_line(arguments.tool, history, candidates, pathlib.Path(directory)))
+        lines.append(reference_line(arguments.tool, 50, 100, pathlib.Path(directory), "--attention", "bilinear",
+                                    "--hidden", "32", "--cell", "augru-and"))
+        lines += [golden_line(arguments.tool, case, pathlib.Path(directory)) for case in sorted(GOLDEN.iterdir())]
+    print("\n".join(lines))
+    if arguments.csv:
+        pathlib.Path(arguments.csv).write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

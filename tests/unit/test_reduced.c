@@ -1,0 +1,422 @@
+/* test_reduced.c: reduced precision: its kernels against the reference, within bounds that follow from the integers'
+ * steps; the same bits in any company; models near the training code's scores; what skipped steps could have done.
+ */
+#include "model/stages.h"
+#include "proto/decode.h"
+#include "server/samples.h"
+#include "tests/unit/columns.h"
+
+#include <math.h>
+
+/* What users are promised. */
+#define TOLERANCE DIEN_REDUCED_TOLERANCE
+
+#define COUNT(array) (sizeof(array) / sizeof *(array))
+
+enum { CANDIDATES = 300, ALL = BLOCKS * LANES };
+
+static const size_t lengths[] = {1, 2, 3, 4, 7, 8, 15, 16, 17, 24, 25, 36, 63, 64, 65, 80, 108, 128};
+static struct kernels reduced;
+
+/* The kernels in reduced precision, or a skip that is seen. */
+static void need_kernels(void) {
+    const struct kernels *best = kernels_available(0);
+    if (!kernels_reduce(best, &reduced)) {
+        print_message("%s on this CPU: no kernels in reduced precision\n", best->name);
+        skip();
+    }
+}
+
+static float uniform(float least, float most) {
+    return least + (most - least) * (float)rand() / (float)RAND_MAX;
+}
+
+static float *floats(size_t count, float least, float most) {
+    float *memory = aligned_alloc(64, (count * sizeof *memory + 64) / 64 * 64);
+    assert_non_null(memory);
+    for (size_t i = 0; i < count; i++)
+        memory[i] = uniform(least, most);
+    return memory;
+}
+
+/* ---- products ---- */
+
+struct product {
+    struct projection projection;
+    float *weight, *bias, *packed, *step;
+    int32_t *words, *column;
+};
+
+static struct product new_product(size_t units, size_t inputs) {
+    struct product p = {.weight = floats(units * inputs, -1, 1), .bias = floats(units, -1, 1)};
+    p.projection = (struct projection){.units = units, .inputs = inputs, .weight = p.weight, .bias = p.bias};
+    p.packed = floats(projection_packed_floats(units, inputs), 0, 0);
+    p.words = array(words_packed_count(units, inputs), sizeof *p.words);
+    p.column = array(units * inputs + units, sizeof *p.column);
+    p.step = array(units + GROUP, sizeof *p.step);
+    return p;
+}
+
+static void pack_product(struct product *p) {
+    projection_pack(&p->projection, p->packed);
+    p->projection.packed = p->packed;
+    assert_true(words_pack(&p->projection, p->words, p->step));
+    p->projection.words = (struct words){p->words, p->step, NULL};
+    words_pack_column(&p->projection, p->column);
+    p->projection.words.column = p->column;
+}
+
+static void free_product(struct product *p) {
+    free(p->weight), free(p->bias), free(p->packed), free(p->words), free(p->column), free(p->step);
+}
+
+/* Half a step of x for each weight, half a step of the weights for each x, and float32's own rounding. */
+static double bound_of(const struct product *p, size_t unit, const float *x) {
+    double weights = 0, sum = 0, most = 0;
+    for (size_t i = 0; i < p->projection.inputs; i++) {
+        weights += fabs((double)p->weight[unit * p->projection.inputs + i]);
+        sum += fabs((double)x[i * LANES]);
+        most = fmax(most, fabs((double)x[i * LANES]));
+    }
+    return 1.01 * (weights * most / WORDS_ONE + sum * (double)p->step[unit] * WORDS_ONE) / 2 +
+           1e-5 * (1 + weights * most);
+}
+
+static void check_product(const struct product *p, const float *x, size_t blocks, double *largest) {
+    size_t units = p->projection.units, inputs = p->projection.inputs;
+    float *y = floats(blocks * units * LANES, 0, 0);
+    reduced.project(&p->projection, blocks, x, y);
+    for (size_t i = 0; i < blocks * units * LANES; i++) {
+        size_t block = i / (units * LANES), unit = i / LANES % units;
+        const float *column = x + block * inputs * LANES + i % LANES;
+        double exact = (double)p->bias[unit];
+        for (size_t j = 0; j < inputs; j++)
+            exact += (double)p->weight[unit * inputs + j] * (double)column[j * LANES];
+        double difference = fabs((double)y[i] - exact), bound = bound_of(p, unit, column);
+        *largest = fmax(*largest, difference / bound);
+        if (!(difference <= bound))
+            fail_msg("%zu x %zu: off by %.3g, more than %.3g", units, inputs, difference, bound);
+    }
+    free(y);
+}
+
+static void test_project(void **state) {
+    (void)state;
+    need_kernels();
+    double largest = 0;
+    for (size_t i = 0; i < COUNT(lengths); i++)
+        for (size_t j = 0; j < COUNT(lengths); j++) {
+            size_t blocks = 1 + (i + j) % STEPS;
+            struct product p = new_product(lengths[i], lengths[j]);
+            pack_product(&p);
+            float *x = floats(blocks * lengths[j] * LANES, -3, 3);
+            for (size_t lane = 0; lane < 8; lane++) /* columns of other sizes, and one of zeros */
+                for (size_t k = 0; k < lengths[j]; k++)
+                    x[k * LANES + lane] *= lane == 0 ? 0 : powf(10, (float)lane - 6);
+            check_product(&p, x, blocks, &largest);
+            free(x);
+            free_product(&p);
+        }
+    print_message("%s project: largest share of the bound %.3g\n", reduced.name, largest);
+}
+
+/* The largest sums there are: nothing overflows 32 bits. */
+static void test_largest_sums(void **state) {
+    (void)state;
+    need_kernels();
+    double largest = 0;
+    for (size_t inputs = 1; inputs <= WORDS_INPUTS_MAX; inputs = inputs * 3 + 1) {
+        struct product p = new_product(8, inputs);
+        float *x = floats(inputs * LANES, 5, 5);
+        for (size_t i = 0; i < 8 * inputs; i++)
+            p.weight[i] = i / inputs % 2 == 0 ? 1 : uniform(0.99F, 1);
+        for (size_t i = 0; i < inputs; i++)
+            x[i * LANES + 1] = -5;
+        pack_product(&p);
+        check_product(&p, x, 1, &largest);
+        free(x);
+        free_product(&p);
+    }
+}
+
+static void test_what_is_not_finite(void **state) {
+    (void)state;
+    need_kernels();
+    enum { UNITS = 5, INPUTS = 7 };
+    struct product p = new_product(UNITS, INPUTS);
+    pack_product(&p);
+    float *x = floats((size_t)INPUTS * LANES, -1, 1), *y = floats((size_t)UNITS * LANES, 0, 0);
+    x[2 * LANES + 3] = NAN, x[4] = NAN, x[6 * LANES + 5] = INFINITY;
+    reduced.project(&p.projection, 1, x, y);
+    for (size_t i = 0; i < (size_t)UNITS * LANES; i++)
+        assert_int_equal(isfinite(y[i]), i % LANES < 3 || i % LANES > 5);
+    p.weight[9] = INFINITY;
+    assert_false(words_pack(&p.projection, p.words, p.step));
+    free(x), free(y);
+    free_product(&p);
+}
+
+/* A column alone, in any place, of any number of blocks; and through attend() as through project(). */
+static void test_product_keeps_bits(void **state) {
+    (void)state;
+    need_kernels();
+    enum { UNITS = 27, INPUTS = 19 };
+    struct product p = new_product(UNITS, INPUTS);
+    pack_product(&p);
+    float *query = floats((size_t)INPUTS * LANES, -2, 2), *parts = floats((size_t)UNITS * LANES, -1, 1);
+    float *keys = floats((size_t)STEPS * INPUTS, -1, 1), *key_parts = floats((size_t)STEPS * UNITS, -1, 1);
+    float *y = floats((size_t)STEPS * UNITS * LANES, 0, 0), *work = floats((size_t)STEPS * INPUTS * LANES, 0, 0);
+    float *x = floats((size_t)STEPS * INPUTS * LANES, -9, 9), *z = floats((size_t)STEPS * UNITS * LANES, 0, 0);
+    reduced.attend(&reduced, &p.projection, STEPS, query, parts, keys, key_parts, y, work);
+    for (size_t place = 0; place < (size_t)STEPS * LANES; place++) {
+        size_t step = place / LANES, lane = place % LANES, other = (place * 37 + 5) % ((size_t)STEPS * LANES);
+        float *column = x + other / LANES * INPUTS * LANES + other % LANES;
+        for (size_t i = 0; i < INPUTS; i++)
+            column[i * LANES] = query[i * LANES + lane] * keys[step * INPUTS + i];
+        reduced.project(&p.projection, other / LANES + 1, x, z);
+        for (size_t unit = 0; unit < UNITS; unit++) {
+            float sum = z[(other / LANES * UNITS + unit) * LANES + other % LANES] +
+                        (parts[unit * LANES + lane] + key_parts[step * UNITS + unit]);
+            assert_memory_equal(&sum, &y[(step * UNITS + unit) * LANES + lane], sizeof sum);
+        }
+    }
+    free(query), free(parts), free(keys), free(key_parts), free(y), free(work), free(x), free(z);
+    free_product(&p);
+}
+
+/* ---- evolution ---- */
+
+struct test_cell {
+    struct cell cell;
+    struct product gates, candidate;
+};
+
+static struct test_cell new_cell(size_t units, bool reset_after) {
+    struct test_cell test = {.gates = new_product((reset_after ? 3 : 2) * units, units),
+                             .candidate = new_product(units, units)};
+    float scale = 2 / sqrtf((float)units); /* as in a trained cell */
+    for (size_t i = 0; i < test.gates.projection.units * units; i++)
+        test.gates.weight[i] *= scale;
+    for (size_t i = 0; i < units * units; i++)
+        test.candidate.weight[i] *= scale;
+    for (size_t i = 0; i < 2 * units; i++)
+        test.gates.bias[i] = 0;
+    memset(test.candidate.bias, 0, units * sizeof(float));
+    pack_product(&test.gates);
+    pack_product(&test.candidate);
+    test.cell = (struct cell){.units = units,
+                              .reset_after = reset_after,
+                              .gates = test.gates.projection,
+                              .candidate = test.candidate.projection};
+    return test;
+}
+
+static void evolve_with(const struct kernels *kernels, const struct cell *cell, enum kernel_write write, size_t steps,
+                        const float *inputs, const float *bias, size_t candidates, float *attention, float *h) {
+    float *scores[BLOCKS], *work = floats((size_t)ALL * 4 * cell->units, 0, 0);
+    for (size_t i = 0; i < BLOCKS; i++)
+        scores[i] = attention + i * steps * LANES;
+    memset(h, 0, ALL * cell->units * sizeof *h);
+    kernels->evolve(kernels, cell, write, steps, inputs, bias, candidates, scores, h, work);
+    free(work);
+}
+
+static void check_evolve(size_t units, bool reset_after, enum kernel_write write, bool scaled, double *largest) {
+    enum { STEPS_HERE = 7 };
+    struct test_cell test = new_cell(units, reset_after);
+    float *inputs = floats((size_t)STEPS_HERE * 3 * units, -2, 2), *bias = scaled ? floats(3 * units, -1, 1) : NULL;
+    float *attention = floats((size_t)STEPS_HERE * ALL, 0, 1);
+    float *exact = floats(ALL * units, 0, 0), *h = floats(ALL * units, 0, 0), *some = floats(ALL * units, 0, 0);
+    evolve_with(&kernels_ref, &test.cell, write, STEPS_HERE, inputs, bias, ALL, attention, exact);
+    evolve_with(&reduced, &test.cell, write, STEPS_HERE, inputs, bias, ALL, attention, h);
+    for (size_t i = 0; i < ALL * units; i++) {
+        *largest = fmax(*largest, fabs((double)h[i] - (double)exact[i]));
+        assert_true(fabs((double)h[i] - (double)exact[i]) <= 1e-3);
+    }
+    for (size_t candidates = 1; candidates < ALL; candidates += 3) {
+        evolve_with(&reduced, &test.cell, write, STEPS_HERE, inputs, bias, candidates, attention, some);
+        for (size_t i = 0; i < candidates * units; i++) {
+            size_t at = (i / units / LANES * units + i % units) * LANES + i / units % LANES;
+            assert_memory_equal(&some[at], &h[at], sizeof *h);
+        }
+    }
+    free(inputs), free(bias), free(attention), free(exact), free(h), free(some);
+    free_product(&test.gates), free_product(&test.candidate);
+}
+
+static void test_evolve(void **state) {
+    (void)state;
+    need_kernels();
+    double largest = 0;
+    for (size_t i = 0; i < 16 * COUNT(lengths); i++)
+        check_evolve(lengths[i / 16], i % 2 == 0, (enum kernel_write)(i / 2 % 4), i / 8 % 2 == 0, &largest);
+    print_message("%s evolve: largest difference from the reference %.3g\n", reduced.name, largest);
+}
+
+/* ---- models ---- */
+
+static void test_scores_of_the_training_code(void **state) {
+    (void)state;
+    const struct request_limits limits = {.max_candidates = 4096, .max_history = 65536, .memory = 256 << 20};
+    double largest = 0;
+    size_t reduced_count = 0;
+    for (size_t i = 0; i < model_count; i++) {
+        struct scorer scorer;
+        struct samples_report report;
+        bool is_reduced = strcmp(dien_precision_name(models[i]), "float32") != 0;
+        assert_true(scorer_init(&scorer, models[i], &limits));
+        bool good = samples_prove(&scorer, paths[i], is_reduced ? TOLERANCE : 1e-5, &report);
+        scorer_free(&scorer);
+        if (!good)
+            fail_msg("%s, %s: %s", paths[i], dien_precision_name(models[i]), report.message);
+        reduced_count += is_reduced;
+        largest = fmax(largest, report.largest);
+    }
+    print_message("%zu of %zu models reduced: largest difference from PyTorch in float64 %.3g\n", reduced_count,
+                  model_count, largest);
+    assert_true(reduced_count > 5);
+}
+
+static struct dien_user *build(const struct dien_model *model, struct dien_scratch *scratch,
+                               const struct dien_columns *history, size_t length) {
+    const struct dien_interest *interests;
+    size_t counts[64];
+    for (size_t i = 0; i < dien_interests(model, &interests); i++)
+        counts[i] = length;
+    size_t bytes = dien_user_bytes(model, counts);
+    void *memory = aligned_alloc(DIEN_ALIGNMENT, (bytes + DIEN_ALIGNMENT - 1) / DIEN_ALIGNMENT * DIEN_ALIGNMENT);
+    assert_non_null(memory);
+    return dien_user_build(model, scratch, history, memory);
+}
+
+/* All candidates at once, then each run of `count` of them alone. */
+static void check_company(const struct dien_model *model, size_t length) {
+    struct dien_scratch *scratch = dien_scratch_new(model);
+    struct dien_columns history = random_columns(model, DIEN_BEHAVIOUR, length);
+    struct dien_request request = {.user = random_columns(model, DIEN_USER, 1),
+                                   .context = random_columns(model, DIEN_CONTEXT, 1),
+                                   .candidates = random_columns(model, DIEN_CANDIDATE, CANDIDATES),
+                                   .candidate_count = CANDIDATES};
+    struct dien_user *user = build(model, scratch, &history, length);
+    float all[CANDIDATES], some[CANDIDATES];
+    dien_score(model, scratch, user, &request, all, NULL);
+    struct dien_columns candidates = request.candidates;
+    for (size_t first = 0, count = 1; first + count <= CANDIDATES; first += count, count = count % 41 + 2) {
+        size_t order[64];
+        for (size_t i = 0; i < count; i++)
+            order[i] = first + count - 1 - i;
+        request.candidates = pick(model, DIEN_CANDIDATE, &candidates, order, count);
+        request.candidate_count = count;
+        dien_score(model, scratch, user, &request, some, NULL);
+        for (size_t i = 0; i < count; i++)
+            assert_memory_equal(&some[i], &all[order[i]], sizeof *some);
+        free_columns(model, DIEN_CANDIDATE, &request.candidates);
+    }
+    free_columns(model, DIEN_BEHAVIOUR, &history);
+    free_columns(model, DIEN_USER, &request.user);
+    free_columns(model, DIEN_CONTEXT, &request.context);
+    free_columns(model, DIEN_CANDIDATE, &candidates);
+    free(user);
+    dien_scratch_free(scratch);
+}
+
+static void test_same_bits_in_any_company(void **state) {
+    (void)state;
+    for (size_t i = 0; i < model_count; i++)
+        check_company(models[i], 1 + (size_t)rand() % (1 + longest_window(models[i])));
+}
+
+/* ---- skipped steps ---- */
+
+/* The stated bound: a step moves no unit by more than twice its attention, so steps that have together less than
+ * DIEN_SKIPPED_ATTENTION move none by more than twice that. */
+static void test_skipped_steps_could_have_moved_little(void **state) {
+    (void)state;
+    enum { UNITS = 17, HISTORY = 100 };
+    const enum kernel_write writes[] = {WRITE_AND, WRITE_ATTENTION};
+    for (size_t form = 0; form < 4; form++) {
+        struct test_cell test = new_cell(UNITS, form / 2 == 1);
+        float *inputs = floats((size_t)HISTORY * 3 * UNITS, -4, 4), *h = floats((size_t)UNITS * LANES, -1, 1);
+        float *before = floats((size_t)UNITS * LANES, 0, 0), *work = floats((size_t)ALL * 4 * UNITS, 0, 0);
+        double moved[UNITS * LANES] = {0}, largest = 0;
+        for (size_t step = 0; step < HISTORY; step++) {
+            float attention[LANES], *scores[BLOCKS] = {attention, attention};
+            for (size_t lane = 0; lane < LANES; lane++) /* every second step small, just below the threshold */
+                attention[lane] = step % 2 == 0 ? uniform(0, 0.02F) : 0.999F * DIEN_SKIPPED_ATTENTION / HISTORY;
+            memcpy(before, h, sizeof(float) * UNITS * LANES);
+            kernels_ref.evolve(&kernels_ref, &test.cell, writes[form % 2], 1, inputs + step * 3 * UNITS, NULL, LANES,
+                               scores, h, work);
+            for (size_t i = 0; i < COUNT(moved) && step % 2 == 1; i++)
+                moved[i] += fabs((double)h[i] - (double)before[i]);
+        }
+        for (size_t i = 0; i < COUNT(moved); i++)
+            largest = fmax(largest, moved[i]);
+        print_message("skipped steps would have moved a unit by %.3g\n", largest);
+        assert_true(largest <= 2 * (double)DIEN_SKIPPED_ATTENTION && largest > 1e-6);
+        free(inputs), free(h), free(before), free(work);
+        free_product(&test.gates), free_product(&test.candidate);
+    }
+}
+
+/* What evolve() skips is what a cell does with no attention: nothing. Whole steps, single candidates, none, all. */
+static void test_skipping_is_attention_of_zero(void **state) {
+    (void)state;
+    enum { LENGTH = 40, CHOSEN = 21, UNITS_MAX = 256 };
+    struct dien_error error = {""};
+    struct dien_model *model = dien_open_as("model/demo", DIEN_REDUCED, &error);
+    assert_non_null(model);
+    assert_true(dien_reduced(model).skips);
+    const struct interest *interest = &model->interests[0];
+    size_t units = interest->evolution.units;
+    assert_true(units <= UNITS_MAX);
+    struct dien_scratch *scratch = dien_scratch_new(model);
+    struct dien_columns history = random_columns(model, DIEN_BEHAVIOUR, LENGTH);
+    struct dien_user *user = build(model, scratch, &history, LENGTH);
+    const struct user_interest *placed = &user->interests[0];
+    float least = DIEN_SKIPPED_ATTENTION / (float)placed->length;
+    for (size_t pattern = 0; pattern < 4; pattern++) {
+        static float skipped[BLOCKS * UNITS_MAX * LANES], zero[BLOCKS * UNITS_MAX * LANES];
+        float *scores[BLOCKS];
+        for (size_t block = 0; block < BLOCKS; block++) {
+            scores[block] = floats(placed->length * LANES, 0, 0);
+            for (size_t i = 0; i < placed->length * LANES; i++) {
+                bool small = pattern == 0 || (pattern == 1 && i / LANES % 3 != 0) || (pattern == 2 && rand() % 2 == 0);
+                scores[block][i] = small ? 0 : uniform(2 * least, 0.05F);
+                scratch->scores[block][i] = small ? uniform(0, 0.99F) * least : scores[block][i];
+            }
+        }
+        evolve(model, scratch, interest, user, placed, CHOSEN, skipped);
+        memset(zero, 0, sizeof zero);
+        model->kernels->evolve(model->kernels, &interest->evolution, interest->write, placed->length,
+                               user_floats(user, placed->inputs), interest->evolution_bias, CHOSEN, scores, zero,
+                               scratch->evolve_work);
+        for (size_t i = 0; i < CHOSEN * units; i++) {
+            size_t at = (i / units / LANES * units + i % units) * LANES + i / units % LANES;
+            assert_true(skipped[at] == zero[at]);
+            assert_true(pattern > 0 || skipped[at] == 0);
+        }
+        free(scores[0]), free(scores[1]);
+    }
+    free_columns(model, DIEN_BEHAVIOUR, &history);
+    free(user);
+    dien_scratch_free(scratch);
+    dien_close(model);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_project),
+        cmocka_unit_test(test_largest_sums),
+        cmocka_unit_test(test_what_is_not_finite),
+        cmocka_unit_test(test_product_keeps_bits),
+        cmocka_unit_test(test_evolve),
+        cmocka_unit_test(test_scores_of_the_training_code),
+        cmocka_unit_test(test_same_bits_in_any_company),
+        cmocka_unit_test(test_skipped_steps_could_have_moved_little),
+        cmocka_unit_test(test_skipping_is_attention_of_zero),
+    };
+    srand(1);
+    proto_decode_start();
+    models_precision = DIEN_REDUCED;
+    return cmocka_run_group_tests(tests, open_models, close_models);
+}
