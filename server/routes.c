@@ -67,7 +67,7 @@ void routes_logged(enum route route, const char *target, char *text, size_t size
         return;
     }
     size_t length = *target == '/' ? 1 + strcspn(target + 1, "/") : 0;
-    snprintf(text, size, "%.*s%s", (int)(length < size ? length : size), target, target[length] != '\0' ? "..." : "");
+    snprintf(text, size, "%.*s%s", (int)(length < size ? length : size), target, target[length] != '\0' ? "/..." : "");
 }
 
 static int hexadecimal(char digit) {

@@ -4,10 +4,12 @@
  *   policies --check      the simulator against itself: hand-made traces, exhaustive search, invariants
  *
  * Traces of requests are made for each workload, then each policy serves each trace with a cache of 1, 5, 10 and 50 %
- * of the users, whole and as 64 caches of a 64th each. The method and what follows are in eviction.md. Sources: LRU and
- * CLOCK, textbooks; SIEVE, Zhang et al., NSDI 2024; S3-FIFO, Yang et al., SOSP 2023; W-TinyLFU, Einziger et al., ACM
- * TOS 2017; the optimum, Belady 1966.
+ * of the users, whole and as 64 caches of a 64th each; where entries have one size the server's own cache does, too.
+ * The method and what follows are in eviction.md. Sources: LRU and CLOCK, textbooks; SIEVE, Zhang et al., NSDI 2024;
+ * S3-FIFO, Yang et al., SOSP 2023; W-TinyLFU, Einziger et al., ACM TOS 2017; the optimum, Belady 1966.
  */
+#include "server/user_cache.h"
+
 #include <inttypes.h>
 #include <math.h>
 #include <pthread.h>
@@ -26,6 +28,8 @@ enum {
     BATCH_PERIOD = 4000000, /* requests from the start of one batch job to the next */
     SMALLEST = 1000,        /* bytes of an entry where sizes vary, log-uniform between the two */
     LARGEST = 150000,
+    SERVER_STATE = 3400, /* bytes of a state in the server's cache: seven blocks, as at T = 20 of the reference shape */
+    SERVER_ENTRY = 3584,
     SKETCH_SAMPLE = 10, /* W-TinyLFU's counters are halved after so many requests for each entry */
 };
 static const uint32_t NONE = UINT32_MAX;
@@ -543,6 +547,48 @@ static struct counts simulate(const struct trace *trace, const struct policy *po
     return run.counts;
 }
 
+/* ---- the server's own cache ---- */
+
+static struct user_key key_of(const uint32_t *user) {
+    return (struct user_key){(const char *)user, sizeof *user};
+}
+
+/* As server/user_state.c goes about it: read; on a miss compute, and store. */
+static bool serve_from(struct user_cache *cache, const uint32_t *user, struct arena *arena) {
+    static const char state[SERVER_STATE];
+    struct user_copy copy = {0};
+    struct user_flight flight;
+    struct user_token token;
+    arena_reset(arena);
+    if (user_cache_read(cache, key_of(user), 1, arena, &copy) == USER_HELD)
+        return true;
+    if (!user_cache_lead(cache, key_of(user), 1, &copy, &flight) ||
+        !user_cache_store(cache, &flight, 1, state, sizeof state, &token)) {
+        fprintf(stderr, "the server's cache did not take a state\n");
+        exit(1);
+    }
+    return false;
+}
+
+/* server/user_cache.c with a budget for `capacity` users; what an entry takes of its index is counted. */
+static struct counts run_server(const struct trace *trace, uint64_t capacity) {
+    struct counts counts = {.bytes = trace->length};
+    struct user_cache_counts said;
+    struct arena arena;
+    struct user_cache *cache = user_cache_new(capacity * SERVER_ENTRY / 512 * 514, 0);
+    if (cache == NULL)
+        exit(1);
+    arena_init(&arena, 0, 1 << 16);
+    for (size_t i = 0; i < trace->length; i++)
+        counts.hits += serve_from(cache, &trace->user[i], &arena);
+    user_cache_count(cache, &said);
+    counts.evictions = said.evictions;
+    counts.hit_bytes = counts.hits;
+    user_cache_free(cache);
+    arena_free(&arena);
+    return counts;
+}
+
 /* ---- the clairvoyant optimum ---- */
 
 /* A set of integers with its largest member: a bit each, and a bit above for each word that is not empty. */
@@ -620,11 +666,12 @@ static struct counts optimum(const struct trace *trace, uint64_t capacity) {
 /* ---- the runs ---- */
 
 static const unsigned percents[] = {1, 5, 10, 50};
-enum { PERCENTS = sizeof percents / sizeof *percents, OPTIMUM = 2 * POLICIES, COLUMNS, THREADS_MAX = 64 };
+enum { PERCENTS = sizeof percents / sizeof *percents, OPTIMUM = 2 * POLICIES, SERVER, COLUMNS, THREADS_MAX = 64 };
 
 /* All runs over one trace: the policies in one cache, then in shards, then the optimum; threads take them in turn. */
 struct job {
     const struct trace *trace;
+    size_t columns; /* the server's cache, the last, only where entries have one size */
     struct counts counts[PERCENTS][COLUMNS];
     pthread_mutex_t lock;
     size_t taken;
@@ -640,13 +687,14 @@ static void *work(void *argument) {
         pthread_mutex_lock(&job->lock);
         size_t i = job->taken++;
         pthread_mutex_unlock(&job->lock);
-        if (i >= (size_t)PERCENTS * COLUMNS)
+        if (i >= PERCENTS * job->columns)
             return NULL;
         size_t row = i % PERCENTS, column = i / PERCENTS;
         uint64_t capacity = capacity_of(job->trace, percents[row]);
-        job->counts[row][column] = column == OPTIMUM ? optimum(job->trace, capacity)
-                                                     : simulate(job->trace, &policies[column % POLICIES], capacity,
-                                                                column < POLICIES ? 1 : SHARDS, NULL);
+        job->counts[row][column] = column == OPTIMUM  ? optimum(job->trace, capacity)
+                                   : column == SERVER ? run_server(job->trace, capacity)
+                                                      : simulate(job->trace, &policies[column % POLICIES], capacity,
+                                                                 column < POLICIES ? 1 : SHARDS, NULL);
     }
 }
 
@@ -665,18 +713,21 @@ static double ratio(uint64_t part, uint64_t whole) {
     return whole == 0 ? 0 : (double)part / (double)whole;
 }
 
+static const char *column_name(size_t column) {
+    return column == OPTIMUM ? "optimum" : column == SERVER ? "server" : policies[column % POLICIES].name;
+}
+
 static void print_header(void) {
     printf("%-24s %4s %-7s", "hit ratio, %", "size", "of");
     for (size_t column = 0; column < COLUMNS; column++)
-        printf("%s %9s", column == POLICIES ? " |" : "",
-               column == OPTIMUM ? "optimum" : policies[column % POLICIES].name);
-    printf("   (five in one cache | five in %d shards)\n", SHARDS);
+        printf("%s %9s", column == POLICIES ? " |" : "", column_name(column));
+    printf("   (five in one cache | five in %d shards; server: its own code)\n", SHARDS);
 }
 
 static void print_job(const char *name, const struct job *job, bool by_bytes) {
     for (size_t row = 0; row < PERCENTS; row++) {
         printf("%-24s %3u%% %-7s", name, percents[row], by_bytes ? "bytes" : "users");
-        for (size_t column = 0; column < COLUMNS; column++) {
+        for (size_t column = 0; column < job->columns; column++) {
             const struct counts *counts = &job->counts[row][column];
             double hits = by_bytes ? ratio(counts->hit_bytes, counts->bytes) : ratio(counts->hits, job->trace->length);
             printf("%s %9.2f", column == POLICIES ? " |" : "", 100 * hits);
@@ -688,12 +739,11 @@ static void print_job(const char *name, const struct job *job, bool by_bytes) {
 
 static void write_job(FILE *csv, const char *name, const struct job *job, bool equal) {
     for (size_t row = 0; row < PERCENTS; row++)
-        for (size_t column = 0; column < COLUMNS; column++) {
+        for (size_t column = 0; column < job->columns; column++) {
             const struct counts *counts = &job->counts[row][column];
             bool best = column == OPTIMUM;
             fprintf(csv, "%s,%s,%u,%d,%s,%zu,%.4f,%.4f,%.2f,%.3f,%" PRIu64 "\n", name, equal ? "equal" : "1-150 kB",
-                    percents[row], column < POLICIES || best ? 1 : SHARDS,
-                    best ? "optimum" : policies[column % POLICIES].name, job->trace->length,
+                    percents[row], column < POLICIES || best ? 1 : SHARDS, column_name(column), job->trace->length,
                     ratio(counts->hits, job->trace->length), ratio(counts->hit_bytes, counts->bytes),
                     ratio(counts->writes, counts->hits), ratio(counts->visits, counts->evictions), counts->most_visits);
         }
@@ -726,6 +776,7 @@ static void run_workload(const struct workload *workload, size_t requests, uint6
     for (int equal = 1; equal >= (workload->sized ? 0 : 1); equal--) {
         set_sizes(&trace, equal);
         job.taken = 0;
+        job.columns = equal ? COLUMNS : SERVER;
         run_job(&job, threads);
         print_job(workload->name, &job, false);
         if (!equal)
@@ -898,12 +949,25 @@ static void check_workloads(uint64_t seed) {
     trace_free(&trace);
 }
 
+/* The server's cache gives the hit ratio of the policy that it says it has. */
+static void check_server(uint64_t seed) {
+    struct trace trace = trace_new(&workloads[1], 400000, seed);
+    set_sizes(&trace, true);
+    uint64_t capacity = 10000;
+    struct counts simulated = simulate(&trace, &policies[3], capacity, SHARDS, NULL);
+    double own = ratio(run_server(&trace, capacity).hits, trace.length), said = ratio(simulated.hits, trace.length);
+    printf("the server's cache: %.2f %%; S3-FIFO in the simulator: %.2f %%\n", 100 * own, 100 * said);
+    require(fabs(own - said) < 0.01, "the server's cache keeps what S3-FIFO keeps");
+    trace_free(&trace);
+}
+
 static int check(uint64_t seed) {
     uint64_t random = seed;
     check_traces();
     check_optimum(&random);
     check_policies(&random);
     check_workloads(seed);
+    check_server(seed);
     printf("policies: all checks passed\n");
     return 0;
 }

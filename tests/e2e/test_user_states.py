@@ -127,6 +127,26 @@ def test_computed_cached_extended(server, asked):
     assert moved(before, after, "dien_user_state_misses_total") == 1
 
 
+def test_a_request_that_leaves_its_history_out_changes_nothing(asked):
+    assert asked.state(asked.whole) == "computed"
+    without = asked.client.post({name: value for name, value in asked.body.items() if name != "history"})
+    assert without.json()["user_state"] == "computed" and "token" not in history_of(without)
+    assert asked.state(asked.whole) == "cached"
+    assert asked.state({}) == "computed", "a history that is sent, and empty, is the user's history"
+    assert asked.state({}) == "cached"
+
+
+def test_another_cut_of_the_same_history(asked):
+    """The same behaviours are kept of both; how many there were is the newest request's to say."""
+    longest = 50
+    asked.score(asked.whole)
+    cut = asked.score(part(asked.whole, 60 - longest))
+    assert cut.json()["user_state"] == "cached"
+    more = part(asked.whole, 0, 1)
+    history = {name: values[60 - longest:] + more[name] for name, values in asked.whole.items()}
+    asked.token(token_of(cut), more, history)
+
+
 def edited(history, place, name="item", value="an item that is not in the catalogue"):
     return {**history, name: [value if i == place else each for i, each in enumerate(history[name])]}
 
