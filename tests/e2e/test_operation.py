@@ -289,7 +289,8 @@ def test_limits_are_metrics(build, start, demo):
               if key.startswith("dien_limit{")}
     assert limits["max_candidates"] == 77
     flags = {flag.replace("-", "_") for flag in help_entries(build)}
-    not_limits = {"model", "listen", "address_file", "reuse_port", "log_level", "access_log", "check", "probe"}
+    not_limits = {"model", "listen", "address_file", "reuse_port", "log_level", "access_log", "check", "probe",
+                  "precision"}
     assert {re.sub("_(bytes|seconds)$", "", name) for name in limits} == flags - not_limits
 
 
