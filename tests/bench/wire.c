@@ -95,7 +95,8 @@ static void set_integers(Dien__Column *column, const char *name, unsigned int (*
     column->name = (ProtobufCBinaryData){strlen(name), same.bytes};
     column->n_integers = count;
     column->integers = calloc(count + 1, sizeof *column->integers);
-    stop_if(column->integers == NULL, "out of memory");
+    if (column->integers == NULL) /* said here, where clang-tidy sees it */
+        exit(1);
     for (size_t i = 0; i < count; i++)
         column->integers[i] = id(i);
 }
