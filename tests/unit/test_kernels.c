@@ -442,7 +442,10 @@ static void test_evolve(void **state) {
 }
 
 static bool same_bits(const float *a, const float *b) {
-    return memcmp(a, b, sizeof *a) == 0;
+    uint32_t bits[2];
+    memcpy(&bits[0], a, sizeof bits[0]);
+    memcpy(&bits[1], b, sizeof bits[1]);
+    return bits[0] == bits[1];
 }
 
 /* Candidates first, first + 1, ... of `all`, modulo their number, get the bits that each gets among all of them: for
