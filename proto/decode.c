@@ -319,27 +319,17 @@ static bool decode_candidates(struct decoder *decoder, json_t *node, struct prot
     return decode_table(decoder, "candidates", node, &request->candidates) && check_candidates(decoder, request);
 }
 
-static bool decode_user_id(struct decoder *decoder, const json_t *node, struct proto_request *request) {
+/* A member that is a string of 1 to `most` bytes. */
+static bool decode_text(struct decoder *decoder, const char *name, const json_t *node, int most, bool *has,
+                        struct proto_string *text) {
     size_t length = json_string_length(node); /* 0 when it is no string */
-    if (length == 0 || length > PROTO_USER_ID_MAX) {
-        char reason[64];
-        snprintf(reason, sizeof reason, "The user_id must be a string of 1 to %d bytes.", PROTO_USER_ID_MAX);
-        return fail(decoder, "user_id", reason);
-    }
-    request->has_user_id = true;
-    request->user_id = (struct proto_string){copy_text(decoder, json_string_value(node), length), length};
-    return true;
-}
-
-static bool decode_token(struct decoder *decoder, const json_t *node, struct proto_request *request) {
-    size_t length = json_string_length(node); /* 0 when it is no string */
-    if (length == 0 || length > TOKEN_MAX) {
+    if (length == 0 || length > (size_t)most) {
         char reason[80];
-        snprintf(reason, sizeof reason, "The history_token must be a string of 1 to %d bytes.", TOKEN_MAX);
-        return fail(decoder, "history_token", reason);
+        snprintf(reason, sizeof reason, "The %s must be a string of 1 to %d bytes.", name, most);
+        return fail(decoder, name, reason);
     }
-    request->has_history_token = true;
-    request->history_token = (struct proto_string){copy_text(decoder, json_string_value(node), length), length};
+    *has = true;
+    *text = (struct proto_string){copy_text(decoder, json_string_value(node), length), length};
     return true;
 }
 
@@ -362,7 +352,7 @@ static bool decode_history_member(struct decoder *decoder, const char *name, jso
     if (strcmp(name, "history") == 0)
         return decode_table(decoder, name, node, &request->history);
     if (strcmp(name, "history_token") == 0)
-        return decode_token(decoder, node, request);
+        return decode_text(decoder, name, node, TOKEN_MAX, &request->has_history_token, &request->history_token);
     if (strcmp(name, "history_append") == 0)
         return decode_table(decoder, name, node, &request->history_append);
     return fail(decoder, name, "A request has no such member.");
@@ -370,7 +360,7 @@ static bool decode_history_member(struct decoder *decoder, const char *name, jso
 
 static bool decode_member(struct decoder *decoder, const char *name, json_t *node, struct proto_request *request) {
     if (strcmp(name, "user_id") == 0)
-        return decode_user_id(decoder, node, request);
+        return decode_text(decoder, name, node, PROTO_USER_ID_MAX, &request->has_user_id, &request->user_id);
     if (strcmp(name, "user") == 0)
         return decode_singles(decoder, name, node, &request->user);
     if (strcmp(name, "context") == 0)
