@@ -25,6 +25,8 @@ static const float *attend_layers(const struct dien_model *model, struct dien_sc
                                   const struct attention *attention, size_t blocks) {
     const struct kernels *kernels = model->kernels;
     float *x = scratch->tile[0], *y = scratch->tile[1];
+    if (kernels->score != NULL && kernels->score(attention->layers, attention->layer_count, blocks, x, y))
+        return y;
     kernels->activate(&attention->layers[0].activation, attention->product.units, blocks, x);
     for (size_t i = 1; i < attention->layer_count; i++) {
         const struct layer *layer = &attention->layers[i];

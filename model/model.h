@@ -23,12 +23,6 @@ struct attribute_map {
     const float *values; /* [parent's rows, width] */
 };
 
-/* A dense layer: y = activation(W x + b). */
-struct layer {
-    struct projection projection;
-    struct activation_parameters activation;
-};
-
 /* The attention of one interest. Its first layer is split by what it depends on (all exact):
  * W [q, k, q-k, q*k] + b = (Wq + Wd) q + b  +  (Wk - Wd) k  +  Wp (q * k)
  *                          per candidate       per step        per both

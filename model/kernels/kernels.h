@@ -84,6 +84,12 @@ struct activation_parameters {
     float epsilon;       /* dice-row */
 };
 
+/* A dense layer: y = activation(W x + b). */
+struct layer {
+    struct projection projection;
+    struct activation_parameters activation;
+};
+
 /* A recurrent cell: h' = h + w * (c - h), gates in the order reset, update, candidate (FORMAT.md has the equations).
  * The products with the input are done beforehand, for all steps: `input` [3 * units] of a step is W x + b. */
 struct cell {
@@ -119,6 +125,11 @@ struct kernels {
      * [steps, units] the key_t; work [steps, inputs, LANES]. */
     void (*attend)(const struct kernels *kernels, const struct projection *product, size_t steps, const float *query,
                    const float *query_part, const float *keys, const float *key_parts, float *y, float *work);
+    /* The rest of the attention network in one, for some steps or parts of steps, each a block: from what attend() left
+     * of its first layer, x [blocks, units of layers[0], LANES], to scores [blocks, LANES]. False, and nothing is done,
+     * where the layers are not of a kind that is faster so: then they go one by one. NULL: never so. A layer's
+     * projection is used from the second on; the first one tells its units. */
+    bool (*score)(const struct layer *layers, size_t count, size_t blocks, const float *x, float *scores);
     /* scores [steps, LANES]: the dot product of each of rows [steps, inputs] with the query [inputs, LANES]. */
     void (*dot)(const struct kernels *kernels, size_t inputs, const float *query, size_t steps, const float *rows,
                 float *scores);

@@ -1,8 +1,5 @@
 /* vnni.c: the products of AVX-512 in reduced precision, by AVX512-VNNI: an instruction multiplies and adds two pairs of
  * 16-bit integers in each lane, twice as many as of float32.
- *
- * x lies in words: a word is the integers of two inputs of a column, [inputs / 2 rounded up, LANES]. Its step is the
- * column's own (kernels.h), or fixed where the values are known to be within 1, as states are.
  */
 #if defined(__x86_64__)
 
@@ -15,111 +12,18 @@
 
 #include "model/kernels/avx512.h"
 #include "model/kernels/lanes_gates.h"
+#include "model/kernels/vnni_product.h"
 
 #include <string.h>
-
-typedef __m512i integers;
-
-enum { GROUPS = 6 }; /* of rows whose sums grow in registers */
-
-/* Two values, within WORDS_ONE, to words; what is not a number becomes 0, and its column's step not a number. */
-ALWAYS_INLINE integers word_of(vector even, vector odd) {
-    integers high = _mm512_slli_epi32(_mm512_cvtps_epi32(odd), 16);
-    return _mm512_mask_mov_epi16(high, 0x55555555, _mm512_cvtps_epi32(even));
-}
-
-ALWAYS_INLINE void store_words(int32_t *words, size_t pair, vector even, vector odd) {
-    _mm512_storeu_si512(words + pair * LANES, word_of(even, odd));
-}
-
-/* ---- products ---- */
-
-/* sum += x times the word in every lane. In assembly, for gcc 12 keeps the sums of the intrinsic on the stack. */
-ALWAYS_INLINE void multiply_add_words(integers *sum, integers x, const int32_t *word) {
-    __asm__("vpdpwssd %2%{1to16%}, %1, %0" : "+v"(*sum) : "v"(x), "m"(*word));
-}
-
-/* y = W x + b for `groups` groups of rows; x is in words, of which WORDS_ONE is worth *one, or 1 where one is NULL. */
-ALWAYS_INLINE void multiply_groups(size_t groups, const struct projection *projection, size_t first, const int32_t *x,
-                                   const vector *one, float *y) {
-    integers sum[GROUPS * GROUP];
-    const int32_t *group[GROUPS];
-    size_t pairs = (projection->inputs + 1) / 2, rows = projection->units - first * GROUP;
-    UNROLL for (size_t i = 0; i < groups; i++) {
-        group[i] = projection->words.packed + (first + i) * pairs * GROUP;
-        KEEP_IN_REGISTER(group[i]);
-    }
-    UNROLL for (size_t row = 0; row < groups * GROUP; row++) sum[row] = _mm512_setzero_si512();
-    for (size_t pair = 0; pair < pairs; pair++, x += LANES) {
-        integers in = _mm512_loadu_si512(x);
-        UNROLL for (size_t row = 0; row < groups * GROUP; row++) {
-            multiply_add_words(&sum[row], in, group[row / GROUP] + pair * GROUP + row % GROUP);
-        }
-    }
-    UNROLL for (size_t row = 0; row < groups * GROUP; row++) {
-        if (row < rows) {
-            size_t unit = first * GROUP + row;
-            vector bias = broadcast(projection->bias[unit]), step = broadcast(projection->words.step[unit]);
-            if (one != NULL)
-                step = multiply(step, *one);
-            store(y + unit * LANES, multiply_add(_mm512_cvtepi32_ps(sum[row]), step, bias));
-        }
-    }
-}
-
-/* The groups are spread evenly: a small last share would wait for its own sums. */
-ALWAYS_INLINE void multiply_words(const struct projection *projection, const int32_t *x, const vector *one, float *y) {
-    size_t groups = (projection->units + GROUP - 1) / GROUP, first = 0;
-    for (size_t left = (groups + GROUPS - 1) / GROUPS; left > 0; left--) {
-        size_t count = (groups - first) / left;
-        switch (count) {
-        case 1:
-            multiply_groups(1, projection, first, x, one, y);
-            break;
-        case 2:
-            multiply_groups(2, projection, first, x, one, y);
-            break;
-        case 3:
-            multiply_groups(3, projection, first, x, one, y);
-            break;
-        case 4:
-            multiply_groups(4, projection, first, x, one, y);
-            break;
-        case 5:
-            multiply_groups(5, projection, first, x, one, y);
-            break;
-        default:
-            multiply_groups(GROUPS, projection, first, x, one, y);
-        }
-        first += count;
-    }
-}
 
 /* x in words of the columns' own steps, and of the step of states. */
 static __attribute__((noinline)) void multiply_scaled(const struct projection *projection, const int32_t *x, vector one,
                                                       float *y) {
-    multiply_words(projection, x, &one, y);
+    multiply_words(projection, x, &one, &(struct rows){.way = TO_ROWS, .y = y});
 }
 
 static __attribute__((noinline)) void multiply_states(const struct projection *projection, const int32_t *x, float *y) {
-    multiply_words(projection, x, NULL, y);
-}
-
-/* x [inputs, LANES] to words of the columns' own steps; the result is what WORDS_ONE is worth. The words may take the
- * place of x. */
-ALWAYS_INLINE vector words_of(size_t inputs, const float *x, int32_t *words) {
-    integers largest = _mm512_setzero_si512(); /* as integers, for what is not a number is then the largest of all */
-    for (size_t i = 0; i < inputs; i++)
-        largest = _mm512_max_epi32(largest, _mm512_castps_si512(_mm512_abs_ps(load(x + i * LANES))));
-    vector most = _mm512_castsi512_ps(largest);
-    vector factor = divide(broadcast(WORDS_ONE), most);
-    for (size_t i = 0; i < inputs; i += 2) {
-        vector even = multiply(load(x + i * LANES), factor), odd = broadcast(0);
-        if (i + 1 < inputs)
-            odd = multiply(load(x + (i + 1) * LANES), factor);
-        store_words(words, i / 2, even, odd);
-    }
-    return most;
+    multiply_words(projection, x, NULL, &(struct rows){.way = TO_ROWS, .y = y});
 }
 
 static void vnni_project(const struct projection *projection, size_t blocks, const float *x, float *y) {
@@ -136,6 +40,12 @@ static void vnni_project(const struct projection *projection, size_t blocks, con
 
 /* ---- attention ---- */
 
+/* The parts are added as the rows leave the registers: the same sums as after vnni_project. */
+static __attribute__((noinline)) void multiply_attended(const struct projection *product, const int32_t *x, vector one,
+                                                        const float *lane_part, const float *part, float *y) {
+    multiply_words(product, x, &one, &(struct rows){.way = TO_SUMS, .lane_part = lane_part, .part = part, .y = y});
+}
+
 static void vnni_attend(const struct kernels *kernels, const struct projection *product, size_t steps,
                         const float *query, const float *query_part, const float *keys, const float *key_parts,
                         float *y, float *work) {
@@ -144,13 +54,75 @@ static void vnni_attend(const struct kernels *kernels, const struct projection *
         kernels_avx512.attend(kernels, product, steps, query, query_part, keys, key_parts, y, work);
         return;
     }
+    int32_t words[WORDS_INPUTS_MAX / 2 * LANES] __attribute__((aligned(64)));
     for (size_t step = 0; step < steps; step++, keys += inputs, key_parts += units, y += units * LANES) {
         for (size_t i = 0; i < inputs; i++)
             store(work + i * LANES, multiply(load(query + i * LANES), broadcast(keys[i])));
-        vnni_project(product, 1, work, y);
-        for (size_t i = 0; i < units; i++)
-            store(y + i * LANES, add(load(y + i * LANES), add(load(query_part + i * LANES), broadcast(key_parts[i]))));
+        vector one = words_of(inputs, work, words);
+        multiply_attended(product, words, one, query_part, key_parts, y);
     }
+}
+
+/* Values before a squashing activation go on as a product's rows do. */
+ALWAYS_INLINE void keep_rows(const struct rows *rows, size_t units, const float *x) {
+    for (size_t unit = 0; unit < units; unit += GROUP) {
+        vector value[GROUP];
+        UNROLL for (size_t i = 0; i < GROUP; i++) value[i] =
+            unit + i < units ? load(x + (unit + i) * LANES) : broadcast(0);
+        keep_group(rows, unit, units - unit, value);
+    }
+}
+
+/* One layer of a block: x is the first one's values before its activation, or words within 1. */
+#define KEEP(name, way_, squash_)                                                                                      \
+    static __attribute__((noinline)) void name(const struct projection *projection, const float *x,                    \
+                                               const int32_t *words, int32_t *next, const float *weight,               \
+                                               vector *dot) {                                                          \
+        struct rows rows = {.way = (way_), .squash = (squash_), .words = next, .weight = weight, .dot = dot};          \
+        if (words == NULL)                                                                                             \
+            keep_rows(&rows, projection->units, x);                                                                    \
+        else                                                                                                           \
+            multiply_words(projection, words, NULL, &rows);                                                            \
+    }
+KEEP(sigmoids_to_words, TO_WORDS, KERNEL_SIGMOID)
+KEEP(sigmoids_to_dot, TO_DOT, KERNEL_SIGMOID)
+KEEP(tangents_to_words, TO_WORDS, KERNEL_TANH)
+KEEP(tangents_to_dot, TO_DOT, KERNEL_TANH)
+#undef KEEP
+
+/* Whether all that goes from layer to layer is within 1, so that one fixed step serves it. */
+static bool is_bounded(const struct layer *layers, size_t count) {
+    for (size_t i = 0; i + 1 < count; i++) {
+        enum kernel_activation kind = layers[i].activation.kind;
+        if ((kind != KERNEL_SIGMOID && kind != KERNEL_TANH) || layers[i].projection.units > WORDS_INPUTS_MAX)
+            return false;
+        if (i > 0 && layers[i].projection.words.packed == NULL)
+            return false;
+    }
+    return count > 1 && layers[count - 1].projection.units == 1;
+}
+
+/* The last layer has one unit, and its product is in float32. */
+static bool vnni_score(const struct layer *layers, size_t count, size_t blocks, const float *x, float *scores) {
+    if (!is_bounded(layers, count))
+        return false;
+    int32_t words[2][WORDS_INPUTS_MAX / 2 * LANES] __attribute__((aligned(64)));
+    const struct layer *last = &layers[count - 1];
+    for (size_t block = 0; block < blocks; block++, x += layers[0].projection.units * LANES) {
+        vector dot = broadcast(last->projection.bias[0]);
+        for (size_t i = 0; i + 1 < count; i++) {
+            const int32_t *in = i > 0 ? words[(i - 1) % 2] : NULL;
+            const float *weight = last->projection.weight;
+            bool tanh = layers[i].activation.kind == KERNEL_TANH;
+            if (i + 2 < count)
+                (tanh ? tangents_to_words : sigmoids_to_words)(&layers[i].projection, x, in, words[i % 2], NULL, NULL);
+            else
+                (tanh ? tangents_to_dot : sigmoids_to_dot)(&layers[i].projection, x, in, NULL, weight, &dot);
+        }
+        store(scores + block * LANES, dot);
+    }
+    kernels_avx512.activate(&last->activation, 1, blocks, scores);
+    return true;
 }
 
 /* ---- evolution ---- */
@@ -160,11 +132,11 @@ ALWAYS_INLINE void reset_units(const struct step *step, size_t i, size_t count, 
     vector z[TOGETHER], h[TOGETHER + 1];
     UNROLL for (size_t j = 0; j < count; j++) {
         z[j] = gate_of(step, 0, i + j);
-        h[j] = multiply(load(step->h + (i + j) * LANES), broadcast(WORDS_ONE));
+        h[j] = load(step->h + (i + j) * LANES);
     }
     reset(count, z, h, h);
     h[count] = broadcast(0);
-    UNROLL for (size_t j = 0; j < count; j += 2) store_words(words, (i + j) / 2, h[j], h[j + 1]);
+    UNROLL for (size_t j = 0; j < count; j += 2) store_words(words, (i + j) / 2, broadcast(WORDS_ONE), h[j], h[j + 1]);
 }
 
 /* Their next states, and these in words. */
@@ -184,10 +156,9 @@ ALWAYS_INLINE void move_units(struct form form, const struct step *step, size_t 
     move(form.write, count, v, c, a, h);
     UNROLL for (size_t j = 0; j < count; j++) {
         store(step->next + (i + j) * LANES, h[j]);
-        h[j] = multiply(h[j], broadcast(WORDS_ONE));
     }
     h[count] = broadcast(0);
-    UNROLL for (size_t j = 0; j < count; j += 2) store_words(words, (i + j) / 2, h[j], h[j + 1]);
+    UNROLL for (size_t j = 0; j < count; j += 2) store_words(words, (i + j) / 2, broadcast(WORDS_ONE), h[j], h[j + 1]);
 }
 
 static void reset_all(const struct step *step, int32_t *words) {
@@ -411,9 +382,8 @@ static void vnni_evolve(const struct kernels *kernels, const struct cell *cell, 
     for (size_t block = 0; block < blocks; block++)
         for (size_t i = 0; i < units; i += 2) {
             const float *at = h + (block * units + i) * LANES;
-            vector odd = i + 1 < units ? multiply(load(at + LANES), broadcast(WORDS_ONE)) : broadcast(0);
-            store_words(e.words + block * ((units + 1) / 2) * LANES, i / 2, multiply(load(at), broadcast(WORDS_ONE)),
-                        odd);
+            vector odd = i + 1 < units ? load(at + LANES) : broadcast(0);
+            store_words(e.words + block * ((units + 1) / 2) * LANES, i / 2, broadcast(WORDS_ONE), load(at), odd);
         }
     if (blocks > 0)
         evolve_form[write][cell->reset_after](&e);
@@ -425,6 +395,7 @@ void kernels_use_vnni(struct kernels *kernels) {
     kernels->name = "avx512vnni";
     kernels->project = vnni_project;
     kernels->attend = vnni_attend;
+    kernels->score = vnni_score;
     kernels->evolve = vnni_evolve;
 }
 

@@ -1,0 +1,156 @@
+/* vnni_product.h: products of 16-bit integers with columns in lanes, by AVX512-VNNI, and what is done with their rows;
+ * for a file that is compiled for it.
+ *
+ * x lies in words: a word is the integers of two inputs of a column, [inputs / 2 rounded up, LANES]. Its step is the
+ * column's own (kernels.h), or fixed where the values are known to be within 1, as states are.
+ */
+#ifndef KERNELS_VNNI_PRODUCT_H
+#define KERNELS_VNNI_PRODUCT_H
+
+#include "model/kernels/avx512.h"
+#include "model/kernels/lanes_functions.h"
+
+typedef __m512i integers;
+
+enum { GROUPS = 6 }; /* of rows whose sums grow in registers */
+
+/* x times the factor as an integer in the low 16 bits, for what is within 2^15 then: after adding 1.5 * 2^23 the last
+ * bit of a float32 is worth 1. What is not a number, or not finite, leaves 0 there; its column's step is not a number.
+ */
+ALWAYS_INLINE vector in_low_bits(vector x, vector factor) {
+    return multiply_add(x, factor, broadcast(0x1.8p23F));
+}
+
+/* Two columns' integers, both in the low bits, to words. */
+ALWAYS_INLINE integers word_of(vector even, vector odd) {
+    return _mm512_mask_mov_epi16(_mm512_slli_epi32(_mm512_castps_si512(odd), 16), 0x55555555,
+                                 _mm512_castps_si512(even));
+}
+
+/* x times the factor, in words. */
+ALWAYS_INLINE void store_words(int32_t *words, size_t pair, vector factor, vector even, vector odd) {
+    _mm512_storeu_si512(words + pair * LANES, word_of(in_low_bits(even, factor), in_low_bits(odd, factor)));
+}
+
+/* x [inputs, LANES] to words of the columns' own steps; the result is what WORDS_ONE is worth. The words may take the
+ * place of x. */
+ALWAYS_INLINE vector words_of(size_t inputs, const float *x, int32_t *words) {
+    integers largest = _mm512_setzero_si512(); /* as integers, for what is not a number is then the largest of all */
+    for (size_t i = 0; i < inputs; i++)
+        largest = _mm512_max_epi32(largest, _mm512_castps_si512(_mm512_abs_ps(load(x + i * LANES))));
+    vector most = _mm512_castsi512_ps(largest);
+    vector factor = divide(broadcast(WORDS_ONE), most);
+    for (size_t i = 0; i < inputs; i += 2) {
+        vector odd = i + 1 < inputs ? load(x + (i + 1) * LANES) : broadcast(0);
+        store_words(words, i / 2, factor, load(x + i * LANES), odd);
+    }
+    return most;
+}
+
+/* sum += x times the word in every lane. In assembly, for gcc 12 keeps the sums of the intrinsic on the stack. */
+ALWAYS_INLINE void multiply_add_words(integers *sum, integers x, const int32_t *word) {
+    __asm__("vpdpwssd %2%{1to16%}, %1, %0" : "+v"(*sum) : "v"(x), "m"(*word));
+}
+
+/* The integer sums of `groups` groups of rows. */
+ALWAYS_INLINE void sum_groups(size_t groups, const struct projection *projection, size_t first, const int32_t *x,
+                              integers *sum) {
+    const int32_t *group[GROUPS];
+    size_t pairs = (projection->inputs + 1) / 2;
+    UNROLL for (size_t i = 0; i < groups; i++) {
+        group[i] = projection->words.packed + (first + i) * pairs * GROUP;
+        KEEP_IN_REGISTER(group[i]);
+    }
+    UNROLL for (size_t row = 0; row < groups * GROUP; row++) sum[row] = _mm512_setzero_si512();
+    for (size_t pair = 0; pair < pairs; pair++, x += LANES) {
+        integers in = _mm512_loadu_si512(x);
+        UNROLL for (size_t row = 0; row < groups * GROUP; row++) {
+            multiply_add_words(&sum[row], in, group[row / GROUP] + pair * GROUP + row % GROUP);
+        }
+    }
+}
+
+/* What becomes of the rows of y = W x + b, one way being constant where it is compiled: they are stored; or two parts
+ * are added first, one for each lane and one for all; or a squashing activation leaves them within 1, and they go on as
+ * words, or into the dot product with the weights of one unit. */
+enum way { TO_ROWS, TO_SUMS, TO_WORDS, TO_DOT };
+struct rows {
+    enum way way;
+    enum kernel_activation squash; /* words, dot: KERNEL_SIGMOID or KERNEL_TANH */
+    float *y;                      /* rows, sums: [units, LANES] */
+    const float *lane_part, *part; /* sums: [units, LANES] and [units] */
+    int32_t *words;                /* words: [units / 2 rounded up, LANES] */
+    const float *weight;           /* dot: [units] */
+    vector *dot;
+};
+
+/* One row, its value within 1 where it goes on. */
+ALWAYS_INLINE void keep_row(const struct rows *rows, size_t unit, vector value) {
+    switch (rows->way) {
+    case TO_ROWS:
+        store(rows->y + unit * LANES, value);
+        break;
+    case TO_SUMS:
+        value = add(value, add(load(rows->lane_part + unit * LANES), broadcast(rows->part[unit])));
+        store(rows->y + unit * LANES, value);
+        break;
+    case TO_DOT:
+        *rows->dot = multiply_add(value, broadcast(rows->weight[unit]), *rows->dot);
+        break;
+    case TO_WORDS: /* by twos, below */
+        break;
+    }
+}
+
+/* A group's rows, of which `left` are of the projection. */
+ALWAYS_INLINE void keep_group(const struct rows *rows, size_t unit, size_t left, vector *value) {
+    if (rows->way == TO_WORDS || rows->way == TO_DOT) {
+        if (rows->squash == KERNEL_SIGMOID)
+            sigmoids(GROUP, value, value);
+        else
+            hyperbolic_tangents(GROUP, value, value);
+    }
+    UNROLL for (size_t i = 0; i < GROUP; i++) {
+        if (i < left)
+            keep_row(rows, unit + i, value[i]);
+        else
+            value[i] = broadcast(0);
+    }
+    if (rows->way == TO_WORDS) {
+        store_words(rows->words, unit / 2, broadcast(WORDS_ONE), value[0], value[1]);
+        if (left > 2)
+            store_words(rows->words, unit / 2 + 1, broadcast(WORDS_ONE), value[2], value[3]);
+    }
+}
+
+/* `groups` groups of rows of y = W x + b; x is in words, of which WORDS_ONE is worth *one, or 1 where one is NULL. */
+ALWAYS_INLINE void multiply_groups(size_t groups, const struct projection *projection, size_t first, const int32_t *x,
+                                   const vector *one, const struct rows *rows) {
+    integers sum[GROUPS * GROUP];
+    sum_groups(groups, projection, first, x, sum);
+    UNROLL for (size_t i = 0; i < groups; i++) {
+        size_t unit = (first + i) * GROUP, left = projection->units - unit;
+        vector value[GROUP];
+        UNROLL for (size_t j = 0; j < GROUP; j++) {
+            vector step = broadcast(projection->words.step[unit + j]);
+            vector bias = j < left ? broadcast(projection->bias[unit + j]) : broadcast(0);
+            if (one != NULL)
+                step = multiply(step, *one);
+            value[j] = multiply_add(_mm512_cvtepi32_ps(sum[i * GROUP + j]), step, bias);
+        }
+        keep_group(rows, unit, left, value);
+    }
+}
+
+/* The groups are spread evenly: a small last share would wait for its own sums. */
+ALWAYS_INLINE void multiply_words(const struct projection *projection, const int32_t *x, const vector *one,
+                                  const struct rows *rows) {
+    size_t groups = (projection->units + GROUP - 1) / GROUP, first = 0;
+    for (size_t left = (groups + GROUPS - 1) / GROUPS; left > 0; left--) {
+        size_t count = (groups - first) / left;
+        UNROLL for (size_t n = 1; n <= GROUPS; n++) if (n == count) multiply_groups(n, projection, first, x, one, rows);
+        first += count;
+    }
+}
+
+#endif
