@@ -19,24 +19,11 @@ static const float *make_query(const struct dien_model *model, struct dien_scrat
     return scratch->query;
 }
 
-/* The layers behind the first product: x [blocks, units of the first layer, LANES] to its place in the end, [blocks,
- * LANES]. */
+/* The layers behind the first product, whose values are in scratch->tile[0]: scores [blocks, LANES]. */
 static const float *attend_layers(const struct dien_model *model, struct dien_scratch *scratch,
                                   const struct attention *attention, size_t blocks) {
-    const struct kernels *kernels = model->kernels;
-    float *x = scratch->tile[0], *y = scratch->tile[1];
-    if (kernels->score != NULL && kernels->score(attention->layers, attention->layer_count, blocks, x, y))
-        return y;
-    kernels->activate(&attention->layers[0].activation, attention->product.units, blocks, x);
-    for (size_t i = 1; i < attention->layer_count; i++) {
-        const struct layer *layer = &attention->layers[i];
-        kernels->project(&layer->projection, blocks, x, y);
-        kernels->activate(&layer->activation, layer->projection.units, blocks, y);
-        float *other = x;
-        x = y;
-        y = other;
-    }
-    return x;
+    return model->kernels->finish(model->kernels, attention->layers, attention->layer_count, blocks, scratch->tile[0],
+                                  scratch->tile[1]);
 }
 
 static void attend_block(const struct dien_model *model, struct dien_scratch *scratch,

@@ -125,11 +125,11 @@ struct kernels {
      * [steps, units] the key_t; work [steps, inputs, LANES]. */
     void (*attend)(const struct kernels *kernels, const struct projection *product, size_t steps, const float *query,
                    const float *query_part, const float *keys, const float *key_parts, float *y, float *work);
-    /* The rest of the attention network in one, for some steps or parts of steps, each a block: from what attend() left
-     * of its first layer, x [blocks, units of layers[0], LANES], to scores [blocks, LANES]. False, and nothing is done,
-     * where the layers are not of a kind that is faster so: then they go one by one. NULL: never so. A layer's
-     * projection is used from the second on; the first one tells its units. */
-    bool (*score)(const struct layer *layers, size_t count, size_t blocks, const float *x, float *scores);
+    /* The rest of the attention network, for some steps or parts of steps, each a block: from what attend() left of its
+     * first layer, x [blocks, units of layers[0], LANES], to scores [blocks, LANES]; these are in x or y, whichever is
+     * returned, and both have room for the widest layer. Of the first layer only units and activation are used. */
+    const float *(*finish)(const struct kernels *kernels, const struct layer *layers, size_t count, size_t blocks,
+                           float *x, float *y);
     /* scores [steps, LANES]: the dot product of each of rows [steps, inputs] with the query [inputs, LANES]. */
     void (*dot)(const struct kernels *kernels, size_t inputs, const float *query, size_t steps, const float *rows,
                 float *scores);
@@ -160,6 +160,10 @@ void kernels_use_vnni(struct kernels *kernels);
 /* Complete as well; every such CPU has the instructions. */
 extern const struct kernels kernels_neon;
 #endif
+
+/* finish(), layer by layer, by the other functions of the table. */
+const float *finish_by_layers(const struct kernels *kernels, const struct layer *layers, size_t count, size_t blocks,
+                              float *x, float *y);
 
 /* The kernels of `of` in reduced precision into *reduced, where this CPU has instructions that make them faster:
  * products of projections that have words are in 16-bit integers. False: it has none. */

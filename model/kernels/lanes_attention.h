@@ -9,18 +9,12 @@ static void lanes_attend(const struct kernels *kernels, const struct projection 
                          const float *query, const float *query_part, const float *keys, const float *key_parts,
                          float *y, float *work) {
     (void)kernels;
-    size_t units = product->units, inputs = product->inputs;
+    size_t inputs = product->inputs;
     for (size_t step = 0; step < steps; step++)
         for (size_t i = 0; i < inputs * LANE_VECTORS; i++)
             store(work + step * inputs * LANES + i * VECTOR,
                   multiply(load(query + i * VECTOR), broadcast(keys[step * inputs + i / LANE_VECTORS])));
-    lanes_project(product, steps, work, y);
-    for (size_t step = 0; step < steps; step++)
-        for (size_t i = 0; i < units * LANE_VECTORS; i++) {
-            float *at = y + step * units * LANES + i * VECTOR;
-            vector part = load(query_part + i * VECTOR);
-            store(at, add(load(at), add(part, broadcast(key_parts[step * units + i / LANE_VECTORS]))));
-        }
+    multiply_all(product, steps, work, &(struct parts){query_part, key_parts}, y);
 }
 
 /* The largest score is taken off first, so that no exponential overflows. */

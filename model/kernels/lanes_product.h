@@ -41,6 +41,26 @@ ALWAYS_INLINE void sums_add(struct sums *sums, size_t count, size_t vectors, siz
     }
 }
 
+/* What is added to the rows of y: lane_part [units, LANES] to every block, part [units] to all lanes of the first one,
+ * the next units to the second one's. */
+struct parts {
+    const float *lane_part, *part;
+};
+
+ALWAYS_INLINE void sums_add_parts(struct sums *sums, size_t count, size_t vectors, const struct projection *projection,
+                                  size_t first, struct parts parts) {
+    size_t units = projection->units, unit = first * GROUP;
+    UNROLL for (size_t row = 0; row < count * GROUP; row++, unit++) {
+        if (unit < units) {
+            UNROLL for (size_t i = 0; i < vectors; i++) {
+                vector lane_part = load(parts.lane_part + unit * LANES + i % LANE_VECTORS * VECTOR);
+                vector part = broadcast(parts.part[i / LANE_VECTORS * units + unit]);
+                sums->of[row][i] = add(sums->of[row][i], add(lane_part, part));
+            }
+        }
+    }
+}
+
 /* Into their rows of y; what pads the last group is dropped. */
 ALWAYS_INLINE void sums_store(const struct sums *sums, size_t count, size_t vectors,
                               const struct projection *projection, size_t first, float *y) {
@@ -53,68 +73,86 @@ ALWAYS_INLINE void sums_store(const struct sums *sums, size_t count, size_t vect
     }
 }
 
-/* y = W x + b for `groups` groups of packed rows and `vectors` vectors of columns. */
+/* y = W x + b for `groups` groups of packed rows and `vectors` vectors of columns, and the parts, if any. */
 ALWAYS_INLINE void multiply_block(size_t groups, size_t vectors, const struct projection *projection, size_t first,
-                                  const float *x, float *y) {
+                                  const float *x, const struct parts *parts, float *y) {
     struct sums sums;
     sums_start(&sums, groups, vectors, projection, first);
     for (size_t input = 0; input < projection->inputs; input++)
         sums_add(&sums, groups, vectors, input, x + input * LANES, projection->inputs * LANES);
+    if (parts != NULL)
+        sums_add_parts(&sums, groups, vectors, projection, first, *parts);
     sums_store(&sums, groups, vectors, projection, first, y);
 }
 
 #if PAIRS
 /* Two blocks of lanes: few rows suffice to keep the multipliers busy. A last group does not go alone. */
-static void project_pair(const struct projection *projection, const float *x, float *y) {
+ALWAYS_INLINE void multiply_pair(const struct projection *projection, const float *x, const struct parts *parts,
+                                 float *y) {
     size_t groups = (projection->units + GROUP - 1) / GROUP, first = 0;
     for (; groups - first > 3 || groups - first == 2; first += 2)
-        multiply_block(2, 2 * LANE_VECTORS, projection, first, x, y);
+        multiply_block(2, 2 * LANE_VECTORS, projection, first, x, parts, y);
     if (groups - first == 3)
-        multiply_block(3, 2 * LANE_VECTORS, projection, first, x, y);
+        multiply_block(3, 2 * LANE_VECTORS, projection, first, x, parts, y);
     else if (groups - first == 1)
-        multiply_block(1, 2 * LANE_VECTORS, projection, first, x, y);
+        multiply_block(1, 2 * LANE_VECTORS, projection, first, x, parts, y);
 }
 #endif
 
 /* One block has few columns, so that it takes many rows to keep the multipliers busy. The groups are spread evenly: a
  * small last share would wait for its own sums. */
-static void project_block(const struct projection *projection, const float *x, float *y) {
+ALWAYS_INLINE void multiply_alone(const struct projection *projection, const float *x, const struct parts *parts,
+                                  float *y) {
     size_t groups = (projection->units + GROUP - 1) / GROUP, first = 0;
     for (size_t left = (groups + GROUPS_ALONE - 1) / GROUPS_ALONE; left > 0; left--) {
         size_t count = (groups - first) / left;
         switch (count) {
         case 1:
-            multiply_block(1, LANE_VECTORS, projection, first, x, y);
+            multiply_block(1, LANE_VECTORS, projection, first, x, parts, y);
             break;
 #if GROUPS_ALONE > 1
         case 2:
-            multiply_block(2, LANE_VECTORS, projection, first, x, y);
+            multiply_block(2, LANE_VECTORS, projection, first, x, parts, y);
             break;
         case 3:
-            multiply_block(3, LANE_VECTORS, projection, first, x, y);
+            multiply_block(3, LANE_VECTORS, projection, first, x, parts, y);
             break;
         case 4:
-            multiply_block(4, LANE_VECTORS, projection, first, x, y);
+            multiply_block(4, LANE_VECTORS, projection, first, x, parts, y);
             break;
         case 5:
-            multiply_block(5, LANE_VECTORS, projection, first, x, y);
+            multiply_block(5, LANE_VECTORS, projection, first, x, parts, y);
             break;
         default:
-            multiply_block(6, LANE_VECTORS, projection, first, x, y);
+            multiply_block(6, LANE_VECTORS, projection, first, x, parts, y);
 #endif
         }
         first += count;
     }
 }
 
-static void lanes_project(const struct projection *projection, size_t blocks, const float *x, float *y) {
+static inline void project_block(const struct projection *projection, const float *x, float *y) {
+    multiply_alone(projection, x, NULL, y);
+}
+
+ALWAYS_INLINE void multiply_all(const struct projection *projection, size_t blocks, const float *x,
+                                const struct parts *parts, float *y) {
     size_t x_stride = projection->inputs * LANES, y_stride = projection->units * LANES, block = 0;
+    struct parts at = parts != NULL ? *parts : (struct parts){NULL, NULL};
 #if PAIRS
-    for (; block + 2 <= blocks; block += 2)
-        project_pair(projection, x + block * x_stride, y + block * y_stride);
+    for (; block + 2 <= blocks; block += 2) {
+        multiply_pair(projection, x + block * x_stride, parts != NULL ? &at : NULL, y + block * y_stride);
+        at.part += parts != NULL ? 2 * projection->units : 0;
+    }
 #endif
-    for (; block < blocks; block++)
-        project_block(projection, x + block * x_stride, y + block * y_stride);
+    for (; block < blocks; block++) {
+        multiply_alone(projection, x + block * x_stride, parts != NULL ? &at : NULL, y + block * y_stride);
+        at.part += parts != NULL ? projection->units : 0;
+    }
+}
+
+static void lanes_project(const struct projection *projection, size_t blocks, const float *x, float *y) {
+    multiply_all(projection, blocks, x, NULL, y);
 }
 
 /* Columns that lie each in one piece, a vector being a few units: `vectors` vectors of units from `unit` on, of

@@ -124,6 +124,7 @@ const struct kernels kernels_neon = {
     .activate = lanes_activate,
     .extract = lanes_extract,
     .attend = lanes_attend,
+    .finish = finish_by_layers,
     .dot = lanes_dot,
     .softmax = lanes_softmax,
     .evolve = lanes_evolve,

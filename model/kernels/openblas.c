@@ -10,6 +10,7 @@ const struct kernels kernels_openblas = {
     .activate = ref_activate,
     .extract = ref_extract,
     .attend = ref_attend,
+    .finish = finish_by_layers,
     .dot = ref_dot,
     .softmax = ref_softmax,
     .evolve = ref_evolve,

@@ -103,9 +103,10 @@ static bool is_bounded(const struct layer *layers, size_t count) {
 }
 
 /* The last layer has one unit, and its product is in float32. */
-static bool vnni_score(const struct layer *layers, size_t count, size_t blocks, const float *x, float *scores) {
+static const float *vnni_finish(const struct kernels *kernels, const struct layer *layers, size_t count, size_t blocks,
+                                float *x, float *y) {
     if (!is_bounded(layers, count))
-        return false;
+        return finish_by_layers(kernels, layers, count, blocks, x, y);
     int32_t words[2][WORDS_INPUTS_MAX / 2 * LANES] __attribute__((aligned(64)));
     const struct layer *last = &layers[count - 1];
     for (size_t block = 0; block < blocks; block++, x += layers[0].projection.units * LANES) {
@@ -119,10 +120,10 @@ static bool vnni_score(const struct layer *layers, size_t count, size_t blocks, 
             else
                 (tanh ? tangents_to_dot : sigmoids_to_dot)(&layers[i].projection, x, in, NULL, weight, &dot);
         }
-        store(scores + block * LANES, dot);
+        store(y + block * LANES, dot);
     }
-    kernels_avx512.activate(&last->activation, 1, blocks, scores);
-    return true;
+    kernels_avx512.activate(&last->activation, 1, blocks, y);
+    return y;
 }
 
 /* ---- evolution ---- */
@@ -395,7 +396,7 @@ void kernels_use_vnni(struct kernels *kernels) {
     kernels->name = "avx512vnni";
     kernels->project = vnni_project;
     kernels->attend = vnni_attend;
-    kernels->score = vnni_score;
+    kernels->finish = vnni_finish;
     kernels->evolve = vnni_evolve;
 }
 

@@ -184,6 +184,112 @@ static void test_product_keeps_bits(void **state) {
     free_product(&p);
 }
 
+/* ---- the attention network behind its first product ---- */
+
+enum { NETWORK_MAX = 4, WIDE = 80, FINISHED = 3 /* blocks */ };
+
+struct network {
+    size_t count;
+    struct layer layers[NETWORK_MAX];
+    struct product products[NETWORK_MAX];
+};
+
+static struct network new_network(const size_t *units, size_t count, const enum kernel_activation *kinds) {
+    struct network network = {.count = count};
+    for (size_t i = 0; i < count; i++) {
+        network.products[i] = new_product(units[i], i == 0 ? 1 : units[i - 1]);
+        pack_product(&network.products[i]);
+        network.layers[i] = (struct layer){network.products[i].projection, {.kind = kinds[i]}};
+    }
+    return network;
+}
+
+static void free_network(struct network *network) {
+    for (size_t i = 0; i < network->count; i++)
+        free_product(&network->products[i]);
+}
+
+static double activated(enum kernel_activation kind, double x) {
+    if (kind == KERNEL_SIGMOID)
+        return 1 / (1 + exp(-x));
+    if (kind == KERNEL_TANH)
+        return tanh(x);
+    return kind == KERNEL_RELU ? fmax(x, 0) : x;
+}
+
+/* A column's score in double, and how far the integers' steps may move it: half a step of what a layer takes and half
+ * a step of its weights for each input, behind activations that make no difference larger. */
+static double score_of(const struct network *network, const float *x, double *bound) {
+    double in[WIDE], out[WIDE], off = 1e-5;
+    for (size_t i = 0; i < network->products[0].projection.units; i++)
+        in[i] = activated(network->layers[0].activation.kind, (double)x[i * LANES]);
+    for (size_t layer = 1; layer < network->count; layer++) {
+        const struct product *p = &network->products[layer];
+        double next = 0, most = 1;
+        for (size_t i = 0; i < p->projection.inputs; i++)
+            most = fmax(most, fabs(in[i]));
+        for (size_t unit = 0; unit < p->projection.units; unit++) {
+            double weights = 0, sum = (double)p->bias[unit];
+            for (size_t i = 0; i < p->projection.inputs; i++) {
+                double weight = (double)p->weight[unit * p->projection.inputs + i];
+                weights += fabs(weight);
+                sum += weight * in[i];
+            }
+            out[unit] = activated(network->layers[layer].activation.kind, sum);
+            next = fmax(next, weights * (off + most / WORDS_ONE) +
+                                  (double)p->projection.inputs * most * (double)p->step[unit] * WORDS_ONE);
+        }
+        memcpy(in, out, sizeof in);
+        off = next + 1e-5;
+    }
+    *bound = off;
+    return in[0];
+}
+
+static void check_network(const size_t *units, size_t count, const enum kernel_activation *kinds, double *largest) {
+    struct network network = new_network(units, count, kinds);
+    size_t size = (size_t)FINISHED * WIDE * LANES;
+    float *x = floats(size, -4, 4), *one = floats(size, 0, 0), *y = floats(size, 0, 0), *z = floats(size, 0, 0);
+    float *column = floats((size_t)WIDE * LANES, 0, 0);
+    float *copy = array(size, sizeof *copy);
+    memcpy(copy, x, size * sizeof *copy);
+    const float *scores = reduced.finish(&reduced, network.layers, count, FINISHED, x, y);
+    for (size_t place = 0; place < (size_t)FINISHED * LANES; place++) {
+        for (size_t i = 0; i < units[0]; i++)
+            column[i * LANES] = copy[(place / LANES * units[0] + i) * LANES + place % LANES];
+        double bound = 0, difference = fabs((double)scores[place] - score_of(&network, column, &bound));
+        *largest = fmax(*largest, difference / bound);
+        if (!(difference <= bound))
+            fail_msg("%zu layers: off by %.3g, more than %.3g", count, difference, bound);
+        /* alone, in another lane */
+        for (size_t i = 0; i < units[0]; i++)
+            one[i * LANES + (place + 5) % LANES] = column[i * LANES];
+        const float *alone = reduced.finish(&reduced, network.layers, count, 1, one, z);
+        assert_memory_equal(&alone[(place + 5) % LANES], &scores[place], sizeof *scores);
+    }
+    free(x), free(one), free(y), free(z), free(column), free(copy);
+    free_network(&network);
+}
+
+/* Networks whose values are within 1, which are done in one, and others, layer by layer. */
+static void test_finish(void **state) {
+    (void)state;
+    need_kernels();
+    static const size_t units[][NETWORK_MAX] = {{WIDE, 40, 1}, {5, 1}, {33, 18, 9, 1}, {7, 2, 3, 1}};
+    static const size_t counts[] = {3, 2, 4, 4};
+    static const enum kernel_activation kinds[][NETWORK_MAX] = {
+        {KERNEL_SIGMOID, KERNEL_SIGMOID, KERNEL_LINEAR, KERNEL_LINEAR},
+        {KERNEL_TANH, KERNEL_SIGMOID, KERNEL_TANH, KERNEL_SIGMOID},
+        {KERNEL_SIGMOID, KERNEL_TANH, KERNEL_SIGMOID, KERNEL_LINEAR},
+        {KERNEL_RELU, KERNEL_SIGMOID, KERNEL_RELU, KERNEL_LINEAR},
+    };
+    double largest = 0;
+    for (size_t i = 0; i < COUNT(units); i++)
+        for (size_t j = 0; j < COUNT(kinds); j++)
+            check_network(units[i], counts[i], kinds[j], &largest);
+    print_message("%s finish: largest share of the bound %.3g\n", reduced.name, largest);
+}
+
 /* ---- evolution ---- */
 
 struct test_cell {
@@ -409,6 +515,7 @@ int main(void) {
         cmocka_unit_test(test_largest_sums),
         cmocka_unit_test(test_what_is_not_finite),
         cmocka_unit_test(test_product_keeps_bits),
+        cmocka_unit_test(test_finish),
         cmocka_unit_test(test_evolve),
         cmocka_unit_test(test_scores_of_the_training_code),
         cmocka_unit_test(test_same_bits_in_any_company),

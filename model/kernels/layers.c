@@ -1,0 +1,17 @@
+/* layers.c: the attention network layer by layer, by any table's products and activations.
+ */
+#include "model/kernels/kernels.h"
+
+const float *finish_by_layers(const struct kernels *kernels, const struct layer *layers, size_t count, size_t blocks,
+                              float *x, float *y) {
+    kernels->activate(&layers[0].activation, layers[0].projection.units, blocks, x);
+    for (size_t i = 1; i < count; i++) {
+        const struct layer *layer = &layers[i];
+        kernels->project(&layer->projection, blocks, x, y);
+        kernels->activate(&layer->activation, layer->projection.units, blocks, y);
+        float *other = x;
+        x = y;
+        y = other;
+    }
+    return x;
+}
