@@ -220,7 +220,7 @@ static double activated(enum kernel_activation kind, double x) {
 /* A column's score in double, and how far the integers' steps may move it: half a step of what a layer takes and half
  * a step of its weights for each input, behind activations that make no difference larger. */
 static double score_of(const struct network *network, const float *x, double *bound) {
-    double in[WIDE], out[WIDE], off = 1e-5;
+    double in[WIDE] = {0}, out[WIDE] = {0}, off = 1e-5;
     for (size_t i = 0; i < network->products[0].projection.units; i++)
         in[i] = activated(network->layers[0].activation.kind, (double)x[i * LANES]);
     for (size_t layer = 1; layer < network->count; layer++) {
