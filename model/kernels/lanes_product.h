@@ -135,19 +135,25 @@ static inline void project_block(const struct projection *projection, const floa
     multiply_alone(projection, x, NULL, y);
 }
 
+/* The parts of the blocks from `block` on. */
+ALWAYS_INLINE struct parts parts_from(const struct parts *parts, size_t block, size_t units) {
+    if (parts == NULL)
+        return (struct parts){NULL, NULL};
+    return (struct parts){parts->lane_part, parts->part + block * units};
+}
+
 ALWAYS_INLINE void multiply_all(const struct projection *projection, size_t blocks, const float *x,
                                 const struct parts *parts, float *y) {
     size_t x_stride = projection->inputs * LANES, y_stride = projection->units * LANES, block = 0;
-    struct parts at = parts != NULL ? *parts : (struct parts){NULL, NULL};
 #if PAIRS
     for (; block + 2 <= blocks; block += 2) {
+        struct parts at = parts_from(parts, block, projection->units);
         multiply_pair(projection, x + block * x_stride, parts != NULL ? &at : NULL, y + block * y_stride);
-        at.part += parts != NULL ? 2 * projection->units : 0;
     }
 #endif
     for (; block < blocks; block++) {
+        struct parts at = parts_from(parts, block, projection->units);
         multiply_alone(projection, x + block * x_stride, parts != NULL ? &at : NULL, y + block * y_stride);
-        at.part += parts != NULL ? projection->units : 0;
     }
 }
 
