@@ -132,7 +132,7 @@ def draw_peers(rows, path):
         chosen = [row for row in rows if (row["T"], row["C"]) == shape and row["task"] not in ("nothing", "restored")]
         entries = []
         for row in sorted(chosen, key=lambda row: float(row["median_ms"])):
-            ours = row["engine"] == "dien"
+            ours = row["engine"] in ("dien", "reduced")
             label = f"{float(row['median_ms']):.2f} ms" + ("" if ours else f"  ({float(row['times_ours']):.1f} x)")
             entries.append((row["what"], float(row["median_ms"]), label, OURS if ours else PEER))
         groups.append((f"T = {shape[0]} behaviours, C = {shape[1]} candidates", entries))

@@ -1,12 +1,12 @@
 /* library.c: one request through the model library, for tests/bench/peers.py to compare with other engines.
  *
- *   library MODEL_DIRECTORY REQUEST
+ *   library MODEL_DIRECTORY REQUEST [reduced]
  *
  * REQUEST is text, one line for each column of rows, "COUNT ROW ROW ...": the user's fields, then the behaviour's, then
  * the candidate's, in the order of dien_fields(). A line "time cached CALLS" on standard input is answered with the
  * seconds of CALLS calls, one after another, as a JSON list; "scores cached" with the scores. `cached` scores with a
  * user state built before; `restored` with one of which only the core was kept, as the server's cache does; `uncached`
- * builds the state in each call.
+ * builds the state in each call. The first line of output says the kernels and the precision.
  */
 #include "model/dien.h"
 
@@ -72,9 +72,9 @@ static void *aligned(size_t bytes) {
     return checked(aligned_alloc(DIEN_ALIGNMENT, (bytes + DIEN_ALIGNMENT - 1) / DIEN_ALIGNMENT * DIEN_ALIGNMENT));
 }
 
-static void open_bench(struct bench *bench, const char *directory, const char *request) {
+static void open_bench(struct bench *bench, const char *directory, const char *request, enum dien_precision precision) {
     struct dien_error error = {""};
-    bench->model = dien_open(directory, &error);
+    bench->model = dien_open_as(directory, precision, &error);
     if (bench->model == NULL)
         fail(error.message);
     FILE *file = fopen(request, "r");
@@ -147,10 +147,11 @@ static void answer(struct bench *bench, char *line) {
 int main(int count, char **arguments) {
     struct bench bench = {0};
     char line[128];
-    if (count != 3)
-        fail("MODEL_DIRECTORY REQUEST");
-    open_bench(&bench, arguments[1], arguments[2]);
-    printf("\"%s kernels\"\n", dien_kernels_name(NULL));
+    bool reduced = count == 4 && strcmp(arguments[3], "reduced") == 0;
+    if (count != 3 && !reduced)
+        fail("MODEL_DIRECTORY REQUEST [reduced]");
+    open_bench(&bench, arguments[1], arguments[2], reduced ? DIEN_REDUCED : DIEN_FLOAT32);
+    printf("\"%s kernels, %s\"\n", dien_kernels_name(NULL), dien_precision_name(bench.model));
     fflush(stdout);
     while (fgets(line, sizeof line, stdin) != NULL)
         answer(&bench, line);

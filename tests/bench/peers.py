@@ -35,6 +35,8 @@ TASKS = (
     ("dien", "cached", "this library, user state kept", True),
     ("dien", "restored", "this library, core of the state kept", True),
     ("dien", "uncached", "this library, user state computed", False),
+    ("reduced", "cached", "this library, reduced precision, state kept", True),
+    ("reduced", "uncached", "this library, reduced precision, computed", False),
     ("onnxruntime", "scorer", "ONNX Runtime, graph for speed, user side kept", True),
     ("onnxruntime", "best", "ONNX Runtime, graph for speed, user once", False),
     ("onnxruntime", "once", "ONNX Runtime, export, user once", False),
@@ -53,7 +55,7 @@ def arguments():
     parser.add_argument("--shapes", default="100x100,50x100,100x10,100x1", help="TxC, each with graphs of its own")
     parser.add_argument("--graphs", type=pathlib.Path, default=builds.TOP / "build/bench/peers", help="where graphs are kept")
     parser.add_argument("--export", action="store_true", help="write the graphs; measure nothing")
-    parser.add_argument("--engines", default="dien,onnxruntime,torch", help="those that take part")
+    parser.add_argument("--engines", default="dien,reduced,onnxruntime,torch", help="those that take part")
     parser.add_argument("--rounds", type=int, default=16)
     parser.add_argument("--calls", type=int, default=4, help="counted calls of each engine in each round")
     parser.add_argument("--processor", type=int, default=max(os.sched_getaffinity(0)), help="where all engines run")
@@ -141,10 +143,13 @@ def differences(engines, tasks, network, inputs):
 
 
 def show(rows):
-    print(f"\n{'T=%d C=%d' % (rows[0]['T'], rows[0]['C']):<48}{'median':>10}{'least':>10}{'times ours':>12}{'(of least)':>12}{'from float64':>14}")
+    columns = {"times_ours": "times ours", "least_times_ours": "(of least)", "times_reduced": "reduced",
+               "largest_difference": "from float64"}
+    shape = f"T={rows[0]['T']} C={rows[0]['C']}"
+    print(f"\n{shape:<48}{'median':>10}{'least':>10}" + "".join(f"{title:>14}" for title in columns.values()))
     for row in rows:
-        print(f"{row['what']:<48}{row['median_ms']:>7.3f} ms{row['least_ms']:>7.3f} ms{row['times_ours']:>12}"
-              f"{row['least_times_ours']:>12}{row['largest_difference']:>14}")
+        print(f"{row['what']:<48}{row['median_ms']:>7.3f} ms{row['least_ms']:>7.3f} ms"
+              + "".join(f"{row[column]:>14}" for column in columns))
 
 
 def export(options, networks, inputs, directory):
@@ -156,6 +161,7 @@ def export(options, networks, inputs, directory):
 def start(options, networks, inputs, directory):
     """The engines that take part, by name."""
     made = {"dien": lambda: Worker(options.library, options.model, directory / "request"),
+            "reduced": lambda: Worker(options.library, options.model, directory / "request", "reduced"),
             "onnxruntime": lambda: Worker("node", HERE / "peer_onnx.mjs", options.tools, directory),
             "torch": lambda: Torch(networks[torch.float32], inputs)}
     return {name: made[name]() for name in options.engines.split(",")}
@@ -172,13 +178,16 @@ def compare(options, networks, inputs, directory):
     medians = {task: statistics.median(times) for task, times in seconds.items()}
     rows = []
     for engine, name, what, kept in tasks:
-        ours = "dien", "cached" if kept else "uncached"
+        form = "cached" if kept else "uncached"
+        ours, reduced = ("dien", form), ("reduced", form)
         rows.append({
             "T": len(inputs["items"]), "C": len(inputs["candidate_items"]), "engine": engine, "task": name, "what": what,
             "median_ms": round(1e3 * medians[engine, name], 4), "least_ms": round(1e3 * min(seconds[engine, name]), 4),
             "calls": len(seconds[engine, name]), "user_side": "kept" if kept else "computed",
             "times_ours": "" if name == "nothing" else f"{medians[engine, name] / medians[ours]:.2f}",
             "least_times_ours": "" if name == "nothing" else f"{min(seconds[engine, name]) / min(seconds[ours]):.2f}",
+            "times_reduced": "" if name == "nothing" or reduced not in medians
+                             else f"{medians[engine, name] / medians[reduced]:.2f}",
             "largest_difference": f"{differing[engine, name]:.1e}" if (engine, name) in differing else "",
             "said": engines[engine].hello})
     show(rows)
@@ -206,7 +215,8 @@ def main():
         return
     path = machine.save("peers", rows, options.output)
     print(f"\none thread on processor {options.processor}, medians of {rows[0]['calls']} calls in turns; `times ours`: against "
-          "this library\nwith its user state kept where the peer's is, else computed")
+          "this library\nwith its user state kept where the peer's is, else computed; `reduced`: against the same in reduced "
+          "precision")
     print(f"rows in {os.path.relpath(path)}")
 
 

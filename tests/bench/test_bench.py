@@ -43,7 +43,7 @@ def model(tmp_path_factory):
 @pytest.mark.only_on("release")
 def test_peers_compute_the_same_scores(build, model, tmp_path):
     """ONNX Runtime takes part where `make bench-peers` has installed it."""
-    engines = ["dien", "torch"] + ["onnxruntime"] * (TOOLS / "node_modules" / "onnxruntime-node").exists()
+    engines = ["dien", "reduced", "torch"] + ["onnxruntime"] * (TOOLS / "node_modules" / "onnxruntime-node").exists()
     common = ("--model", model, "--graphs", tmp_path / "graphs", "--shapes", "6x3", "--engines", ",".join(engines))
     run("peers.py", *common, "--export")
     run("peers.py", *common, "--library", build.directory / "bench" / "library", "--rounds", 2, "--calls", 1,
