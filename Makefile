@@ -73,7 +73,7 @@ quiet = $(if $(V),,@echo '  $(1)  $@';)
 .DEFAULT_GOAL := build
 .DELETE_ON_ERROR:
 .PHONY: help build models unit fuzzers demo run test check bench bench-programs bench-load bench-kernels bench-policies \
-        bench-states bench-memory bench-wire bench-peers bench-server bench-figures image image-test deps deps-demo tools \
+        bench-states bench-memory bench-wire bench-exponentials bench-peers bench-server bench-figures image image-test deps deps-demo tools \
         builds format fuzz clean FORCE
 
 help: ## this list
@@ -127,6 +127,10 @@ bench-wire: deps ## decode, resolve, rank and encode beside the scoring call, on
 	@$(MAKE) --no-print-directory -s -j$(JOBS) $(BUILD)/bench/wire
 	@$(PYTHON) tests/bench/reference_shape.py --output build/bench/reference-shape
 	$(BUILD)/bench/wire build/bench/reference-shape $(if $(CSV),--csv $(CSV))
+
+bench-exponentials: deps ## the exponential and what is built of it against double, over all floats (20 minutes)
+	@$(MAKE) --no-print-directory -s -j$(JOBS) $(BUILD)/bench/exponentials
+	$(BUILD)/bench/exponentials $(if $(CSV),--csv $(CSV))
 
 bench-peers: deps-bench $(ONNXRUNTIME) ## one request on one thread beside ONNX Runtime and PyTorch
 	@$(MAKE) --no-print-directory -s -j$(JOBS) $(BUILD)/bench/library
@@ -186,7 +190,7 @@ build-fuzz:
 # The server and the tests of what differs between instruction sets; these run in an emulator.
 build-aarch64: $(SYSROOT)/.complete
 	@$(MAKE) --no-print-directory BUILD=build/aarch64 CC='aarch64-linux-gnu-gcc --sysroot=$(SYSROOT)' build \
-	  build/aarch64/unit/test_kernels build/aarch64/unit/test_model build/aarch64/bench/kernels
+	  $(addprefix build/aarch64/unit/,test_kernels test_exponentials test_model) build/aarch64/bench/kernels
 
 # Random models over all of FORMAT.md, with PyTorch's scores: for the unit tests of model/ and for tests/e2e.
 MODELS := build/models

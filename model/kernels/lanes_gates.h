@@ -15,8 +15,9 @@ ALWAYS_INLINE void reset(size_t count, const vector *z, const vector *h, vector 
     UNROLL for (size_t i = 0; i < count; i++) y[i] = divide(h[i], add(broadcast(1), e[i]));
 }
 
-/* h + w (c - h) of some units. With V = e^-v and C = e^-2c of the gates' arguments the update gate is 1 / (1 + V) and
- * the candidate (1 - C) / (1 + C), so that both share one division: c - h = ((1 - h) - C (1 + h)) / (1 + C). */
+/* h + w (c - h) of some units, within 3.6e-7 of its value for states within 1, rounded gates and all. With V = e^-v and
+ * C = e^-2c of the gates' arguments the update gate is 1 / (1 + V) and the candidate (1 - C) / (1 + C), so that both
+ * share one division: c - h = ((1 - h) - C (1 + h)) / (1 + C). */
 ALWAYS_INLINE void move(enum kernel_write write, size_t count, const vector *v, const vector *c, const vector *a,
                         vector *h) {
     vector one = broadcast(1), update[TOGETHER], candidate[TOGETHER];

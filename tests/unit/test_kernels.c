@@ -282,25 +282,6 @@ static void test_activate(void **state) {
     }
 }
 
-/* The exponential, over all of its range: far below zero the sigmoid of x is e^x, so that an error in proportion is the
- * exponential's. exp.h states 2e-7; the sum and the quotient round, and log2 e in float32 is off by 1.3e-8 of x. */
-static void test_exponential(void **state) {
-    (void)state;
-    enum { UNITS = 4096 };
-    const struct activation_parameters sigmoids = {.kind = KERNEL_SIGMOID};
-    float *x = floats((size_t)UNITS * LANES), *y = floats((size_t)UNITS * LANES);
-    for (size_t i = 0; i < (size_t)UNITS * LANES; i++)
-        x[i] = -87 * ((float)i + uniform()) / (float)(UNITS * LANES);
-    for (size_t set = 0; set < set_count; set++) {
-        memcpy(y, x, (size_t)UNITS * LANES * sizeof *y);
-        named(sets[set])->activate(&sigmoids, UNITS, 1, y);
-        for (size_t i = 0; i < (size_t)UNITS * LANES; i++)
-            check_close((float)((double)y[i] / sigmoid((double)x[i]) - 1), 0, 3.2e-7 + 1.4e-8 * fabs((double)x[i]));
-        report(named(sets[set]), "exponential, in proportion");
-    }
-    free(x), free(y);
-}
-
 /* ---- cells ---- */
 
 struct test_cell {
@@ -653,7 +634,6 @@ int main(int count, char **arguments) {
         cmocka_unit_test(test_every_core_keeps_bits),
         cmocka_unit_test(test_project_column),
         cmocka_unit_test(test_activate),
-        cmocka_unit_test(test_exponential),
         cmocka_unit_test(test_extract),
         cmocka_unit_test(test_evolve),
         cmocka_unit_test(test_evolve_keeps_bits),
