@@ -73,7 +73,7 @@ quiet = $(if $(V),,@echo '  $(1)  $@';)
 .DEFAULT_GOAL := build
 .DELETE_ON_ERROR:
 .PHONY: help build models unit fuzzers demo run test check bench bench-programs bench-load bench-kernels bench-policies \
-        bench-states bench-memory bench-wire bench-exponentials bench-peers bench-server bench-figures image image-test deps deps-demo tools \
+        bench-states bench-memory bench-wire bench-exponentials bench-peers bench-sweep bench-server bench-figures image image-test deps deps-demo tools \
         builds format fuzz clean FORCE
 
 help: ## this list
@@ -97,7 +97,7 @@ check: deps tools ## sanitizers and static analysis only
 	@$(MAKE) --no-print-directory -j$(JOBS) builds models
 	$(PYTEST) --builds=asan,tsan tests/static tests/unit tests/e2e tests/fuzz
 
-bench: bench-kernels bench-peers bench-server bench-load bench-figures ## all that follows; tables, CSV in tests/bench/results (tests/bench/README.md)
+bench: bench-kernels bench-peers bench-server bench-sweep bench-load bench-figures ## all that follows; tables, CSV in tests/bench/results (tests/bench/README.md)
 
 bench-load: deps-bench ## 60 s of closed-loop load on the demo model
 	@$(MAKE) --no-print-directory -s -j$(JOBS) build
@@ -137,6 +137,11 @@ bench-peers: deps-bench $(ONNXRUNTIME) ## one request on one thread beside ONNX 
 	@$(PYTHON) tests/bench/reference_shape.py --output build/bench/reference-shape
 	@$(PYTHON) tests/bench/peers.py --export
 	$(PYTHON) tests/bench/peers.py --library $(BUILD)/bench/library
+
+bench-sweep: deps-bench ## how time grows with candidates, behaviours and hidden units; edges of lanes; the paper's shape (1 minute)
+	@$(MAKE) --no-print-directory -s -j$(JOBS) $(BUILD)/bench/library
+	@$(PYTHON) tests/bench/sweep.py --export
+	$(PYTHON) tests/bench/sweep.py --library $(BUILD)/bench/library
 
 bench-server: bench-peers ## the server over HTTP, closed and open loop, beside one around ONNX Runtime
 	@$(MAKE) --no-print-directory -s -j$(JOBS) build $(BUILD)/bench/openloop

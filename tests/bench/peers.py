@@ -9,11 +9,9 @@ tests/bench/results/PROCESSOR.peers.csv.
 """
 
 import argparse
-import json
 import os
 import pathlib
 import statistics
-import subprocess
 import sys
 import time
 
@@ -25,6 +23,7 @@ import machine  # noqa: E402
 import model_directory  # noqa: E402
 import peer_export  # noqa: E402
 from support import builds  # noqa: E402
+from worker import Worker, write_request  # noqa: E402
 
 HERE = pathlib.Path(__file__).resolve().parent
 GRAPHS = ("once", "tiled", "best", "encoder", "scorer", "nothing")
@@ -63,29 +62,6 @@ def arguments():
     return parser.parse_args()
 
 
-class Worker:
-    """An engine in a process of its own that answers lines with JSON."""
-
-    def __init__(self, *command):
-        self.process = subprocess.Popen([str(word) for word in command], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-                                        text=True, env=builds.environment())
-        self.hello = self._answer()
-
-    def _answer(self):
-        line = self.process.stdout.readline()
-        assert line, f"{self.process.args[:2]} ended with {self.process.wait()}"
-        return json.loads(line)
-
-    def ask(self, *words):
-        self.process.stdin.write(" ".join(map(str, words)) + "\n")
-        self.process.stdin.flush()
-        return self._answer()
-
-    def close(self):
-        self.process.stdin.close()
-        self.process.wait(30)
-
-
 class Torch:
     """PyTorch, in this process."""
 
@@ -119,10 +95,6 @@ def random_inputs(config, steps, count):
     return dict(zip(peer_export.INPUTS, values))
 
 
-def write_request(inputs, path):
-    path.write_text("".join(f"{len(rows)} {' '.join(map(str, rows.tolist()))}\n" for rows in inputs.values()))
-
-
 def measure(engines, tasks, options):
     seconds = {task[:2]: [] for task in tasks}
     for _ in range(options.rounds):
@@ -154,7 +126,7 @@ def show(rows):
 
 def export(options, networks, inputs, directory):
     directory.mkdir(parents=True, exist_ok=True)
-    write_request(inputs, directory / "request")
+    write_request([rows.tolist() for rows in inputs.values()], directory / "request")
     peer_export.export_all(networks[torch.float32], inputs, directory, GRAPHS)
 
 

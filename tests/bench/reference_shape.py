@@ -48,7 +48,7 @@ def config(arguments: argparse.Namespace) -> Config:
                        "evolution": {"cell": arguments.cell, "units": arguments.hidden, "reset": arguments.reset}}],
         "mlp": {"inputs": ["user.user", "candidate.item", "candidate.category", "history_sum.clicks", "product.clicks",
                            "interest.clicks"],
-                "layers": [layer(200, "prelu"), layer(80, "prelu"), layer(2, "linear")]},
+                "layers": [*(layer(units, "prelu") for units in arguments.mlp), layer(2, "linear")]},
         "output": {"kind": "softmax", "positive": 0}}
 
 
@@ -58,7 +58,8 @@ def weight(name: str, shape: tuple[int, ...], random: np.random.Generator) -> np
     return random.normal(0, scale, shape).astype(np.float32)
 
 
-def main() -> None:
+def options() -> argparse.ArgumentParser:
+    """What the shape is made of."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--output", required=True, help="directory to write")
     parser.add_argument("--embedding", type=int, default=18, help="width of each table")
@@ -66,7 +67,12 @@ def main() -> None:
     parser.add_argument("--attention", choices=("mlp", "bilinear"), default="mlp")
     parser.add_argument("--cell", choices=("augru-and", "augru-or", "agru", "aigru"), default="augru-or")
     parser.add_argument("--reset", choices=("before", "after"), default="before")
-    arguments = parser.parse_args()
+    parser.add_argument("--mlp", type=int, nargs="+", default=[200, 80], metavar="UNITS", help="of the layers before the last")
+    return parser
+
+
+def write(arguments: argparse.Namespace) -> None:
+    """The model directory of that shape."""
     random = np.random.default_rng(1)
     shape = config(arguments)
     tensors = {name: weight(name, size, random) for name, size in weight_shapes(shape).items()}
@@ -75,4 +81,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    write(options().parse_args())

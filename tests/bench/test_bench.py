@@ -1,5 +1,6 @@
 """The benchmarks run and agree; nothing is timed here."""
 
+import collections
 import csv
 import json
 import pathlib
@@ -104,6 +105,35 @@ def slow_server(listening, seconds):
                 time.sleep(seconds)
                 seconds = 0
                 connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}")
+
+
+@pytest.mark.only_on("release")
+def test_sweep_has_every_size(build, tmp_path):
+    """Each size, edge and shape of the paper, of each set of kernels; the figures are drawn of its rows."""
+    run("sweep.py", "--models", tmp_path / "models", "--export")
+    run("sweep.py", "--models", tmp_path / "models", "--library", build.directory / "bench" / "library", "--scale", 50,
+        "--output", tmp_path)
+    rows = rows_in(tmp_path, "sweep")
+    assert all(float(row["seconds_median"]) > 0 for row in rows)
+    for kernels in {row["kernels"] for row in rows if " " not in row["kernels"]}:
+        counts = collections.Counter(row["what"].split(",")[0] for row in rows if row["kernels"] == kernels)
+        assert counts == {"score by C": 13, "score by T": 7, "score by T and C": 2, "score by H": 8, "edge of lanes": 9,
+                          "edge of steps": 6, "paper's shape": 8}
+    (path,) = tmp_path.glob("*.sweep.csv")
+    run("figures.py", "--results", tmp_path, "--slug", path.name.removesuffix(".sweep.csv"))
+    assert len(list(tmp_path.glob("*.sweep-[CTH].svg"))) == 3
+
+
+@pytest.mark.only_on("release")
+def test_exponentials_are_within_their_bounds(build, tmp_path):
+    """Every 65,521st float: the bounds that tests/unit/test_exponentials.c holds denser ones to."""
+    path = tmp_path / "exponentials.csv"
+    subprocess.run([build.directory / "bench" / "exponentials", "--stride", "65521", "--csv", path], check=True, timeout=120,
+                   stdout=subprocess.DEVNULL)
+    with open(path, newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert {row["function"] for row in rows} >= {"sigmoid", "tanh", "softmax", "update gate"}
+    assert all(0 < float(row["largest_error"]) < 5e-7 for row in rows), rows
 
 
 def test_figures_from_rows(tmp_path):
