@@ -73,7 +73,7 @@ quiet = $(if $(V),,@echo '  $(1)  $@';)
 .DEFAULT_GOAL := build
 .DELETE_ON_ERROR:
 .PHONY: help build models unit fuzzers demo run test check bench bench-programs bench-load bench-kernels bench-policies \
-        bench-states bench-memory bench-wire bench-exponentials bench-peers bench-sweep bench-server bench-figures image image-test deps deps-demo tools \
+        bench-states bench-memory bench-wire bench-gather bench-exponentials bench-peers bench-sweep bench-server bench-figures image image-test deps deps-demo tools \
         builds format fuzz clean FORCE
 
 help: ## this list
@@ -127,6 +127,11 @@ bench-wire: deps ## decode, resolve, rank and encode beside the scoring call, on
 	@$(MAKE) --no-print-directory -s -j$(JOBS) $(BUILD)/bench/wire
 	@$(PYTHON) tests/bench/reference_shape.py --output build/bench/reference-shape
 	$(BUILD)/bench/wire build/bench/reference-shape $(if $(CSV),--csv $(CSV))
+
+bench-gather: deps ## embeddings of rows that are in no cache: a table of 288 MB
+	@$(MAKE) --no-print-directory -s -j$(JOBS) $(BUILD)/bench/gather
+	@$(PYTHON) tests/bench/reference_shape.py --items 4000000 --output build/bench/large-table
+	$(BUILD)/bench/gather build/bench/large-table $(if $(CSV),--csv $(CSV))
 
 bench-exponentials: deps ## the exponential and what is built of it against double, over all floats (20 minutes)
 	@$(MAKE) --no-print-directory -s -j$(JOBS) $(BUILD)/bench/exponentials

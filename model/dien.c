@@ -41,6 +41,17 @@ static size_t in_block(const struct batch *batch, size_t block) {
     return smaller(batch->count - block * LANES, LANES);
 }
 
+/* The rows of candidates first .. first + count, before they are embedded. */
+static void fetch_candidates(const struct dien_model *model, const struct dien_request *request, size_t first,
+                             size_t count) {
+    const struct places *fields = &model->config.groups[DIEN_CANDIDATE];
+    const struct dien_column *columns = request->candidates.column;
+    for (size_t i = 0; i < fields->count; i++)
+        embed_fetch(model, fields->at[i], &columns[i], first, count);
+    if (model->config.bias_place != CONFIG_NONE)
+        embed_fetch_bias(model, &columns[model->config.bias_place], first, count);
+}
+
 static void embed_candidates(const struct dien_model *model, struct dien_scratch *scratch, const struct batch *batch) {
     const struct places *fields = &model->config.groups[DIEN_CANDIDATE];
     const struct dien_column *columns = batch->request->candidates.column;
@@ -91,10 +102,13 @@ _Static_assert(DIEN_BATCH % (BLOCKS * LANES) == 0, "a range that starts at a bat
 void dien_score_range(const struct dien_model *model, struct dien_scratch *scratch, const struct dien_user *user,
                       const struct dien_request *request, size_t first, size_t count, float *scores,
                       float *const *attention) {
+    const size_t most = (size_t)BLOCKS * LANES;
+    fetch_candidates(model, request, first, smaller(count, most));
     predict_shared(model, scratch, user, request);
-    for (size_t end = first + count; first < end; first += (size_t)BLOCKS * LANES) {
-        size_t some = smaller(end - first, (size_t)BLOCKS * LANES);
+    for (size_t end = first + count; first < end; first += most) {
+        size_t some = smaller(end - first, most), next = first + some;
         struct batch batch = {request, first, some, (some + LANES - 1) / LANES};
+        fetch_candidates(model, request, next, smaller(end - next, most));
         score_batch(model, scratch, user, &batch, scores, attention);
     }
 }

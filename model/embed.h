@@ -13,6 +13,12 @@ void embed_value(const struct dien_model *model, size_t field, const struct dien
 void embed_lanes(const struct dien_model *model, size_t columns, const size_t *fields, const struct dien_column *column,
                  size_t first, size_t count, float *lanes);
 
+/* Bring into the caches what embeds values first .. first + count of a column, and their bias. All at once the waits
+ * for rows of a large table, which are in no cache, overlap; gathered one by one they would not. */
+void embed_fetch(const struct dien_model *model, size_t field, const struct dien_column *column, size_t first,
+                 size_t count);
+void embed_fetch_bias(const struct dien_model *model, const struct dien_column *column, size_t first, size_t count);
+
 /* The output bias of candidates first .. first + count, [LANES]; column is that of config.bias_place. */
 void embed_bias(const struct dien_model *model, const struct dien_column *column, size_t first, size_t count,
                 float *lanes);

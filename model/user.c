@@ -158,6 +158,28 @@ static void move_behaviours(const struct dien_model *model, const struct interes
     }
 }
 
+/* The column of a field that a state keeps at `place`. */
+static struct dien_column kept_column(const struct dien_model *model, const struct user_interest *placed, size_t field,
+                                      const char *place) {
+    bool dense = model->config.fields[field].dense;
+    return (struct dien_column){.count = placed->length,
+                                .rows = dense ? NULL : (const int32_t *)(const void *)place,
+                                .values = dense ? (const float *)(const void *)place : NULL};
+}
+
+/* The rows of a tile of behaviours, from `first` on, before they are embedded. */
+static void fetch_behaviours(const struct dien_model *model, const struct interest *interest,
+                             const struct dien_user *user, const struct user_interest *placed, size_t first) {
+    const char *place = (const char *)user + placed->behaviours;
+    size_t count = first < placed->length ? smaller(LANES, placed->length - first) : 0;
+    for (size_t i = 0; i < interest->config->history.count; i++) {
+        size_t field = history_field(model, interest, i);
+        struct dien_column column = kept_column(model, placed, field, place);
+        embed_fetch(model, field, &column, first, count);
+        place += placed->length * behaviour_size(model, field);
+    }
+}
+
 /* Embed behaviours first .. first + count of a state, in lanes. */
 static void embed_behaviours(const struct dien_model *model, const struct interest *interest,
                              const struct dien_user *user, const struct user_interest *placed, size_t first,
@@ -165,10 +187,7 @@ static void embed_behaviours(const struct dien_model *model, const struct intere
     const char *place = (const char *)user + placed->behaviours;
     for (size_t i = 0; i < interest->config->history.count; i++) {
         size_t field = history_field(model, interest, i);
-        bool dense = model->config.fields[field].dense;
-        struct dien_column column = {.count = placed->length,
-                                     .rows = dense ? NULL : (const int32_t *)(const void *)place,
-                                     .values = dense ? (const float *)(const void *)place : NULL};
+        struct dien_column column = kept_column(model, placed, field, place);
         embed_lanes(model, 1, &field, &column, first, count, lanes);
         lanes += config_field_width(&model->config, field) * LANES;
         place += placed->length * behaviour_size(model, field);
@@ -233,8 +252,11 @@ static void extract(const struct dien_model *model, const struct interest *inter
                     struct dien_user *user, const struct user_interest *placed, size_t first) {
     if (first == 0)
         memset(floats(user, placed->sum), 0, interest->behaviour_width * sizeof(float));
-    for (; first < placed->length; first += LANES)
+    fetch_behaviours(model, interest, user, placed, first);
+    for (; first < placed->length; first += LANES) {
+        fetch_behaviours(model, interest, user, placed, first + LANES);
         extract_tile(model, interest, scratch, user, placed, first, smaller(LANES, placed->length - first));
+    }
 }
 
 /* ---- what is derived

@@ -32,7 +32,7 @@ def config(arguments: argparse.Namespace) -> Config:
     if arguments.attention == "mlp":
         attention = {"kind": "mlp", "query": layer(arguments.hidden, "prelu"), "inputs": ["q", "k", "q-k", "q*k"],
                      "layers": [layer(80, "sigmoid"), layer(40, "sigmoid"), layer(1, "linear")]}
-    tables = {"user": USERS, "item": ITEMS, "category": CATEGORIES}
+    tables = {"user": USERS, "item": arguments.items, "category": CATEGORIES}
     return {
         "format": "dien/1", "name": "bench", "version": "1", "metadata": vars(arguments),
         "vocabularies": {},
@@ -64,6 +64,7 @@ def options() -> argparse.ArgumentParser:
     parser.add_argument("--output", required=True, help="directory to write")
     parser.add_argument("--embedding", type=int, default=18, help="width of each table")
     parser.add_argument("--hidden", type=int, default=36, help="units of both recurrences")
+    parser.add_argument("--items", type=int, default=ITEMS, help="rows of their table")
     parser.add_argument("--attention", choices=("mlp", "bilinear"), default="mlp")
     parser.add_argument("--cell", choices=("augru-and", "augru-or", "agru", "aigru"), default="augru-or")
     parser.add_argument("--reset", choices=("before", "after"), default="before")
