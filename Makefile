@@ -47,7 +47,7 @@ DEPENDENCIES := $(patsubst %.o,%.d,$(LIBRARY_O) $(MAIN_O) $(call objects,$(UNIT_
 # What Debian 12 must have: to build and run; to test as well.
 DEMO_PACKAGES := build-essential pkg-config libmicrohttpd-dev libjansson-dev libprotobuf-c-dev protobuf-c-compiler libuv1-dev libopenblas-dev libxxhash-dev python3 curl
 TEST_PACKAGES := $(DEMO_PACKAGES) ca-certificates clang clang-format clang-tidy libclang-rt-14-dev libcmocka-dev valgrind \
-                 wrk protobuf-compiler python3-protobuf python3-numpy python3-pytest python3-torch python3-tqdm
+                 wrk protobuf-compiler python3-protobuf python3-numpy python3-pytest python3-pytest-xdist python3-torch python3-tqdm
 # Tools that the tests call, kept in the build tree.
 TOOLS := build/tools
 # To build for AArch64 and to run what was built: a compiler, an emulator, and that architecture's libraries under
@@ -63,7 +63,7 @@ OPENAPI_VALIDATOR := @seriousme/openapi-schema-validator@2.11.0
 ONNXRUNTIME := $(TOOLS)/node_modules/onnxruntime-node
 
 # An option and its value in one word: pytest takes a value of its own for a path, before it knows the options.
-PYTEST := $(PYTHON) -m pytest --build-root=build
+PYTEST := $(PYTHON) -m pytest --build-root=build -n $(JOBS) --dist loadgroup
 comma := ,
 SANITIZERS := address,undefined,float-cast-overflow
 
@@ -227,7 +227,11 @@ $(BUILD)/fuzz/%: $(BUILD)/tests/fuzz/%.o $(LIBRARY_O) $(BUILD)/link-command
 
 $(BUILD)/%.o: %.c $(BUILD)/compile-command
 	@mkdir -p $(@D)
-	$(call quiet,CC  )$(CC) $(CFLAGS_ALL) -MMD -MP -c -o $@ $<
+	$(call quiet,CC  )$(CC) $(CFLAGS_ALL) $(CFLAGS_HERE) -MMD -MP -c -o $@ $<
+# clang takes minutes to write AddressSanitizer's checks into the unrolled kernels: there they are calls, of the same checks.
+ifneq (,$(and $(findstring clang,$(CC)),$(findstring address,$(SANITIZE))))
+$(BUILD)/model/kernels/%.o: CFLAGS_HERE := -mllvm -asan-instrumentation-with-call-threshold=0
+endif
 
 # With bytes for strings, which are the same on the wire: their length is then told (proto/protobuf.c).
 $(MESSAGES).pb-c.c $(MESSAGES).pb-c.h &: proto/score.proto

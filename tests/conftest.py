@@ -1,6 +1,7 @@
 """Shared fixtures. Nothing is built here: `make test` builds, the tests use build/release, clang, asan, tsan, fuzz.
 
 By hand: make builds && python3 -m pytest --builds=release tests/e2e
+On two processors, as `make test` does: -n 2 --dist loadgroup. Each process of pytest's then has servers of its own.
 """
 
 import random
@@ -31,6 +32,12 @@ def pytest_collect_file(file_path, parent):
     if file_path.parent.name == "unit" and file_path.name.startswith("test_") and file_path.suffix == ".c":
         return cmocka.File.from_parent(parent, path=file_path)
     return None
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items):
+    """The longest programs first: with more than one process of pytest's, none waits for them alone at the end."""
+    items.sort(key=lambda item: not (isinstance(item, cmocka.Item) and item.run.build.emulated))
 
 
 def pytest_generate_tests(metafunc):

@@ -1,7 +1,7 @@
 """pytest items for C unit tests: one item for each cmocka case of each build.
 
-A test program runs once; its cases take their results from that run. The names come from the source, so a case that
-the program never ran is seen.
+A test program runs once; its cases take their results from that run, and so stay in one process of pytest's. The names
+come from the source, so a case that the program never ran is seen.
 """
 
 import re
@@ -14,7 +14,7 @@ from . import builds
 CASE = re.compile(r"\bcmocka_unit_test(?:_\w+)?\(\s*(\w+)")
 RAN = re.compile(r"^\[ +RUN +\] (\w+)$", re.M)
 ENDED = re.compile(r"^\[ +(OK|FAILED|SKIPPED) +\] (\w+)$", re.M)
-TIMEOUT_SECONDS = 300
+TIMEOUT_SECONDS = 600
 # What runs in an emulator, and what its output must show: that these kernels were the ones tested.
 EMULATED = {
     "test_kernels": [rf"^neon {kernel}: largest difference" for kernel in
@@ -67,6 +67,7 @@ class Item(pytest.Item):
     def __init__(self, *, run, **arguments):
         super().__init__(**arguments)
         self.run = run
+        self.add_marker(pytest.mark.xdist_group(f"{run.program.stem}[{run.build}]"))
 
     def repr_failure(self, excinfo, style=None):
         return str(excinfo.value) if isinstance(excinfo.value, Failure) else super().repr_failure(excinfo)

@@ -24,6 +24,14 @@ static const size_t lengths[] = {1, 2, 3, 4, 7, 8, 9, 15, 16, 17, 31, 32, 33, 36
 
 #define COUNT(array) (sizeof(array) / sizeof *(array))
 
+/* Every STRIDE-th case of the cells. ThreadSanitizer's build is here for races, of which one thread has none, and takes
+ * ten times as long: its turns still come to every length and every kind of cell. */
+#ifdef __SANITIZE_THREAD__
+enum { STRIDE = 5 };
+#else
+enum { STRIDE = 1 };
+#endif
+
 static const struct kernels *named(const char *name) {
     const struct kernels *kernels = kernels_named(name);
     assert_non_null(kernels);
@@ -414,7 +422,7 @@ static void check_evolve(const struct kernels *kernels, size_t units, bool reset
 static void test_evolve(void **state) {
     (void)state;
     for (size_t set = 0; set < set_count; set++) {
-        for (size_t i = 0; i < 16 * COUNT(lengths); i++) {
+        for (size_t i = 0; i < 16 * COUNT(lengths); i += STRIDE) {
             check_evolve(named(sets[set]), lengths[i / 16], i % 2 == 0, (enum kernel_write)(i / 2 % 4), i / 8 % 2 == 0,
                          1 + i % 9, 1 + (i + i / 16) % BLOCKS);
         }
@@ -471,7 +479,7 @@ static void check_evolve_bits(const struct kernels *kernels, size_t units, bool 
 static void test_evolve_keeps_bits(void **state) {
     (void)state;
     for (size_t set = 0; set < set_count; set++)
-        for (size_t i = 0; i < 16 * COUNT(lengths); i++)
+        for (size_t i = 0; i < 16 * COUNT(lengths); i += STRIDE)
             check_evolve_bits(named(sets[set]), lengths[i / 16], i % 2 == 0, (enum kernel_write)(i / 2 % 4),
                               i / 8 % 2 == 0, i / 16 + i / 4);
 }
