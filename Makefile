@@ -276,7 +276,7 @@ NODE_PACKAGES = $(if $(shell command -v node),,nodejs) $(if $(shell command -v n
 
 .PHONY: deps-bench
 deps-bench:
-	@$(call install,$(DEMO_PACKAGES) wrk python3-numpy python3-torch python3-tqdm $(NODE_PACKAGES))
+	@$(call install,$(DEMO_PACKAGES) wrk protobuf-compiler python3-protobuf python3-numpy python3-torch python3-tqdm $(NODE_PACKAGES))
 
 deps: ## Debian packages that the build and the tests need
 	@$(call install,$(TEST_PACKAGES) $(CROSS_PACKAGES) $(NODE_PACKAGES))

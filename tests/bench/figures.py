@@ -141,6 +141,9 @@ def draw_peers(rows, path):
 
 
 def draw_server(rows, path):
+    rows = [row for row in rows if row["kind"] != "small"]
+    if not rows:
+        return
     groups = []
     for kind in dict.fromkeys((row["kind"], row["T"], row["C"]) for row in rows):
         chosen = [row for row in rows if (row["kind"], row["T"], row["C"]) == kind and row["path"] == "/score" and not row["options"]]

@@ -1,6 +1,6 @@
 -- wrk script: post the bodies of a file, one a line, from a random start on, or without a file GET the URL; print the
--- result as one line of JSON.
--- Usage: wrk ... -s load.lua URL -- [FILE]
+-- result as one line of JSON. With a media type the lines are bytes in hexadecimal digits of such bodies, else JSON.
+-- Usage: wrk ... -s load.lua URL -- [FILE [TYPE]]
 
 local threads = 0
 
@@ -15,8 +15,13 @@ function init(arguments)
       return
    end
    bodies = {}
+   local kind = arguments[2] or "application/json"
    for line in io.lines(arguments[1]) do
-      bodies[#bodies + 1] = wrk.format("POST", nil, {["Content-Type"] = "application/json"}, line)
+      local body = line
+      if arguments[2] ~= nil then
+         body = line:gsub("%x%x", function(byte) return string.char(tonumber(byte, 16)) end)
+      end
+      bodies[#bodies + 1] = wrk.format("POST", nil, {["Content-Type"] = kind}, body)
    end
    math.randomseed(number + 1)
    place = math.random(#bodies)

@@ -107,11 +107,11 @@ class Watch:
         return self.resident[-1] - self.resident[len(self.resident) // 6] if len(self.resident) > 1 else 0
 
 
-def run_wrk(running, options, bodies, path="/score"):
-    """Without bodies a GET."""
+def run_wrk(running, options, bodies, path="/score", media_type=None):
+    """Without bodies a GET; with a media type the bodies are in hexadecimal digits."""
     host, port = running.address
     command = ["wrk", "-t", str(options.load_threads), "-c", str(options.connections), "-d", f"{options.seconds}s",
-               "--timeout", "10s", "-s", str(HERE / "load.lua"), f"http://{host}:{port}{path}", "--", *([str(bodies)] if bodies else [])]
+               "--timeout", "10s", "-s", str(HERE / "load.lua"), f"http://{host}:{port}{path}", "--", *([str(bodies)] if bodies else []), *([media_type] if media_type else [])]
     output = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
     return json.loads(next(line for line in output.splitlines() if line.startswith("{")))
 

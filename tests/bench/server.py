@@ -7,6 +7,9 @@ Closed loop: wrk keeps 16 connections busy; what comes out is the most that the 
 posts at 70 % and at 110 % of that rate, and counts what a request waits from when it was due. The load has a processor
 of its own, the last; the server has the others, with as many scoring threads (--shared: both have all). The processor
 time that the server used is there beside every rate. The rows go to tests/bench/results/PROCESSOR.server.csv.
+
+The kind `small` is this server alone in closed loop: one candidate, by length of history and by how the history is
+told, and what such a request reaches of the rate of GET /health/live.
 """
 
 import argparse
@@ -21,7 +24,7 @@ import tempfile
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
 import load  # noqa: E402
 import machine  # noqa: E402
-from support import builds, service  # noqa: E402
+from support import builds, messages, service  # noqa: E402
 from support.modelfile import ModelDirectory  # noqa: E402
 
 HERE = pathlib.Path(__file__).resolve().parent
@@ -31,6 +34,9 @@ RATES = (0.7, 1), (1.1, 3)  # of the closed loop's; how many times --seconds: an
 
 # T, C, and whether requests name their user.
 KINDS = {"cached": (100, 100, True), "uncached": (100, 100, False), "one": (100, 1, True)}
+SMALL = "small"
+SMALL_STEPS = 1, 10, 20, 50, 100
+FORMS = "history", "token", "message"  # the whole history in JSON; its token in JSON, and in a message
 
 
 def arguments():
@@ -40,7 +46,8 @@ def arguments():
     parser.add_argument("--model", type=pathlib.Path, default=builds.TOP / "build/bench/reference-shape")
     parser.add_argument("--graphs", type=pathlib.Path, default=builds.TOP / "build/bench/peers", help="of peers.py --export")
     parser.add_argument("--tools", type=pathlib.Path, default=builds.TOP / "build/tools")
-    parser.add_argument("--kinds", default=",".join(KINDS))
+    parser.add_argument("--kinds", default=",".join([*KINDS, SMALL]))
+    parser.add_argument("--steps", default=",".join(map(str, SMALL_STEPS)), help=f"lengths of the histories of {SMALL}")
     parser.add_argument("--shape", help="TxC in place of the kind's")
     parser.add_argument("--servers", default="dien,onnxruntime")
     parser.add_argument("--seconds", type=float, default=8, help="of each run")
@@ -110,21 +117,32 @@ def processor_seconds(pid):
     return total / os.sysconf("SC_CLK_TCK")
 
 
-def write_bodies(model, steps, count, named, path):
+def make_bodies(model, steps, count, named):
     """Each user has one history; candidates differ from request to request."""
     rng = random.Random(7)
     users = [model.request(rng, history=steps, candidates=1) for _ in range(USERS)]
-    with open(path, "w") as file:
-        for i in range(BODIES):
-            body = model.request(rng, history=0, candidates=count)
-            body = {**users[i % USERS], "candidates": body["candidates"]}
-            file.write(json.dumps({"user_id": f"u{i % USERS}", **body} if named else body) + "\n")
+    for i in range(BODIES):
+        body = model.request(rng, history=0, candidates=count)
+        body = {**users[i % USERS], "candidates": body["candidates"]}
+        yield {"user_id": f"u{i % USERS}", **body} if named else body
 
 
-def closed(running, options, bodies, seconds, path="/score"):
+def write_bodies(bodies, path):
+    path.write_text("".join(json.dumps(body) + "\n" for body in bodies))
+
+
+def with_tokens(running, bodies):
+    """The same requests with the history's token in its place, from a server that has seen the histories."""
+    with running.client() as client:
+        for body in bodies:
+            token = client.post(body).json()["history"]["token"]
+            yield {**{name: value for name, value in body.items() if name != "history"}, "history_token": token}
+
+
+def closed(running, options, bodies, seconds, path="/score", media_type=None):
     spent = processor_seconds(running.process.pid)
     wrk = argparse.Namespace(load_threads=1, connections=options.connections, seconds=max(1, round(seconds)))
-    got = load.run_wrk(running, wrk, bodies, path)
+    got = load.run_wrk(running, wrk, bodies, path, media_type)
     spent = processor_seconds(running.process.pid) - spent
     took = got["microseconds"] / 1e6
     refused = got["status"]  # wrk counts what is not 2xx or 3xx, and its latencies with the others
@@ -167,6 +185,11 @@ def show(row):
           f"{row['server_cpu_us_per_request']:>12}{row['server_cpu_used']:>6}", flush=True)
 
 
+def common(options, processors, name):
+    return {"connections": options.connections, "seconds": options.seconds, "processors": str(processors),
+            "options": options.server_options if name == "dien" else ""}
+
+
 def measure(name, running, options, bodies):
     """The runs of one server on one kind of request."""
     closed(running, options, bodies, 2)  # warm
@@ -176,6 +199,36 @@ def measure(name, running, options, bodies):
         yield {"path": "/score", **opened(running, options, bodies, part, part * most["good_per_second"], times * options.seconds)}
     if name == "dien":
         yield {"path": "/health/live", **closed(running, options, None, min(4, options.seconds), "/health/live")}
+
+
+def measure_small(running, options, processors, model, steps, scratch):
+    """One candidate in every form; the share is of the rate of GET /health/live, which is asked beside each."""
+    bodies = list(make_bodies(model, steps, 1, True))
+    told = list(with_tokens(running, bodies))
+    compiled = messages.compiled(scratch)
+    lines = {"history": map(json.dumps, bodies), "token": map(json.dumps, told),
+             "message": (messages.message_of(compiled, body).SerializeToString().hex() for body in told)}
+    for form in FORMS:
+        path = scratch / form
+        path.write_text("".join(line + "\n" for line in lines[form]))
+        media_type = messages.MEDIA_TYPE if form == "message" else None
+        closed(running, options, path, 1, media_type=media_type)  # warm
+        scored = closed(running, options, path, min(4, options.seconds), media_type=media_type)
+        live = closed(running, options, None, min(2, options.seconds), "/health/live")
+        assert scored["errors"] == scored["refused_per_second"] == 0
+        share = scored["good_per_second"] / live["good_per_second"]
+        for path, row in (("/score", scored), ("/health/live", live)):
+            yield {"kind": SMALL, "T": steps, "C": 1, "server": "dien", "path": path, **row, **common(options, processors, "dien"),
+                   "largest_difference": "", "form": form, "share_of_live": round(share, 3)}
+        print(f"T={steps:<4} {form:<8} {scored['good_per_second']:>9} requests/s, {scored['server_cpu_us_per_request']:>6} us of processor time each; "
+              f"GET /health/live {live['good_per_second']:>9}, {live['server_cpu_us_per_request']:>5} us; share {share:.0%}", flush=True)
+
+
+def run_small(options, processors, model, scratch):
+    print(f"\nC=1, user states kept, closed loop; processors: {processors}")
+    for steps in map(int, options.steps.split(",")):
+        with start("dien", options, None, True, processors) as running:
+            yield from measure_small(running, options, processors, model, steps, scratch)
 
 
 def scores_of(running, bodies, cached):
@@ -194,7 +247,7 @@ def run(kind, options, processors, model, scratch):
     if options.shape:
         steps, count = map(int, options.shape.split("x"))
     bodies = scratch / kind
-    write_bodies(model, steps, count, cached, bodies)
+    write_bodies(make_bodies(model, steps, count, cached), bodies)
     print(f"\nT={steps} C={count}, user states {'cached' if cached else 'computed in each request'}; processors: {processors}")
     print(HEAD)
     expected = None
@@ -205,9 +258,8 @@ def run(kind, options, processors, model, scratch):
             difference = max(abs(scores[i] - expected[i]) for i in expected)
             assert difference < LARGEST_DIFFERENCE, f"the scores of {name} differ by {difference}"
             for row in measure(name, running, options, bodies):
-                row = {"kind": kind, "T": steps, "C": count, "server": name, **row, "connections": options.connections,
-                       "seconds": options.seconds, "processors": str(processors), "options": options.server_options if name == "dien" else "",
-                       "largest_difference": f"{difference:.1e}"}
+                row = {"kind": kind, "T": steps, "C": count, "server": name, **row, **common(options, processors, name),
+                       "largest_difference": f"{difference:.1e}", "form": FORMS[0], "share_of_live": ""}
                 show(row)
                 yield row
 
@@ -217,8 +269,13 @@ def main():
     processors = Processors(options.shared)
     model = ModelDirectory(options.model)
     machine.check_quiet()
+    rows = []
     with tempfile.TemporaryDirectory(prefix="dien-bench-") as scratch:
-        rows = [row for kind in options.kinds.split(",") for row in run(kind, options, processors, model, pathlib.Path(scratch))]
+        for kind in options.kinds.split(","):
+            if kind == SMALL:
+                rows += run_small(options, processors, model, pathlib.Path(scratch))
+            else:
+                rows += run(kind, options, processors, model, pathlib.Path(scratch))
     path = machine.save("server", rows, options.output, options.append)
     print(f"rows in {os.path.relpath(path)}")
 

@@ -152,3 +152,14 @@ def test_figures_from_rows(tmp_path):
     run("figures.py", "--results", tmp_path, "--slug", "x")
     drawing = ElementTree.parse(tmp_path / "x.sweep-C.svg")
     assert len([each for each in drawing.iter() if each.tag.endswith("circle")]) == 3
+
+
+@pytest.mark.only_on("release")
+def test_small_requests_have_a_row_for_every_form(build, model, tmp_path):
+    run("server.py", "--server", build.server, "--model", model, "--kinds", "small", "--steps", "3", "--seconds", 1,
+        "--output", tmp_path)
+    rows = rows_in(tmp_path, "server")
+    assert [(row["form"], row["path"]) for row in rows] == [
+        (form, path) for form in ("history", "token", "message") for path in ("/score", "/health/live")]
+    for row in rows:
+        assert row["errors"] == "0" and float(row["good_per_second"]) > 0 and float(row["share_of_live"]) > 0, row

@@ -1,54 +1,17 @@
 """POST /score as the messages of proto/score.proto: the same answers and the same errors as JSON, by Google's own library."""
 
-import importlib.util
-import itertools
 import struct
-import subprocess
 
 import pytest
 
-from support import builds
+from support.messages import MEDIA_TYPE, column_of, compiled, message_of
 
-TYPE = {"Content-Type": "application/x-protobuf"}
+TYPE = {"Content-Type": MEDIA_TYPE}
 
 
 @pytest.fixture(scope="module")
 def messages(tmp_path_factory):
-    output = tmp_path_factory.mktemp("messages")
-    subprocess.run(["protoc", f"--proto_path={builds.TOP / 'proto'}", f"--python_out={output}", "score.proto"], check=True)
-    spec = importlib.util.spec_from_file_location("score_pb2", output / "score_pb2.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-def column_of(messages, name, values):
-    column = messages.Column(name=name)
-    if isinstance(values[0] if values else 0, str):
-        column.strings.extend(values)
-    elif values and isinstance(values[0], list):
-        column.reals.extend(itertools.chain(*values))
-        column.width = len(values[0])
-    elif values and isinstance(values[0], float):
-        column.reals.extend(values)
-    else:
-        column.integers.extend(values)
-    return column
-
-
-def message_of(messages, body):
-    """The same request as a message."""
-    message = messages.ScoreRequest(**{name: body[name] for name in ("user_id", "history_token", "top_k", "explain")
-                                       if name in body})
-    for group in ("user", "context"):
-        if group in body:
-            getattr(message, group).CopyFrom(messages.Table(
-                columns=[column_of(messages, name, [value]) for name, value in body[group].items()]))
-    for group in ("history", "history_append", "candidates"):
-        if group in body:
-            getattr(message, group).CopyFrom(messages.Table(
-                columns=[column_of(messages, name, values) for name, values in body[group].items()]))
-    return message
+    return compiled(tmp_path_factory.mktemp("messages"))
 
 
 def bits(number):
