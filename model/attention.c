@@ -11,10 +11,11 @@
 
 /* The query: the target, or a layer of it. */
 static const float *make_query(const struct dien_model *model, struct dien_scratch *scratch,
-                               const struct attention *attention) {
+                               const struct attention *attention, size_t candidates) {
     if (!attention->has_query)
         return scratch->target;
-    model->kernels->project(&attention->query.projection, 1, scratch->target, scratch->query);
+    model->kernels->project_few(model->kernels, &attention->query.projection, candidates, scratch->target,
+                                scratch->query);
     model->kernels->activate(&attention->query.activation, attention->query_units, 1, scratch->query);
     return scratch->query;
 }
@@ -39,73 +40,66 @@ static void attend_block(const struct dien_model *model, struct dien_scratch *sc
     }
 }
 
-/* ---- few candidates: several steps share a block, lane by lane: step, candidate; a column's arithmetic is the same */
+/* ---- few candidates: a block's lanes are pairs of a step and a candidate; a column's arithmetic is the same ---- */
 
-/* The first `each` lanes of each row, repeated. */
-static void repeat_lanes(const float *from, size_t rows, size_t each, float *to) {
-    for (size_t row = 0; row < rows; row++)
-        for (size_t lane = 0; lane < LANES; lane++)
-            to[row * LANES + lane] = from[row * LANES + lane % each];
-}
-
-/* A block's rows: those of LANES / each steps from `first` on, each step's repeated; behind the last step, the last's.
- */
-static void steps_to_lanes(const float *rows, size_t width, size_t length, size_t first, size_t each, float *lanes) {
-    for (size_t lane = 0; lane < LANES; lane++) {
-        size_t step = first + lane / each;
-        const float *row = rows + (step < length ? step : length - 1) * width;
+/* The first lanes of each row, each in one piece: vectors [candidates, width]. */
+static void lanes_to_vectors(const float *lanes, size_t width, size_t candidates, float *vectors) {
+    for (size_t lane = 0; lane < candidates; lane++)
         for (size_t i = 0; i < width; i++)
-            lanes[i * LANES + lane] = row[i];
+            vectors[lane * width + i] = lanes[i * LANES + lane];
+}
+
+/* The first layer before its activation: kernels->attend for pairs first .. end. */
+static void attend_pairs(const struct kernels *kernels, struct dien_scratch *scratch, const struct projection *product,
+                         struct pairs products, struct pairs parts, size_t first, size_t blocks) {
+    float *x = scratch->products, *y = scratch->tile[0];
+    for (size_t block = 0; block < blocks; block++) {
+        products.first = first + block * LANES;
+        kernels->multiply_pairs(&products, x + block * product->inputs * LANES);
+    }
+    kernels->project(product, blocks, x, y);
+    for (size_t block = 0; block < blocks; block++) {
+        parts.first = first + block * LANES;
+        kernels->add_pairs(&parts, y + block * product->units * LANES);
     }
 }
 
-/* The first layer before its activation: kernels->attend for lanes of one step and another. */
-static void attend_steps(const struct dien_model *model, struct dien_scratch *scratch, const struct projection *product,
-                         const float *keys, const float *key_parts, size_t length, size_t first, size_t each,
-                         size_t blocks) {
-    size_t inputs = product->inputs, units = product->units;
-    for (size_t block = 0; block < blocks; block++) {
-        float *x = scratch->products + block * inputs * LANES;
-        steps_to_lanes(keys, inputs, length, first + block * (LANES / each), each, x);
-        for (size_t i = 0; i < inputs * LANES; i++)
-            x[i] = scratch->few_query[i] * x[i];
-    }
-    model->kernels->project(product, blocks, scratch->products, scratch->tile[0]);
-    for (size_t block = 0; block < blocks; block++) {
-        float *y = scratch->tile[0] + block * units * LANES, *parts = scratch->tile[1];
-        steps_to_lanes(key_parts, units, length, first + block * (LANES / each), each, parts);
-        for (size_t i = 0; i < units * LANES; i++)
-            y[i] += scratch->few_part[i] + parts[i];
+/* Scores of pairs from number `first` on to their steps and lanes. */
+static void keep_pairs(const float *x, size_t first, size_t count, size_t candidates, float *scores) {
+    size_t step = first / candidates, candidate = first % candidates;
+    for (size_t i = 0; i < count; i++) {
+        scores[step * LANES + candidate] = x[i];
+        candidate++;
+        if (candidate == candidates) {
+            candidate = 0;
+            step++;
+        }
     }
 }
 
 static void attend_few(const struct dien_model *model, struct dien_scratch *scratch, const struct attention *attention,
-                       const float *query, const float *keys, const float *key_parts, size_t length, size_t each,
+                       const float *query, const float *keys, const float *key_parts, size_t length, size_t candidates,
                        float *scores) {
     const struct projection *product = &attention->product;
-    size_t steps = LANES / each; /* of a block */
-    repeat_lanes(query, product->inputs, each, scratch->few_query);
-    repeat_lanes(scratch->query_part, product->units, each, scratch->few_part);
+    size_t pairs = length * candidates, most = (size_t)STEPS * LANES;
+    lanes_to_vectors(query, product->inputs, candidates, scratch->few_query);
+    lanes_to_vectors(scratch->query_part, product->units, candidates, scratch->few_part);
+    struct pairs products = {product->inputs, candidates, 0, pairs, keys, scratch->few_query};
+    struct pairs parts = {product->units, candidates, 0, pairs, key_parts, scratch->few_part};
     memset(scores, 0, length * LANES * sizeof *scores);
-    for (size_t first = 0; first < length; first += STEPS * steps) {
-        size_t left = length - first, count = left < STEPS * steps ? left : STEPS * steps;
-        size_t blocks = (count + steps - 1) / steps;
-        attend_steps(model, scratch, product, keys, key_parts, length, first, each, blocks);
-        const float *x = attend_layers(model, scratch, attention, blocks);
-        for (size_t i = 0; i < count; i++)
-            memcpy(scores + (first + i) * LANES, x + i * each, each * sizeof *scores);
+    for (size_t first = 0; first < pairs; first += most) {
+        size_t count = pairs - first < most ? pairs - first : most, blocks = (count + LANES - 1) / LANES;
+        attend_pairs(model->kernels, scratch, product, products, parts, first, blocks);
+        keep_pairs(attend_layers(model, scratch, attention, blocks), first, count, candidates, scores);
     }
 }
 
 static void attend_mlp(const struct dien_model *model, struct dien_scratch *scratch, const struct attention *attention,
                        const float *query, const float *keys, const float *key_parts, size_t length, size_t candidates,
                        float *scores) {
-    size_t each = 1;
-    while (each < candidates)
-        each *= 2;
-    model->kernels->project(&attention->query_part, 1, query, scratch->query_part);
-    if (each < LANES)
-        attend_few(model, scratch, attention, query, keys, key_parts, length, each, scores);
+    model->kernels->project_few(model->kernels, &attention->query_part, candidates, query, scratch->query_part);
+    if (candidates < LANES)
+        attend_few(model, scratch, attention, query, keys, key_parts, length, candidates, scores);
     else
         attend_block(model, scratch, attention, query, keys, key_parts, length, scores);
 }
@@ -114,7 +108,8 @@ void attend(const struct dien_model *model, struct dien_scratch *scratch, const 
             const struct dien_user *user, const struct user_interest *placed, size_t candidates, float *scores) {
     const struct attention *attention = &interest->attention;
     const struct attention_config *config = &interest->config->attention;
-    const float *query = make_query(model, scratch, attention), *key_parts = user_floats(user, placed->keys);
+    const float *query = make_query(model, scratch, attention, candidates),
+                *key_parts = user_floats(user, placed->keys);
     const float *keys = user_keys(interest, user, placed);
     if (config->kind == ATTENTION_MLP)
         attend_mlp(model, scratch, attention, query, keys, key_parts, placed->length, candidates, scores);

@@ -93,7 +93,7 @@ static void score_batch(const struct dien_model *model, struct dien_scratch *scr
         final += BLOCKS * model->interests[i].evolution.units * LANES;
     }
     float lanes[BLOCKS * LANES];
-    predict(model, scratch, user, batch->blocks, lanes);
+    predict(model, scratch, user, batch->count, lanes);
     memcpy(scores + batch->first, lanes, batch->count * sizeof *scores);
 }
 

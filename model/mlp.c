@@ -100,9 +100,10 @@ static void output(const struct config *config, const float *x, const float *bia
     }
 }
 
-void predict(const struct dien_model *model, struct dien_scratch *scratch, const struct dien_user *user, size_t blocks,
-             float *scores) {
+void predict(const struct dien_model *model, struct dien_scratch *scratch, const struct dien_user *user,
+             size_t candidates, float *scores) {
     const struct mlp *mlp = &model->mlp;
+    size_t blocks = (candidates + LANES - 1) / LANES;
     take_inputs(model, scratch, user, blocks);
     const float *x = scratch->mlp_input;
     size_t units = 0;
@@ -110,7 +111,7 @@ void predict(const struct dien_model *model, struct dien_scratch *scratch, const
         const struct layer *layer = &mlp->layers[i];
         float *y = scratch->layer[i % 2];
         units = layer->projection.units;
-        model->kernels->project(&layer->projection, blocks, x, y);
+        model->kernels->project_few(model->kernels, &layer->projection, candidates, x, y);
         if (i == 0)
             add_shared(scratch, units, blocks, y);
         model->kernels->activate(&layer->activation, units, blocks, y);

@@ -29,13 +29,14 @@ struct attribute_map {
  * and the bilinear form k' M q is (M' k)' q: M' k is per step. So `key` makes what a user state keeps of each step. */
 struct attention {
     bool has_query;
-    struct layer query;           /* [Q, F] */
-    size_t query_units;           /* Q */
-    size_t key_width;             /* K */
-    struct projection key;        /* [D, K]: D = Q (bilinear), the first layer's units (mlp), 0 (dot: the key itself) */
-    struct projection query_part; /* mlp: [D, Q] with the first layer's bias */
-    struct projection product;    /* mlp: [D, K], bias 0 */
-    size_t layer_count;           /* mlp: layers, the first being the split one, of which only the activation is set */
+    struct layer query;    /* [Q, F] */
+    size_t query_units;    /* Q */
+    size_t key_width;      /* K */
+    struct projection key; /* [D, K]: D = Q (bilinear), the first layer's units (mlp), 0 (dot: the key itself) */
+    struct column_projection key_rows; /* the same, for rows */
+    struct projection query_part;      /* mlp: [D, Q] with the first layer's bias */
+    struct projection product;         /* mlp: [D, K], bias 0 */
+    size_t layer_count; /* mlp: layers, the first being the split one, of which only the activation is set */
     struct layer *layers;
 };
 
@@ -46,8 +47,9 @@ struct interest {
     struct projection extractor_input; /* [3H, E] */
     struct cell extractor;
     struct attention attention;
-    struct projection evolution_input; /* [3G, H] */
-    const float *evolution_bias;       /* aigru: [3G], the bias that evolution_input then has not; else NULL */
+    struct projection evolution_input;       /* [3G, H] */
+    struct column_projection evolution_rows; /* the same, for rows */
+    const float *evolution_bias;             /* aigru: [3G], the bias that evolution_input then has not; else NULL */
     enum kernel_write write;
     struct cell evolution;
 };

@@ -59,7 +59,6 @@ static bool allocate(struct dien_scratch *scratch, const struct dien_model *mode
         {&scratch->cell_input, 3 * cell * LANES},
         {&scratch->states, cell * LANES},
         {&scratch->evolved, e.evolution * LANES},
-        {&scratch->derived, larger(e.key_part, 3 * e.evolution) * LANES},
         {&scratch->step_input, 3 * cell},
         {&scratch->step_state, cell},
         {&scratch->step_work, 4 * cell},

@@ -13,7 +13,6 @@ struct dien_scratch {
     float *cell_input; /* [3 max(H, G), LANES] */
     float *states;     /* [max(H, G), LANES] */
     float *evolved;    /* [G, LANES] */
-    float *derived;    /* [max(D, 3G), LANES] */
     float *step_input; /* [3 max(H, G)] */
     float *step_state; /* [max(H, G)] */
     float *step_work;  /* [4 max(H, G)] */
@@ -21,8 +20,8 @@ struct dien_scratch {
     float *target;     /* [F, LANES] */
     float *query;      /* [Q, LANES] */
     float *query_part; /* [D, LANES] */
-    float *few_query;  /* [Q, LANES]: of few candidates, repeated */
-    float *few_part;   /* [D, LANES] */
+    float *few_query;  /* [LANES, Q]: of few candidates, each in one piece */
+    float *few_part;   /* [LANES, D] */
     float *products;   /* [STEPS, K, LANES] */
     float *tile[2];    /* [STEPS, largest layer of an attention, LANES] */
     /* A few blocks of candidates. */

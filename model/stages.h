@@ -19,9 +19,10 @@ void evolve(const struct dien_model *model, struct dien_scratch *scratch, const 
 /* mlp.c: what a request's candidates share, once: scratch->shared_part. */
 void predict_shared(const struct dien_model *model, struct dien_scratch *scratch, const struct dien_user *user,
                     const struct dien_request *request);
-/* mlp.c: the score of each candidate, [blocks, LANES], from scratch->candidates, scratch->finals and scratch->bias. */
-void predict(const struct dien_model *model, struct dien_scratch *scratch, const struct dien_user *user, size_t blocks,
-             float *scores);
+/* mlp.c: the scores of so many candidates, [blocks, LANES], from scratch->candidates, scratch->finals and
+ * scratch->bias. */
+void predict(const struct dien_model *model, struct dien_scratch *scratch, const struct dien_user *user,
+             size_t candidates, float *scores);
 
 /* mlp.c: a block's target of an interest, [F, LANES], out of scratch->candidates. */
 void take_target(const struct dien_model *model, const struct dien_scratch *scratch, const struct interest *interest,

@@ -262,39 +262,25 @@ static void extract(const struct dien_model *model, const struct interest *inter
 /* ---- what is derived
  * ------------------------------------------------------------------------------------------------ */
 
-/* A projection of each of rows [length, inputs]: projected [length, units]. */
-static void derive(const struct dien_model *model, const struct projection *projection, const float *rows,
-                   size_t length, struct dien_scratch *scratch, float *projected) {
-    size_t units = projection->units, inputs = projection->inputs;
-    for (size_t first = 0; first < length && units > 0; first += LANES) {
-        size_t count = smaller(LANES, length - first);
-        if (count < LANES)
-            memset(scratch->states, 0, inputs * LANES * sizeof(float));
-        for (size_t step = 0; step < count; step++)
-            put_lane(rows + (first + step) * inputs, inputs, step, scratch->states);
-        model->kernels->project(projection, 1, scratch->states, scratch->derived);
-        for (size_t step = 0; step < count; step++)
-            take_lane(scratch->derived, units, step, projected + (first + step) * units);
-    }
-}
-
 /* Complete a state whose core is there. */
-static void complete(const struct dien_model *model, struct dien_scratch *scratch, struct dien_user *user) {
+static void complete(const struct dien_model *model, struct dien_user *user) {
     for (size_t i = 0; i < user->interest_count; i++) {
         const struct interest *interest = &model->interests[i];
         const struct user_interest *placed = &user->interests[i];
         if (!config_evolves_alone(interest->config))
-            derive(model, &interest->evolution_input, user_floats(user, placed->states), placed->length, scratch,
-                   floats(user, placed->inputs));
-        derive(model, &interest->attention.key, user_keys(interest, user, placed), placed->length, scratch,
-               floats(user, placed->keys));
+            model->kernels->project_rows(&interest->evolution_rows, placed->length, user_floats(user, placed->states),
+                                         floats(user, placed->inputs));
+        if (interest->attention.key.units > 0)
+            model->kernels->project_rows(&interest->attention.key_rows, placed->length,
+                                         user_keys(interest, user, placed), floats(user, placed->keys));
     }
 }
 
 struct dien_user *dien_user_restore(const struct dien_model *model, struct dien_scratch *scratch,
                                     const struct dien_user *core, void *memory) {
+    (void)scratch; /* what is derived is computed in its place */
     memcpy(memory, core, core->core_bytes);
-    complete(model, scratch, memory);
+    complete(model, memory);
     return memory;
 }
 
@@ -335,7 +321,7 @@ struct dien_user *dien_user_continue(const struct dien_model *model, struct dien
         user->interests[i].received = history_count(&model->interests[i], history);
         build_interest(model, scratch, i, history, core, user);
     }
-    complete(model, scratch, user);
+    complete(model, user);
     return user;
 }
 
@@ -381,7 +367,7 @@ enum dien_extension dien_user_extend(const struct dien_model *model, struct dien
         if (extend_interest(model, scratch, i, core, more, user) == DIEN_RECOMPUTED)
             result = DIEN_RECOMPUTED;
     }
-    complete(model, scratch, user);
+    complete(model, user);
     return result;
 }
 

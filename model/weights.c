@@ -283,14 +283,21 @@ static struct projection plain(size_t units, size_t inputs, const float *weight,
     return (struct projection){.units = units, .inputs = inputs, .weight = weight, .bias = bias};
 }
 
-/* weight [units, inputs] as [inputs, units]. */
-static bool transpose(struct binder *binder, const struct projection *from, struct column_projection *to) {
-    float *weight = new_floats(binder, from->inputs, from->units);
+/* weight [units, inputs] as [inputs, units], a row of which has `stride` floats. */
+static float *transposed(struct binder *binder, const struct projection *from, size_t stride) {
+    float *weight = new_floats(binder, from->inputs, stride);
     if (weight == NULL)
-        return out_of_memory(binder);
+        return NULL;
     for (size_t unit = 0; unit < from->units; unit++)
         for (size_t input = 0; input < from->inputs; input++)
-            weight[input * from->units + unit] = from->weight[unit * from->inputs + input];
+            weight[input * stride + unit] = from->weight[unit * from->inputs + input];
+    return weight;
+}
+
+static bool transpose(struct binder *binder, const struct projection *from, struct column_projection *to) {
+    const float *weight = transposed(binder, from, projection_transposed_units(from->units));
+    if (weight == NULL)
+        return out_of_memory(binder);
     *to = (struct column_projection){from->units, from->inputs, weight, from->bias};
     return true;
 }
@@ -383,13 +390,11 @@ static bool bind_bilinear(struct binder *binder, const char *prefix, struct atte
     if (matrix == NULL)
         return false;
     float *bias = new_floats(binder, queries, 1);
-    struct column_projection transposed;
-    if (bias == NULL)
+    const struct projection projection = {.units = keys, .inputs = queries, .weight = matrix};
+    const float *weight = transposed(binder, &projection, keys);
+    if (bias == NULL || weight == NULL)
         return out_of_memory(binder);
-    if (!transpose(binder, &(struct projection){.units = keys, .inputs = queries, .weight = matrix, .bias = bias},
-                   &transposed))
-        return false;
-    attention->key = plain(queries, keys, transposed.weight, bias);
+    attention->key = plain(queries, keys, weight, bias);
     return true;
 }
 
@@ -519,8 +524,8 @@ static bool place_inputs(struct binder *binder, struct mlp *mlp) {
 static bool split_inputs(struct binder *binder, struct mlp *mlp) {
     const struct config *config = &binder->model->config;
     struct projection *first = &mlp->layers[0].projection;
-    size_t units = first->units, column = 0;
-    float *shared = new_floats(binder, mlp->shared_width, units), *lane = new_floats(binder, units, mlp->lane_width);
+    size_t units = first->units, stride = projection_transposed_units(units), column = 0;
+    float *shared = new_floats(binder, mlp->shared_width, stride), *lane = new_floats(binder, units, mlp->lane_width);
     float *zero = new_floats(binder, units, 1);
     if (shared == NULL || lane == NULL || zero == NULL)
         return out_of_memory(binder);
@@ -530,7 +535,7 @@ static bool split_inputs(struct binder *binder, struct mlp *mlp) {
         for (bool is = is_shared(config->inputs[i].kind); column < end; column++) {
             for (size_t unit = 0; unit < units; unit++) {
                 float weight = first->weight[unit * first->inputs + column];
-                *(is ? &shared[shared_column * units + unit] : &lane[unit * mlp->lane_width + lane_column]) = weight;
+                *(is ? &shared[shared_column * stride + unit] : &lane[unit * mlp->lane_width + lane_column]) = weight;
             }
             *(is ? &shared_column : &lane_column) += 1;
         }
@@ -570,6 +575,16 @@ static bool pack(struct binder *binder, struct projection *projection) {
     return true;
 }
 
+/* And for few columns. */
+static bool pack_few(struct binder *binder, struct projection *projection) {
+    float *transposed = new_floats(binder, projection->inputs + 1, projection_transposed_units(projection->units));
+    if (transposed == NULL)
+        return out_of_memory(binder);
+    projection_transpose(projection, transposed);
+    projection->transposed = transposed;
+    return true;
+}
+
 /* And its words, where the kernels multiply in reduced precision. */
 static bool pack_words(struct binder *binder, struct projection *projection) {
     struct pool *pool = &binder->model->pool;
@@ -599,18 +614,22 @@ static bool pack_layers(struct binder *binder, struct layer *layers, size_t firs
 
 static bool pack_interest(struct binder *binder, struct interest *interest) {
     struct attention *attention = &interest->attention;
-    enum { PROJECTIONS = 8 };
-    struct projection *const projections[PROJECTIONS] = {&interest->extractor_input,     &interest->evolution_input,
-                                                         &interest->evolution.gates,     &attention->query.projection,
-                                                         &interest->evolution.candidate, &attention->key,
-                                                         &attention->query_part,         &attention->product};
+    enum { PROJECTIONS = 7 };
+    struct projection *const projections[PROJECTIONS] = {
+        &interest->extractor_input,   &interest->evolution_input,     &interest->evolution.gates,
+        &attention->query.projection, &interest->evolution.candidate, &attention->query_part,
+        &attention->product};
     for (size_t i = 0; i < PROJECTIONS; i++)
         if (!pack(binder, projections[i]))
             return false;
+    if (!pack_few(binder, &attention->query.projection) || !pack_few(binder, &attention->query_part))
+        return false;
     for (size_t i = 1; i < attention->layer_count; i++)
         if (!pack_words(binder, &attention->layers[i].projection))
             return false;
-    return pack_layers(binder, attention->layers, 1, attention->layer_count) &&
+    return transpose(binder, &interest->evolution_input, &interest->evolution_rows) &&
+           transpose(binder, &attention->key, &attention->key_rows) &&
+           pack_layers(binder, attention->layers, 1, attention->layer_count) &&
            pack_words(binder, &attention->product) &&
            (!config_keeps_within_one(interest->config) ||
             (pack_words(binder, &interest->evolution.gates) && pack_words(binder, &interest->evolution.candidate)));
@@ -621,6 +640,9 @@ static bool pack_all(struct binder *binder) {
     struct dien_model *model = binder->model;
     for (size_t i = 0; i < model->config.interest_count; i++)
         if (!pack_interest(binder, &model->interests[i]))
+            return false;
+    for (size_t i = 0; i < model->mlp.layer_count; i++)
+        if (!pack_few(binder, &model->mlp.layers[i].projection))
             return false;
     return pack_layers(binder, model->mlp.layers, 0, model->mlp.layer_count);
 }

@@ -83,6 +83,25 @@ static inline vector larger(vector a, vector b) {
     return _mm256_max_ps(a, b);
 }
 
+/* Row i of `rows` becomes column i. */
+static inline void transpose(vector rows[8]) {
+    vector pairs[8], fours[8];
+    for (size_t i = 0; i < 8; i += 2) {
+        pairs[i] = _mm256_unpacklo_ps(rows[i], rows[i + 1]);
+        pairs[i + 1] = _mm256_unpackhi_ps(rows[i], rows[i + 1]);
+    }
+    for (size_t i = 0; i < 8; i += 4)
+        for (size_t j = 0; j < 2; j++) {
+            fours[i + 2 * j] = _mm256_shuffle_ps(pairs[i + j], pairs[i + j + 2], 0x44);
+            fours[i + 2 * j + 1] = _mm256_shuffle_ps(pairs[i + j], pairs[i + j + 2], 0xee);
+        }
+    /* fours[i + j]: of rows i .. i + 3 the columns j and 4 + j. */
+    for (size_t j = 0; j < 4; j++) {
+        rows[j] = _mm256_permute2f128_ps(fours[j], fours[j + 4], 0x20);
+        rows[j + 4] = _mm256_permute2f128_ps(fours[j], fours[j + 4], 0x31);
+    }
+}
+
 #include "model/kernels/exp.h"
 #include "model/kernels/unroll.h"
 
@@ -109,11 +128,15 @@ ALWAYS_INLINE void powers(size_t count, const vector *x, float factor, vector *y
 const struct kernels kernels_avx2 = {
     .name = "avx2",
     .project = lanes_project,
+    .project_few = lanes_project_few,
     .project_column = lanes_project_column,
+    .project_rows = lanes_project_rows,
     .activate = lanes_activate,
     .extract = lanes_extract,
     .attend = lanes_attend,
     .finish = finish_by_layers,
+    .multiply_pairs = lanes_multiply_pairs,
+    .add_pairs = lanes_add_pairs,
     .dot = lanes_dot,
     .softmax = lanes_softmax,
     .evolve = lanes_evolve,

@@ -9,10 +9,9 @@
 
 typedef __m512 vector;
 
-#define VECTOR        ((size_t)16)
-#define GROUPS_ALONE  6
-#define PAIRS         1
-#define GROUPS_BESIDE 3
+#define VECTOR       ((size_t)16)
+#define GROUPS_ALONE 6
+#define PAIRS        1
 
 static inline vector broadcast(float x) {
     return _mm512_set1_ps(x);
@@ -72,6 +71,33 @@ static inline vector smaller(vector a, vector b) {
 
 static inline vector larger(vector a, vector b) {
     return _mm512_max_ps(a, b);
+}
+
+/* Row i of `rows` becomes column i. */
+static inline void transpose(vector rows[16]) {
+    vector pairs[16], fours[16], halves[16];
+    for (size_t i = 0; i < 16; i += 2) {
+        pairs[i] = _mm512_unpacklo_ps(rows[i], rows[i + 1]);
+        pairs[i + 1] = _mm512_unpackhi_ps(rows[i], rows[i + 1]);
+    }
+    for (size_t i = 0; i < 16; i += 4)
+        for (size_t j = 0; j < 2; j++) {
+            __m512d low = _mm512_castps_pd(pairs[i + j]), high = _mm512_castps_pd(pairs[i + j + 2]);
+            fours[i + 2 * j] = _mm512_castpd_ps(_mm512_unpacklo_pd(low, high));
+            fours[i + 2 * j + 1] = _mm512_castpd_ps(_mm512_unpackhi_pd(low, high));
+        }
+    /* fours[i + j]: of rows i .. i + 3 the columns j, 4 + j, 8 + j, 12 + j. */
+    for (size_t i = 0; i < 16; i += 8)
+        for (size_t j = 0; j < 4; j++) {
+            halves[i + j] = _mm512_shuffle_f32x4(fours[i + j], fours[i + j + 4], 0x88);
+            halves[i + j + 4] = _mm512_shuffle_f32x4(fours[i + j], fours[i + j + 4], 0xdd);
+        }
+    for (size_t j = 0; j < 4; j++) {
+        rows[j] = _mm512_shuffle_f32x4(halves[j], halves[j + 8], 0x88);
+        rows[j + 4] = _mm512_shuffle_f32x4(halves[j + 4], halves[j + 12], 0x88);
+        rows[j + 8] = _mm512_shuffle_f32x4(halves[j], halves[j + 8], 0xdd);
+        rows[j + 12] = _mm512_shuffle_f32x4(halves[j + 4], halves[j + 12], 0xdd);
+    }
 }
 
 #include "model/kernels/exp.h"

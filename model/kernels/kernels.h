@@ -43,13 +43,22 @@ struct projection {
     const float *weight; /* [units, inputs] */
     const float *bias;   /* [units] */
     const float *packed; /* both as projection_pack has them */
-    struct words words;  /* the weights in reduced precision, where the kernels have it */
+    /* Both once more, for few columns: [1 + inputs, units rounded up to LANES], the biases first; NULL: not there. */
+    const float *transposed;
+    struct words words; /* the weights in reduced precision, where the kernels have it */
 };
 
 /* Packed, a projection is [units / GROUP rounded up, 1 + inputs, GROUP]: for each group of units the biases, then
  * input by input the weights; zeros fill the last group. */
 size_t projection_packed_floats(size_t units, size_t inputs);
 void projection_pack(const struct projection *projection, float *packed);
+
+/* Transposed, a row has so many floats, zeros behind the units. */
+static inline size_t projection_transposed_units(size_t units) {
+    return (units + LANES - 1) / LANES * LANES;
+}
+
+void projection_transpose(const struct projection *projection, float *transposed);
 
 /* Its words: room for words_packed_count(), and a step for each unit, rounded up to GROUP. False: some weight is not
  * finite, and has no such form. */
@@ -61,7 +70,7 @@ void words_pack_column(const struct projection *projection, int32_t *column);
 /* The same, for one column: the weight is transposed, so that the loop over units is the inner one. */
 struct column_projection {
     size_t units, inputs;
-    const float *weight; /* [inputs, units] */
+    const float *weight; /* [inputs, units rounded up to LANES], zeros behind the units */
     const float *bias;   /* [units] */
 };
 
@@ -90,6 +99,14 @@ struct layer {
     struct activation_parameters activation;
 };
 
+/* Pairs of a step and a candidate, the candidates of one step side by side: LANES of them from number `first` on, those
+ * from `end` on being of no use. */
+struct pairs {
+    size_t width, candidates, first, end;
+    const float *keys;    /* [steps, width] */
+    const float *queries; /* [candidates, width] */
+};
+
 /* A recurrent cell: h' = h + w * (c - h), gates in the order reset, update, candidate (FORMAT.md has the equations).
  * The products with the input are done beforehand, for all steps: `input` [3 * units] of a step is W x + b. */
 struct cell {
@@ -113,8 +130,14 @@ struct kernels {
     const char *name;
     /* y [blocks, units, LANES] = W x [blocks, inputs, LANES] + b. */
     void (*project)(const struct projection *projection, size_t blocks, const float *x, float *y);
+    /* The same for `columns` of them, 1 to BLOCKS * LANES, in as many blocks as they take; what the others of the last
+     * block become is of no use. */
+    void (*project_few)(const struct kernels *kernels, const struct projection *projection, size_t columns,
+                        const float *x, float *y);
     /* y [units] = W x [inputs] + b. */
     void (*project_column)(const struct column_projection *projection, const float *x, float *y);
+    /* The same for each of x [rows, inputs]: y [rows, units]. */
+    void (*project_rows)(const struct column_projection *projection, size_t rows, const float *x, float *y);
     /* x [blocks, units, LANES], in place. For any x but infinities and what is not a number, which give the limit and
      * that, a sigmoid is within 1.2e-7 of its value in double, tanh within 1.8e-7, silu within 1.8e-7 max(1, |x|). */
     void (*activate)(const struct activation_parameters *parameters, size_t units, size_t blocks, float *x);
@@ -131,6 +154,10 @@ struct kernels {
      * returned, and both have room for the widest layer. Of the first layer only units and activation are used. */
     const float *(*finish)(const struct kernels *kernels, const struct layer *layers, size_t count, size_t blocks,
                            float *x, float *y);
+    /* x [width, LANES]: the product of a pair's key and query. */
+    void (*multiply_pairs)(const struct pairs *pairs, float *x);
+    /* y [width, LANES], in place: their sum is added. */
+    void (*add_pairs)(const struct pairs *pairs, float *y);
     /* scores [steps, LANES]: the dot product of each of rows [steps, inputs] with the query [inputs, LANES]. */
     void (*dot)(const struct kernels *kernels, size_t inputs, const float *query, size_t steps, const float *rows,
                 float *scores);

@@ -3,8 +3,8 @@
 #ifndef KERNELS_LANES_CELL_H
 #define KERNELS_LANES_CELL_H
 
+#include "model/kernels/lanes_columns.h"
 #include "model/kernels/lanes_gates.h"
-#include "model/kernels/lanes_product.h"
 
 /* One vector of units of a single column, `count` of them there. */
 static void extract_some(const struct cell *cell, const float *input, const float *recurrent, const float *h,
@@ -71,157 +71,79 @@ ALWAYS_INLINE void move_some(struct form form, const struct step *step, size_t f
     UNROLL for (size_t i = 0; i < count; i++) store(step->next + (first + i) * VECTOR, h[i]);
 }
 
-/* What is done to a vector once its products are there; MOVE and MOVE_AFTER are followed by one for each way to write.
- */
-enum task { NOTHING, RESET, MOVE, MOVE_AFTER = MOVE + WRITE_OR + 1, TASKS = MOVE_AFTER + WRITE_OR + 1 };
-
-/* A task that waits, for some vectors of a block. Where there are registers enough it is done beside the products that
- * come next, vector by vector, so that the multipliers need not wait for its exponentials and divisions. */
-struct pending {
-    unsigned task;
-    struct step step;
-    size_t next, end;
-};
-
-ALWAYS_INLINE void do_some(unsigned task, const struct step *step, size_t first, size_t count) {
-    struct form form = {.reset_after = task >= MOVE_AFTER};
-    form.write = (enum kernel_write)(task - (form.reset_after ? MOVE_AFTER : MOVE));
-    if (task == RESET)
-        reset_some(step, first, count);
-    else if (task >= MOVE)
-        move_some(form, step, first, count);
-}
-
-ALWAYS_INLINE void do_all(unsigned task, const struct pending *pending) {
-    struct step step = pending->step;
-    size_t i = pending->next, end = pending->end;
+/* A few vectors at a time, so that none waits for itself. */
+static void reset_block(const struct step *step) {
+    size_t i = 0, end = step->units * LANE_VECTORS;
     for (; i + TOGETHER <= end; i += TOGETHER)
-        do_some(task, &step, i, TOGETHER);
+        reset_some(step, i, TOGETHER);
     for (; i < end; i++)
-        do_some(task, &step, i, 1);
+        reset_some(step, i, 1);
 }
 
-/* Some rows of a product of one block of lanes, and beside it what is pending. */
-ALWAYS_INLINE void multiply_beside(unsigned task, size_t groups, const struct projection *projection, size_t first,
-                                   const float *x, float *y, const struct pending *pending) {
-    struct sums sums;
-    size_t input = 0, inputs = projection->inputs;
-    sums_start(&sums, groups, LANE_VECTORS, projection, first);
-    if (task != NOTHING) {
-        struct step step = pending->step;
-        size_t each = inputs / (pending->end - pending->next);
-        for (size_t i = pending->next; i < pending->end; i++) {
-            for (size_t end = input + each; input < end; input++, x += LANES)
-                sums_add(&sums, groups, LANE_VECTORS, input, x, 0);
-            do_some(task, &step, i, 1);
-        }
+ALWAYS_INLINE void move_formed(struct form form, const struct step *step) {
+    size_t i = 0, end = step->units * LANE_VECTORS;
+    for (; i + TOGETHER <= end; i += TOGETHER)
+        move_some(form, step, i, TOGETHER);
+    for (; i < end; i++)
+        move_some(form, step, i, 1);
+}
+
+/* A function for each form of the cell. */
+ALWAYS_INLINE void move_written(enum kernel_write write, bool reset_after, const struct step *step) {
+    if (reset_after)
+        move_formed((struct form){write, true}, step);
+    else
+        move_formed((struct form){write, false}, step);
+}
+
+static void move_block(struct form form, const struct step *step) {
+    switch (form.write) {
+    case WRITE_UPDATE:
+        move_written(WRITE_UPDATE, form.reset_after, step);
+        break;
+    case WRITE_ATTENTION:
+        move_written(WRITE_ATTENTION, form.reset_after, step);
+        break;
+    case WRITE_AND:
+        move_written(WRITE_AND, form.reset_after, step);
+        break;
+    case WRITE_OR:
+        move_written(WRITE_OR, form.reset_after, step);
+        break;
     }
-    for (; input < inputs; input++, x += LANES)
-        sums_add(&sums, groups, LANE_VECTORS, input, x, 0);
-    sums_store(&sums, groups, LANE_VECTORS, projection, first, y);
 }
 
-/* Each task beside each number of groups, a function of its own; beside 0 groups it is alone. */
-#define EACH_TASK(groups)                                                                                              \
-    BESIDE(NOTHING, NOTHING, groups)                                                                                   \
-    BESIDE(RESET, RESET, groups)                                                                                       \
-    BESIDE(MOVE_UPDATE, MOVE + WRITE_UPDATE, groups)                                                                   \
-    BESIDE(MOVE_ATTENTION, MOVE + WRITE_ATTENTION, groups)                                                             \
-    BESIDE(MOVE_AND, MOVE + WRITE_AND, groups)                                                                         \
-    BESIDE(MOVE_OR, MOVE + WRITE_OR, groups)                                                                           \
-    BESIDE(MOVE_AFTER_UPDATE, MOVE_AFTER + WRITE_UPDATE, groups)                                                       \
-    BESIDE(MOVE_AFTER_ATTENTION, MOVE_AFTER + WRITE_ATTENTION, groups)                                                 \
-    BESIDE(MOVE_AFTER_AND, MOVE_AFTER + WRITE_AND, groups)                                                             \
-    BESIDE(MOVE_AFTER_OR, MOVE_AFTER + WRITE_OR, groups)
-#if GROUPS_BESIDE > 0
-#define EACH_BESIDE EACH_TASK(0) EACH_TASK(1) EACH_TASK(2) EACH_TASK(3)
-#else
-#define EACH_BESIDE EACH_TASK(0)
-#endif
-
-#define BESIDE(name, task, groups)                                                                                     \
-    static __attribute__((noinline)) void beside_##name##_##groups(                                                    \
-        const struct projection *projection, size_t first, const float *x, float *y, const struct pending *pending) {  \
-        if ((groups) == 0)                                                                                             \
-            do_all(task, pending);                                                                                     \
-        else                                                                                                           \
-            multiply_beside(task, groups, projection, first, x, y, pending);                                           \
-    }
-EACH_BESIDE
-#undef BESIDE
-
-#define BESIDE(name, task, groups) [groups][task] = beside_##name##_##groups,
-static void (*const beside[GROUPS_BESIDE + 1][TASKS])(const struct projection *projection, size_t first, const float *x,
-                                                      float *y, const struct pending *pending) = {EACH_BESIDE};
-#undef BESIDE
-
-/* The pending task without company. */
-static void finish(struct pending *pending) {
-    if (pending->task != NOTHING)
-        beside[0][pending->task](NULL, 0, NULL, NULL, pending);
-    pending->task = NOTHING;
-}
-
-/* A product of one block. Each share of its rows goes beside what the share before left pending; the vectors of units
- * whose row `skip` on is done leave `task` pending. */
-static void product_beside(const struct projection *projection, const float *x, float *y, unsigned task, size_t skip,
-                           const struct step *step, struct pending *pending) {
-#if GROUPS_BESIDE > 0
-    size_t groups = (projection->units + GROUP - 1) / GROUP, first = 0, unit = 0;
-    for (size_t left = (groups + GROUPS_BESIDE - 1) / GROUPS_BESIDE; left > 0; left--) {
-        size_t count = (groups - first) / left;
-        beside[count][pending->task](projection, first, x, y, pending);
-        first += count;
-        size_t rows = first * GROUP, end = rows < skip ? 0 : rows - skip;
-        end = end < step->units ? end : step->units;
-        pending->task = NOTHING;
-        if (unit < end)
-            *pending = (struct pending){task, *step, unit * LANE_VECTORS, end * LANE_VECTORS};
-        unit = end;
-    }
-#else
-    (void)skip;
-    finish(pending);
-    project_block(projection, x, y);
-    *pending = (struct pending){task, *step, 0, step->units * LANE_VECTORS};
-#endif
-}
-
-/* What lanes_evolve is called with, and its work: [blocks, units, LANES] each. */
+/* What lanes_evolve is called with, and its work: the gates' products [2 * units, LANES], the candidate's and r * h,
+ * [units, LANES] each. Reset after: the candidate's is the third of the gates'. */
 struct evolution {
     const struct cell *cell;
     enum kernel_write write;
     const float *inputs, *bias;
     size_t blocks;
     float *const *attention;
-    float *h, *gates, *candidate;
-    float *other; /* reset before: r * h; after: the states of every other step */
+    float *h, *gates, *candidate, *reset_h;
 };
 
-/* One step of one block, up to a pending task. Where the reset comes after the product, units move while the product
- * still reads the old state, hence two states in turns. */
-static void evolve_step(const struct evolution *e, size_t i, size_t block, struct pending *pending) {
+/* One step of one block. */
+static void evolve_step(const struct evolution *e, size_t i, size_t block) {
     const struct cell *cell = e->cell;
     size_t units = cell->units, size = units * LANES;
-    float *h = e->h + block * size, *other = e->other + block * size;
-    float *gates = e->gates + block * cell->gates.units * LANES, *candidate = e->candidate + block * size;
-    bool odd = cell->reset_after && i % 2 == 1;
+    float *h = e->h + block * size;
     struct step step = {.units = units,
                         .input = e->inputs + i * 3 * units,
                         .bias = e->bias,
                         .attention = e->attention[block] + i * LANES,
-                        .gates = gates,
-                        .candidate = cell->reset_after ? gates + 2 * size : candidate,
-                        .h = odd ? other : h,
-                        .reset_h = other,
-                        .next = !cell->reset_after || odd ? h : other};
-    if (cell->reset_after) {
-        product_beside(&cell->gates, step.h, gates, MOVE_AFTER + e->write, 2 * units, &step, pending);
-        return;
+                        .gates = e->gates,
+                        .candidate = e->candidate,
+                        .h = h,
+                        .reset_h = e->reset_h,
+                        .next = h};
+    project_block(&cell->gates, h, e->gates);
+    if (!cell->reset_after) {
+        reset_block(&step);
+        project_block(&cell->candidate, e->reset_h, e->candidate);
     }
-    product_beside(&cell->gates, step.h, gates, RESET, 0, &step, pending);
-    finish(pending);
-    product_beside(&cell->candidate, other, candidate, MOVE + e->write, 0, &step, pending);
+    move_block((struct form){e->write, cell->reset_after}, &step);
 }
 
 /* ---- evolution of few candidates: a vector is a few units of one ---- */
@@ -359,22 +281,7 @@ static void evolve_few(const struct evolution *e, size_t steps, size_t count) {
  * unused units included, and by how much longer each takes with few sums at a time, as measured. */
 static bool are_few(size_t columns, size_t units) {
     size_t vectors = (units + VECTOR - 1) / VECTOR;
-    size_t taken = columns > 2 ? (columns + COLUMNS_MAX - 1) / COLUMNS_MAX * COLUMNS_MAX : columns;
-    return (LANE_VECTORS == 1 ? 4 : 6) * taken * vectors <= 3 * units * LANE_VECTORS;
-}
-
-/* With several blocks a step's last task goes beside the next block's products; a block alone waits for its state. */
-static void evolve_blocks(const struct evolution *e, size_t steps) {
-    struct pending pending = {.task = NOTHING};
-    for (size_t i = 0; i < steps; i++)
-        for (size_t block = 0; block < e->blocks; block++) {
-            evolve_step(e, i, block, &pending);
-            if (e->blocks == 1)
-                finish(&pending);
-        }
-    finish(&pending);
-    if (e->cell->reset_after && steps % 2 == 1)
-        memcpy(e->h, e->other, e->blocks * e->cell->units * LANES * sizeof *e->h);
+    return (LANE_VECTORS == 1 ? 4 : 6) * columns_taken(columns) * vectors <= 3 * units * LANE_VECTORS;
 }
 
 static void lanes_evolve(const struct kernels *kernels, const struct cell *cell, enum kernel_write write, size_t steps,
@@ -385,10 +292,11 @@ static void lanes_evolve(const struct kernels *kernels, const struct cell *cell,
     bool few = rest > 0 && are_few(rest, cell->units);
     if (rest > 0 && !few)
         blocks++;
-    size_t size = blocks * cell->units * LANES;
+    size_t size = cell->units * LANES;
     struct evolution e = {cell, write, inputs, bias, blocks, attention, h, work, work + 2 * size, work + 3 * size};
-    if (blocks > 0)
-        evolve_blocks(&e, steps);
+    for (size_t i = 0; i < steps; i++)
+        for (size_t block = 0; block < blocks; block++)
+            evolve_step(&e, i, block);
     if (few)
         evolve_few(&e, steps, rest);
 }

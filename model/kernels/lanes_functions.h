@@ -18,10 +18,6 @@ enum {
 
 #define LANE_VECTORS (LANES / VECTOR) /* of a block of lanes */
 
-#ifndef GROUPS_BESIDE
-#define GROUPS_BESIDE 0
-#endif
-
 #define LOG2_E 0x1.715476p+0F
 
 /* Arguments are cut where float32 no longer tells the difference: 2^126 is not yet infinite. Not a number stays that.

@@ -172,9 +172,9 @@ ALWAYS_INLINE void columns_block(size_t columns, size_t vectors, const struct co
         UNROLL for (size_t j = 0; j < columns; j++) sum[i][j] = bias;
     }
     const float *row = projection->weight + unit;
-    for (size_t input = 0; input < projection->inputs; input++, row += projection->units) {
-        UNROLL for (size_t i = 0; i < vectors; i++) weight[i] =
-            i + 1 < vectors ? load(row + i * VECTOR) : load_some(row + i * VECTOR, last);
+    size_t stride = projection_transposed_units(projection->units);
+    for (size_t input = 0; input < projection->inputs; input++, row += stride) {
+        UNROLL for (size_t i = 0; i < vectors; i++) weight[i] = load(row + i * VECTOR);
         UNROLL for (size_t j = 0; j < columns; j++) {
             vector in = broadcast(x[j * x_stride + input]);
             UNROLL for (size_t i = 0; i < vectors; i++) sum[i][j] = multiply_add(weight[i], in, sum[i][j]);
@@ -200,6 +200,14 @@ ALWAYS_INLINE void project_columns(size_t columns, const struct column_projectio
 
 static void lanes_project_column(const struct column_projection *projection, const float *x, float *y) {
     project_columns(1, projection, x, 0, y, 0);
+}
+
+static void lanes_project_rows(const struct column_projection *projection, size_t rows, const float *x, float *y) {
+    size_t inputs = projection->inputs, units = projection->units, row = 0;
+    for (; row + COLUMNS_MAX <= rows; row += COLUMNS_MAX)
+        project_columns(COLUMNS_MAX, projection, x + row * inputs, inputs, y + row * units, units);
+    for (; row < rows; row++)
+        project_columns(1, projection, x + row * inputs, inputs, y + row * units, units);
 }
 
 #endif

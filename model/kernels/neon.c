@@ -94,6 +94,14 @@ static inline vector larger(vector a, vector b) {
     return vmaxq_f32(a, b);
 }
 
+/* Row i of `rows` becomes column i. */
+static inline void transpose(vector rows[4]) {
+    float32x4x2_t low = vzipq_f32(rows[0], rows[2]), high = vzipq_f32(rows[1], rows[3]);
+    float32x4x2_t first = vzipq_f32(low.val[0], high.val[0]), last = vzipq_f32(low.val[1], high.val[1]);
+    rows[0] = first.val[0], rows[1] = first.val[1];
+    rows[2] = last.val[0], rows[3] = last.val[1];
+}
+
 #include "model/kernels/exp.h"
 #include "model/kernels/unroll.h"
 
@@ -120,11 +128,15 @@ ALWAYS_INLINE void powers(size_t count, const vector *x, float factor, vector *y
 const struct kernels kernels_neon = {
     .name = "neon",
     .project = lanes_project,
+    .project_few = lanes_project_few,
     .project_column = lanes_project_column,
+    .project_rows = lanes_project_rows,
     .activate = lanes_activate,
     .extract = lanes_extract,
     .attend = lanes_attend,
     .finish = finish_by_layers,
+    .multiply_pairs = lanes_multiply_pairs,
+    .add_pairs = lanes_add_pairs,
     .dot = lanes_dot,
     .softmax = lanes_softmax,
     .evolve = lanes_evolve,

@@ -16,3 +16,13 @@ void projection_pack(const struct projection *projection, float *packed) {
                 else
                     *packed = i == 0 ? projection->bias[unit] : projection->weight[unit * inputs + i - 1];
 }
+
+void projection_transpose(const struct projection *projection, float *transposed) {
+    size_t units = projection->units, inputs = projection->inputs, stride = projection_transposed_units(units);
+    for (size_t i = 0; i <= inputs; i++)
+        for (size_t unit = 0; unit < stride; unit++, transposed++)
+            if (unit >= units)
+                *transposed = 0;
+            else
+                *transposed = i == 0 ? projection->bias[unit] : projection->weight[unit * inputs + i - 1];
+}

@@ -29,13 +29,23 @@ void ref_project(const struct projection *projection, size_t blocks, const float
         project_block(projection, x + block * projection->inputs * LANES, y + block * projection->units * LANES);
 }
 
+void ref_project_few(const struct kernels *kernels, const struct projection *projection, size_t columns, const float *x,
+                     float *y) {
+    kernels->project(projection, (columns + LANES - 1) / LANES, x, y);
+}
+
 void ref_project_column(const struct column_projection *projection, const float *x, float *y) {
     memcpy(y, projection->bias, projection->units * sizeof *y);
     for (size_t input = 0; input < projection->inputs; input++) {
-        const float *weight = projection->weight + input * projection->units;
+        const float *weight = projection->weight + input * projection_transposed_units(projection->units);
         for (size_t unit = 0; unit < projection->units; unit++)
             y[unit] += weight[unit] * x[input];
     }
+}
+
+void ref_project_rows(const struct column_projection *projection, size_t rows, const float *x, float *y) {
+    for (size_t row = 0; row < rows; row++)
+        ref_project_column(projection, x + row * projection->inputs, y + row * projection->units);
 }
 
 /* x where p says that it is on, alpha x where it is off. */
@@ -127,6 +137,31 @@ void ref_attend(const struct kernels *kernels, const struct projection *product,
     for (size_t i = 0; i < steps * units; i++)
         for (size_t lane = 0; lane < LANES; lane++)
             y[i * LANES + lane] += query_part[i % units * LANES + lane] + key_parts[i];
+}
+
+/* A lane's pair; behind the last, the last. */
+static void take_pair(const struct pairs *pairs, size_t lane, const float **key, const float **query) {
+    size_t pair = pairs->first + lane < pairs->end ? pairs->first + lane : pairs->end - 1;
+    *key = pairs->keys + pair / pairs->candidates * pairs->width;
+    *query = pairs->queries + pair % pairs->candidates * pairs->width;
+}
+
+void ref_multiply_pairs(const struct pairs *pairs, float *x) {
+    const float *key, *query;
+    for (size_t lane = 0; lane < LANES; lane++) {
+        take_pair(pairs, lane, &key, &query);
+        for (size_t i = 0; i < pairs->width; i++)
+            x[i * LANES + lane] = query[i] * key[i];
+    }
+}
+
+void ref_add_pairs(const struct pairs *pairs, float *y) {
+    const float *key, *query;
+    for (size_t lane = 0; lane < LANES; lane++) {
+        take_pair(pairs, lane, &key, &query);
+        for (size_t i = 0; i < pairs->width; i++)
+            y[i * LANES + lane] += query[i] + key[i];
+    }
 }
 
 void ref_dot(const struct kernels *kernels, size_t inputs, const float *query, size_t steps, const float *rows,
@@ -228,11 +263,15 @@ void ref_pool(size_t steps, size_t units, const float *states, const float *atte
 const struct kernels kernels_ref = {
     .name = "ref",
     .project = ref_project,
+    .project_few = ref_project_few,
     .project_column = ref_project_column,
+    .project_rows = ref_project_rows,
     .activate = ref_activate,
     .extract = ref_extract,
     .attend = ref_attend,
     .finish = finish_by_layers,
+    .multiply_pairs = ref_multiply_pairs,
+    .add_pairs = ref_add_pairs,
     .dot = ref_dot,
     .softmax = ref_softmax,
     .evolve = ref_evolve,

@@ -157,6 +157,34 @@ static void test_project_keeps_bits(void **state) {
                 check_columns(named(sets[set]), lengths[i], lengths[j]);
 }
 
+/* Few columns have the bits that they have in whole blocks, whatever lies in the lanes that are not in use. */
+static void check_few_columns(const struct kernels *kernels, size_t units, size_t inputs, size_t columns) {
+    size_t blocks = (columns + LANES - 1) / LANES;
+    float *weight = random_floats(units * inputs, 1), *bias = random_floats(units, 1);
+    float *x = random_floats(blocks * inputs * LANES, 1), *y = random_floats(blocks * units * LANES, 1);
+    float *z = floats(blocks * units * LANES), *turned = floats((1 + inputs) * projection_transposed_units(units));
+    struct projection projection = packed(units, inputs, weight, bias);
+    projection_transpose(&projection, turned);
+    projection.transposed = turned;
+    kernels->project(&projection, blocks, x, z);
+    kernels->project_few(kernels, &projection, columns, x, y);
+    for (size_t column = 0; column < columns; column++)
+        for (size_t unit = 0; unit < units; unit++) {
+            size_t at = (column / LANES * units + unit) * LANES + column % LANES;
+            assert_memory_equal(&y[at], &z[at], sizeof *y);
+        }
+    free_projection(&projection);
+    free(weight), free(bias), free(x), free(y), free(z), free(turned);
+}
+
+static void test_project_few_keeps_bits(void **state) {
+    (void)state;
+    for (size_t set = 0; set < set_count; set++)
+        for (size_t i = 0; i < COUNT(lengths); i++)
+            for (size_t columns = 1; columns <= (size_t)BLOCKS * LANES; columns++)
+                check_few_columns(named(sets[set]), lengths[i], lengths[(i * 5 + columns) % COUNT(lengths)], columns);
+}
+
 /* The same on every core type of OpenBLAS that this CPU can run: each is another set of kernels, chosen when the
  * library is loaded, so each is a process of its own. */
 static void test_every_core_keeps_bits(void **state) {
@@ -196,12 +224,13 @@ static void test_every_core_keeps_bits(void **state) {
 #endif
 }
 
-/* [units, inputs] as the [inputs, units] of a column_projection. */
+/* [units, inputs] as the weight of a column_projection. */
 static float *transposed(const float *weight, size_t units, size_t inputs) {
-    float *result = floats(units * inputs);
+    size_t stride = projection_transposed_units(units);
+    float *result = random_floats(stride * inputs, 0);
     for (size_t unit = 0; unit < units; unit++)
         for (size_t input = 0; input < inputs; input++)
-            result[input * units + unit] = weight[unit * inputs + input];
+            result[input * stride + unit] = weight[unit * inputs + input];
     return result;
 }
 
@@ -221,6 +250,28 @@ static void test_project_column(void **state) {
             }
         report(named(sets[set]), "project_column");
     }
+}
+
+/* Each of several rows has the bits that it has alone. */
+static void check_rows(const struct kernels *kernels, size_t units, size_t inputs, size_t rows) {
+    float *weight = random_floats(units * inputs, 1), *bias = random_floats(units, 1);
+    float *turned = transposed(weight, units, inputs), *x = random_floats(rows * inputs, 1);
+    float *y = floats(rows * units), *alone = floats(units);
+    struct column_projection projection = {units, inputs, turned, bias};
+    kernels->project_rows(&projection, rows, x, y);
+    for (size_t row = 0; row < rows; row++) {
+        kernels->project_column(&projection, x + row * inputs, alone);
+        assert_memory_equal(y + row * units, alone, units * sizeof *y);
+    }
+    free(weight), free(bias), free(turned), free(x), free(y), free(alone);
+}
+
+static void test_project_rows_keeps_bits(void **state) {
+    (void)state;
+    for (size_t set = 0; set < set_count; set++)
+        for (size_t i = 0; i < COUNT(lengths); i++)
+            for (size_t rows = 1; rows < 12; rows++)
+                check_rows(named(sets[set]), lengths[i], lengths[(i * 5 + rows) % COUNT(lengths)], rows);
 }
 
 /* ---- activate ---- */
@@ -484,6 +535,36 @@ static void test_evolve_keeps_bits(void **state) {
                               i / 8 % 2 == 0, i / 16 + i / 4);
 }
 
+/* Pairs from each multiple of LANES on, in lanes: exactly the product and the sum, rounded once and twice. */
+static void check_pairs(const struct kernels *kernels, size_t width, size_t steps, size_t candidates) {
+    struct pairs pairs = {.width = width, .candidates = candidates, .end = steps * candidates};
+    float *keys = random_floats(steps * width, 1), *queries = random_floats(candidates * width, 1);
+    float *x = floats(width * LANES), *y = floats(width * LANES), *before = random_floats(width * LANES, 1);
+    pairs.keys = keys, pairs.queries = queries;
+    for (; pairs.first < pairs.end; pairs.first += LANES) {
+        kernels->multiply_pairs(&pairs, x);
+        memcpy(y, before, width * LANES * sizeof *y);
+        kernels->add_pairs(&pairs, y);
+        for (size_t lane = 0; lane < LANES && pairs.first + lane < pairs.end; lane++)
+            for (size_t i = 0; i < width; i++) {
+                float key = keys[(pairs.first + lane) / candidates * width + i], sum;
+                float query = queries[(pairs.first + lane) % candidates * width + i];
+                sum = query + key;
+                assert_true(x[i * LANES + lane] == query * key);
+                assert_true(y[i * LANES + lane] == before[i * LANES + lane] + sum);
+            }
+    }
+    free(keys), free(queries), free(x), free(y), free(before);
+}
+
+static void test_pairs(void **state) {
+    (void)state;
+    for (size_t set = 0; set < set_count; set++)
+        for (size_t i = 0; i < COUNT(lengths); i++)
+            for (size_t candidates = 1; candidates < LANES; candidates++)
+                check_pairs(named(sets[set]), lengths[i], 1 + (i + candidates) % 19, candidates);
+}
+
 static void check_pool(const struct kernels *kernels, size_t steps, size_t units) {
     float *states = random_floats(steps * units, 1), *attention = random_floats(steps * LANES, 1);
     float *pooled = random_floats(units * LANES, 1);
@@ -640,7 +721,10 @@ int main(int count, char **arguments) {
         cmocka_unit_test(test_project),
         cmocka_unit_test(test_project_keeps_bits),
         cmocka_unit_test(test_every_core_keeps_bits),
+        cmocka_unit_test(test_project_few_keeps_bits),
         cmocka_unit_test(test_project_column),
+        cmocka_unit_test(test_project_rows_keeps_bits),
+        cmocka_unit_test(test_pairs),
         cmocka_unit_test(test_activate),
         cmocka_unit_test(test_extract),
         cmocka_unit_test(test_evolve),

@@ -1,0 +1,151 @@
+/* lanes_columns.h: products of few columns, and lanes filled with few candidates' pairs (lanes.h).
+ */
+#ifndef KERNELS_LANES_COLUMNS_H
+#define KERNELS_LANES_COLUMNS_H
+
+#include "model/kernels/lanes_product.h"
+
+/* ---- products: a vector is a few units of one column ---- */
+
+/* `vectors` vectors of units from `unit` on, of `columns` columns from the first of x on. */
+ALWAYS_INLINE void few_block(size_t columns, size_t vectors, const struct projection *projection, size_t unit,
+                             const float *x, float *y) {
+    vector sum[COLUMN_SUMS][COLUMNS_MAX];
+    size_t stride = projection_transposed_units(projection->units);
+    const float *row = projection->transposed + unit;
+    UNROLL for (size_t i = 0; i < vectors; i++) {
+        UNROLL for (size_t j = 0; j < columns; j++) sum[i][j] = load(row + i * VECTOR);
+    }
+    for (size_t input = 0; input < projection->inputs; input++, x += LANES) {
+        row += stride;
+        UNROLL for (size_t j = 0; j < columns; j++) {
+            vector in = broadcast(x[j]);
+            UNROLL for (size_t i = 0; i < vectors; i++) sum[i][j] = multiply_add(load(row + i * VECTOR), in, sum[i][j]);
+        }
+    }
+    UNROLL for (size_t i = 0; i < vectors; i++) {
+        size_t first = unit + i * VECTOR, left = projection->units - first, some = left < VECTOR ? left : VECTOR;
+        UNROLL for (size_t j = 0; j < columns; j++) {
+            float units[VECTOR];
+            store(units, sum[i][j]);
+            for (size_t k = 0; k < some; k++)
+                y[(first + k) * LANES + j] = units[k];
+        }
+    }
+}
+
+/* As many vectors at once as keep COLUMN_SUMS sums, spread evenly. */
+ALWAYS_INLINE void few_columns(size_t columns, const struct projection *projection, const float *x, float *y) {
+    size_t vectors = (projection->units + VECTOR - 1) / VECTOR, first = 0, most = COLUMN_SUMS / columns;
+    for (size_t left = (vectors + most - 1) / most; left > 0; left--) {
+        size_t count = (vectors - first) / left;
+        UNROLL for (size_t n = 1; n <= most; n++) if (n == count)
+            few_block(columns, n, projection, first * VECTOR, x, y);
+        first += count;
+    }
+}
+
+static __attribute__((noinline)) void project_one(const struct projection *projection, const float *x, float *y) {
+    few_columns(1, projection, x, y);
+}
+
+static __attribute__((noinline)) void project_two(const struct projection *projection, const float *x, float *y) {
+    few_columns(2, projection, x, y);
+}
+
+static __attribute__((noinline)) void project_four(const struct projection *projection, const float *x, float *y) {
+    few_columns(COLUMNS_MAX, projection, x, y);
+}
+
+/* Columns that are computed where so many are wanted: a third costs less with a fourth beside it than alone. */
+static size_t columns_taken(size_t columns) {
+    return columns > 2 ? (columns + COLUMNS_MAX - 1) / COLUMNS_MAX * COLUMNS_MAX : columns;
+}
+
+/* Whether so many columns take less time each in one piece than as a block of lanes: by their multiply-adds, a vector's
+ * unused units included, and by what it costs to put the units into their lanes, as measured. */
+static bool project_few_pays(const struct projection *projection, size_t columns) {
+    size_t vectors = (projection->units + VECTOR - 1) / VECTOR;
+    return projection->transposed != NULL && projection->words.packed == NULL &&
+           4 * columns_taken(columns) * vectors <= 3 * projection->units * LANE_VECTORS;
+}
+
+static void lanes_project_few(const struct kernels *kernels, const struct projection *projection, size_t columns,
+                              const float *x, float *y) {
+    size_t blocks = columns / LANES, rest = columns % LANES, first = 0;
+    if (rest == 0 || !project_few_pays(projection, rest)) {
+        kernels->project(projection, blocks + (rest > 0), x, y);
+        return;
+    }
+    kernels->project(projection, blocks, x, y);
+    x += blocks * projection->inputs * LANES;
+    y += blocks * projection->units * LANES;
+    memset(y, 0, projection->units * LANES * sizeof *y);
+    for (; first + 2 < rest; first += COLUMNS_MAX)
+        project_four(projection, x + first, y + first);
+    if (first + 2 == rest)
+        project_two(projection, x + first, y + first);
+    else if (first + 1 == rest)
+        project_one(projection, x + first, y + first);
+}
+
+/* ---- pairs of a step and a candidate in lanes ---- */
+
+/* The rows of the pairs in VECTOR lanes. */
+struct pair_rows {
+    const float *key[VECTOR], *query[VECTOR];
+};
+
+ALWAYS_INLINE struct pair_rows rows_of_pairs(const struct pairs *pairs, size_t first) {
+    struct pair_rows rows;
+    size_t pair = first < pairs->end ? first : pairs->end - 1;
+    size_t step = pair / pairs->candidates, candidate = pair % pairs->candidates;
+    for (size_t i = 0; i < VECTOR; i++) {
+        rows.key[i] = pairs->keys + step * pairs->width;
+        rows.query[i] = pairs->queries + candidate * pairs->width;
+        if (pair + 1 == pairs->end)
+            continue;
+        pair++;
+        candidate++;
+        if (candidate == pairs->candidates) {
+            candidate = 0;
+            step++;
+        }
+    }
+    return rows;
+}
+
+/* All units of VECTOR lanes: products, or sums added to what is there. */
+ALWAYS_INLINE void pairs_to_lanes(bool sums, const struct pairs *pairs, const struct pair_rows *rows, float *lanes) {
+    size_t width = pairs->width;
+    for (size_t unit = 0; unit < width; unit += VECTOR) {
+        size_t some = width - unit < VECTOR ? width - unit : VECTOR;
+        vector of[VECTOR];
+        UNROLL for (size_t i = 0; i < VECTOR; i++) {
+            vector key = load_some(rows->key[i] + unit, some), query = load_some(rows->query[i] + unit, some);
+            of[i] = sums ? add(query, key) : multiply(query, key);
+        }
+        transpose(of);
+        UNROLL for (size_t i = 0; i < VECTOR; i++) {
+            float *at = lanes + (unit + i) * LANES;
+            if (i < some)
+                store(at, sums ? add(load(at), of[i]) : of[i]);
+        }
+    }
+}
+
+static void lanes_multiply_pairs(const struct pairs *pairs, float *x) {
+    for (size_t lane = 0; lane < LANES; lane += VECTOR) {
+        struct pair_rows rows = rows_of_pairs(pairs, pairs->first + lane);
+        pairs_to_lanes(false, pairs, &rows, x + lane);
+    }
+}
+
+static void lanes_add_pairs(const struct pairs *pairs, float *y) {
+    for (size_t lane = 0; lane < LANES; lane += VECTOR) {
+        struct pair_rows rows = rows_of_pairs(pairs, pairs->first + lane);
+        pairs_to_lanes(true, pairs, &rows, y + lane);
+    }
+}
+
+#endif
