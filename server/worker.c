@@ -337,12 +337,12 @@ struct worker_pool *worker_start(const struct worker_options *options) {
 bool worker_submit(struct worker_pool *pool, struct job *job) {
     job->units = cost_guess(job->body, job->size); /* which reads the body: not under the lock */
     pthread_mutex_lock(&pool->mutex);
-    bool welcome = !pool->stopping && queue_add(&pool->queue, job);
-    if (welcome) {
+    bool welcome = !pool->stopping && queue_add(&pool->queue, job), wanted = welcome && pool->idle > 0;
+    if (welcome)
         publish_counts(pool);
-        pthread_cond_signal(&pool->filled);
-    }
     pthread_mutex_unlock(&pool->mutex);
+    if (wanted) /* not under the lock, for which the woken thread would have to wait */
+        pthread_cond_signal(&pool->filled);
     return welcome;
 }
 
