@@ -163,7 +163,7 @@ static void serve(struct worker *worker, struct scorer *scorer, struct job *job)
     if (scores)
         request_score(scorer, job->format, job->body, job->size, &outcome);
     else
-        request_update(scorer, job->user, job->body, job->size, &outcome);
+        request_update(scorer, job->user, job->format, job->body, job->size, &outcome);
     metrics_scored(worker->pool->options.metrics, &outcome, scores);
     if (outcome.problem.kind != PROBLEM_NONE) {
         answer_problem(worker, job, &outcome.problem);
