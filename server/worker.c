@@ -335,7 +335,7 @@ struct worker_pool *worker_start(const struct worker_options *options) {
 }
 
 bool worker_submit(struct worker_pool *pool, struct job *job) {
-    job->units = cost_guess(job->body, job->size); /* which reads the body: not under the lock */
+    job->units = cost_guess(job->format, job->body, job->size); /* which reads the body: not under the lock */
     pthread_mutex_lock(&pool->mutex);
     bool welcome = !pool->stopping && queue_add(&pool->queue, job), wanted = welcome && pool->idle > 0;
     if (welcome)

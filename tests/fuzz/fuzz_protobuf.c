@@ -1,10 +1,12 @@
 /* fuzz_protobuf.c: any bytes as a ScoreRequest and as a HistoryRequest. Decoding ends in a request or a problem with a
- * place; a reply to it encodes; and with little memory the outcome is the same or out of memory.
+ * place; a reply to it encodes; its tally is what it decodes to; and with little memory the outcome is the same or out
+ * of memory.
  *
  * tests/fuzz/protobuf holds one small named file for each thing once worth a look; libFuzzer starts from them.
  */
 #include "proto/decode.h"
 #include "proto/protobuf.h"
+#include "proto/tally.h"
 #include "tests/support/same_request.h"
 
 #include <stdlib.h>
@@ -46,6 +48,24 @@ static void encode_reply(const struct proto_request *request) {
     require(proto_encode_protobuf(&reply, &arena).data != NULL);
 }
 
+static size_t values_in(const struct proto_table *table) {
+    size_t count = 0;
+    for (size_t i = 0; i < table->columns; i++)
+        for (size_t j = 0; j < table->column[i].count; j++) {
+            const struct proto_value *value = &table->column[i].values[j];
+            count += value->kind == PROTO_VECTOR ? value->length : 1;
+        }
+    return count;
+}
+
+static void check_tally(const char *body, size_t size, const struct proto_request *request) {
+    struct proto_tally tally = proto_tally_protobuf(body, size);
+    require(tally.history + tally.candidates <= size);
+    if (request != NULL)
+        require(tally.has_history == request->history.present && tally.history == values_in(&request->history) &&
+                tally.candidates == values_in(&request->candidates));
+}
+
 /* A limit that differs from input to input, so that memory runs out in all places. */
 static void decode_with_little(decoder *decode, const char *body, size_t size, const struct proto_request *expected,
                                const struct problem *problem) {
@@ -73,6 +93,7 @@ static void decode_as(decoder *decode, const char *body, size_t size) {
     else
         require((problem.kind == PROBLEM_INVALID_REQUEST || problem.kind == PROBLEM_OUT_OF_MEMORY) &&
                 (problem.pointer[0] == '\0' || problem.pointer[0] == '/'));
+    check_tally(body, size, decoded ? &request : NULL);
     decode_with_little(decode, body, size, decoded ? &request : NULL, &problem);
 }
 

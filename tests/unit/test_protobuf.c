@@ -4,6 +4,7 @@
 #include "proto/decode.h"
 #include "proto/protobuf.h"
 #include "proto/score.pb-c.h"
+#include "proto/tally.h"
 #include "tests/support/same_request.h"
 
 #include <setjmp.h>
@@ -444,6 +445,65 @@ static void each_allocation_may_fail(void **state) {
     fail_each_allocation(proto_decode_protobuf_history, &whole.update.base);
 }
 
+/* ---- the tally ---- */
+
+static void a_tally_is_what_decodes(void **state) {
+    (void)state;
+    size_t size;
+    uint8_t *bytes = pack(&make_whole()->base, &size);
+    struct proto_tally tally = proto_tally_protobuf((const char *)bytes, size);
+    assert_true(tally.has_history);
+    assert_int_equal(tally.history, 3 + 3);
+    assert_int_equal(tally.candidates, 2 + 4);
+    free(bytes);
+    whole.message.history = NULL;
+    bytes = pack(&whole.message.base, &size);
+    tally = proto_tally_protobuf((const char *)bytes, size);
+    assert_false(tally.has_history);
+    assert_int_equal(tally.history, 0);
+    assert_int_equal(tally.candidates, 2 + 4);
+    free(bytes);
+}
+
+/* Numbers each in a field of its own, and a group in two parts. */
+static void a_tally_knows_other_ways_to_send_the_same(void **state) {
+    (void)state;
+    static const uint8_t bytes[] = {0x3A, 0x0E, 0x0A, 0x0C, 0x0A, 0x01, 'i',  0x10, 0x07, 0x10, 0xFF, 0x01, 0x12, 0x02,
+                                    1,    2,    0x22, 0x05, 0x0A, 0x03, 0x1A, 0x01, 'a',  0x3A, 0x10, 0x0A, 0x0E, 0x0A,
+                                    0x01, 'r',  0x21, 0,    0,    0,    0,    0,    0,    0,    0,    0x28, 0x00};
+    assert_true(decode_bytes(proto_decode_protobuf, bytes, sizeof bytes));
+    struct proto_tally tally = proto_tally_protobuf((const char *)bytes, sizeof bytes);
+    assert_int_equal(tally.history, request.history.column[0].count);
+    assert_int_equal(tally.candidates, request.candidates.column[0].count + request.candidates.column[1].count);
+    assert_int_equal(tally.candidates, 4 + 1);
+}
+
+static void assert_tally_within(const uint8_t *bytes, size_t size) {
+    uint8_t *exact = malloc(size > 0 ? size : 1);
+    assert_non_null(exact);
+    memcpy(exact, bytes, size);
+    struct proto_tally tally = proto_tally_protobuf((const char *)exact, size);
+    assert_true(tally.history + tally.candidates <= size);
+    free(exact);
+}
+
+/* Cut anywhere, and with any one byte another one, in memory of exactly that size. */
+static void any_bytes_have_a_tally(void **state) {
+    (void)state;
+    size_t size;
+    uint8_t *bytes = pack(&make_whole()->base, &size);
+    for (size_t i = 0; i < size; i++) {
+        assert_tally_within(bytes, i);
+        uint8_t right = bytes[i];
+        for (int wrong = 0; wrong < 256; wrong++) {
+            bytes[i] = (uint8_t)wrong;
+            assert_tally_within(bytes, size);
+        }
+        bytes[i] = right;
+    }
+    free(bytes);
+}
+
 /* ---- the reply ---- */
 
 static const float attention[2][3] = {{0.125F, 0.25F, 0.625F}, {0.5F, 0.375F, 0.125F}};
@@ -566,6 +626,9 @@ int main(void) {
         cmocka_unit_test(what_is_no_message_is_refused),
         cmocka_unit_test(a_message_may_end_anywhere),
         cmocka_unit_test(each_allocation_may_fail),
+        cmocka_unit_test(a_tally_is_what_decodes),
+        cmocka_unit_test(a_tally_knows_other_ways_to_send_the_same),
+        cmocka_unit_test(any_bytes_have_a_tally),
         cmocka_unit_test(a_reply_reads_back),
         cmocka_unit_test(a_reply_without_results_is_a_history_s),
         cmocka_unit_test(a_reply_needs_memory),
