@@ -406,6 +406,11 @@ static bool check_history(struct decoder *decoder, const struct proto_request *r
     return check_token(decoder, request);
 }
 
+bool proto_check_history(const struct proto_request *request, struct problem *problem) {
+    struct decoder decoder = {.problem = problem};
+    return check_history(&decoder, request);
+}
+
 /* `beside` names a member that is not the request's own, or is NULL. */
 static bool decode_request(struct decoder *decoder, json_t *node, const char *beside, struct proto_request *request) {
     *request = (struct proto_request){0};

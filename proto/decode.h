@@ -22,6 +22,8 @@ bool proto_decode_request(const char *body, size_t size, struct arena *arena, st
 /* Whether the members of a decoded POST /score go together; for a decoder of another form. False, with *problem, when
  * they do not. */
 bool proto_check_request(const struct proto_request *request, struct problem *problem);
+/* The same for POST /users/{id}/history. */
+bool proto_check_history(const struct proto_request *request, struct problem *problem);
 
 /* The same by jansson alone: what the scanner leaves, and what its tests hold it against. */
 bool proto_decode_tree(const char *body, size_t size, struct arena *arena, struct proto_request *request,

@@ -1,5 +1,5 @@
-/* protobuf.c: ScoreRequest to score.h's structs and ScoreReply from them, through protobuf-c; the only file that knows
- * it.
+/* protobuf.c: ScoreRequest and HistoryRequest to score.h's structs, ScoreReply and HistoryReply from them, through
+ * protobuf-c; the only file that knows it.
  *
  * The messages are compiled from score.proto with bytes in the place of strings: the same wire, but protobuf-c then
  * tells their lengths; that they are UTF-8 is looked at here. What protobuf-c allocates comes from the request's arena,
@@ -167,7 +167,7 @@ static bool read_table(struct reader *reader, const char *group, bool single, co
     return true;
 }
 
-/* ---- the request ---- */
+/* ---- the requests ---- */
 
 /* A string that says whose; empty, it is not there. */
 static bool read_name(struct reader *reader, const char *member, const bytes *from, size_t most, bool *present,
@@ -183,20 +183,23 @@ static bool read_name(struct reader *reader, const char *member, const bytes *fr
     return true;
 }
 
+/* What both requests may say of a history. */
+static bool read_histories(struct reader *reader, const bytes *token, const Dien__Table *history,
+                           const Dien__Table *append, struct proto_request *request) {
+    return read_name(reader, "history_token", token, TOKEN_MAX, &request->has_history_token, &request->history_token) &&
+           read_table(reader, "history", false, history, &request->history) &&
+           read_table(reader, "history_append", false, append, &request->history_append);
+}
+
 static bool read_request(struct reader *reader, const Dien__ScoreRequest *from, struct proto_request *request) {
-    if (from->base.n_unknown_fields > 0)
-        return fail(reader, NULL, "A request has no such member.");
     if (from->top_k > INT64_MAX) /* as far as JSON's integers go */
         return fail(reader, "top_k", "This must be an integer of at least 1.");
     request->top_k = from->top_k;
     request->explain = from->explain != 0;
     return read_name(reader, "user_id", &from->user_id, PROTO_USER_ID_MAX, &request->has_user_id, &request->user_id) &&
-           read_name(reader, "history_token", &from->history_token, TOKEN_MAX, &request->has_history_token,
-                     &request->history_token) &&
            read_table(reader, "user", true, from->user, &request->user) &&
            read_table(reader, "context", true, from->context, &request->context) &&
-           read_table(reader, "history", false, from->history, &request->history) &&
-           read_table(reader, "history_append", false, from->history_append, &request->history_append) &&
+           read_histories(reader, &from->history_token, from->history, from->history_append, request) &&
            read_table(reader, "candidates", false, from->candidates, &request->candidates) &&
            proto_check_request(request, reader->problem);
 }
@@ -212,28 +215,52 @@ static void give_back(void *unused, void *memory) {
 }
 
 struct unpacking {
+    const ProtobufCMessageDescriptor *kind;
     const char *body;
     size_t size;
-    Dien__ScoreRequest *message;
+    ProtobufCMessage *message;
 };
 
 static void unpack(void *context) {
     struct unpacking *unpacking = context;
     ProtobufCAllocator allocator = {.alloc = allocate, .free = give_back};
     unpacking->message =
-        dien__score_request__unpack(&allocator, unpacking->size, (const unsigned char *)unpacking->body);
+        protobuf_c_message_unpack(unpacking->kind, &allocator, unpacking->size, (const unsigned char *)unpacking->body);
+}
+
+/* A message of that kind, whole. NULL on error, and then the reader's problem says why. */
+static const void *read_message(struct reader *reader, const ProtobufCMessageDescriptor *kind, const char *body,
+                                size_t size) {
+    struct unpacking unpacking = {.kind = kind, .body = size > 0 ? body : "", .size = size};
+    char reason[64];
+    snprintf(reason, sizeof reason, "The body is not a %s.", kind->short_name);
+    if (!parse_memory_run(reader->arena, unpack, &unpacking))
+        out_of_memory(reader->problem);
+    else if (unpacking.message == NULL)
+        fail(reader, NULL, reason);
+    else if (unpacking.message->n_unknown_fields > 0)
+        fail(reader, NULL, "A request has no such member.");
+    else
+        return unpacking.message;
+    return NULL;
 }
 
 bool proto_decode_protobuf(const char *body, size_t size, struct arena *arena, struct proto_request *request,
                            struct problem *problem) {
     struct reader reader = {.arena = arena, .problem = problem};
-    struct unpacking unpacking = {.body = size > 0 ? body : "", .size = size};
     *request = (struct proto_request){0};
-    if (!parse_memory_run(arena, unpack, &unpacking))
-        return out_of_memory(problem);
-    if (unpacking.message == NULL)
-        return fail(&reader, NULL, "The body is not a ScoreRequest.");
-    return read_request(&reader, unpacking.message, request);
+    const Dien__ScoreRequest *message = read_message(&reader, &dien__score_request__descriptor, body, size);
+    return message != NULL && read_request(&reader, message, request);
+}
+
+bool proto_decode_protobuf_history(const char *body, size_t size, struct arena *arena, struct proto_request *request,
+                                   struct problem *problem) {
+    struct reader reader = {.arena = arena, .problem = problem};
+    *request = (struct proto_request){0};
+    const Dien__HistoryRequest *message = read_message(&reader, &dien__history_request__descriptor, body, size);
+    return message != NULL &&
+           read_histories(&reader, &message->history_token, message->history, message->history_append, request) &&
+           proto_check_history(request, problem);
 }
 
 /* ---- the reply ---- */
@@ -359,6 +386,7 @@ static void build_results(struct builder *builder, const struct proto_reply *rep
         message->candidates = build_candidates(builder, reply);
 }
 
+/* Without results, what is packed are the bytes of a HistoryReply (score.proto). */
 struct proto_string proto_encode_protobuf(const struct proto_reply *reply, struct arena *arena) {
     struct builder builder = {.arena = arena};
     Dien__ScoreReply message;

@@ -1,5 +1,5 @@
-/* protobuf.h: POST /score as the messages of score.proto: the same structs in, the same structs out as decode.h and
- * encode.h, with the same limits and problems.
+/* protobuf.h: POST /score and POST /users/{id}/history as the messages of score.proto: the same structs in, the same
+ * structs out as decode.h and encode.h, with the same limits and problems.
  */
 #ifndef PROTO_PROTOBUF_H
 #define PROTO_PROTOBUF_H
@@ -13,8 +13,12 @@
  * arena is reset; the body may be freed at once. */
 bool proto_decode_protobuf(const char *body, size_t size, struct arena *arena, struct proto_request *request,
                            struct problem *problem);
+/* The same for a HistoryRequest. */
+bool proto_decode_protobuf_history(const char *body, size_t size, struct arena *arena, struct proto_request *request,
+                                   struct problem *problem);
 
-/* A ScoreReply to a request that came as a ScoreRequest, in the arena; data NULL when memory is out. */
+/* A ScoreReply, or without results a HistoryReply, to a request that came as a message; in the arena, data NULL when
+ * memory is out. */
 struct proto_string proto_encode_protobuf(const struct proto_reply *reply, struct arena *arena);
 
 #endif

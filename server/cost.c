@@ -1,6 +1,8 @@
 /* cost.c: guess and learn. */
 #include "server/cost.h"
 
+#include "proto/tally.h"
+
 #include <string.h>
 
 /* UNIT_SECONDS: a core of 2024 with AVX-512 takes it for a pair at the authors' shape. OUTLIER: one measurement counts
@@ -12,6 +14,11 @@ enum { START_UNITS = 100, OUTLIER = 8 };
 enum { REQUEST_UNITS = 256, BYTES_A_UNIT = 2, MLP_UNITS = 8 };
 /* USUAL_HISTORY: of a request that names a state in place of sending its history. */
 enum { USUAL_HISTORY = 50 };
+
+/* Values of all fields of a group. */
+struct counts {
+    double history, candidates;
+};
 
 /* Values in a list: what stands between commas. */
 static double values_in(const char *text, const char *end) {
@@ -26,16 +33,27 @@ static const char *find(const char *body, size_t size, const char *word) {
 }
 
 /* Values of both kinds, in columns or in rows, stand between their own name and the other's, or the end. */
-double cost_guess(const char *body, size_t size) {
+static struct counts count_json(const char *body, size_t size) {
     const char *end = body + size;
-    double units = REQUEST_UNITS + (double)size / BYTES_A_UNIT;
     const char *history = find(body, size, "\"history\""), *candidates = find(body, size, "\"candidates\"");
+    struct counts counts = {.history = USUAL_HISTORY};
     if (candidates == NULL)
-        return units;
-    double length = USUAL_HISTORY;
+        return counts;
     if (history != NULL)
-        length = values_in(history, history < candidates ? candidates : end);
-    return units + length * values_in(candidates, history != NULL && candidates < history ? history : end);
+        counts.history = values_in(history, history < candidates ? candidates : end);
+    counts.candidates = values_in(candidates, history != NULL && candidates < history ? history : end);
+    return counts;
+}
+
+/* As many as of the same request in JSON: a unit is then the same work in both. */
+static struct counts count_message(const char *body, size_t size) {
+    struct proto_tally tally = proto_tally_protobuf(body, size);
+    return (struct counts){tally.has_history ? (double)(tally.history + 1) : USUAL_HISTORY, (double)tally.candidates};
+}
+
+double cost_guess(enum proto_format format, const char *body, size_t size) {
+    struct counts counts = format == PROTO_PROTOBUF ? count_message(body, size) : count_json(body, size);
+    return REQUEST_UNITS + (double)size / BYTES_A_UNIT + counts.history * counts.candidates;
 }
 
 double cost_of_candidate(const struct dien_model *model, const struct dien_user *user) {

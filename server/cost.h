@@ -7,11 +7,12 @@
 #define SERVER_COST_H
 
 #include "model/dien.h"
+#include "proto/score.h"
 
 #include <stddef.h>
 
 /* Units of a request that waits, by a look at its bytes: good enough to tell a light one from a heavy one. */
-double cost_guess(const char *body, size_t size);
+double cost_guess(enum proto_format format, const char *body, size_t size);
 /* Units of scoring one candidate of this user. */
 double cost_of_candidate(const struct dien_model *model, const struct dien_user *user);
 

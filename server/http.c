@@ -104,9 +104,7 @@ static void add_headers(const struct exchange *exchange, struct MHD_Response *re
     if (answer->problem == PROBLEM_METHOD_NOT_ALLOWED)
         MHD_add_response_header(response, "Allow", routes_allowed(exchange->route));
     if (answer->problem == PROBLEM_UNSUPPORTED_MEDIA)
-        MHD_add_response_header(response, "Accept",
-                                exchange->route == ROUTE_SCORE ? "application/json, application/x-protobuf"
-                                                               : proto_media_types[PROTO_JSON]);
+        MHD_add_response_header(response, "Accept", "application/json, application/x-protobuf");
     if (answer->problem != PROBLEM_NONE && answer->status == 503)
         add_retry_after(response, answer->retry_after);
     if (exchange->http->draining)
@@ -190,16 +188,14 @@ static bool is_type(const char *type, const char *expected) {
     return type != NULL && strncasecmp(type, expected, length) == 0 && strchr("; \t", type[length]) != NULL;
 }
 
-/* The body's format, by its media type. Sets exchange->problem when its route does not take that. */
+/* The body's format, by its media type. Sets exchange->problem when it is neither that is taken. */
 static void check_type(struct exchange *exchange) {
     const char *type = header(exchange, "Content-Type");
-    bool messages = exchange->route == ROUTE_SCORE;
-    exchange->format = messages && is_type(type, proto_media_types[PROTO_PROTOBUF]) ? PROTO_PROTOBUF : PROTO_JSON;
+    exchange->format = is_type(type, proto_media_types[PROTO_PROTOBUF]) ? PROTO_PROTOBUF : PROTO_JSON;
     if (exchange->format == PROTO_PROTOBUF || is_type(type, proto_media_types[PROTO_JSON]))
         return;
-    problem_set(&exchange->problem, PROBLEM_UNSUPPORTED_MEDIA, "", "The Content-Type must be %s%s%s.",
-                proto_media_types[PROTO_JSON], messages ? " or " : "",
-                messages ? proto_media_types[PROTO_PROTOBUF] : "");
+    problem_set(&exchange->problem, PROBLEM_UNSUPPORTED_MEDIA, "", "The Content-Type must be %s or %s.",
+                proto_media_types[PROTO_JSON], proto_media_types[PROTO_PROTOBUF]);
 }
 
 /* Sets exchange->problem when this cannot be a request of ours. */

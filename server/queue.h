@@ -30,7 +30,7 @@ struct job {
 
     /* Asked. */
     struct user_key user;     /* id NULL: POST /score; else POST /users/{id}/history of this user */
-    enum proto_format format; /* of the body, and of the reply; POST /score only */
+    enum proto_format format; /* of the body, and of the reply */
     const char *body;
     size_t size;
     const char *request_id;

@@ -282,7 +282,7 @@ void request_score(struct scorer *scorer, enum proto_format format, const char *
         reply(scorer, format, &request, &scored, results, outcome);
 }
 
-void request_update(struct scorer *scorer, struct user_key key, const char *body, size_t size,
+void request_update(struct scorer *scorer, struct user_key key, enum proto_format format, const char *body, size_t size,
                     struct request_outcome *outcome) {
     struct proto_request request;
     struct request_scored scored;
@@ -291,10 +291,12 @@ void request_update(struct scorer *scorer, struct user_key key, const char *body
     arena_reset(&scorer->arena);
 
     double start = now();
-    bool good = proto_decode_history(body, size, &scorer->arena, &request, &outcome->problem);
+    bool good = format == PROTO_PROTOBUF
+                    ? proto_decode_protobuf_history(body, size, &scorer->arena, &request, &outcome->problem)
+                    : proto_decode_history(body, size, &scorer->arena, &request, &outcome->problem);
     outcome->seconds[PHASE_DECODE] = now() - start;
     if (!good || !prepare(scorer, &request, key, &resolved, &scored, &outcome->problem))
         return;
     describe_outcome(&scored, scorer->cache != NULL, outcome);
-    reply(scorer, PROTO_JSON, &request, &scored, NULL, outcome);
+    reply(scorer, format, &request, &scored, NULL, outcome);
 }

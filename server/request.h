@@ -66,8 +66,9 @@ struct request_outcome {
 void request_score(struct scorer *scorer, enum proto_format format, const char *body, size_t size,
                    struct request_outcome *outcome);
 
-/* POST /users/{id}/history: make the user's state, or extend it, so that it is there before the next request. */
-void request_update(struct scorer *scorer, struct user_key key, const char *body, size_t size,
+/* POST /users/{id}/history: make the user's state, or extend it, so that it is there before the next request. The
+ * reply is in the format of the body. */
+void request_update(struct scorer *scorer, struct user_key key, enum proto_format format, const char *body, size_t size,
                     struct request_outcome *outcome);
 
 /* Score a request that is already decoded into scores [candidates]; what request_score() and the samples' check share.

@@ -163,7 +163,7 @@ static void serve(struct worker *worker, struct scorer *scorer, struct job *job)
     if (scores)
         request_score(scorer, job->format, job->body, job->size, &outcome);
     else
-        request_update(scorer, job->user, job->body, job->size, &outcome);
+        request_update(scorer, job->user, job->format, job->body, job->size, &outcome);
     metrics_scored(worker->pool->options.metrics, &outcome, scores);
     if (outcome.problem.kind != PROBLEM_NONE) {
         answer_problem(worker, job, &outcome.problem);
@@ -335,7 +335,7 @@ struct worker_pool *worker_start(const struct worker_options *options) {
 }
 
 bool worker_submit(struct worker_pool *pool, struct job *job) {
-    job->units = cost_guess(job->body, job->size); /* which reads the body: not under the lock */
+    job->units = cost_guess(job->format, job->body, job->size); /* which reads the body: not under the lock */
     pthread_mutex_lock(&pool->mutex);
     bool welcome = !pool->stopping && queue_add(&pool->queue, job), wanted = welcome && pool->idle > 0;
     if (welcome)

@@ -134,8 +134,9 @@ def said_of_users(client, history):
         {"history_append": history}, {"history": history}, {"history_append": history}, {"history": 5}, "{",
         {"history_append": history, "history_token": "0" * 32})]
     posts += [client.post("x", user + "/history", **{"Content-Type": "text/plain"}), client.get(user + "/history"),
-              client.post({"history": history}, "/users/%zz/history")]
-    assert [reply.status for reply in posts] == [404, 200, 200, 400, 400, 409, 415, 405, 400]
+              client.post({"history": history}, "/users/%zz/history"),
+              client.ask("POST", user + "/history", b"\x22\x00", {"Content-Type": "application/x-protobuf"})]  # an empty history
+    assert [reply.status for reply in posts] == [404, 200, 200, 400, 400, 409, 415, 405, 400, 200]
     said = [(path + "/history", "post", reply) for reply in posts]
     said += [(path, "get", client.get(user)), (path, "get", client.post({}, user)), (path, "get", client.get("/users/%zz"))]
     said += [(path, "delete", client.ask("DELETE", user)), (path, "delete", client.ask("DELETE", "/users/%zz"))]

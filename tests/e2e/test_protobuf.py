@@ -1,10 +1,13 @@
-"""POST /score as the messages of proto/score.proto: the same answers and the same errors as JSON, by Google's own library."""
+"""POST /score and POST /users/{id}/history as the messages of proto/score.proto: the same answers, the same states and
+the same errors as JSON, by Google's own library.
+"""
 
 import struct
 
 import pytest
 
 from support.messages import MEDIA_TYPE, column_of, compiled, message_of
+from test_operation import series
 
 TYPE = {"Content-Type": MEDIA_TYPE}
 
@@ -132,6 +135,138 @@ def test_limits_are_the_same(server, demo, rng, messages):
         assert {**told.json(), "instance": ""} == {**got.json(), "instance": ""}
 
 
-def test_only_scoring_takes_messages(server):
+def test_both_types_are_offered(server):
     with server.client() as client:
-        assert client.ask("POST", "/users/u/history", b"", {**TYPE, "Content-Length": "0"}).status == 415
+        for path in ("/score", "/users/u/history"):
+            reply = client.ask("POST", path, b"{}", {"Content-Type": "text/plain"})
+            assert reply.status == 415 and reply.headers["Accept"] == f"application/json, {MEDIA_TYPE}"
+            assert MEDIA_TYPE in reply.json()["detail"]
+
+
+# POST /users/{id}/history.
+
+def update(client, user, body):
+    return client.ask("POST", f"/users/{user}/history", body, TYPE)
+
+
+def part(columns, begin, end):
+    return {name: values[begin:end] for name, values in columns.items()}
+
+
+def by_json(client, messages, user, body):
+    """What an update's JSON reply says: its status, then the members, or where the problem is."""
+    del messages
+    reply = client.post(body, f"/users/{user}/history")
+    said = reply.json()
+    return (200, said["model"], said["version"], said["user_state"], said["history"]["length"], said["history"]["received"],
+            said["unknown"], said["history"]["token"]) if reply.status == 200 else (reply.status, said["type"], said["pointer"])
+
+
+def by_message(client, messages, user, body):
+    """The same of a message."""
+    reply = update(client, user, message_of(messages, body, "HistoryRequest").SerializeToString())
+    if reply.status != 200:
+        assert reply.headers["Content-Type"] == "application/problem+json"
+        return reply.status, reply.json()["type"], reply.json()["pointer"]
+    assert reply.headers["Content-Type"] == MEDIA_TYPE
+    said = messages.HistoryReply.FromString(reply.body)
+    assert said.SerializeToString() == reply.body, "no member but a HistoryReply's"
+    (interest,) = said.interests
+    assert not interest.attention
+    return (200, said.model, said.version, said.user_state, interest.length, interest.received,
+            {each.field: each.count for each in said.unknown}, said.history_token)
+
+
+COUNTED = [("dien_http_responses_total", {"route": "/users/{id}/history", "status": "200"}),
+           ("dien_http_responses_total", {"route": "/users/{id}/history", "status": "409"}),
+           *(("dien_user_states_total", {"state": state}) for state in ("computed", "extended", "cached")),
+           ("dien_user_state_misses_total", {"reason": "absent"}), ("dien_unknown_ids_total", {"field": "item"}),
+           ("dien_candidates_total", {}), ("dien_requests_total", {"outcome": "unknown-history-token"})]
+
+
+def events(server, messages, history, user, said_by):
+    """A user's history as it happens, by JSON or by messages: the answers but their tokens, and what the metrics count."""
+    before = server.metrics()
+    with server.client() as client:
+        answers = [said_by(client, messages, user, {"history": part(history, 0, 4)}),
+                   said_by(client, messages, user, {"history": part(history, 0, 4)}),
+                   said_by(client, messages, user, {"history_append": part(history, 4, 6)})]
+        once = {"history_token": answers[-1][-1], "history_append": part(history, 6, 9)}
+        answers += [said_by(client, messages, user, body) for body in (once, once, {"history_append": {}})]
+        assert client.ask("DELETE", f"/users/{user}").status == 204
+    after = server.metrics()
+    tokens = [answer[-1] for answer in answers if answer[0] == 200]
+    assert tokens[0] == tokens[1] and tokens[3] == tokens[4] and len(set(tokens)) == 3, tokens
+    return ([answer[:-1] if answer[0] == 200 else answer for answer in answers],
+            [series(after, name, **labels) - series(before, name, **labels) for name, labels in COUNTED])
+
+
+def test_updates_make_the_same_states(server, demo, rng, messages):
+    history = demo.request(rng, history=9)["history"]
+    history["item"][5] = "an item that is not in the catalogue"
+    told, counted = events(server, messages, history, "u-by-json", by_json)
+    assert events(server, messages, history, "u-by-message", by_message) == (told, counted)
+    assert [answer[3] for answer in told if answer[0] == 200] == ["computed", "cached", "extended", "extended", "cached"]
+    assert [answer for answer in told if answer[0] != 200] == [(409, "urn:dien:problem:unknown-history-token", "/history_token")]
+    assert counted == [5, 1, 1, 2, 2, 1, 1, 0, 1]
+
+
+def test_a_token_is_one_token_by_both(server, demo, rng, messages):
+    """Each goes on from what the other was told, and a request for scores finds the state."""
+    body = {**demo.request(rng, history=6, candidates=5), "user_id": "u-both"}
+    history = body["history"]
+    with server.client() as client:
+        token = by_json(client, messages, "u-both", {"history": part(history, 0, 2)})[-1]
+        token = by_message(client, messages, "u-both", {"history_token": token, "history_append": part(history, 2, 4)})[-1]
+        token = by_json(client, messages, "u-both", {"history_token": token, "history_append": part(history, 4, 6)})[-1]
+        assert by_message(client, messages, "u-both", {"history": history})[3:5] == ("cached", 6)
+        got = answer(messages, post(client, message_of(messages, body)))
+        assert (got.user_state, got.history_token) == ("cached", token)
+
+
+def same_problem(client, messages, user, body):
+    """The status, kind and place of a body's problem, which is the same in both forms to the last word."""
+    told = client.post(body, f"/users/{user}/history")
+    got = update(client, user, message_of(messages, body, "HistoryRequest").SerializeToString())
+    assert (got.status, got.headers["Content-Type"]) == (told.status, "application/problem+json"), got
+    assert {**got.json(), "instance": ""} == {**told.json(), "instance": ""}
+    return got.status, got.json()["type"].removeprefix("urn:dien:problem:"), got.json().get("pointer")
+
+
+def test_updates_are_refused_as_json_is(server, demo, rng, messages):
+    history = demo.request(rng, history=3)["history"]
+    token = "0" * 32
+    wrong = [({}, ""), ({"history_token": token}, ""), ({"history": history, "history_token": token}, "/history_token"),
+             ({"history": history, "history_append": history}, "/history_append"),
+             ({"history_append": history, "history_token": "x" * 257}, "/history_token"),
+             ({"history": {"nosuch": [1]}}, "/history/nosuch"), ({"history": {"item": [0.5]}}, "/history/item/0"),
+             ({"history_append": {"item": ["A13", "A16"], "category": [1]}}, "/history_append/category"),
+             ({"history_append": {"nosuch": [1]}}, "/history_append/nosuch")]
+    with server.client() as client:
+        for body, pointer in wrong:
+            assert same_problem(client, messages, "u-refused", body) == (400, "invalid-request", pointer)
+        for more in (history, {}):
+            assert same_problem(client, messages, "u-refused", {"history_append": more}) == (404, "no-user-state", None)
+        lost = {"history_append": history, "history_token": token}
+        assert same_problem(client, messages, "u-refused", lost) == (409, "unknown-history-token", "/history_token")
+        assert same_problem(client, messages, "%zz", {"history": history}) == (400, "invalid-user-id", None)
+        assert client.get("/users/u-refused").status == 404, "nothing is kept of what was refused"
+
+
+def test_limits_of_updates_are_the_same(start, demo, rng, messages):
+    server = start("--max-history", "5", "--max-body", "4096")
+    history = demo.request(rng, history=6)["history"]
+    with server.client() as client:
+        assert same_problem(client, messages, "u", {"history": history}) == (422, "history-too-long", "/history")
+        assert by_message(client, messages, "u", {"history": part(history, 0, 5)})[0] == 200
+        assert same_problem(client, messages, "u", {"history_append": history}) == (422, "history-too-long", "/history_append")
+        assert update(client, "u", b"\x00" * 4097).status == 413
+
+
+@pytest.mark.parametrize("body", [b"{\"history\": []}", b"\x22\x7f", b"\xff" * 20, b"\x0a\x01u\x22\x00", b"\x22\x00\x50\x01"])
+def test_what_is_no_message_of_a_history(server, body):
+    """The last two: members of a ScoreRequest, and of nothing."""
+    with server.client() as client:
+        reply = update(client, "u-no-message", body)
+        assert reply.status == 400 and reply.json()["type"] == "urn:dien:problem:invalid-request", reply
+        assert reply.json()["pointer"] == ""

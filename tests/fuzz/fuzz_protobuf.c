@@ -1,10 +1,12 @@
-/* fuzz_protobuf.c: any bytes as a ScoreRequest. Decoding ends in a request or a problem with a place; a reply to it
- * encodes; and with little memory the outcome is the same or out of memory.
+/* fuzz_protobuf.c: any bytes as a ScoreRequest and as a HistoryRequest. Decoding ends in a request or a problem with a
+ * place; a reply to it encodes; its tally is what it decodes to; and with little memory the outcome is the same or out
+ * of memory.
  *
  * tests/fuzz/protobuf holds one small named file for each thing once worth a look; libFuzzer starts from them.
  */
 #include "proto/decode.h"
 #include "proto/protobuf.h"
+#include "proto/tally.h"
 #include "tests/support/same_request.h"
 
 #include <stdlib.h>
@@ -13,6 +15,9 @@ int LLVMFuzzerInitialize(int *count, char ***arguments);
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
 enum { RESULTS_MOST = 64 };
+
+typedef bool decoder(const char *body, size_t size, struct arena *to, struct proto_request *request,
+                     struct problem *problem);
 
 static struct arena arena;
 
@@ -43,8 +48,26 @@ static void encode_reply(const struct proto_request *request) {
     require(proto_encode_protobuf(&reply, &arena).data != NULL);
 }
 
+static size_t values_in(const struct proto_table *table) {
+    size_t count = 0;
+    for (size_t i = 0; i < table->columns; i++)
+        for (size_t j = 0; j < table->column[i].count; j++) {
+            const struct proto_value *value = &table->column[i].values[j];
+            count += value->kind == PROTO_VECTOR ? value->length : 1;
+        }
+    return count;
+}
+
+static void check_tally(const char *body, size_t size, const struct proto_request *request) {
+    struct proto_tally tally = proto_tally_protobuf(body, size);
+    require(tally.history + tally.candidates <= size);
+    if (request != NULL)
+        require(tally.has_history == request->history.present && tally.history == values_in(&request->history) &&
+                tally.candidates == values_in(&request->candidates));
+}
+
 /* A limit that differs from input to input, so that memory runs out in all places. */
-static void decode_with_little(const char *body, size_t size, const struct proto_request *expected,
+static void decode_with_little(decoder *decode, const char *body, size_t size, const struct proto_request *expected,
                                const struct problem *problem) {
     struct arena tight;
     struct proto_request request;
@@ -53,24 +76,29 @@ static void decode_with_little(const char *body, size_t size, const struct proto
     for (size_t i = 0; i < size; i++)
         hash = hash * 31 + (unsigned char)body[i];
     arena_init(&tight, 64 + hash % (20000 + 16 * size), 0);
-    if (proto_decode_protobuf(body, size, &tight, &request, &other))
+    if (decode(body, size, &tight, &request, &other))
         require(expected != NULL && same_request(&request, expected));
     else
         require(other.kind == PROBLEM_OUT_OF_MEMORY || (expected == NULL && other.kind == problem->kind));
     arena_free(&tight);
 }
 
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
+static void decode_as(decoder *decode, const char *body, size_t size) {
     struct proto_request request;
     struct problem problem;
-    const char *body = (const char *)data;
     arena_reset(&arena);
-    bool decoded = proto_decode_protobuf(body, size, &arena, &request, &problem);
+    bool decoded = decode(body, size, &arena, &request, &problem);
     if (decoded)
         encode_reply(&request);
     else
         require((problem.kind == PROBLEM_INVALID_REQUEST || problem.kind == PROBLEM_OUT_OF_MEMORY) &&
                 (problem.pointer[0] == '\0' || problem.pointer[0] == '/'));
-    decode_with_little(body, size, decoded ? &request : NULL, &problem);
+    check_tally(body, size, decoded ? &request : NULL);
+    decode_with_little(decode, body, size, decoded ? &request : NULL, &problem);
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
+    decode_as(proto_decode_protobuf, (const char *)data, size);
+    decode_as(proto_decode_protobuf_history, (const char *)data, size);
     return 0;
 }

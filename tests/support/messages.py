@@ -34,9 +34,9 @@ def column_of(messages, name, values):
     return column
 
 
-def message_of(messages, body):
-    """The same request as a message."""
-    message = messages.ScoreRequest(**{name: body[name] for name in SCALARS if name in body})
+def message_of(messages, body, kind="ScoreRequest"):
+    """The same request as a message: a ScoreRequest, or a HistoryRequest."""
+    message = getattr(messages, kind)(**{name: body[name] for name in SCALARS if name in body})
     for group in ("user", "context"):
         if group in body:
             getattr(message, group).CopyFrom(messages.Table(

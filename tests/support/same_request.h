@@ -56,8 +56,10 @@ static inline bool same_table(const struct proto_table *a, const struct proto_ta
 static inline bool same_request(const struct proto_request *a, const struct proto_request *b) {
     return a->has_user_id == b->has_user_id && (!a->has_user_id || same_string(&a->user_id, &b->user_id)) &&
            same_table(&a->user, &b->user) && same_table(&a->context, &b->context) &&
-           same_table(&a->history, &b->history) && same_table(&a->candidates, &b->candidates) && a->top_k == b->top_k &&
-           a->explain == b->explain;
+           same_table(&a->history, &b->history) && a->has_history_token == b->has_history_token &&
+           (!a->has_history_token || same_string(&a->history_token, &b->history_token)) &&
+           same_table(&a->history_append, &b->history_append) && same_table(&a->candidates, &b->candidates) &&
+           a->top_k == b->top_k && a->explain == b->explain;
 }
 
 #endif

@@ -1,9 +1,10 @@
-/* test_protobuf.c: ScoreRequest beside the same request in JSON, ScoreReply read back, and what is refused, with its
- * place.
+/* test_protobuf.c: ScoreRequest and HistoryRequest beside the same requests in JSON, their replies read back, and what
+ * is refused, with its place.
  */
 #include "proto/decode.h"
 #include "proto/protobuf.h"
 #include "proto/score.pb-c.h"
+#include "proto/tally.h"
 #include "tests/support/same_request.h"
 
 #include <setjmp.h>
@@ -56,33 +57,44 @@ static Dien__Table table_of(Dien__Column **columns, size_t count) {
     return table;
 }
 
+typedef bool decoder(const char *body, size_t size, struct arena *to, struct proto_request *decoded,
+                     struct problem *why);
+
 /* Decode from memory of exactly the message's size, gone right after. */
-static bool decode_bytes(const uint8_t *bytes, size_t size) {
+static bool decode_bytes(decoder *decode, const uint8_t *bytes, size_t size) {
     uint8_t *exact = malloc(size > 0 ? size : 1);
     assert_non_null(exact);
     memcpy(exact, bytes, size);
     arena_reset(&arena);
     memset(&request, 0xA5, sizeof request);
     memset(&problem, 0xA5, sizeof problem);
-    bool decoded = proto_decode_protobuf((const char *)exact, size, &arena, &request, &problem);
+    bool decoded = decode((const char *)exact, size, &arena, &request, &problem);
     free(exact);
     return decoded;
 }
 
-static uint8_t *pack(const Dien__ScoreRequest *message, size_t *size) {
-    *size = dien__score_request__get_packed_size(message);
+static uint8_t *pack(const ProtobufCMessage *message, size_t *size) {
+    *size = protobuf_c_message_get_packed_size(message);
     uint8_t *bytes = malloc(*size + 1);
     assert_non_null(bytes);
-    dien__score_request__pack(message, bytes);
+    protobuf_c_message_pack(message, bytes);
     return bytes;
 }
 
-static bool decode(const Dien__ScoreRequest *message) {
+static bool decode_message(decoder *decode, const ProtobufCMessage *message) {
     size_t size;
     uint8_t *bytes = pack(message, &size);
-    bool decoded = decode_bytes(bytes, size);
+    bool decoded = decode_bytes(decode, bytes, size);
     free(bytes);
     return decoded;
+}
+
+static bool decode_score(const Dien__ScoreRequest *message) {
+    return decode_message(proto_decode_protobuf, &message->base);
+}
+
+static bool decode_history(const Dien__HistoryRequest *message) {
+    return decode_message(proto_decode_protobuf_history, &message->base);
 }
 
 /* A request with everything; tests change what they look at. */
@@ -94,6 +106,7 @@ static struct {
     int64_t countries[1], months[1], categories[3];
     double tastes[3], looks[4];
     Dien__ScoreRequest message;
+    Dien__HistoryRequest update;
 } whole;
 
 static void make_groups(void) {
@@ -160,7 +173,14 @@ static Dien__ScoreRequest *make_whole(void) {
     whole.message.candidates = &whole.candidates;
     whole.message.top_k = 10;
     whole.message.explain = 1;
+    whole.update = (Dien__HistoryRequest)DIEN__HISTORY_REQUEST__INIT;
+    whole.update.history = &whole.history;
     return &whole.message;
+}
+
+static Dien__HistoryRequest *make_update(void) {
+    make_whole();
+    return &whole.update;
 }
 
 static const char whole_json[] =
@@ -168,17 +188,27 @@ static const char whole_json[] =
     "8},\"history\":{\"item\":[\"A13\",\"\xE2\x82\xAC\",\"\"],\"category\":[1,-1,9223372036854775807]},\"candidates\":{"
     "\"item\":[\"B10\",\"C5\"],\"look\":[[1,2],[3.5,4]]},\"top_k\":10,\"explain\":true}";
 
-static bool same_as_json(const char *text) {
+#define HISTORY_JSON "{\"item\":[\"A13\",\"\xE2\x82\xAC\",\"\"],\"category\":[1,-1,9223372036854775807]}"
+
+static bool same_as(decoder *decode, const char *text) {
     struct proto_request json;
     struct problem ignored;
     arena_reset(&json_arena);
-    assert_true(proto_decode_request(text, strlen(text), &json_arena, &json, &ignored));
+    assert_true(decode(text, strlen(text), &json_arena, &json, &ignored));
     return same_request(&request, &json);
+}
+
+static bool same_as_json(const char *text) {
+    return same_as(proto_decode_request, text);
+}
+
+static bool same_as_history(const char *text) {
+    return same_as(proto_decode_history, text);
 }
 
 static void a_message_is_the_same_request(void **state) {
     (void)state;
-    assert_true(decode(make_whole()));
+    assert_true(decode_score(make_whole()));
     assert_true(same_as_json(whole_json));
 }
 
@@ -193,19 +223,50 @@ static void a_token_stands_for_a_history(void **state) {
     message->explain = 0;
     whole.history.n_columns = 1;
     whole.candidates.n_columns = 1;
-    assert_true(decode(message));
+    assert_true(decode_score(message));
     assert_true(same_as_json("{\"user_id\":\"u42\",\"history_token\":\"t0\",\"history_append\":{\"item\":[\"A13\","
                              "\"\xE2\x82\xAC\",\"\"]},\"candidates\":{\"item\":[\"B10\",\"C5\"]}}"));
 }
 
+static void a_history_is_the_same_request(void **state) {
+    (void)state;
+    assert_true(decode_history(make_update()));
+    assert_true(same_as_history("{\"history\":" HISTORY_JSON "}"));
+    Dien__Table empty = table_of(NULL, 0);
+    make_update()->history = &empty;
+    assert_true(decode_history(&whole.update));
+    assert_true(same_as_history("{\"history\":{}}"));
+}
+
+static void a_history_is_appended_to(void **state) {
+    (void)state;
+    Dien__HistoryRequest *message = make_update();
+    message->history_append = message->history;
+    message->history = NULL;
+    assert_true(decode_history(message));
+    assert_true(same_as_history("{\"history_append\":" HISTORY_JSON "}"));
+    message->history_token = bytes_of("t0", 2);
+    assert_true(decode_history(message));
+    assert_true(same_as_history("{\"history_append\":" HISTORY_JSON ",\"history_token\":\"t0\"}"));
+}
+
 /* ---- what is refused ---- */
 
-static void assert_refused(const char *pointer, const char *detail) {
-    assert_false(decode(&whole.message));
+static void assert_problem(const char *pointer, const char *detail) {
     assert_int_equal(problem.kind, PROBLEM_INVALID_REQUEST);
     assert_string_equal(problem.pointer, pointer);
     if (strstr(problem.detail, detail) == NULL)
         fail_msg("%s", problem.detail);
+}
+
+static void assert_refused(const char *pointer, const char *detail) {
+    assert_false(decode_score(&whole.message));
+    assert_problem(pointer, detail);
+}
+
+static void assert_update_refused(const char *pointer, const char *detail) {
+    assert_false(decode_history(&whole.update));
+    assert_problem(pointer, detail);
 }
 
 static void values_are_refused_at_their_place(void **state) {
@@ -270,6 +331,36 @@ static void members_are_refused_at_their_place(void **state) {
     assert_refused("/top_k", "at least 1");
 }
 
+static void histories_are_refused_at_their_place(void **state) {
+    (void)state;
+    char longest[257];
+    memset(longest, 't', sizeof longest);
+    make_update()->history = NULL;
+    assert_update_refused("", "must have a history or a history_append");
+    whole.update.history_token = bytes_of("t", 1);
+    assert_update_refused("", "must have a history or a history_append");
+    make_update()->history_token = bytes_of("t", 1);
+    assert_update_refused("/history_token", "not both");
+    make_update()->history_token = bytes_of(longest, sizeof longest);
+    assert_update_refused("/history_token", "1 to 256 bytes");
+    make_update()->history_append = &whole.history;
+    assert_update_refused("/history_append", "part of the history");
+    make_update();
+    whole.items[1] = bytes_of("\xC0\xAF", 2);
+    assert_update_refused("/history/item/1", "UTF-8");
+    whole.update.history_append = whole.update.history;
+    whole.update.history = NULL;
+    set_integers(&whole.item, whole.categories, 3);
+    assert_update_refused("/history_append/item", "of one kind");
+}
+
+static void an_update_has_no_member_of_a_score(void **state) {
+    (void)state;
+    Dien__ScoreRequest *message = make_whole();
+    assert_false(decode_message(proto_decode_protobuf_history, &message->base));
+    assert_problem("", "no such member");
+}
+
 static void a_group_has_at_most_256_fields(void **state) {
     (void)state;
     static Dien__Column columns[COLUMNS_MOST], *places[COLUMNS_MOST];
@@ -283,43 +374,60 @@ static void a_group_has_at_most_256_fields(void **state) {
     }
     Dien__Table table = table_of(places, 256);
     message->history = &table;
-    assert_true(decode(message));
+    assert_true(decode_score(message));
     table.n_columns = 257;
     assert_refused("/history", "at most 256 fields");
+    whole.update.history = &table;
+    assert_update_refused("/history", "at most 256 fields");
+}
+
+static void assert_no_message(decoder *decode, const char *detail) {
+    static const char *const bodies[] = {"{\"candidates\":{\"i\":[1]}}", "\x0A\x7F", "\x22\x05\x0A\x04", "\xFF\xFF\xFF",
+                                         "\x0A\xFF\xFF\xFF\xFF\x0F"};
+    static const char member_10[] = "\x50\x01";
+    for (size_t i = 0; i < sizeof bodies / sizeof *bodies; i++) {
+        assert_false(decode_bytes(decode, (const uint8_t *)bodies[i], strlen(bodies[i])));
+        assert_problem("", detail);
+    }
+    assert_false(decode_bytes(decode, (const uint8_t *)member_10, strlen(member_10)));
+    assert_problem("", "no such member");
 }
 
 static void what_is_no_message_is_refused(void **state) {
     (void)state;
-    static const char *const bodies[] = {"{\"candidates\":{\"i\":[1]}}", "\x0A\x7F", "\x3A\x05\x0A\x04", "\xFF\xFF\xFF",
-                                         "\x0A\xFF\xFF\xFF\xFF\x0F",     "\x50\x01"}; /* the last: a member 10 */
-    for (size_t i = 0; i < sizeof bodies / sizeof *bodies; i++) {
-        assert_false(decode_bytes((const uint8_t *)bodies[i], strlen(bodies[i])));
-        assert_int_equal(problem.kind, PROBLEM_INVALID_REQUEST);
-        assert_string_equal(problem.pointer, "");
-    }
-    assert_false(decode_bytes((const uint8_t *)"", 0));
-    assert_string_equal(problem.pointer, "/candidates");
+    assert_no_message(proto_decode_protobuf, "not a ScoreRequest");
+    assert_no_message(proto_decode_protobuf_history, "not a HistoryRequest");
+    assert_false(decode_bytes(proto_decode_protobuf, (const uint8_t *)"", 0));
+    assert_problem("/candidates", "must have candidates");
+    assert_false(decode_bytes(proto_decode_protobuf_history, (const uint8_t *)"", 0));
+    assert_problem("", "must have a history");
+}
+
+static void end_anywhere(decoder *decode, const ProtobufCMessage *message) {
+    size_t size;
+    uint8_t *bytes = pack(message, &size);
+    for (size_t cut = 0; cut < size; cut++)
+        if (!decode_bytes(decode, bytes, cut))
+            assert_int_equal(problem.kind, PROBLEM_INVALID_REQUEST);
+    assert_true(decode_bytes(decode, bytes, size));
+    free(bytes);
 }
 
 static void a_message_may_end_anywhere(void **state) {
     (void)state;
-    size_t size;
-    uint8_t *bytes = pack(make_whole(), &size);
-    for (size_t cut = 0; cut < size; cut++)
-        if (!decode_bytes(bytes, cut))
-            assert_int_equal(problem.kind, PROBLEM_INVALID_REQUEST);
-    free(bytes);
+    make_whole();
+    end_anywhere(proto_decode_protobuf, &whole.message.base);
+    end_anywhere(proto_decode_protobuf_history, &whole.update.base);
 }
 
-static void each_allocation_may_fail(void **state) {
-    (void)state;
+static void fail_each_allocation(decoder *decode, const ProtobufCMessage *message) {
     size_t size, refused = 0;
-    uint8_t *bytes = pack(make_whole(), &size);
+    uint8_t *bytes = pack(message, &size);
     bool decoded = false;
     for (size_t limit = 64; !decoded; limit += 64) {
         struct arena tight;
         arena_init(&tight, limit, 0);
-        decoded = proto_decode_protobuf((const char *)bytes, size, &tight, &request, &problem);
+        decoded = decode((const char *)bytes, size, &tight, &request, &problem);
         if (!decoded) {
             assert_int_equal(problem.kind, PROBLEM_OUT_OF_MEMORY);
             refused++;
@@ -327,6 +435,72 @@ static void each_allocation_may_fail(void **state) {
         arena_free(&tight);
     }
     assert_true(refused > 10);
+    free(bytes);
+}
+
+static void each_allocation_may_fail(void **state) {
+    (void)state;
+    make_whole();
+    fail_each_allocation(proto_decode_protobuf, &whole.message.base);
+    fail_each_allocation(proto_decode_protobuf_history, &whole.update.base);
+}
+
+/* ---- the tally ---- */
+
+static void a_tally_is_what_decodes(void **state) {
+    (void)state;
+    size_t size;
+    uint8_t *bytes = pack(&make_whole()->base, &size);
+    struct proto_tally tally = proto_tally_protobuf((const char *)bytes, size);
+    assert_true(tally.has_history);
+    assert_int_equal(tally.history, 3 + 3);
+    assert_int_equal(tally.candidates, 2 + 4);
+    free(bytes);
+    whole.message.history = NULL;
+    bytes = pack(&whole.message.base, &size);
+    tally = proto_tally_protobuf((const char *)bytes, size);
+    assert_false(tally.has_history);
+    assert_int_equal(tally.history, 0);
+    assert_int_equal(tally.candidates, 2 + 4);
+    free(bytes);
+}
+
+/* Numbers each in a field of its own, and a group in two parts. */
+static void a_tally_knows_other_ways_to_send_the_same(void **state) {
+    (void)state;
+    static const uint8_t bytes[] = {0x3A, 0x0E, 0x0A, 0x0C, 0x0A, 0x01, 'i',  0x10, 0x07, 0x10, 0xFF, 0x01, 0x12, 0x02,
+                                    1,    2,    0x22, 0x05, 0x0A, 0x03, 0x1A, 0x01, 'a',  0x3A, 0x10, 0x0A, 0x0E, 0x0A,
+                                    0x01, 'r',  0x21, 0,    0,    0,    0,    0,    0,    0,    0,    0x28, 0x00};
+    assert_true(decode_bytes(proto_decode_protobuf, bytes, sizeof bytes));
+    struct proto_tally tally = proto_tally_protobuf((const char *)bytes, sizeof bytes);
+    assert_int_equal(tally.history, request.history.column[0].count);
+    assert_int_equal(tally.candidates, request.candidates.column[0].count + request.candidates.column[1].count);
+    assert_int_equal(tally.candidates, 4 + 1);
+}
+
+static void assert_tally_within(const uint8_t *bytes, size_t size) {
+    uint8_t *exact = malloc(size > 0 ? size : 1);
+    assert_non_null(exact);
+    memcpy(exact, bytes, size);
+    struct proto_tally tally = proto_tally_protobuf((const char *)exact, size);
+    assert_true(tally.history + tally.candidates <= size);
+    free(exact);
+}
+
+/* Cut anywhere, and with any one byte another one, in memory of exactly that size. */
+static void any_bytes_have_a_tally(void **state) {
+    (void)state;
+    size_t size;
+    uint8_t *bytes = pack(&make_whole()->base, &size);
+    for (size_t i = 0; i < size; i++) {
+        assert_tally_within(bytes, i);
+        uint8_t right = bytes[i];
+        for (int wrong = 0; wrong < 256; wrong++) {
+            bytes[i] = (uint8_t)wrong;
+            assert_tally_within(bytes, size);
+        }
+        bytes[i] = right;
+    }
     free(bytes);
 }
 
@@ -375,7 +549,7 @@ static void assert_results(const Dien__ScoreReply *reply) {
 
 static void a_reply_reads_back(void **state) {
     (void)state;
-    assert_true(decode(make_whole()));
+    assert_true(decode_score(make_whole()));
     struct proto_reply from = make_reply(2);
     struct proto_string packed = proto_encode_protobuf(&from, &arena);
     Dien__ScoreReply *reply = dien__score_reply__unpack(NULL, packed.length, (const uint8_t *)packed.data);
@@ -399,11 +573,33 @@ static void a_reply_reads_back(void **state) {
     dien__score_reply__free_unpacked(reply, NULL);
 }
 
+static void a_reply_without_results_is_a_history_s(void **state) {
+    (void)state;
+    assert_true(decode_history(make_update()));
+    struct proto_reply from = make_reply(0);
+    struct proto_string packed = proto_encode_protobuf(&from, &arena);
+    Dien__HistoryReply *reply = dien__history_reply__unpack(NULL, packed.length, (const uint8_t *)packed.data);
+    assert_non_null(reply);
+    assert_int_equal(reply->base.n_unknown_fields, 0);
+    assert_bytes(reply->model, "eshop");
+    assert_bytes(reply->version, "3");
+    assert_bytes(reply->user_state, "cached");
+    assert_bytes(reply->history_token, "abc");
+    assert_int_equal(reply->n_interests, 2);
+    assert_bytes(reply->interests[0]->name, "clicks");
+    assert_int_equal(reply->interests[0]->received, 5);
+    assert_int_equal(reply->interests[0]->length, 3);
+    assert_int_equal(reply->n_unknown, 2);
+    assert_bytes(reply->unknown[0]->field, "item");
+    assert_int_equal(reply->unknown[0]->count, 2);
+    dien__history_reply__free_unpacked(reply, NULL);
+}
+
 static void a_reply_needs_memory(void **state) {
     (void)state;
     size_t refused = 0;
     struct proto_string packed = {0};
-    assert_true(decode(make_whole()));
+    assert_true(decode_score(make_whole()));
     struct proto_reply from = make_reply(2);
     for (size_t limit = 64; packed.data == NULL; limit += 64) {
         struct arena tight;
@@ -419,14 +615,22 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_message_is_the_same_request),
         cmocka_unit_test(a_token_stands_for_a_history),
+        cmocka_unit_test(a_history_is_the_same_request),
+        cmocka_unit_test(a_history_is_appended_to),
         cmocka_unit_test(values_are_refused_at_their_place),
         cmocka_unit_test(columns_are_refused_at_their_place),
         cmocka_unit_test(members_are_refused_at_their_place),
+        cmocka_unit_test(histories_are_refused_at_their_place),
+        cmocka_unit_test(an_update_has_no_member_of_a_score),
         cmocka_unit_test(a_group_has_at_most_256_fields),
         cmocka_unit_test(what_is_no_message_is_refused),
         cmocka_unit_test(a_message_may_end_anywhere),
         cmocka_unit_test(each_allocation_may_fail),
+        cmocka_unit_test(a_tally_is_what_decodes),
+        cmocka_unit_test(a_tally_knows_other_ways_to_send_the_same),
+        cmocka_unit_test(any_bytes_have_a_tally),
         cmocka_unit_test(a_reply_reads_back),
+        cmocka_unit_test(a_reply_without_results_is_a_history_s),
         cmocka_unit_test(a_reply_needs_memory),
     };
     return cmocka_run_group_tests(tests, start, stop);

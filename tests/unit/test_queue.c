@@ -14,7 +14,7 @@
 /* ---- the guess */
 
 /* A body with so many behaviours and candidates, in either order. */
-static double guess(size_t behaviours, size_t candidates, bool candidates_first) {
+static double guess_json(size_t behaviours, size_t candidates, bool candidates_first) {
     static char text[1 << 16], lists[2][1 << 15];
     size_t counts[2] = {behaviours, candidates};
     for (size_t i = 0; i < 2; i++) {
@@ -25,12 +25,53 @@ static double guess(size_t behaviours, size_t candidates, bool candidates_first)
         snprintf(lists[i] + at, sizeof lists[i] - at, "]}");
     }
     snprintf(text, sizeof text, "{%s, %s}", lists[candidates_first], lists[!candidates_first]);
-    return cost_guess(text, strlen(text));
+    return cost_guess(PROTO_JSON, text, strlen(text));
+}
+
+static size_t put_varint(char *to, size_t value) {
+    size_t size = 0;
+    for (; value >= 0x80; value >>= 7)
+        to[size++] = (char)(0x80 | (value & 0x7F));
+    to[size++] = (char)value;
+    return size;
+}
+
+/* A field of the wire format: what so many bytes hold. */
+static size_t put_field(char *to, size_t number, const char *content, size_t size) {
+    enum { LENGTH = 2 };
+    size_t at = put_varint(to, number << 3 | LENGTH);
+    at += put_varint(to + at, size);
+    memcpy(to + at, content, size);
+    return at + size;
+}
+
+/* A group of a message: one column of so many integers, each of one byte. */
+static size_t put_group(char *to, size_t number, size_t values) {
+    enum { TABLE_COLUMNS = 1, COLUMN_INTEGERS = 2 };
+    static char integers[1 << 14], column[1 << 15], table[1 << 15];
+    for (size_t i = 0; i < values; i++)
+        integers[i] = (char)(i % 10);
+    size_t size = put_field(column, COLUMN_INTEGERS, integers, values);
+    size = put_field(table, TABLE_COLUMNS, column, size);
+    return put_field(to, number, table, size);
+}
+
+/* The same as a ScoreRequest. */
+static double guess_message(size_t behaviours, size_t candidates, bool candidates_first) {
+    enum { HISTORY = 4, CANDIDATES = 7 };
+    static char text[1 << 16];
+    size_t size = candidates_first ? put_group(text, CANDIDATES, candidates) : put_group(text, HISTORY, behaviours);
+    size +=
+        candidates_first ? put_group(text + size, HISTORY, behaviours) : put_group(text + size, CANDIDATES, candidates);
+    return cost_guess(PROTO_PROTOBUF, text, size);
 }
 
 static void a_guess_is_about_their_product(void **state) {
     (void)state;
-    for (int candidates_first = 0; candidates_first < 2; candidates_first++) {
+    double (*const guesses[])(size_t, size_t, bool) = {guess_json, guess_message};
+    for (int i = 0; i < 4; i++) {
+        double (*guess)(size_t, size_t, bool) = guesses[i / 2];
+        bool candidates_first = i % 2 != 0;
         double small = guess(100, 100, candidates_first);
         assert_true(small > 1e4 && small < 1.3e4);
         double ratio = guess(1000, 1000, candidates_first) / small;
@@ -40,14 +81,23 @@ static void a_guess_is_about_their_product(void **state) {
     }
 }
 
+static void both_forms_have_about_the_same_guess(void **state) {
+    (void)state;
+    for (size_t count = 20; count <= 2000; count *= 10) {
+        double ratio = guess_message(count, count, false) / guess_json(count, count, false);
+        assert_true(ratio > 0.9 && ratio < 1.1);
+    }
+}
+
 static void any_bytes_have_a_guess(void **state) {
     (void)state;
     const char *const texts[] = {
         "", "{", "\"candidates\"", "\"history\"", "\"history\"\"candidates\"", "candidates,,,,"};
     for (size_t i = 0; i < sizeof texts / sizeof *texts; i++)
         for (size_t size = 0; size <= strlen(texts[i]); size++)
-            assert_true(cost_guess(texts[i], size) > 0);
-    assert_true(cost_guess("{\"candidates\":[1,2]}", 20) > cost_guess("{\"candidatez\":[1,2]}", 20));
+            assert_true(cost_guess(PROTO_JSON, texts[i], size) > 0 && cost_guess(PROTO_PROTOBUF, texts[i], size) > 0);
+    assert_true(cost_guess(PROTO_JSON, "{\"candidates\":[1,2]}", 20) >
+                cost_guess(PROTO_JSON, "{\"candidatez\":[1,2]}", 20));
 }
 
 /* ---- the rate */
@@ -185,17 +235,12 @@ static void what_was_done_teaches_the_rate(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(a_guess_is_about_their_product),
-        cmocka_unit_test(any_bytes_have_a_guess),
-        cmocka_unit_test(a_rate_is_learned),
-        cmocka_unit_test(one_measurement_proves_little),
-        cmocka_unit_test(they_leave_in_order_of_arrival),
-        cmocka_unit_test(light_ones_may_leave_first),
-        cmocka_unit_test(a_full_queue_refuses),
-        cmocka_unit_test(what_would_be_late_is_refused),
-        cmocka_unit_test(what_is_at_work_counts),
-        cmocka_unit_test(threads_share_the_wait),
-        cmocka_unit_test(what_was_done_teaches_the_rate),
+        cmocka_unit_test(a_guess_is_about_their_product), cmocka_unit_test(both_forms_have_about_the_same_guess),
+        cmocka_unit_test(any_bytes_have_a_guess),         cmocka_unit_test(a_rate_is_learned),
+        cmocka_unit_test(one_measurement_proves_little),  cmocka_unit_test(they_leave_in_order_of_arrival),
+        cmocka_unit_test(light_ones_may_leave_first),     cmocka_unit_test(a_full_queue_refuses),
+        cmocka_unit_test(what_would_be_late_is_refused),  cmocka_unit_test(what_is_at_work_counts),
+        cmocka_unit_test(threads_share_the_wait),         cmocka_unit_test(what_was_done_teaches_the_rate),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

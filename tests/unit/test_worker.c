@@ -116,6 +116,25 @@ static void every_job_comes_back_once(void **state) {
     finish();
 }
 
+/* Three behaviours and five candidates in a message, of a field that the model does not have. */
+static void a_message_is_guessed_as_a_message(void **state) {
+    (void)state;
+    static const char message[] = "\x22\x0A\x0A\x08\x0A\x01i\x12\x03\x01\x02\x03"
+                                  "\x3A\x0C\x0A\x0A\x0A\x01i\x12\x05\x01\x02\x03\x04\x05";
+    struct job job = make_job(message);
+    struct job *taken = NULL;
+    job.format = PROTO_PROTOBUF;
+    start(1, 4, 60, false);
+    assert_true(worker_submit(pool, &job));
+    collect(1, &taken);
+    assert_true(job.units == cost_guess(PROTO_PROTOBUF, message, job.size));
+    assert_true(job.units > cost_guess(PROTO_JSON, message, job.size));
+    assert_int_equal(problem_status(job.problem), 400);
+    assert_non_null(memmem(job.reply, job.reply_size, "/history/i", 10));
+    free(job.reply);
+    finish();
+}
+
 static void a_bad_request_gets_its_problem(void **state) {
     (void)state;
     struct job bad = make_job("{\"user\": 1}");
@@ -261,6 +280,7 @@ static void what_waits_at_the_end_is_refused(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(every_job_comes_back_once),
+        cmocka_unit_test(a_message_is_guessed_as_a_message),
         cmocka_unit_test(a_bad_request_gets_its_problem),
         cmocka_unit_test(a_full_queue_refuses),
         cmocka_unit_test(a_late_job_is_not_scored),
