@@ -225,13 +225,14 @@ $(BUILD)/fuzz/%: $(BUILD)/tests/fuzz/%.o $(LIBRARY_O) $(BUILD)/link-command
 	@mkdir -p $(@D)
 	$(call quiet,LINK)$(CC) $(LDFLAGS_ALL) -fsanitize=fuzzer -o $@ $< $(LIBRARY_O) $(LIBS)
 
+# clang takes minutes to write AddressSanitizer's checks into the unrolled kernels: there they are calls, of the same checks.
+ifneq (,$(and $(findstring clang,$(CC)),$(findstring address,$(SANITIZE))))
+CFLAGS_KERNELS := -mllvm -asan-instrumentation-with-call-threshold=0
+endif
+$(BUILD)/model/kernels/%.o: CFLAGS_HERE := $(CFLAGS_KERNELS)
 $(BUILD)/%.o: %.c $(BUILD)/compile-command
 	@mkdir -p $(@D)
 	$(call quiet,CC  )$(CC) $(CFLAGS_ALL) $(CFLAGS_HERE) -MMD -MP -c -o $@ $<
-# clang takes minutes to write AddressSanitizer's checks into the unrolled kernels: there they are calls, of the same checks.
-ifneq (,$(and $(findstring clang,$(CC)),$(findstring address,$(SANITIZE))))
-$(BUILD)/model/kernels/%.o: CFLAGS_HERE := -mllvm -asan-instrumentation-with-call-threshold=0
-endif
 
 # With bytes for strings, which are the same on the wire: their length is then told (proto/protobuf.c).
 $(MESSAGES).pb-c.c $(MESSAGES).pb-c.h &: proto/score.proto
@@ -246,7 +247,7 @@ $(MESSAGES).pb-c.o: $(MESSAGES).pb-c.c $(BUILD)/compile-command
 # Other flags, another compiler or a file more or less: built again. The stamps change only when their text does.
 $(BUILD)/compile-command: FORCE
 	@mkdir -p $(@D)
-	@echo '$(CC) $(CFLAGS_ALL)' | cmp -s - $@ || echo '$(CC) $(CFLAGS_ALL)' > $@
+	@echo '$(CC) $(CFLAGS_ALL) $(CFLAGS_KERNELS)' | cmp -s - $@ || echo '$(CC) $(CFLAGS_ALL) $(CFLAGS_KERNELS)' > $@
 $(BUILD)/link-command: FORCE
 	@mkdir -p $(@D)
 	@echo '$(CC) $(LDFLAGS_ALL) $(LIBS) $(LIBRARY_O)' | cmp -s - $@ || echo '$(CC) $(LDFLAGS_ALL) $(LIBS) $(LIBRARY_O)' > $@

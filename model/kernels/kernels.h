@@ -3,9 +3,10 @@
  * Layout. What differs from candidate to candidate lies in lanes: a block of LANES candidates is a matrix [units,
  * LANES], unit by unit, so that every element-wise operation is a plain loop over lanes and a recurrent weight is one
  * broadcast. Several blocks lie one behind the other: [blocks, units, LANES]. A history's steps use the same layout
- * where they are computed many at a time. A block always has all its columns; unused ones are zero and their results
- * are dropped. A kernel's promise: a column's result does not depend on the other columns, nor on its place among them,
- * nor on the number of blocks. That is what keeps a score the same bits in any company (DESIGN.md, promise 2).
+ * where they are computed many at a time. A block always has all its columns; unused ones hold anything and their
+ * results are dropped. A kernel's promise: a column's result does not depend on the other columns, nor on its place
+ * among them, nor on the number of blocks. That is what keeps a score the same bits in any company (DESIGN.md, promise
+ * 2).
  *
  * All matrices are float32, row-major, aligned to 64 bytes where they are columns in lanes; none overlap unless said
  * so.
@@ -25,8 +26,9 @@ enum {
 };
 
 /* Weights in reduced precision: 16-bit integers, each unit's of a step of its own, and x as integers too, each column's
- * of a step of its own, so that its largest is WORDS_ONE. Sums are exact in 32 bits: they cannot overflow, and no order
- * changes them. Packed, they are [units / GROUP rounded up, inputs / 2 rounded up, GROUP]. */
+ * of a step of its own, so that its largest is WORDS_ONE, or of 1 / WORDS_ONE where x is sure to be within 1. Sums are
+ * exact in 32 bits: they cannot overflow, and no order changes them. Packed, they are [units / GROUP rounded up, inputs
+ * / 2 rounded up, GROUP]. */
 enum {
     WORDS_ONE = 8192,
     WORDS_INPUTS_MAX = 1024 /* wider projections stay in float32 */
@@ -156,7 +158,7 @@ struct kernels {
                            float *x, float *y);
     /* x [width, LANES]: the product of a pair's key and query. */
     void (*multiply_pairs)(const struct pairs *pairs, float *x);
-    /* y [width, LANES], in place: their sum is added. */
+    /* y [width, LANES] += a pair's key + its query. */
     void (*add_pairs)(const struct pairs *pairs, float *y);
     /* scores [steps, LANES]: the dot product of each of rows [steps, inputs] with the query [inputs, LANES]. */
     void (*dot)(const struct kernels *kernels, size_t inputs, const float *query, size_t steps, const float *rows,

@@ -14,5 +14,6 @@
 #include "model/kernels/lanes_activation.h"
 #include "model/kernels/lanes_attention.h"
 #include "model/kernels/lanes_cell.h"
+#include "model/kernels/lanes_columns.h"
 
 #endif

@@ -116,7 +116,7 @@ static const float *vnni_finish(const struct kernels *kernels, const struct laye
             const float *weight = last->projection.weight;
             bool tanh = layers[i].activation.kind == KERNEL_TANH;
             if (i + 2 < count)
-                (tanh ? tangents_to_words : sigmoids_to_words)(&layers[i].projection, x, in, words[i % 2], NULL, NULL);
+                (tanh ? tangents_to_words : sigmoids_to_words)(&layers[i].projection, x, in, words[i % 2], NULL, &dot);
             else
                 (tanh ? tangents_to_dot : sigmoids_to_dot)(&layers[i].projection, x, in, NULL, weight, &dot);
         }

@@ -15,8 +15,8 @@ typedef __m512i integers;
 enum { GROUPS = 6 }; /* of rows whose sums grow in registers */
 
 /* x times the factor as an integer in the low 16 bits, for what is within 2^15 then: after adding 1.5 * 2^23 the last
- * bit of a float32 is worth 1. What is not a number, or not finite, leaves 0 there; its column's step is not a number.
- */
+ * bit of a float32 is worth 1. What is not a number, or not finite, leaves 0 there: where the step is the column's own
+ * it is not a number then; where it is fixed, somebody else must keep the NaN. */
 ALWAYS_INLINE vector in_low_bits(vector x, vector factor) {
     return multiply_add(x, factor, broadcast(0x1.8p23F));
 }
@@ -117,6 +117,8 @@ ALWAYS_INLINE void keep_group(const struct rows *rows, size_t unit, size_t left,
             value[i] = broadcast(0);
     }
     if (rows->way == TO_WORDS) {
+        vector sum = add(add(value[0], value[1]), add(value[2], value[3])); /* within 4; or the NaN that words lose */
+        *rows->dot = multiply_add(sum, broadcast(0), *rows->dot);
         store_words(rows->words, unit / 2, broadcast(WORDS_ONE), value[0], value[1]);
         if (left > 2)
             store_words(rows->words, unit / 2 + 1, broadcast(WORDS_ONE), value[2], value[3]);

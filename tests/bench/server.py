@@ -209,11 +209,11 @@ def measure_small(running, options, processors, model, steps, scratch):
     lines = {"history": map(json.dumps, bodies), "token": map(json.dumps, told),
              "message": (messages.message_of(compiled, body).SerializeToString().hex() for body in told)}
     for form in FORMS:
-        path = scratch / form
-        path.write_text("".join(line + "\n" for line in lines[form]))
+        told_so = scratch / form
+        told_so.write_text("".join(line + "\n" for line in lines[form]))
         media_type = messages.MEDIA_TYPE if form == "message" else None
-        closed(running, options, path, 1, media_type=media_type)  # warm
-        scored = closed(running, options, path, min(4, options.seconds), media_type=media_type)
+        closed(running, options, told_so, 1, media_type=media_type)  # warm
+        scored = closed(running, options, told_so, min(4, options.seconds), media_type=media_type)
         live = closed(running, options, None, min(2, options.seconds), "/health/live")
         assert scored["errors"] == scored["refused_per_second"] == 0
         share = scored["good_per_second"] / live["good_per_second"]

@@ -134,7 +134,7 @@ def test_gather_runs(build, model):
 
 @pytest.mark.only_on("release")
 def test_exponentials_are_within_their_bounds(build, tmp_path):
-    """Every 65,521st float: the bounds that tests/unit/test_exponentials.c holds denser ones to."""
+    """Every 65,521st float; tests/unit/test_exponentials.c holds denser ones to each function's own bound."""
     path = tmp_path / "exponentials.csv"
     subprocess.run([build.directory / "bench" / "exponentials", "--stride", "65521", "--csv", path], check=True, timeout=120,
                    stdout=subprocess.DEVNULL)

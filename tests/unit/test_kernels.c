@@ -591,6 +591,30 @@ static void test_pool(void **state) {
 
 /* ---- attention ---- */
 
+/* Columns [width, LANES], each in one piece. */
+static float *in_pieces(const float *lanes, size_t width) {
+    float *result = floats(width * LANES);
+    for (size_t i = 0; i < width * LANES; i++)
+        result[i % LANES * width + i / LANES] = lanes[i];
+    return result;
+}
+
+/* Few candidates' pairs of step and candidate have the bits of whole blocks, y. */
+static void check_attend_by_pairs(const struct kernels *kernels, const struct projection *product, size_t steps,
+                                  const float *query, const float *query_part, const float *keys,
+                                  const float *key_parts, const float *y) {
+    size_t inputs = product->inputs, units = product->units, end = steps * LANES;
+    float *queries = in_pieces(query, inputs), *parts = in_pieces(query_part, units);
+    float *x = floats(inputs * end), *z = floats(units * end);
+    for (size_t first = 0; first < end; first += LANES)
+        kernels->multiply_pairs(&(struct pairs){inputs, LANES, first, end, keys, queries}, x + first * inputs);
+    kernels->project(product, steps, x, z);
+    for (size_t first = 0; first < end; first += LANES)
+        kernels->add_pairs(&(struct pairs){units, LANES, first, end, key_parts, parts}, z + first * units);
+    assert_memory_equal(z, y, units * end * sizeof *y);
+    free(queries), free(parts), free(x), free(z);
+}
+
 static void check_attend(const struct kernels *kernels, size_t units, size_t inputs, size_t steps) {
     float *weight = random_floats(units * inputs, 1), *zero = random_floats(units, 0);
     float *query = random_floats(inputs * LANES, 1), *query_part = random_floats(units * LANES, 1);
@@ -606,6 +630,7 @@ static void check_attend(const struct kernels *kernels, size_t units, size_t inp
                 (double)weight[unit * inputs + j] * (double)query[j * LANES + lane] * (double)keys[step * inputs + j];
         check_close(y[i], expected, 1e-6 * sqrt((double)inputs) + 1e-6);
     }
+    check_attend_by_pairs(kernels, &product_part, steps, query, query_part, keys, key_parts, y);
     free_projection(&product_part);
     free(weight), free(zero), free(query), free(query_part), free(keys), free(key_parts), free(y), free(work);
 }

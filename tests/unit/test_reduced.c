@@ -288,6 +288,29 @@ static void test_finish(void **state) {
         for (size_t j = 0; j < COUNT(kinds); j++)
             check_network(units[i], counts[i], kinds[j], &largest);
     print_message("%s finish: largest share of the bound %.3g\n", reduced.name, largest);
+    assert_true(largest < 0.1); /* the bound adds up what mostly cancels */
+}
+
+/* Words hold no NaN, yet a score keeps it. */
+static void test_finish_keeps_nan(void **state) {
+    (void)state;
+    need_kernels();
+    static const size_t units[NETWORK_MAX] = {8, 5, 3, 1};
+    static const enum kernel_activation kinds[NETWORK_MAX] = {KERNEL_SIGMOID, KERNEL_TANH, KERNEL_SIGMOID,
+                                                              KERNEL_LINEAR};
+    for (size_t bad = 0; bad < 3; bad++) { /* in a value, in the biases of a layer */
+        struct network network = new_network(units, NETWORK_MAX, kinds);
+        float *x = floats((size_t)WIDE * LANES, -1, 1), *y = floats((size_t)WIDE * LANES, 0, 0);
+        if (bad == 0)
+            x[6 * LANES + 3] = NAN;
+        else
+            network.products[bad].bias[1] = NAN;
+        const float *scores = reduced.finish(&reduced, network.layers, NETWORK_MAX, 1, x, y);
+        for (size_t lane = 0; lane < LANES; lane++)
+            assert_int_equal(isnan(scores[lane]) != 0, bad > 0 || lane == 3);
+        free(x), free(y);
+        free_network(&network);
+    }
 }
 
 /* ---- evolution ---- */
@@ -516,6 +539,7 @@ int main(void) {
         cmocka_unit_test(test_what_is_not_finite),
         cmocka_unit_test(test_product_keeps_bits),
         cmocka_unit_test(test_finish),
+        cmocka_unit_test(test_finish_keeps_nan),
         cmocka_unit_test(test_evolve),
         cmocka_unit_test(test_scores_of_the_training_code),
         cmocka_unit_test(test_same_bits_in_any_company),

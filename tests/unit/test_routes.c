@@ -158,14 +158,14 @@ static void other_ids_are_replaced(void **state) {
     char too_long[REQUEST_ID_MOST + 2] = "";
     memset(too_long, 'x', REQUEST_ID_MOST + 1);
     const char *const bad[] = {NULL, "", "a b", "a\"b", "<a>", "{a}", "a\n", "\x7f", "\xc3\xa9", too_long};
-    char before[REQUEST_ID_MOST + 1] = "";
-    for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++) {
-        char id[REQUEST_ID_MOST + 1];
-        request_id_choose(bad[i], id);
-        assert_int_equal(strlen(id), 32);
-        assert_int_equal(strspn(id, "0123456789abcdef"), 32);
-        assert_string_not_equal(id, before);
-        memcpy(before, id, sizeof id);
+    enum { IDS = 100 }; /* more than are drawn at once */
+    static char ids[IDS][REQUEST_ID_MOST + 1];
+    for (size_t i = 0; i < IDS; i++) {
+        request_id_choose(bad[i % (sizeof bad / sizeof bad[0])], ids[i]);
+        assert_int_equal(strlen(ids[i]), 32);
+        assert_int_equal(strspn(ids[i], "0123456789abcdef"), 32);
+        for (size_t j = 0; j < i; j++)
+            assert_string_not_equal(ids[i], ids[j]);
     }
 }
 
