@@ -43,7 +43,8 @@ struct shard {
 struct user_cache {
     size_t bytes;
     uint64_t ttl;
-    uint64_t seed;
+    user_hash *hash;
+    uint64_t seed; /* its own, that nobody may choose ids of one hash */
     struct block_pool pool;
     void *index; /* of all shards: buckets, then ghosts */
     size_t index_bytes;
@@ -95,17 +96,26 @@ static bool lay_out(struct user_cache *cache, size_t bytes) {
     return true;
 }
 
-struct user_cache *user_cache_new(size_t bytes, uint64_t ttl) {
+struct user_cache *user_cache_new_hashed(size_t bytes, uint64_t ttl, user_hash *hash) {
     struct user_cache *cache = calloc(1, sizeof *cache);
     if (cache == NULL)
         return NULL;
     cache->bytes = bytes;
     cache->ttl = ttl;
+    cache->hash = hash;
     cache->index = MAP_FAILED;
     if (getrandom(&cache->seed, sizeof cache->seed, 0) == sizeof cache->seed && lay_out(cache, bytes))
         return cache;
     user_cache_free(cache);
     return NULL;
+}
+
+static uint64_t xxhash(const void *id, size_t length, uint64_t seed) {
+    return XXH3_64bits_withSeed(id, length, seed);
+}
+
+struct user_cache *user_cache_new(size_t bytes, uint64_t ttl) {
+    return user_cache_new_hashed(bytes, ttl, xxhash);
 }
 
 void user_cache_free(struct user_cache *cache) {
@@ -126,7 +136,7 @@ void user_cache_free(struct user_cache *cache) {
 /* ---- the index: buckets by hash, judged by the whole id */
 
 static uint64_t hash_of(const struct user_cache *cache, struct user_key key) {
-    return XXH3_64bits_withSeed(key.id, key.length, cache->seed);
+    return cache->hash(key.id, key.length, cache->seed);
 }
 
 /* Shards by the hash's high bits, buckets by its low ones. */

@@ -40,6 +40,9 @@ static inline bool user_token_equal(const struct user_token *a, const struct use
 /* At least USER_CACHE_LEAST bytes. A state older than `ttl` nanoseconds is forgotten; 0: at any age it is kept. NULL
  * when memory is out. */
 struct user_cache *user_cache_new(size_t bytes, uint64_t ttl);
+/* The same with another hash of ids than xxHash. However many ids it gives one hash, states stay apart. */
+typedef uint64_t user_hash(const void *id, size_t length, uint64_t seed);
+struct user_cache *user_cache_new_hashed(size_t bytes, uint64_t ttl, user_hash *hash);
 /* When no thread is in it. */
 void user_cache_free(struct user_cache *cache);
 

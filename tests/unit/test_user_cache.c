@@ -322,6 +322,105 @@ static void a_scan_does_not_wash_out_who_comes_back(void **state) {
     finish(cache);
 }
 
+/* ---- ids of one hash */
+
+static uint64_t one_hash(const void *id, size_t length, uint64_t seed) {
+    (void)id, (void)length, (void)seed;
+    return 0x0123456789abcdefU;
+}
+
+static struct user_cache *make_colliding(size_t bytes) {
+    struct user_cache *cache = user_cache_new_hashed(bytes, 0, one_hash);
+    assert_non_null(cache);
+    arena_init(&arena, 0, MIB);
+    return cache;
+}
+
+/* Of one length, one the beginning of the other, different in the last byte alone. */
+static const char *const colliding[] = {"ann", "bob", "anna", "annb", "an"};
+enum { COLLIDING = sizeof colliding / sizeof *colliding };
+
+static void check_held(struct user_cache *cache, const char *id, size_t seed, const struct user_token *token) {
+    struct user_copy copy;
+    assert_int_equal(read_one(cache, key(id), &copy), USER_HELD);
+    assert_int_equal(copy.size, 700);
+    assert_true(is_filled(copy.state, 700, seed));
+    assert_true(user_token_equal(&copy.token, token));
+}
+
+static void users_of_one_hash_have_states_of_their_own(void **state) {
+    (void)state;
+    struct user_cache *cache = make_colliding(4 * MIB);
+    struct user_token tokens[COLLIDING];
+    struct user_copy copy;
+    for (size_t i = 0; i < COLLIDING; i++) {
+        assert_int_equal(read_one(cache, key(colliding[i]), &copy), USER_ABSENT);
+        assert_true(store(cache, key(colliding[i]), 1, 700, i, &tokens[i]));
+        for (size_t j = 0; j < i; j++)
+            assert_false(user_token_equal(&tokens[i], &tokens[j]));
+    }
+    for (size_t i = 0; i < COLLIDING; i++)
+        check_held(cache, colliding[i], i, &tokens[i]);
+    for (size_t i = 0; i < COLLIDING; i++) { /* a new state is in its own user's place */
+        assert_true(store(cache, key(colliding[i]), 1, 700, 10 + i, &tokens[i]));
+        for (size_t j = 0; j < COLLIDING; j++)
+            check_held(cache, colliding[j], j <= i ? 10 + j : j, &tokens[j]);
+    }
+    assert_int_equal(count(cache).entries, COLLIDING);
+    finish(cache);
+}
+
+/* Whichever of the bucket's users goes first. */
+static void forgetting_a_user_leaves_those_of_his_hash(void **state) {
+    (void)state;
+    struct user_cache *cache = make_colliding(4 * MIB);
+    struct user_token tokens[COLLIDING];
+    struct user_copy copy;
+    for (size_t first = 0; first < COLLIDING; first++) {
+        for (size_t i = 0; i < COLLIDING; i++)
+            assert_true(store(cache, key(colliding[i]), 1, 700, i, &tokens[i]));
+        assert_false(user_cache_forget(cache, key("cat")));
+        for (size_t gone = 1; gone <= COLLIDING; gone++) {
+            const char *id = colliding[(first + gone - 1) % COLLIDING];
+            assert_true(user_cache_forget(cache, key(id)));
+            assert_false(user_cache_forget(cache, key(id)));
+            assert_int_equal(read_one(cache, key(id), &copy), USER_ABSENT);
+            for (size_t i = first + gone; i < first + COLLIDING; i++)
+                check_held(cache, colliding[i % COLLIDING], i % COLLIDING, &tokens[i % COLLIDING]);
+        }
+        assert_int_equal(count(cache).entries, 0);
+    }
+    finish(cache);
+}
+
+/* What was read of one is nothing to extend the other by; while one is computed the other neither waits nor is he
+ * forgotten with him. */
+static void the_right_to_compute_is_one_users(void **state) {
+    (void)state;
+    struct user_cache *cache = make_colliding(4 * MIB);
+    struct user_flight ann, bob, other;
+    struct user_token token;
+    struct user_copy copy;
+    assert_true(store(cache, key("ann"), 1, 700, 0, NULL));
+    assert_int_equal(read_one(cache, key("ann"), &copy), USER_HELD);
+    assert_false(user_cache_lead(cache, key("bob"), 1, &copy, &bob)); /* bob holds nothing */
+    assert_true(store(cache, key("bob"), 1, 700, 1, NULL));
+    assert_false(user_cache_lead(cache, key("bob"), 1, &copy, &bob)); /* and now another state */
+    assert_true(user_cache_lead(cache, key("ann"), 1, &copy, &ann));
+    assert_int_equal(read_one(cache, key("bob"), &copy), USER_HELD);
+    assert_true(user_cache_lead(cache, key("bob"), 1, &copy, &bob)); /* without waiting for ann's */
+    assert_true(user_cache_lead(cache, key("an"), 1, NULL, &other));
+    assert_true(user_cache_forget(cache, key("bob")));
+    assert_false(user_cache_store(cache, &bob, 1, "bob", 3, &token));
+    assert_true(user_cache_store(cache, &ann, 1, "ann", 3, &token));
+    assert_true(user_cache_store(cache, &other, 1, "an", 2, &token));
+    assert_int_equal(read_one(cache, key("ann"), &copy), USER_HELD);
+    assert_true(copy.size == 3 && memcmp(copy.state, "ann", 3) == 0);
+    assert_int_equal(read_one(cache, key("bob"), &copy), USER_ABSENT);
+    assert_int_equal(count(cache).waits, 0);
+    finish(cache);
+}
+
 static void tokens_are_never_the_same(void **state) {
     (void)state;
     enum { TOKENS = 2000 };
@@ -439,8 +538,7 @@ static void *churn(void *context) {
     return NULL;
 }
 
-static void check_churn(size_t bytes, size_t users) {
-    struct user_cache *cache = make(bytes, 3600);
+static void check_churn(struct user_cache *cache, size_t bytes, size_t users) {
     struct churner churners[THREADS];
     pthread_t threads[THREADS];
     size_t reads = 0;
@@ -467,9 +565,10 @@ static void check_churn(size_t bytes, size_t users) {
 
 static void threads_read_whole_states(void **state) {
     (void)state;
-    check_churn(4 * MIB, 6);            /* all the same few users */
-    check_churn(USER_CACHE_LEAST, 500); /* and evictions all the time */
-    check_churn(4 * MIB, 3000);
+    check_churn(make(4 * MIB, 3600), 4 * MIB, 6);                     /* all the same few users */
+    check_churn(make(USER_CACHE_LEAST, 3600), USER_CACHE_LEAST, 500); /* and evictions all the time */
+    check_churn(make(4 * MIB, 3600), 4 * MIB, 3000);
+    check_churn(make_colliding(USER_CACHE_LEAST), USER_CACHE_LEAST, 200); /* in one bucket */
 }
 
 int main(void) {
@@ -485,6 +584,9 @@ int main(void) {
         cmocka_unit_test(nobody_is_evicted_before_the_budget_is_used),
         cmocka_unit_test(a_large_state_finds_room_in_other_shards),
         cmocka_unit_test(a_scan_does_not_wash_out_who_comes_back),
+        cmocka_unit_test(users_of_one_hash_have_states_of_their_own),
+        cmocka_unit_test(forgetting_a_user_leaves_those_of_his_hash),
+        cmocka_unit_test(the_right_to_compute_is_one_users),
         cmocka_unit_test(tokens_are_never_the_same),
         cmocka_unit_test(a_leader_that_gives_up_lets_the_next_one_lead),
         cmocka_unit_test(a_crowd_computes_once),

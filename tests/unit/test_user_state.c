@@ -189,10 +189,17 @@ static void *act(void *context) {
     return NULL;
 }
 
-static void world_init(struct world *world, const struct dien_model *model, size_t users) {
+/* All users have one hash. */
+static uint64_t one_hash(const void *id, size_t length, uint64_t seed) {
+    (void)id, (void)length, (void)seed;
+    return 7;
+}
+
+static void world_init_with(struct world *world, const struct dien_model *model, size_t users,
+                            struct user_cache *cache) {
     memset(world, 0, sizeof *world);
     world->model = model;
-    world->cache = user_cache_new(USER_CACHE_LEAST, 0);
+    world->cache = cache;
     assert_non_null(world->cache);
     world->window = longest_window(model) < HISTORY_MOST / 2 ? longest_window(model) : HISTORY_MOST / 2;
     world->pool_size = 40;
@@ -202,6 +209,10 @@ static void world_init(struct world *world, const struct dien_model *model, size
                                            .candidates = random_columns(model, DIEN_CANDIDATE, CANDIDATES),
                                            .candidate_count = CANDIDATES};
     world->users = users;
+}
+
+static void world_init(struct world *world, const struct dien_model *model, size_t users) {
+    world_init_with(world, model, users, user_cache_new(USER_CACHE_LEAST, 0));
 }
 
 static void world_free(struct world *world) {
@@ -235,7 +246,9 @@ static void every_state_scores_as_if_there_were_no_cache(void **state) {
     for (size_t i = 0; i < model_count; i++) {
         struct world world;
         struct user_cache_counts counts;
-        world_init(&world, models[i], 4);
+        world_init_with(&world, models[i], 4,
+                        i % 3 == 0 ? user_cache_new_hashed(USER_CACHE_LEAST, 0, one_hash)
+                                   : user_cache_new(USER_CACHE_LEAST, 0));
         struct actor *actor = new_actor(&world, (unsigned)i + 1, 400, i % 2 == 0);
         act(actor);
         if (actor->faults > 0)
@@ -362,6 +375,36 @@ static void a_state_that_finds_no_memory_holds_up_nobody(void **state) {
     world_free(&world);
 }
 
+/* Not even a user of the same hash can append to what another's token names. */
+static void a_token_is_one_users(void **state) {
+    (void)state;
+    struct world world;
+    world_init_with(&world, models[0], 2, user_cache_new_hashed(USER_CACHE_LEAST, 0, one_hash));
+    struct actor *actor = new_actor(&world, 1, 0, false);
+    struct user_maker maker = {world.model, actor->scratch, &actor->arena, world.cache, 1};
+    struct dien_columns one = behaviours(&world, (const size_t[]){0}, 1);
+    struct user_asked ann = {.key = {"ann", 3}, .behaviours = &one}, bob = {.key = {"bob", 3}, .behaviours = &one};
+    struct user_state ann_has, bob_has, got;
+    assert_int_equal(user_state_get(&maker, &ann, &ann_has), USER_READY);
+    bob.append = bob.has_token = true;
+    bob.token = ann_has.token;
+    assert_int_equal(user_state_get(&maker, &bob, &got), USER_UNKNOWN); /* where bob has no state */
+    bob.append = bob.has_token = false;
+    assert_int_equal(user_state_get(&maker, &bob, &bob_has), USER_READY);
+    assert_int_equal(bob_has.origin, USER_COMPUTED); /* the history is ann's, the state is not */
+    bob.append = bob.has_token = true;
+    assert_int_equal(user_state_get(&maker, &bob, &got), USER_UNKNOWN); /* and where he has one */
+    bob.token = bob_has.token;
+    assert_int_equal(user_state_get(&maker, &bob, &got), USER_READY);
+    assert_int_equal(dien_user_received(got.user, 0), 2);
+    assert_int_equal(user_state_get(&maker, &ann, &got), USER_READY);
+    assert_int_equal(got.origin, USER_CACHED);
+    assert_true(user_token_equal(&got.token, &ann_has.token));
+    free_columns(world.model, DIEN_BEHAVIOUR, &one);
+    free_actor(actor);
+    world_free(&world);
+}
+
 static void a_token_is_read_as_it_was_written(void **state) {
     (void)state;
     const struct user_token token = {{0x0123456789abcdefU, 0xfedcba9876543210U}};
@@ -387,6 +430,7 @@ int main(void) {
         cmocka_unit_test(threads_score_as_if_there_were_no_cache),
         cmocka_unit_test(a_hot_user_is_computed_once),
         cmocka_unit_test(a_state_that_finds_no_memory_holds_up_nobody),
+        cmocka_unit_test(a_token_is_one_users),
         cmocka_unit_test(a_token_is_read_as_it_was_written),
     };
     proto_decode_start();
