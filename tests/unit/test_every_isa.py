@@ -1,0 +1,21 @@
+"""The same models with every set of kernels that this machine runs, not only with its best."""
+
+import subprocess
+
+import pytest
+
+from support import builds
+
+NOT_HERE = "must be one of"  # what the library says of a set that this build or this CPU lacks
+
+
+@pytest.mark.only_on("release")
+@pytest.mark.parametrize("isa", ["avx512", "avx2", "neon", "openblas", "ref"])
+def test_models_keep_the_promises(build, isa):
+    """Scores near PyTorch's float64, and the same bits in any company: all of test_model.c."""
+    ran = subprocess.run([build.directory / "unit" / "test_model"], cwd=builds.TOP, env=builds.environment(DIEN_ISA=isa), check=False,
+                         stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=300)
+    if NOT_HERE in ran.stdout:
+        pytest.skip(f"no {isa} here")
+    assert f"models, {isa} kernels" in ran.stdout
+    assert ran.returncode == 0, ran.stdout[-3000:]
