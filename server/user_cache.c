@@ -31,7 +31,7 @@ const double user_cache_age_bounds[USER_CACHE_AGES] = {1, 10, 60, 300, 900, 3600
 struct shard {
     _Alignas(64) pthread_mutex_t mutex;
     pthread_cond_t landed;       /* a flight has ended */
-    struct user_flight *flights; /* computations under way */
+    struct user_flight *flights; /* computations under way, and behind each those that wait for the same user */
     uint64_t forgets;            /* calls of user_cache_forget() */
     uint32_t *buckets;           /* [buckets_a_shard]: an entry's number + 1, or 0 */
     struct eviction eviction;
@@ -323,6 +323,7 @@ enum user_answer user_cache_look(struct user_cache *cache, struct user_key key, 
 
 /* ---- one computation at a time */
 
+/* The first of a user's, which has the right; those behind it wait. */
 static struct user_flight *flight_of(const struct shard *shard, uint64_t hash, struct user_key key) {
     struct user_flight *flight = shard->flights;
     while (flight != NULL && !(flight->hash == hash && flight->key.length == key.length &&
@@ -331,44 +332,69 @@ static struct user_flight *flight_of(const struct shard *shard, uint64_t hash, s
     return flight;
 }
 
+static bool leads(const struct shard *shard, const struct user_flight *flight) {
+    return flight_of(shard, flight->hash, flight->key) == flight;
+}
+
+static void queue_up(struct shard *shard, struct user_flight *flight) {
+    struct user_flight **place = &shard->flights;
+    while (*place != NULL)
+        place = &(*place)->next;
+    *place = flight;
+}
+
+/* Out of the queue, from whatever place in it. */
+static void land(struct shard *shard, struct user_flight *flight) {
+    bool led = leads(shard, flight);
+    struct user_flight **place = &shard->flights;
+    while (*place != flight)
+        place = &(*place)->next;
+    *place = flight->next;
+    if (led)
+        pthread_cond_broadcast(&shard->landed);
+}
+
 /* Is what was read what there is? Another version's state is none that the caller could read; one that was read and is
  * gone may have been forgotten, and must not be built upon. */
-static bool has_changed(const struct user_entry *entry, uint64_t version, const struct user_copy *seen) {
+static bool has_changed(const struct user_cache *cache, const struct shard *shard, const struct user_flight *flight,
+                        uint64_t version, const struct user_copy *seen) {
+    uint32_t number = find(cache, shard, flight->hash, flight->key);
+    const struct user_entry *entry = number != BLOCK_NONE ? user_entry_at(&cache->pool, number) : NULL;
     bool was_held = seen != NULL && seen->held;
     if (entry == NULL || entry->version != version)
         return was_held;
     return !was_held || !user_token_equal(&entry->token, &seen->token);
 }
 
-bool user_cache_lead(struct user_cache *cache, struct user_key key, uint64_t version, const struct user_copy *seen,
-                     struct user_flight *flight) {
-    uint64_t hash = hash_of(cache, key);
-    struct shard *shard = shard_of(cache, hash);
+/* `any`: whatever has changed. */
+static bool take_right(struct user_cache *cache, struct user_key key, uint64_t version, const struct user_copy *seen,
+                       bool any, struct user_flight *flight) {
+    *flight = (struct user_flight){.key = key, .hash = hash_of(cache, key)};
+    struct shard *shard = shard_of(cache, flight->hash);
+    bool changed = false, waits = false;
     pthread_mutex_lock(&shard->mutex);
-    bool waits = flight_of(shard, hash, key) != NULL;
-    shard->counts.waits += waits;
-    while (flight_of(shard, hash, key) != NULL)
+    queue_up(shard, flight);
+    while (!(changed = !any && has_changed(cache, shard, flight, version, seen)) && !leads(shard, flight)) {
+        shard->counts.waits += !waits;
+        waits = true;
         pthread_cond_wait(&shard->landed, &shard->mutex);
-    uint32_t number = find(cache, shard, hash, key);
-    bool changed = has_changed(number != BLOCK_NONE ? user_entry_at(&cache->pool, number) : NULL, version, seen);
-    if (!changed) {
-        *flight = (struct user_flight){.next = shard->flights,
-                                       .key = key,
-                                       .hash = hash,
-                                       .forgotten = seen != NULL && seen->forgets != shard->forgets};
-        shard->flights = flight;
     }
+    if (changed)
+        land(shard, flight);
+    else
+        flight->forgotten = flight->forgotten || (seen != NULL && seen->forgets != shard->forgets);
     pthread_mutex_unlock(&shard->mutex);
     return !changed;
 }
 
-/* Under the shard's lock. */
-static void land(struct shard *shard, struct user_flight *flight) {
-    struct user_flight **place = &shard->flights;
-    while (*place != flight)
-        place = &(*place)->next;
-    *place = flight->next;
-    pthread_cond_broadcast(&shard->landed);
+bool user_cache_lead(struct user_cache *cache, struct user_key key, uint64_t version, const struct user_copy *seen,
+                     struct user_flight *flight) {
+    return take_right(cache, key, version, seen, false, flight);
+}
+
+void user_cache_lead_any(struct user_cache *cache, struct user_key key, const struct user_copy *seen,
+                         struct user_flight *flight) {
+    take_right(cache, key, 0, seen, true, flight);
 }
 
 void user_cache_abandon(struct user_cache *cache, struct user_flight *flight) {

@@ -7,9 +7,9 @@
  * A state has a token, 128 random bits that name this state of this user and no other: not guessable, not derived from
  * the id, and new whenever the state changes.
  *
- * One thread computes a user's state at a time (user_cache_lead); the others wait for it. Any thread may call; locks
- * are held for as long as a state is copied. All memory is counted and taken at start, untouched: bytes are used as
- * users come, and no user is evicted before all are in use.
+ * One thread computes a user's state at a time (user_cache_lead); the others wait for it, in the order in which they
+ * came. Any thread may call; locks are held for as long as a state is copied. All memory is counted and taken at start,
+ * untouched: bytes are used as users come, and no user is evicted before all are in use.
  */
 #ifndef SERVER_USER_CACHE_H
 #define SERVER_USER_CACHE_H
@@ -85,6 +85,10 @@ struct user_flight {
  * is computed for the request alone: the state will not be kept. */
 bool user_cache_lead(struct user_cache *cache, struct user_key key, uint64_t version, const struct user_copy *seen,
                      struct user_flight *flight);
+/* The same whatever there is now: what is read again under the right no other thread changes, but to forget it. Ends
+ * after one turn of each thread that was there before. */
+void user_cache_lead_any(struct user_cache *cache, struct user_key key, const struct user_copy *seen,
+                         struct user_flight *flight);
 /* Keep a state in place of the one before, and give up the right. False when it is not kept: it is larger than the
  * cache, the user was forgotten, or a newer version's is there. */
 bool user_cache_store(struct user_cache *cache, struct user_flight *flight, uint64_t version, const void *state,

@@ -85,22 +85,37 @@ static bool is_empty(const struct user_maker *maker, const struct dien_columns *
     return true;
 }
 
-/* Each turn but the last finds that another thread has stored a state since this one looked. */
+/* Is what is held what the request appends to? */
+static enum user_outcome read_base(const struct user_maker *maker, const struct user_asked *asked,
+                                   struct user_copy *held) {
+    enum user_answer answer = user_cache_read(maker->cache, asked->key, maker->version, maker->arena, held);
+    if (answer == USER_NO_MEMORY)
+        return USER_NO_ROOM;
+    bool named = answer == USER_HELD && (!asked->has_token || user_token_equal(&held->token, &asked->token));
+    return named ? USER_READY : USER_UNKNOWN;
+}
+
+/* If another thread has stored a state between the reading and the right to append, then what the token named is gone;
+ * without a token the append is to what there is now, which is read under the right: nobody can come between again. */
 static enum user_outcome get_appended(const struct user_maker *maker, const struct user_asked *asked,
                                       struct user_state *state) {
     struct user_copy held = {0};
     struct user_flight flight;
-    for (;;) {
-        enum user_answer answer = user_cache_read(maker->cache, asked->key, maker->version, maker->arena, &held);
-        if (answer == USER_NO_MEMORY)
-            return USER_NO_ROOM;
-        if (answer != USER_HELD || (asked->has_token && !user_token_equal(&held.token, &asked->token)))
+    enum user_outcome outcome = read_base(maker, asked, &held);
+    if (outcome != USER_READY)
+        return outcome;
+    if (is_empty(maker, asked->behaviours))
+        return restore(maker, &held, state) ? USER_READY : USER_NO_ROOM;
+    if (!user_cache_lead(maker->cache, asked->key, maker->version, &held, &flight)) {
+        if (asked->has_token)
             return USER_UNKNOWN;
-        if (is_empty(maker, asked->behaviours))
-            return restore(maker, &held, state) ? USER_READY : USER_NO_ROOM;
-        if (user_cache_lead(maker->cache, asked->key, maker->version, &held, &flight))
-            return land(maker, &flight, append(maker, asked->behaviours, held.state, state), state);
+        user_cache_lead_any(maker->cache, asked->key, &held, &flight);
+        outcome = read_base(maker, asked, &held);
     }
+    if (outcome == USER_READY)
+        return land(maker, &flight, append(maker, asked->behaviours, held.state, state), state);
+    user_cache_abandon(maker->cache, &flight);
+    return outcome;
 }
 
 /* Does the state also say how much was received? Histories of different lengths may keep the same behaviours. */
@@ -114,27 +129,28 @@ static bool same_received(const struct user_maker *maker, const struct dien_user
     return true;
 }
 
-/* A request waits for another thread at most once for nothing: where requests of one user disagree about the history,
- * waiting on would help nobody, and would hold up a scoring thread. */
+/* A request waits for another thread at most once for nothing, and twice in all: where requests of one user disagree
+ * about the history, waiting on would help nobody, and would hold up a scoring thread. */
 static enum user_outcome get_whole(const struct user_maker *maker, const struct user_asked *asked,
                                    struct user_state *state) {
     struct user_copy held = {0};
     struct user_flight flight;
-    for (bool again = false;; again = true) {
+    for (int turn = 0;; turn++) {
         enum user_answer answer = user_cache_read(maker->cache, asked->key, maker->version, maker->arena, &held);
         if (answer == USER_NO_MEMORY)
             return USER_NO_ROOM;
         bool is_held = answer == USER_HELD;
         enum dien_match match = is_held ? dien_user_compare(maker->model, held.state, asked->behaviours) : DIEN_OTHER;
-        if (match == DIEN_SAME && (again || same_received(maker, held.state, asked->behaviours)))
+        if (match == DIEN_SAME && (turn > 0 || same_received(maker, held.state, asked->behaviours)))
             return restore(maker, &held, state) ? USER_READY : USER_NO_ROOM;
         bool known = match == DIEN_SAME || match == DIEN_PREFIX;
         state->miss = is_held ? mismatch_of(match) : miss_of(answer);
-        if (again && !known)
-            return compute(maker, asked->behaviours, NULL, state) ? USER_READY : USER_NO_ROOM;
+        const struct dien_user *core = known ? held.state : NULL;
+        if (turn == 2 || (turn == 1 && !known))
+            return compute(maker, asked->behaviours, core, state) ? USER_READY : USER_NO_ROOM;
         if (!user_cache_lead(maker->cache, asked->key, maker->version, &held, &flight))
             continue;
-        bool good = compute(maker, asked->behaviours, known ? held.state : NULL, state);
+        bool good = compute(maker, asked->behaviours, core, state);
         if (match == DIEN_SAME)
             state->origin = USER_CACHED;
         return land(maker, &flight, good, state);

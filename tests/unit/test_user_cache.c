@@ -494,6 +494,51 @@ static void a_crowd_computes_once(void **state) {
     finish(crowd.cache);
 }
 
+/* Who waits for the right has it before who comes later, be that the thread that gave it up. */
+struct waiter {
+    struct user_cache *cache;
+    pthread_t thread;
+    atomic_int *turn;
+    int had;
+};
+
+static void *wait_for_turn(void *context) {
+    struct waiter *waiter = context;
+    struct user_flight flight;
+    user_cache_lead_any(waiter->cache, key("u"), NULL, &flight);
+    waiter->had = (*waiter->turn)++;
+    user_cache_abandon(waiter->cache, &flight);
+    return NULL;
+}
+
+static void who_waits_longest_is_next(void **state) {
+    (void)state;
+    enum { ROUNDS = 20 };
+    struct user_cache *cache = make(4 * MIB, 0);
+    struct waiter waiters[THREADS];
+    struct user_flight flight;
+    for (uint64_t round = 0, waits = 0; round < ROUNDS; round++) {
+        atomic_int turn = 0;
+        user_cache_lead_any(cache, key("u"), NULL, &flight);
+        waits = count(cache).waits;
+        for (uint64_t i = 0; i < THREADS; i++) {
+            waiters[i] = (struct waiter){.cache = cache, .turn = &turn, .had = -1};
+            assert_int_equal(pthread_create(&waiters[i].thread, NULL, wait_for_turn, &waiters[i]), 0);
+            while (count(cache).waits == waits + i)
+                usleep(100);
+        }
+        user_cache_abandon(cache, &flight);
+        user_cache_lead_any(cache, key("u"), NULL, &flight);
+        assert_int_equal(turn, THREADS); /* all of them have had theirs */
+        user_cache_abandon(cache, &flight);
+        for (int i = 0; i < THREADS; i++) {
+            pthread_join(waiters[i].thread, NULL);
+            assert_int_equal(waiters[i].had, i);
+        }
+    }
+    finish(cache);
+}
+
 /* Threads store, read and forget a few users' states, of sizes that the seed gives: whatever is read is whole. */
 struct churner {
     struct user_cache *cache;
@@ -590,6 +635,7 @@ int main(void) {
         cmocka_unit_test(tokens_are_never_the_same),
         cmocka_unit_test(a_leader_that_gives_up_lets_the_next_one_lead),
         cmocka_unit_test(a_crowd_computes_once),
+        cmocka_unit_test(who_waits_longest_is_next),
         cmocka_unit_test(threads_read_whole_states),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

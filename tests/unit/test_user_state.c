@@ -7,6 +7,7 @@
 
 #include <pthread.h>
 #include <stdatomic.h>
+#include <unistd.h>
 
 enum { CANDIDATES = 5, USERS_MOST = 8, HISTORY_MOST = 400, THREADS = 8, JUNK = 4000 };
 
@@ -347,6 +348,189 @@ static void a_hot_user_is_computed_once(void **state) {
     }
 }
 
+/* ---- a user whom another thread changes all the time */
+
+struct guest {
+    struct world *world;
+    struct actor *actor;
+    struct user_asked asked;
+    enum user_outcome outcome;
+    struct user_state got;
+    atomic_bool done;
+    bool in_time;
+};
+
+static void *ask_as_guest(void *context) {
+    struct guest *guest = context;
+    const struct world *world = guest->world;
+    struct user_maker maker = {world->model, guest->actor->scratch, &guest->actor->arena, world->cache, 1};
+    guest->outcome = user_state_get(&maker, &guest->asked, &guest->got);
+    guest->done = true;
+    return NULL;
+}
+
+/* Until so many have waited, or the guest is done. */
+static void await(const struct guest *guest, uint64_t waits) {
+    struct user_cache_counts counts = {0};
+    while (!guest->done && counts.waits < waits) {
+        usleep(100);
+        user_cache_count(guest->world->cache, &counts);
+    }
+}
+
+/* Have a guest ask for a user while another thread, this one, stores his state anew, the same but for its token: each
+ * time after the guest has seen the one before and waits. The guest may wait twice, and this thread twice for him, so
+ * that before a fifth wait he is done. Returns how many behaviours the state knows then. */
+static size_t ask_while_it_changes(struct guest *guest) {
+    enum { TURNS = 5 };
+    struct user_cache *cache = guest->world->cache;
+    struct user_copy held = {0};
+    struct user_cache_counts counts;
+    struct user_flight flight;
+    struct user_token token;
+    struct arena arena;
+    pthread_t thread;
+    arena_init(&arena, 0, 1 << 20);
+    user_cache_count(cache, &counts);
+    for (uint64_t turn = 1; turn <= TURNS; turn++) {
+        user_cache_lead_any(cache, guest->asked.key, NULL, &flight);
+        assert_int_equal(user_cache_look(cache, guest->asked.key, 1, &arena, &held), USER_HELD);
+        if (turn == 1)
+            assert_int_equal(pthread_create(&thread, NULL, ask_as_guest, guest), 0);
+        await(guest, counts.waits + turn);
+        guest->in_time = guest->done;
+        assert_true(user_cache_store(cache, &flight, 1, held.state, held.size, &token));
+    }
+    size_t received = dien_user_received(held.state, 0);
+    pthread_join(thread, NULL);
+    arena_free(&arena);
+    return received;
+}
+
+enum { BASE = 2, STRIFE = 50 };
+
+/* The guest will send `asked`, to a user of whom BASE behaviours are held. */
+static void invite(struct guest *guest, struct user_asked asked) {
+    struct world *world = guest->world;
+    struct actor *actor = guest->actor;
+    struct dien_columns base = behaviours(world, (const size_t[BASE]){0, 1}, BASE);
+    struct user_maker maker = {world->model, actor->scratch, &actor->arena, world->cache, 1};
+    struct user_asked first = {.key = asked.key, .behaviours = &base};
+    struct user_state state;
+    arena_reset(&actor->arena);
+    user_cache_forget(world->cache, asked.key);
+    assert_int_equal(user_state_get(&maker, &first, &state), USER_READY);
+    assert_true(state.kept);
+    if (asked.has_token)
+        asked.token = state.token;
+    guest->asked = asked;
+    guest->done = false;
+    free_columns(world->model, DIEN_BEHAVIOUR, &base);
+}
+
+/* An append is in the state when it is done, one with a token is refused, and a whole history is computed for its
+ * request alone. */
+static void a_changing_user_holds_up_nobody_for_long(void **state) {
+    (void)state;
+    struct world world;
+    world_init(&world, models[0], 1);
+    struct actor *actor = new_actor(&world, 1, 0, false);
+    struct guest guest = {.world = &world, .actor = actor};
+    struct dien_columns more = behaviours(&world, (const size_t[]){2}, 1);
+    struct dien_columns whole = behaviours(&world, (const size_t[]){0, 1, 2}, BASE + 1);
+    const struct user_key user = {"u", 1};
+    assert_true(world.window > BASE);
+    for (int i = 0; i < STRIFE; i++) {
+        struct user_asked asked = {.key = user, .append = true, .behaviours = &more};
+        invite(&guest, asked);
+        assert_int_equal(ask_while_it_changes(&guest), BASE + 1);
+        assert_true(guest.in_time);
+        assert_int_equal(guest.outcome, USER_READY);
+        assert_true(guest.got.kept);
+        asked.has_token = true;
+        invite(&guest, asked);
+        assert_int_equal(ask_while_it_changes(&guest), BASE);
+        assert_true(guest.in_time);
+        assert_int_equal(guest.outcome, USER_UNKNOWN);
+        invite(&guest, (struct user_asked){.key = user, .behaviours = &whole});
+        ask_while_it_changes(&guest);
+        assert_true(guest.in_time);
+        assert_int_equal(guest.outcome, USER_READY);
+        assert_int_equal(dien_user_received(guest.got.user, 0), BASE + 1);
+    }
+    free_columns(world.model, DIEN_BEHAVIOUR, &more);
+    free_columns(world.model, DIEN_BEHAVIOUR, &whole);
+    free_actor(actor);
+    world_free(&world);
+}
+
+/* An append that waits for a user who is then forgotten is refused, and holds up nobody. */
+static void an_append_to_a_forgotten_user_is_refused(void **state) {
+    (void)state;
+    struct world world;
+    struct user_cache_counts counts;
+    struct user_flight flight;
+    pthread_t thread;
+    world_init(&world, models[0], 1);
+    struct actor *actor = new_actor(&world, 1, 0, false);
+    struct guest guest = {.world = &world, .actor = actor};
+    struct dien_columns more = behaviours(&world, (const size_t[]){2}, 1);
+    const struct user_key user = {"u", 1};
+    invite(&guest, (struct user_asked){.key = user, .append = true, .behaviours = &more});
+    user_cache_count(world.cache, &counts);
+    user_cache_lead_any(world.cache, user, NULL, &flight);
+    assert_int_equal(pthread_create(&thread, NULL, ask_as_guest, &guest), 0);
+    await(&guest, counts.waits + 1);
+    assert_true(user_cache_forget(world.cache, user));
+    user_cache_abandon(world.cache, &flight);
+    pthread_join(thread, NULL);
+    assert_int_equal(guest.outcome, USER_UNKNOWN);
+    invite(&guest, guest.asked); /* the user is back */
+    free_columns(world.model, DIEN_BEHAVIOUR, &more);
+    free_actor(actor);
+    world_free(&world);
+}
+
+enum { APPENDS = 50 };
+
+static void *append_often(void *context) {
+    struct guest *guest = context;
+    for (int i = 0; i < APPENDS; i++) {
+        arena_reset(&guest->actor->arena);
+        ask_as_guest(guest);
+        guest->actor->faults += guest->outcome != USER_READY || !guest->got.kept;
+    }
+    return NULL;
+}
+
+/* Eight threads append without a token to one user: his state has received what all of them sent. */
+static void no_append_is_lost(void **state) {
+    (void)state;
+    struct world world;
+    struct guest guests[THREADS];
+    pthread_t threads[THREADS];
+    world_init(&world, models[0], 1);
+    struct dien_columns more = behaviours(&world, (const size_t[]){2}, 1);
+    for (unsigned i = 0; i < THREADS; i++) {
+        guests[i] = (struct guest){.world = &world, .actor = new_actor(&world, i, 0, false)};
+        guests[i].asked = (struct user_asked){.key = {"u", 1}, .append = true, .behaviours = &more};
+    }
+    invite(&guests[0], guests[0].asked);
+    for (int i = 0; i < THREADS; i++)
+        assert_int_equal(pthread_create(&threads[i], NULL, append_often, &guests[i]), 0);
+    for (int i = 0; i < THREADS; i++) {
+        pthread_join(threads[i], NULL);
+        assert_int_equal(guests[i].actor->faults, 0);
+    }
+    struct user_copy held = {0};
+    assert_int_equal(user_cache_look(world.cache, guests[0].asked.key, 1, &guests[0].actor->arena, &held), USER_HELD);
+    assert_int_equal(dien_user_received(held.state, 0), BASE + THREADS * APPENDS);
+    for (int i = 0; i < THREADS; i++)
+        free_actor(guests[i].actor);
+    free_columns(world.model, DIEN_BEHAVIOUR, &more);
+    world_free(&world);
+}
+
 /* ---- memory and tokens */
 
 /* When the arena is full the request fails, and the next one does not wait for it. */
@@ -429,6 +613,9 @@ int main(void) {
         cmocka_unit_test(every_state_scores_as_if_there_were_no_cache),
         cmocka_unit_test(threads_score_as_if_there_were_no_cache),
         cmocka_unit_test(a_hot_user_is_computed_once),
+        cmocka_unit_test(a_changing_user_holds_up_nobody_for_long),
+        cmocka_unit_test(an_append_to_a_forgotten_user_is_refused),
+        cmocka_unit_test(no_append_is_lost),
         cmocka_unit_test(a_state_that_finds_no_memory_holds_up_nobody),
         cmocka_unit_test(a_token_is_one_users),
         cmocka_unit_test(a_token_is_read_as_it_was_written),
