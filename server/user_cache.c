@@ -242,8 +242,8 @@ static void copy_in(const struct user_cache *cache, uint32_t number, const char 
     memset(end, 0, (size_t)(block_at(&cache->pool, last)->data + BLOCK_ROOM - end));
 }
 
-static uint32_t blocks_for(size_t id_length, size_t size) {
-    return (uint32_t)((sizeof(struct user_entry) + id_length + size + BLOCK_ROOM - 1) / BLOCK_ROOM);
+static size_t blocks_for(size_t id_length, size_t size) {
+    return (sizeof(struct user_entry) + id_length + size + BLOCK_ROOM - 1) / BLOCK_ROOM;
 }
 
 /* ---- reading */
@@ -509,14 +509,14 @@ static void write_entry(struct user_cache *cache, struct shard *shard, uint32_t 
 
 enum attempt { STORED, NOT_KEPT, NO_ROOM };
 
-/* Under the shard's lock. */
+/* Under the shard's lock. The state is no larger than the cache. */
 static enum attempt try_to_store(struct user_cache *cache, struct shard *shard, const struct user_flight *flight,
                                  uint64_t version, const void *state, size_t size, struct user_token *token) {
     uint32_t number = find(cache, shard, flight->hash, flight->key);
     const struct user_entry *entry = number != BLOCK_NONE ? user_entry_at(&cache->pool, number) : NULL;
     if (flight->forgotten || (entry != NULL && entry->version > version))
         return NOT_KEPT;
-    uint32_t count = blocks_for(flight->key.length, size), have = entry != NULL ? entry->count : 0;
+    uint32_t count = (uint32_t)blocks_for(flight->key.length, size), have = entry != NULL ? entry->count : 0;
     struct block_chain more = block_chain_empty();
     if (count > have && !find_room(cache, shard, number, count - have, &more))
         return NO_ROOM;
@@ -530,18 +530,18 @@ static enum attempt try_to_store(struct user_cache *cache, struct shard *shard, 
 bool user_cache_store(struct user_cache *cache, struct user_flight *flight, uint64_t version, const void *state,
                       size_t size, struct user_token *token) {
     struct shard *shard = shard_of(cache, flight->hash);
-    enum attempt attempt = size / BLOCK_ROOM < cache->pool.count ? NO_ROOM : NOT_KEPT;
-    uint32_t count = attempt == NO_ROOM ? blocks_for(flight->key.length, size) : BLOCK_NONE;
-    bool possible = count <= cache->pool.count;
-    for (int i = 0; possible && attempt == NO_ROOM && i < TRIES; i++) {
+    size_t count = blocks_for(flight->key.length, size);
+    enum attempt attempt = NO_ROOM;
+    int tries = count <= cache->pool.count ? TRIES : 0; /* none for what is larger than the cache */
+    for (int i = 0; attempt == NO_ROOM && i < tries; i++) {
         if (i > 0)
-            evict_elsewhere(cache, shard, count);
+            evict_elsewhere(cache, shard, (uint32_t)count);
         pthread_mutex_lock(&shard->mutex);
         attempt = try_to_store(cache, shard, flight, version, state, size, token);
         pthread_mutex_unlock(&shard->mutex);
     }
     pthread_mutex_lock(&shard->mutex);
-    shard->counts.refused += !possible || attempt == NO_ROOM;
+    shard->counts.refused += attempt == NO_ROOM;
     land(shard, flight);
     pthread_mutex_unlock(&shard->mutex);
     return attempt == STORED;

@@ -290,6 +290,11 @@ static void a_large_state_finds_room_in_other_shards(void **state) {
         assert_true(store(cache, numbered(id, i), 1, 3400, i, NULL));
     assert_false(store(cache, key("too large"), 1, 17 * MIB, 7, NULL));
     assert_int_equal(count(cache).refused, 1);
+    struct user_flight flight;
+    struct user_token token;
+    assert_true(user_cache_lead(cache, key("too large"), 1, NULL, &flight)); /* by more blocks than have numbers */
+    assert_false(user_cache_store(cache, &flight, 1, "", ((size_t)BLOCK_ROOM << 32) + 1, &token));
+    assert_int_equal(count(cache).refused, 2);
     assert_true(count(cache).entries > 4000);
     assert_true(store(cache, key("large"), 1, 15 * MIB, 8, NULL));
     assert_int_equal(read_one(cache, key("large"), &copy), USER_HELD);
