@@ -366,7 +366,8 @@ static bool has_changed(const struct user_cache *cache, const struct shard *shar
     return !was_held || !user_token_equal(&entry->token, &seen->token);
 }
 
-/* `any`: whatever has changed. */
+/* What is held as it was seen was not forgotten since: the shard's calls were for others. `any`: whatever has changed.
+ */
 static bool take_right(struct user_cache *cache, struct user_key key, uint64_t version, const struct user_copy *seen,
                        bool any, struct user_flight *flight) {
     *flight = (struct user_flight){.key = key, .hash = hash_of(cache, key)};
@@ -382,7 +383,8 @@ static bool take_right(struct user_cache *cache, struct user_key key, uint64_t v
     if (changed)
         land(shard, flight);
     else
-        flight->forgotten = flight->forgotten || (seen != NULL && seen->forgets != shard->forgets);
+        flight->forgotten =
+            flight->forgotten || (seen != NULL && (any || !seen->held) && seen->forgets != shard->forgets);
     pthread_mutex_unlock(&shard->mutex);
     return !changed;
 }

@@ -412,6 +412,13 @@ static void the_right_to_compute_is_one_users(void **state) {
     assert_true(store(cache, key("bob"), 1, 700, 1, NULL));
     assert_false(user_cache_lead(cache, key("bob"), 1, &copy, &bob)); /* and now another state */
     assert_true(user_cache_lead(cache, key("ann"), 1, &copy, &ann));
+    assert_true(user_cache_forget(cache, key("bob"))); /* which is nothing to her */
+    user_cache_abandon(cache, &ann);
+    assert_int_equal(read_one(cache, key("ann"), &copy), USER_HELD);
+    assert_true(store(cache, key("bob"), 1, 700, 1, NULL));
+    assert_true(user_cache_forget(cache, key("bob")));
+    assert_true(user_cache_lead(cache, key("ann"), 1, &copy, &ann)); /* nor is it between reading and leading */
+    assert_true(store(cache, key("bob"), 1, 700, 1, NULL));
     assert_int_equal(read_one(cache, key("bob"), &copy), USER_HELD);
     assert_true(user_cache_lead(cache, key("bob"), 1, &copy, &bob)); /* without waiting for ann's */
     assert_true(user_cache_lead(cache, key("an"), 1, NULL, &other));
