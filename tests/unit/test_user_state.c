@@ -353,9 +353,9 @@ static void a_hot_user_is_computed_once(void **state) {
 struct guest {
     struct world *world;
     struct actor *actor;
+    struct user_state got;
     struct user_asked asked;
     enum user_outcome outcome;
-    struct user_state got;
     atomic_bool done;
     bool in_time;
 };
