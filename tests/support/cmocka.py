@@ -67,7 +67,7 @@ class Item(pytest.Item):
     def __init__(self, *, run, **arguments):
         super().__init__(**arguments)
         self.run = run
-        self.add_marker(pytest.mark.xdist_group(f"{run.program.stem}[{run.build}]"))
+        self.add_marker(pytest.mark.xdist_group(f"{run.program.stem}-{run.build}"))  # xdist looks for "]" as the end of a name
 
     def repr_failure(self, excinfo, style=None):
         return str(excinfo.value) if isinstance(excinfo.value, Failure) else super().repr_failure(excinfo)

@@ -406,26 +406,24 @@ static void a_trace_of_all_rules(void **state) {
     check_evicted("IGBA-"); /* A2 B1 */
 }
 
-#define TEST(name) cmocka_unit_test_setup_teardown(name, make, finish)
-
 int main(void) {
     const struct CMUnitTest tests[] = {
-        TEST(of_nobody_there_is_none_to_go),
-        TEST(who_is_taken_out_is_in_no_queue),
-        TEST(who_is_not_used_leaves_in_the_order_of_coming),
-        TEST(two_uses_lead_to_main_and_are_spent),
-        TEST(small_has_a_tenth_of_the_blocks),
-        TEST(an_entry_counts_with_its_present_size),
-        TEST(main_gives_a_round_for_each_use_and_three_at_most),
-        TEST(a_use_between_rounds_is_another_round),
-        TEST(small_lets_the_kept_one_move_on),
-        TEST(main_gives_the_kept_one_a_round),
-        TEST(who_comes_back_enters_main),
-        TEST(who_leaves_main_is_not_remembered),
-        TEST(who_is_taken_out_is_not_remembered),
-        TEST(a_slot_remembers_its_last_user),
-        TEST(as_many_are_remembered_as_main_may_hold),
-        TEST(a_trace_of_all_rules),
+        cmocka_unit_test_setup_teardown(of_nobody_there_is_none_to_go, make, finish),
+        cmocka_unit_test_setup_teardown(who_is_taken_out_is_in_no_queue, make, finish),
+        cmocka_unit_test_setup_teardown(who_is_not_used_leaves_in_the_order_of_coming, make, finish),
+        cmocka_unit_test_setup_teardown(two_uses_lead_to_main_and_are_spent, make, finish),
+        cmocka_unit_test_setup_teardown(small_has_a_tenth_of_the_blocks, make, finish),
+        cmocka_unit_test_setup_teardown(an_entry_counts_with_its_present_size, make, finish),
+        cmocka_unit_test_setup_teardown(main_gives_a_round_for_each_use_and_three_at_most, make, finish),
+        cmocka_unit_test_setup_teardown(a_use_between_rounds_is_another_round, make, finish),
+        cmocka_unit_test_setup_teardown(small_lets_the_kept_one_move_on, make, finish),
+        cmocka_unit_test_setup_teardown(main_gives_the_kept_one_a_round, make, finish),
+        cmocka_unit_test_setup_teardown(who_comes_back_enters_main, make, finish),
+        cmocka_unit_test_setup_teardown(who_leaves_main_is_not_remembered, make, finish),
+        cmocka_unit_test_setup_teardown(who_is_taken_out_is_not_remembered, make, finish),
+        cmocka_unit_test_setup_teardown(a_slot_remembers_its_last_user, make, finish),
+        cmocka_unit_test_setup_teardown(as_many_are_remembered_as_main_may_hold, make, finish),
+        cmocka_unit_test_setup_teardown(a_trace_of_all_rules, make, finish),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
