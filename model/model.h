@@ -32,11 +32,11 @@ struct attention {
     struct layer query;    /* [Q, F] */
     size_t query_units;    /* Q */
     size_t key_width;      /* K */
-    struct projection key; /* [D, K]: D = Q (bilinear), the first layer's units (mlp), 0 (dot: the key itself) */
-    struct column_projection key_rows; /* the same, for rows */
+    struct projection key; /* [D, K], not packed: D = Q (bilinear), the first layer's units (mlp), 0 (dot) */
+    struct column_projection key_rows; /* the same, for rows: the form that is used */
     struct projection query_part;      /* mlp: [D, Q] with the first layer's bias */
     struct projection product;         /* mlp: [D, K], bias 0 */
-    size_t layer_count; /* mlp: layers, the first being the split one, of which only the activation is set */
+    size_t layer_count; /* mlp: layers, the first being the split one: of it only units and activation are used */
     struct layer *layers;
 };
 
@@ -47,8 +47,8 @@ struct interest {
     struct projection extractor_input; /* [3H, E] */
     struct cell extractor;
     struct attention attention;
-    struct projection evolution_input;       /* [3G, H] */
-    struct column_projection evolution_rows; /* the same, for rows */
+    struct projection evolution_input;       /* [3G, H]: where the evolution runs alone */
+    struct column_projection evolution_rows; /* the same, for rows: where it does not */
     const float *evolution_bias;             /* aigru: [3G], the bias that evolution_input then has not; else NULL */
     enum kernel_write write;
     struct cell evolution;
