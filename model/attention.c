@@ -7,6 +7,7 @@
  */
 #include "model/stages.h"
 
+#include <math.h>
 #include <string.h>
 
 /* The query: the target, or a layer of it. */
@@ -27,14 +28,29 @@ static const float *attend_layers(const struct dien_model *model, struct dien_sc
                                   scratch->tile[1]);
 }
 
+/* A crossed product wants inputs within CROSSED_INPUTS: keys are within 1, being states, so each candidate's query is
+ * divided by the power of two below its largest, which changes no digit. The kernels multiply by it again. */
+static void scale_query(const float *query, size_t width, float *scaled, float *scale) {
+    for (size_t lane = 0; lane < LANES; lane++) {
+        float largest = 0x1p-100F;
+        for (size_t i = 0; i < width; i++)
+            largest = fmaxf(largest, fabsf(query[i * LANES + lane]));
+        int exponent = 0;
+        (void)frexpf(fminf(largest, 0x1p+100F), &exponent);
+        scale[lane] = ldexpf(1, exponent - 1);
+    }
+    for (size_t i = 0; i < width * LANES; i++)
+        scaled[i] = query[i] / scale[i % LANES];
+}
+
 static void attend_block(const struct dien_model *model, struct dien_scratch *scratch,
-                         const struct attention *attention, const float *query, const float *keys,
+                         const struct attention *attention, const float *query, const float *scale, const float *keys,
                          const float *key_parts, size_t length, float *scores) {
     const struct kernels *kernels = model->kernels;
     const struct projection *product = &attention->product;
     for (size_t first = 0; first < length; first += STEPS) {
         size_t steps = length - first < STEPS ? length - first : STEPS;
-        kernels->attend(kernels, product, steps, query, scratch->query_part, keys + first * product->inputs,
+        kernels->attend(kernels, product, steps, query, scale, scratch->query_part, keys + first * product->inputs,
                         key_parts + first * product->units, scratch->tile[0], scratch->products);
         memcpy(scores + first * LANES, attend_layers(model, scratch, attention, steps), steps * LANES * sizeof *scores);
     }
@@ -78,14 +94,14 @@ static void keep_pairs(const float *x, size_t first, size_t count, size_t candid
 }
 
 static void attend_few(const struct dien_model *model, struct dien_scratch *scratch, const struct attention *attention,
-                       const float *query, const float *keys, const float *key_parts, size_t length, size_t candidates,
-                       float *scores) {
+                       const float *query, const float *scale, const float *keys, const float *key_parts, size_t length,
+                       size_t candidates, float *scores) {
     const struct projection *product = &attention->product;
     size_t pairs = length * candidates, most = (size_t)STEPS * LANES;
     lanes_to_vectors(query, product->inputs, candidates, scratch->few_query);
     lanes_to_vectors(scratch->query_part, product->units, candidates, scratch->few_part);
-    struct pairs products = {product->inputs, candidates, 0, pairs, keys, scratch->few_query};
-    struct pairs parts = {product->units, candidates, 0, pairs, key_parts, scratch->few_part};
+    struct pairs products = {product->inputs, candidates, 0, pairs, keys, scratch->few_query, NULL};
+    struct pairs parts = {product->units, candidates, 0, pairs, key_parts, scratch->few_part, scale};
     memset(scores, 0, length * LANES * sizeof *scores);
     for (size_t first = 0; first < pairs; first += most) {
         size_t count = pairs - first < most ? pairs - first : most, blocks = (count + LANES - 1) / LANES;
@@ -98,10 +114,15 @@ static void attend_mlp(const struct dien_model *model, struct dien_scratch *scra
                        const float *query, const float *keys, const float *key_parts, size_t length, size_t candidates,
                        float *scores) {
     model->kernels->project_few(model->kernels, &attention->query_part, candidates, query, scratch->query_part);
+    const float *scale = NULL;
+    if (attention->product.crossed != NULL) {
+        scale_query(query, attention->product.inputs, scratch->scaled, scratch->scale);
+        query = scratch->scaled, scale = scratch->scale;
+    }
     if (candidates < LANES)
-        attend_few(model, scratch, attention, query, keys, key_parts, length, candidates, scores);
+        attend_few(model, scratch, attention, query, scale, keys, key_parts, length, candidates, scores);
     else
-        attend_block(model, scratch, attention, query, keys, key_parts, length, scores);
+        attend_block(model, scratch, attention, query, scale, keys, key_parts, length, scores);
 }
 
 void attend(const struct dien_model *model, struct dien_scratch *scratch, const struct interest *interest,

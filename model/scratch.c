@@ -65,6 +65,8 @@ static bool allocate(struct dien_scratch *scratch, const struct dien_model *mode
         {&scratch->target, e.target * LANES},
         {&scratch->query, e.query * LANES},
         {&scratch->query_part, e.key_part * LANES},
+        {&scratch->scaled, e.query * LANES},
+        {&scratch->scale, LANES},
         {&scratch->few_query, e.query * LANES},
         {&scratch->few_part, e.key_part * LANES},
         {&scratch->products, STEPS * e.key * LANES},

@@ -20,6 +20,8 @@ struct dien_scratch {
     float *target;     /* [F, LANES] */
     float *query;      /* [Q, LANES] */
     float *query_part; /* [D, LANES] */
+    float *scaled;     /* [Q, LANES]: the query as a crossed product wants it */
+    float *scale;      /* [LANES]: by what that was divided */
     float *few_query;  /* [LANES, Q]: of few candidates, each in one piece */
     float *few_part;   /* [LANES, D] */
     float *products;   /* [STEPS, K, LANES] */

@@ -298,7 +298,7 @@ static bool transpose(struct binder *binder, const struct projection *from, stru
     const float *weight = transposed(binder, from, projection_transposed_units(from->units));
     if (weight == NULL)
         return out_of_memory(binder);
-    *to = (struct column_projection){from->units, from->inputs, weight, from->bias};
+    *to = (struct column_projection){from->units, from->inputs, weight, from->bias, from->crossed};
     return true;
 }
 
@@ -354,8 +354,7 @@ static bool pack_recurrent(struct binder *binder, const struct cell_config *conf
         memcpy(bias + 2 * units, bias_hidden, units * sizeof *bias);
     cell->gates = plain(cell->reset_after ? 3 * units : 2 * units, units, weight, bias);
     cell->candidate = plain(units, units, weight + 2 * units * units, bias);
-    return transpose(binder, &cell->gates, &cell->gates_column) &&
-           transpose(binder, &cell->candidate, &cell->candidate_column);
+    return true;
 }
 
 static bool bind_cell(struct binder *binder, const char *prefix, const struct cell_config *config, size_t inputs,
@@ -540,7 +539,7 @@ static bool split_inputs(struct binder *binder, struct mlp *mlp) {
             *(is ? &shared_column : &lane_column) += 1;
         }
     }
-    mlp->shared_projection = (struct column_projection){units, mlp->shared_width, shared, first->bias};
+    mlp->shared_projection = (struct column_projection){units, mlp->shared_width, shared, first->bias, NULL};
     *first = plain(units, mlp->lane_width, lane, zero);
     return true;
 }
@@ -565,6 +564,19 @@ static bool bind_mlp(struct binder *binder) {
 
 /* ---- packing
  * --------------------------------------------------------------------------------------------------------- */
+
+/* Crossed sums, where the kernels gain by them, for a projection whose inputs are sure to be small enough; before it is
+ * packed or transposed. */
+static bool cross(struct binder *binder, struct projection *projection) {
+    if (!binder->model->kernels->crosses || !projection_can_cross(projection))
+        return true;
+    float *crossed = new_floats(binder, projection->units, 1);
+    if (crossed == NULL)
+        return out_of_memory(binder);
+    projection_cross(projection, crossed);
+    projection->crossed = crossed;
+    return true;
+}
 
 static bool pack(struct binder *binder, struct projection *projection) {
     float *packed = new_floats(binder, projection_packed_floats(projection->units, projection->inputs), 1);
@@ -612,8 +624,31 @@ static bool pack_layers(struct binder *binder, struct layer *layers, size_t firs
     return true;
 }
 
+/* The recurrent products of a cell, for columns; `within_one`: its states are sure to be within 1. */
+static bool pack_cell(struct binder *binder, bool within_one, struct cell *cell) {
+    if (within_one && (!cross(binder, &cell->gates) || !cross(binder, &cell->candidate)))
+        return false;
+    return transpose(binder, &cell->gates, &cell->gates_column) &&
+           transpose(binder, &cell->candidate, &cell->candidate_column);
+}
+
+/* Where the attention's products have inputs that are sure to be small: q * k once the query is scaled, and what a
+ * squashing activation leaves. */
+static bool cross_attention(struct binder *binder, struct attention *attention) {
+    for (size_t i = 1; i < attention->layer_count; i++) {
+        enum kernel_activation before = attention->layers[i - 1].activation.kind;
+        if ((before == KERNEL_SIGMOID || before == KERNEL_TANH) && !cross(binder, &attention->layers[i].projection))
+            return false;
+    }
+    return cross(binder, &attention->product);
+}
+
 static bool pack_interest(struct binder *binder, struct interest *interest) {
     struct attention *attention = &interest->attention;
+    bool alone = config_evolves_alone(interest->config), within_one = config_keeps_within_one(interest->config);
+    if (!cross_attention(binder, attention) || !pack_cell(binder, true, &interest->extractor) ||
+        !pack_cell(binder, alone || within_one, &interest->evolution))
+        return false;
     enum { PROJECTIONS = 7 };
     struct projection *const projections[PROJECTIONS] = {
         &interest->extractor_input,   &interest->evolution_input,     &interest->evolution.gates,
@@ -631,7 +666,7 @@ static bool pack_interest(struct binder *binder, struct interest *interest) {
            transpose(binder, &attention->key, &attention->key_rows) &&
            pack_layers(binder, attention->layers, 1, attention->layer_count) &&
            pack_words(binder, &attention->product) &&
-           (!config_keeps_within_one(interest->config) ||
+           (!within_one ||
             (pack_words(binder, &interest->evolution.gates) && pack_words(binder, &interest->evolution.candidate)));
 }
 

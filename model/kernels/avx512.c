@@ -10,6 +10,11 @@
 #endif
 
 #include "model/kernels/avx512.h"
+
+#define GROUPS_ALONE 6
+#define TWO_BLOCKS   1
+#define CROSSES      0
+
 #include "model/kernels/lanes.h"
 
 const struct kernels kernels_avx512 = {

@@ -9,9 +9,7 @@
 
 typedef __m512 vector;
 
-#define VECTOR       ((size_t)16)
-#define GROUPS_ALONE 6
-#define PAIRS        1
+#define VECTOR ((size_t)16)
 
 static inline vector broadcast(float x) {
     return _mm512_set1_ps(x);

@@ -39,19 +39,36 @@ struct words {
     const int32_t *column; /* the same as packed, for one column: [inputs / 2 rounded up, units] */
 };
 
+/* Crossed sums. Some CPUs add beside their multiply-adds at no cost. There, inputs are taken three at a time, and two
+ * of the three with their weights crosswise, by one multiply-add in place of two (Winograd, "A New Algorithm for Inner
+ * Product", IEEE Transactions on Computers C-17, 1968):
+ *
+ *   w1 x1 + w2 x2 = (w1 + x2) (w2 + x1) - w1 w2 - x1 x2
+ *
+ * Of what is taken off, the sums of w1 w2 are constants, and go into the biases; those of x1 x2 are computed once for
+ * all units of a column. Errors are in proportion to (|w| + |x|)^2 in place of |w x|, so inputs must be sure to be
+ * within CROSSED_INPUTS, and the weights of about that size. */
+#define CROSSED_INPUTS 2.0F
+
 /* y = W x + b. */
 struct projection {
     size_t units, inputs;
-    const float *weight; /* [units, inputs] */
-    const float *bias;   /* [units] */
-    const float *packed; /* both as projection_pack has them */
+    const float *weight;  /* [units, inputs] */
+    const float *bias;    /* [units] */
+    const float *crossed; /* [units]: the biases of crossed sums; NULL: sums are plain */
+    const float *packed;  /* as projection_pack has them */
     /* Both once more, for few columns: [1 + inputs, units rounded up to LANES], the biases first; NULL: not there. */
     const float *transposed;
     struct words words; /* the weights in reduced precision, where the kernels have it */
 };
 
-/* Packed, a projection is [units / GROUP rounded up, 1 + inputs, GROUP]: for each group of units the biases, then
- * input by input the weights; zeros fill the last group. */
+/* Whether its weights are such that crossed sums lose little: the largest is between 1/16 and 4. */
+bool projection_can_cross(const struct projection *projection);
+/* Its biases for crossed sums, [units], by which it becomes crossed before it is packed or transposed. */
+void projection_cross(const struct projection *projection, float *crossed);
+
+/* Packed, a projection is [units / GROUP rounded up, 1 + inputs, GROUP]: for each group of units the biases, crossed
+ * ones where it has them, then input by input the weights; zeros fill the last group. */
 size_t projection_packed_floats(size_t units, size_t inputs);
 void projection_pack(const struct projection *projection, float *packed);
 
@@ -72,8 +89,9 @@ void words_pack_column(const struct projection *projection, int32_t *column);
 /* The same, for one column: the weight is transposed, so that the loop over units is the inner one. */
 struct column_projection {
     size_t units, inputs;
-    const float *weight; /* [inputs, units rounded up to LANES], zeros behind the units */
-    const float *bias;   /* [units] */
+    const float *weight;  /* [inputs, units rounded up to LANES], zeros behind the units */
+    const float *bias;    /* [units] */
+    const float *crossed; /* as in struct projection */
 };
 
 enum kernel_activation {
@@ -107,6 +125,7 @@ struct pairs {
     size_t width, candidates, first, end;
     const float *keys;    /* [steps, width] */
     const float *queries; /* [candidates, width] */
+    const float *scale;   /* [candidates]: of what add_pairs() adds to; NULL: 1 */
 };
 
 /* A recurrent cell: h' = h + w * (c - h), gates in the order reset, update, candidate (FORMAT.md has the equations).
@@ -130,6 +149,8 @@ enum kernel_write {
 
 struct kernels {
     const char *name;
+    bool crosses; /* gains by crossed sums, and has them in all functions but project_few; others must not be given any
+                   */
     /* y [blocks, units, LANES] = W x [blocks, inputs, LANES] + b. */
     void (*project)(const struct projection *projection, size_t blocks, const float *x, float *y);
     /* The same for `columns` of them, 1 to BLOCKS * LANES, in as many blocks as they take; what the others of the last
@@ -147,10 +168,12 @@ struct kernels {
     void (*extract)(const struct kernels *kernels, const struct cell *cell, const float *input, const float *h,
                     float *next, float *work);
     /* The first layer of the attention network before its activation, for some steps, each a block: y [steps, units,
-     * LANES] = product . (q * k_t) + query_part [units, LANES] + key_t [units]. keys [steps, inputs] are k_t, key_parts
-     * [steps, units] the key_t; work [steps, inputs, LANES]. */
+     * LANES] = product . (q * k_t) * scale [LANES] + query_part [units, LANES] + key_t [units]. keys [steps, inputs]
+     * are k_t, key_parts [steps, units] the key_t; work [steps, inputs, LANES]. The scale is NULL, which is 1, but for
+     * a crossed product, whose q * k must be within CROSSED_INPUTS. */
     void (*attend)(const struct kernels *kernels, const struct projection *product, size_t steps, const float *query,
-                   const float *query_part, const float *keys, const float *key_parts, float *y, float *work);
+                   const float *scale, const float *query_part, const float *keys, const float *key_parts, float *y,
+                   float *work);
     /* The rest of the attention network, for some steps or parts of steps, each a block: from what attend() left of its
      * first layer, x [blocks, units of layers[0], LANES], to scores [blocks, LANES]; these are in x or y, whichever is
      * returned, and both have room for the widest layer. Of the first layer only units and activation are used. */
@@ -158,7 +181,7 @@ struct kernels {
                            float *x, float *y);
     /* x [width, LANES]: the product of a pair's key and query. */
     void (*multiply_pairs)(const struct pairs *pairs, float *x);
-    /* y [width, LANES] += a pair's key + its query. */
+    /* y [width, LANES] = y * its candidate's scale + the pair's key + its query. */
     void (*add_pairs)(const struct pairs *pairs, float *y);
     /* scores [steps, LANES]: the dot product of each of rows [steps, inputs] with the query [inputs, LANES]. */
     void (*dot)(const struct kernels *kernels, size_t inputs, const float *query, size_t steps, const float *rows,
@@ -183,7 +206,7 @@ extern const struct kernels kernels_ref;
 extern const struct kernels kernels_openblas;
 #if defined(__x86_64__)
 /* Complete as well; only for a CPU that has the instructions. */
-extern const struct kernels kernels_avx512, kernels_avx2;
+extern const struct kernels kernels_zen4, kernels_avx512, kernels_avx2;
 /* Replace products of kernels_avx512 by those of 16-bit integers, for a CPU that has AVX512-VNNI. */
 void kernels_use_vnni(struct kernels *kernels);
 #endif

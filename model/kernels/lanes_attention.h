@@ -6,15 +6,15 @@
 #include "model/kernels/lanes_product.h"
 
 static void lanes_attend(const struct kernels *kernels, const struct projection *product, size_t steps,
-                         const float *query, const float *query_part, const float *keys, const float *key_parts,
-                         float *y, float *work) {
+                         const float *query, const float *scale, const float *query_part, const float *keys,
+                         const float *key_parts, float *y, float *work) {
     (void)kernels;
     size_t inputs = product->inputs;
     for (size_t step = 0; step < steps; step++)
         for (size_t i = 0; i < inputs * LANE_VECTORS; i++)
             store(work + step * inputs * LANES + i * VECTOR,
                   multiply(load(query + i * VECTOR), broadcast(keys[step * inputs + i / LANE_VECTORS])));
-    multiply_all(product, steps, work, &(struct parts){query_part, key_parts}, y);
+    multiply_all(product, steps, work, &(struct parts){scale, query_part, key_parts}, y);
 }
 
 /* The largest score is taken off first, so that no exponential overflows. */

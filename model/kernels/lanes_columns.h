@@ -94,6 +94,7 @@ static void lanes_project_few(const struct kernels *kernels, const struct projec
 /* The rows of the pairs in VECTOR lanes. */
 struct pair_rows {
     const float *key[VECTOR], *query[VECTOR];
+    float scale[VECTOR];
 };
 
 ALWAYS_INLINE struct pair_rows rows_of_pairs(const struct pairs *pairs, size_t first) {
@@ -103,6 +104,7 @@ ALWAYS_INLINE struct pair_rows rows_of_pairs(const struct pairs *pairs, size_t f
     for (size_t i = 0; i < VECTOR; i++) {
         rows.key[i] = pairs->keys + step * pairs->width;
         rows.query[i] = pairs->queries + candidate * pairs->width;
+        rows.scale[i] = pairs->scale != NULL ? pairs->scale[candidate] : 1;
         if (pair + 1 == pairs->end)
             continue;
         pair++;
@@ -118,6 +120,7 @@ ALWAYS_INLINE struct pair_rows rows_of_pairs(const struct pairs *pairs, size_t f
 /* All units of VECTOR lanes: products, or sums added to what is there. */
 ALWAYS_INLINE void pairs_to_lanes(bool sums, const struct pairs *pairs, const struct pair_rows *rows, float *lanes) {
     size_t width = pairs->width;
+    vector scale = load(rows->scale);
     for (size_t unit = 0; unit < width; unit += VECTOR) {
         size_t some = width - unit < VECTOR ? width - unit : VECTOR;
         vector of[VECTOR];
@@ -129,7 +132,7 @@ ALWAYS_INLINE void pairs_to_lanes(bool sums, const struct pairs *pairs, const st
         UNROLL for (size_t i = 0; i < VECTOR; i++) {
             float *at = lanes + (unit + i) * LANES;
             if (i < some)
-                store(at, sums ? add(load(at), of[i]) : of[i]);
+                store(at, sums ? multiply_add(load(at), scale, of[i]) : of[i]);
         }
     }
 }

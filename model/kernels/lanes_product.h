@@ -41,10 +41,49 @@ ALWAYS_INLINE void sums_add(struct sums *sums, size_t count, size_t vectors, siz
     }
 }
 
+/* Two inputs more, crosswise (kernels.h). */
+ALWAYS_INLINE void sums_cross(struct sums *sums, size_t count, size_t vectors, size_t input, const float *x,
+                              size_t stride) {
+    vector in[VECTORS_MAX], next[VECTORS_MAX];
+    UNROLL for (size_t i = 0; i < vectors; i++) {
+        in[i] = load(x + place_of(i, stride));
+        next[i] = load(x + LANES + place_of(i, stride));
+    }
+    UNROLL for (size_t row = 0; row < count * GROUP; row++) {
+        const float *weight = sums->group[row / GROUP] + (input + 1) * GROUP + row % GROUP;
+        UNROLL for (size_t i = 0; i < vectors; i++) sums->of[row][i] =
+            multiply_add(add(next[i], broadcast(weight[0])), add(in[i], broadcast(weight[GROUP])), sums->of[row][i]);
+    }
+}
+
+/* What the columns of a vector take off their crossed sums: - x1 x2 of every three inputs. */
+ALWAYS_INLINE vector crossed_excess(size_t inputs, const float *x) {
+    vector sum = broadcast(0);
+    for (size_t input = 0; input + 3 <= inputs; input += 3)
+        sum = negative_multiply_add(load(x + input * LANES), load(x + (input + 1) * LANES), sum);
+    return sum;
+}
+
+/* All inputs, of crossed sums with the excess that is taken off. */
+ALWAYS_INLINE void sums_add_all(struct sums *sums, size_t count, size_t vectors, const struct projection *projection,
+                                const float *x, const vector *excess) {
+    size_t inputs = projection->inputs, stride = inputs * LANES, input = 0;
+    if (excess != NULL)
+        for (; input + 3 <= inputs; input += 3) {
+            sums_cross(sums, count, vectors, input, x + input * LANES, stride);
+            sums_add(sums, count, vectors, input + 2, x + (input + 2) * LANES, stride);
+        }
+    for (; input < inputs; input++)
+        sums_add(sums, count, vectors, input, x + input * LANES, stride);
+    if (excess != NULL)
+        UNROLL for (size_t row = 0; row < count * GROUP; row++) UNROLL for (size_t i = 0; i < vectors; i++)
+            sums->of[row][i] = add(sums->of[row][i], excess[i]);
+}
+
 /* What is added to the rows of y: lane_part [units, LANES] to every block, part [units] to all lanes of the first one,
- * the next units to the second one's. */
+ * the next units to the second one's; and what they are multiplied with before, [LANES], or NULL. */
 struct parts {
-    const float *lane_part, *part;
+    const float *scale, *lane_part, *part;
 };
 
 ALWAYS_INLINE void sums_add_parts(struct sums *sums, size_t count, size_t vectors, const struct projection *projection,
@@ -54,8 +93,11 @@ ALWAYS_INLINE void sums_add_parts(struct sums *sums, size_t count, size_t vector
         if (unit < units) {
             UNROLL for (size_t i = 0; i < vectors; i++) {
                 vector lane_part = load(parts.lane_part + unit * LANES + i % LANE_VECTORS * VECTOR);
-                vector part = broadcast(parts.part[i / LANE_VECTORS * units + unit]);
-                sums->of[row][i] = add(sums->of[row][i], add(lane_part, part));
+                vector both = add(lane_part, broadcast(parts.part[i / LANE_VECTORS * units + unit]));
+                sums->of[row][i] =
+                    parts.scale == NULL
+                        ? add(sums->of[row][i], both)
+                        : multiply_add(sums->of[row][i], load(parts.scale + i % LANE_VECTORS * VECTOR), both);
             }
         }
     }
@@ -73,62 +115,76 @@ ALWAYS_INLINE void sums_store(const struct sums *sums, size_t count, size_t vect
     }
 }
 
-/* y = W x + b for `groups` groups of packed rows and `vectors` vectors of columns, and the parts, if any. */
+/* y = W x + b for `groups` groups of packed rows and `vectors` vectors of columns, and the parts, if any; sums are
+ * crossed where there is an excess. */
 ALWAYS_INLINE void multiply_block(size_t groups, size_t vectors, const struct projection *projection, size_t first,
-                                  const float *x, const struct parts *parts, float *y) {
+                                  const float *x, const vector *excess, const struct parts *parts, float *y) {
     struct sums sums;
     sums_start(&sums, groups, vectors, projection, first);
-    for (size_t input = 0; input < projection->inputs; input++)
-        sums_add(&sums, groups, vectors, input, x + input * LANES, projection->inputs * LANES);
+    sums_add_all(&sums, groups, vectors, projection, x, excess);
     if (parts != NULL)
         sums_add_parts(&sums, groups, vectors, projection, first, *parts);
     sums_store(&sums, groups, vectors, projection, first, y);
 }
 
-#if PAIRS
+#if TWO_BLOCKS
 /* Two blocks of lanes: few rows suffice to keep the multipliers busy. A last group does not go alone. */
 ALWAYS_INLINE void multiply_pair(const struct projection *projection, const float *x, const struct parts *parts,
                                  float *y) {
     size_t groups = (projection->units + GROUP - 1) / GROUP, first = 0;
     for (; groups - first > 3 || groups - first == 2; first += 2)
-        multiply_block(2, 2 * LANE_VECTORS, projection, first, x, parts, y);
+        multiply_block(2, 2 * LANE_VECTORS, projection, first, x, NULL, parts, y);
     if (groups - first == 3)
-        multiply_block(3, 2 * LANE_VECTORS, projection, first, x, parts, y);
+        multiply_block(3, 2 * LANE_VECTORS, projection, first, x, NULL, parts, y);
     else if (groups - first == 1)
-        multiply_block(1, 2 * LANE_VECTORS, projection, first, x, parts, y);
+        multiply_block(1, 2 * LANE_VECTORS, projection, first, x, NULL, parts, y);
 }
 #endif
 
 /* One block has few columns, so that it takes many rows to keep the multipliers busy. The groups are spread evenly: a
  * small last share would wait for its own sums. */
-ALWAYS_INLINE void multiply_alone(const struct projection *projection, const float *x, const struct parts *parts,
-                                  float *y) {
+ALWAYS_INLINE void multiply_groups(const struct projection *projection, const float *x, const vector *excess,
+                                   const struct parts *parts, float *y) {
     size_t groups = (projection->units + GROUP - 1) / GROUP, first = 0;
     for (size_t left = (groups + GROUPS_ALONE - 1) / GROUPS_ALONE; left > 0; left--) {
         size_t count = (groups - first) / left;
         switch (count) {
         case 1:
-            multiply_block(1, LANE_VECTORS, projection, first, x, parts, y);
+            multiply_block(1, LANE_VECTORS, projection, first, x, excess, parts, y);
             break;
 #if GROUPS_ALONE > 1
         case 2:
-            multiply_block(2, LANE_VECTORS, projection, first, x, parts, y);
+            multiply_block(2, LANE_VECTORS, projection, first, x, excess, parts, y);
             break;
         case 3:
-            multiply_block(3, LANE_VECTORS, projection, first, x, parts, y);
+            multiply_block(3, LANE_VECTORS, projection, first, x, excess, parts, y);
             break;
         case 4:
-            multiply_block(4, LANE_VECTORS, projection, first, x, parts, y);
+            multiply_block(4, LANE_VECTORS, projection, first, x, excess, parts, y);
             break;
         case 5:
-            multiply_block(5, LANE_VECTORS, projection, first, x, parts, y);
+            multiply_block(5, LANE_VECTORS, projection, first, x, excess, parts, y);
             break;
         default:
-            multiply_block(6, LANE_VECTORS, projection, first, x, parts, y);
+            multiply_block(6, LANE_VECTORS, projection, first, x, excess, parts, y);
 #endif
         }
         first += count;
     }
+}
+
+ALWAYS_INLINE void multiply_alone(const struct projection *projection, const float *x, const struct parts *parts,
+                                  float *y) {
+#if CROSSES
+    if (projection->crossed != NULL) {
+        vector excess[LANE_VECTORS];
+        UNROLL for (size_t i = 0; i < LANE_VECTORS; i++) excess[i] =
+            crossed_excess(projection->inputs, x + place_of(i, 0));
+        multiply_groups(projection, x, excess, parts, y);
+        return;
+    }
+#endif
+    multiply_groups(projection, x, NULL, parts, y);
 }
 
 static inline void project_block(const struct projection *projection, const float *x, float *y) {
@@ -138,14 +194,14 @@ static inline void project_block(const struct projection *projection, const floa
 /* The parts of the blocks from `block` on. */
 ALWAYS_INLINE struct parts parts_from(const struct parts *parts, size_t block, size_t units) {
     if (parts == NULL)
-        return (struct parts){NULL, NULL};
-    return (struct parts){parts->lane_part, parts->part + block * units};
+        return (struct parts){NULL, NULL, NULL};
+    return (struct parts){parts->scale, parts->lane_part, parts->part + block * units};
 }
 
 ALWAYS_INLINE void multiply_all(const struct projection *projection, size_t blocks, const float *x,
                                 const struct parts *parts, float *y) {
     size_t x_stride = projection->inputs * LANES, y_stride = projection->units * LANES, block = 0;
-#if PAIRS
+#if TWO_BLOCKS
     for (; block + 2 <= blocks; block += 2) {
         struct parts at = parts_from(parts, block, projection->units);
         multiply_pair(projection, x + block * x_stride, parts != NULL ? &at : NULL, y + block * y_stride);
@@ -161,41 +217,106 @@ static void lanes_project(const struct projection *projection, size_t blocks, co
     multiply_all(projection, blocks, x, NULL, y);
 }
 
-/* Columns that lie each in one piece, a vector being a few units: `vectors` vectors of units from `unit` on, of
- * `columns` columns. x and y of a column are `x_stride` and `y_stride` behind the last one's. */
-ALWAYS_INLINE void columns_block(size_t columns, size_t vectors, const struct column_projection *projection,
-                                 size_t unit, const float *x, size_t x_stride, float *y, size_t y_stride) {
-    vector sum[COLUMN_SUMS][COLUMNS_MAX], weight[COLUMN_SUMS];
-    size_t left = projection->units - unit - (vectors - 1) * VECTOR, last = left < VECTOR ? left : VECTOR;
-    UNROLL for (size_t i = 0; i < vectors; i++) {
-        vector bias = load_some(projection->bias + unit + i * VECTOR, i + 1 < vectors ? VECTOR : last);
-        UNROLL for (size_t j = 0; j < columns; j++) sum[i][j] = bias;
+/* Sums of columns that lie each in one piece, a vector being a few units. */
+struct column_sums {
+    vector of[COLUMN_SUMS][COLUMNS_MAX];
+};
+
+/* One input more of each column: its weights are at row, its values x_stride apart. */
+ALWAYS_INLINE void columns_add(struct column_sums *sums, size_t columns, size_t vectors, const float *row,
+                               const float *x, size_t x_stride) {
+    vector weight[COLUMN_SUMS];
+    UNROLL for (size_t i = 0; i < vectors; i++) weight[i] = load(row + i * VECTOR);
+    UNROLL for (size_t j = 0; j < columns; j++) {
+        vector in = broadcast(x[j * x_stride]);
+        UNROLL for (size_t i = 0; i < vectors; i++) sums->of[i][j] = multiply_add(weight[i], in, sums->of[i][j]);
     }
-    const float *row = projection->weight + unit;
-    size_t stride = projection_transposed_units(projection->units);
-    for (size_t input = 0; input < projection->inputs; input++, row += stride) {
-        UNROLL for (size_t i = 0; i < vectors; i++) weight[i] = load(row + i * VECTOR);
-        UNROLL for (size_t j = 0; j < columns; j++) {
-            vector in = broadcast(x[j * x_stride + input]);
-            UNROLL for (size_t i = 0; i < vectors; i++) sum[i][j] = multiply_add(weight[i], in, sum[i][j]);
-        }
+}
+
+#if CROSSES
+/* Two inputs more, crosswise (kernels.h). */
+ALWAYS_INLINE void columns_cross(struct column_sums *sums, size_t columns, size_t vectors, const float *row,
+                                 size_t stride, const float *x, size_t x_stride, vector *excess) {
+    vector weight[COLUMN_SUMS], next[COLUMN_SUMS];
+    UNROLL for (size_t i = 0; i < vectors; i++) {
+        weight[i] = load(row + i * VECTOR);
+        next[i] = load(row + stride + i * VECTOR);
     }
     UNROLL for (size_t j = 0; j < columns; j++) {
+        vector in = broadcast(x[j * x_stride]), in_next = broadcast(x[j * x_stride + 1]);
+        excess[j] = negative_multiply_add(in, in_next, excess[j]);
+        UNROLL for (size_t i = 0; i < vectors; i++) sums->of[i][j] =
+            multiply_add(add(weight[i], in_next), add(next[i], in), sums->of[i][j]);
+    }
+}
+
+/* All inputs, crossed as in lanes. */
+ALWAYS_INLINE void columns_cross_all(struct column_sums *sums, size_t columns, size_t vectors,
+                                     const struct column_projection *projection, const float *row, const float *x,
+                                     size_t x_stride) {
+    size_t inputs = projection->inputs, stride = projection_transposed_units(projection->units), input = 0;
+    vector excess[COLUMNS_MAX];
+    UNROLL for (size_t j = 0; j < columns; j++) excess[j] = broadcast(0);
+    for (; input + 3 <= inputs; input += 3, row += 3 * stride) {
+        columns_cross(sums, columns, vectors, row, stride, x + input, x_stride, excess);
+        columns_add(sums, columns, vectors, row + 2 * stride, x + input + 2, x_stride);
+    }
+    for (; input < inputs; input++, row += stride)
+        columns_add(sums, columns, vectors, row, x + input, x_stride);
+    UNROLL for (size_t j = 0; j < columns; j++) {
+        UNROLL for (size_t i = 0; i < vectors; i++) sums->of[i][j] = add(sums->of[i][j], excess[j]);
+    }
+}
+#endif
+
+/* `vectors` vectors of units from `unit` on, of `columns` columns. x and y of a column are `x_stride` and `y_stride`
+ * behind the last one's. */
+ALWAYS_INLINE void columns_block(bool crossed, size_t columns, size_t vectors,
+                                 const struct column_projection *projection, size_t unit, const float *x,
+                                 size_t x_stride, float *y, size_t y_stride) {
+    struct column_sums sums;
+    size_t left = projection->units - unit - (vectors - 1) * VECTOR, last = left < VECTOR ? left : VECTOR;
+    const float *start = crossed ? projection->crossed : projection->bias;
+    UNROLL for (size_t i = 0; i < vectors; i++) {
+        vector bias = load_some(start + unit + i * VECTOR, i + 1 < vectors ? VECTOR : last);
+        UNROLL for (size_t j = 0; j < columns; j++) sums.of[i][j] = bias;
+    }
+    const float *row = projection->weight + unit;
+#if CROSSES
+    if (crossed)
+        columns_cross_all(&sums, columns, vectors, projection, row, x, x_stride);
+    else
+#endif
+        for (size_t input = 0; input < projection->inputs;
+             input++, row += projection_transposed_units(projection->units))
+            columns_add(&sums, columns, vectors, row, x + input, x_stride);
+    UNROLL for (size_t j = 0; j < columns; j++) {
         UNROLL for (size_t i = 0; i < vectors; i++)
-            store_some(y + j * y_stride + unit + i * VECTOR, i + 1 < vectors ? VECTOR : last, sum[i][j]);
+            store_some(y + j * y_stride + unit + i * VECTOR, i + 1 < vectors ? VECTOR : last, sums.of[i][j]);
     }
 }
 
 /* As many vectors at once as keep COLUMN_SUMS sums, spread evenly. */
-ALWAYS_INLINE void project_columns(size_t columns, const struct column_projection *projection, const float *x,
-                                   size_t x_stride, float *y, size_t y_stride) {
+ALWAYS_INLINE void columns_spread(bool crossed, size_t columns, const struct column_projection *projection,
+                                  const float *x, size_t x_stride, float *y, size_t y_stride) {
     size_t vectors = (projection->units + VECTOR - 1) / VECTOR, first = 0, most = COLUMN_SUMS / columns;
     for (size_t left = (vectors + most - 1) / most; left > 0; left--) {
         size_t count = (vectors - first) / left;
         UNROLL for (size_t n = 1; n <= most; n++) if (n == count)
-            columns_block(columns, n, projection, first * VECTOR, x, x_stride, y, y_stride);
+            columns_block(crossed, columns, n, projection, first * VECTOR, x, x_stride, y, y_stride);
         first += count;
     }
+}
+
+ALWAYS_INLINE void project_columns(size_t columns, const struct column_projection *projection, const float *x,
+                                   size_t x_stride, float *y, size_t y_stride) {
+#if CROSSES
+    if (projection->crossed != NULL) {
+        columns_spread(true, columns, projection, x, x_stride, y, y_stride);
+        return;
+    }
+#endif
+    columns_spread(false, columns, projection, x, x_stride, y, y_stride);
 }
 
 static void lanes_project_column(const struct column_projection *projection, const float *x, float *y) {

@@ -10,7 +10,8 @@ typedef float32x4_t vector;
 
 #define VECTOR       ((size_t)4)
 #define GROUPS_ALONE 1
-#define PAIRS        0
+#define TWO_BLOCKS   0
+#define CROSSES      0
 
 static inline vector broadcast(float x) {
     return vdupq_n_f32(x);

@@ -128,7 +128,8 @@ void ref_extract(const struct kernels *kernels, const struct cell *cell, const f
 }
 
 void ref_attend(const struct kernels *kernels, const struct projection *product, size_t steps, const float *query,
-                const float *query_part, const float *keys, const float *key_parts, float *y, float *work) {
+                const float *scale, const float *query_part, const float *keys, const float *key_parts, float *y,
+                float *work) {
     size_t units = product->units, inputs = product->inputs;
     for (size_t i = 0; i < steps * inputs; i++)
         for (size_t lane = 0; lane < LANES; lane++)
@@ -136,7 +137,8 @@ void ref_attend(const struct kernels *kernels, const struct projection *product,
     kernels->project(product, steps, work, y);
     for (size_t i = 0; i < steps * units; i++)
         for (size_t lane = 0; lane < LANES; lane++)
-            y[i * LANES + lane] += query_part[i % units * LANES + lane] + key_parts[i];
+            y[i * LANES + lane] = y[i * LANES + lane] * (scale != NULL ? scale[lane] : 1) +
+                                  (query_part[i % units * LANES + lane] + key_parts[i]);
 }
 
 /* A lane's pair; behind the last, the last. */
@@ -159,8 +161,9 @@ void ref_add_pairs(const struct pairs *pairs, float *y) {
     const float *key, *query;
     for (size_t lane = 0; lane < LANES; lane++) {
         take_pair(pairs, lane, &key, &query);
+        float scale = pairs->scale != NULL ? pairs->scale[(size_t)(query - pairs->queries) / pairs->width] : 1;
         for (size_t i = 0; i < pairs->width; i++)
-            y[i * LANES + lane] += query[i] + key[i];
+            y[i * LANES + lane] = y[i * LANES + lane] * scale + (query[i] + key[i]);
     }
 }
 

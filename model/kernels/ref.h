@@ -14,7 +14,8 @@ void ref_activate(const struct activation_parameters *parameters, size_t units, 
 void ref_extract(const struct kernels *kernels, const struct cell *cell, const float *input, const float *h,
                  float *next, float *work);
 void ref_attend(const struct kernels *kernels, const struct projection *product, size_t steps, const float *query,
-                const float *query_part, const float *keys, const float *key_parts, float *y, float *work);
+                const float *scale, const float *query_part, const float *keys, const float *key_parts, float *y,
+                float *work);
 void ref_multiply_pairs(const struct pairs *pairs, float *x);
 void ref_add_pairs(const struct pairs *pairs, float *y);
 void ref_dot(const struct kernels *kernels, size_t inputs, const float *query, size_t steps, const float *rows,

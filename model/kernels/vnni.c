@@ -47,11 +47,11 @@ static __attribute__((noinline)) void multiply_attended(const struct projection 
 }
 
 static void vnni_attend(const struct kernels *kernels, const struct projection *product, size_t steps,
-                        const float *query, const float *query_part, const float *keys, const float *key_parts,
-                        float *y, float *work) {
+                        const float *query, const float *scale, const float *query_part, const float *keys,
+                        const float *key_parts, float *y, float *work) {
     size_t units = product->units, inputs = product->inputs;
     if (product->words.packed == NULL) {
-        kernels_avx512.attend(kernels, product, steps, query, query_part, keys, key_parts, y, work);
+        kernels_avx512.attend(kernels, product, steps, query, scale, query_part, keys, key_parts, y, work);
         return;
     }
     int32_t words[WORDS_INPUTS_MAX / 2 * LANES] __attribute__((aligned(64)));

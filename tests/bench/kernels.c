@@ -163,12 +163,20 @@ static void measure_peak(void) {
 /* ---- kernels, with the model's own weights ---- */
 
 struct buffers {
-    const struct dien_model *model;
-    const struct interest *interest;
+    const struct dien_model *const *models; /* of each set, packed for it */
     size_t steps, blocks;
-    const struct layer *layer;
+    bool mlp; /* the layer is the MLP's, else the attention's */
+    size_t layer;
     float *x, *y, *work, *inputs, *attention;
 };
+
+static const struct interest *interest_of(const struct buffers *b, size_t set) {
+    return &b->models[set]->interests[0];
+}
+
+static const struct layer *layer_of(const struct buffers *b, size_t set) {
+    return (b->mlp ? b->models[set]->mlp.layers : interest_of(b, set)->attention.layers) + b->layer;
+}
 
 static float *random_floats(size_t count) {
     float *memory = aligned_alloc(64, (count * sizeof *memory + 63) / 64 * 64);
@@ -181,41 +189,45 @@ static float *random_floats(size_t count) {
 
 static void run_evolve(void *context, size_t set) {
     struct buffers *b = context;
+    const struct interest *interest = interest_of(b, set);
     float *attention[BLOCKS];
     for (size_t i = 0; i < b->blocks; i++)
         attention[i] = b->attention;
-    memset(b->x, 0, b->blocks * b->interest->evolution.units * LANES * sizeof(float));
-    sets[set]->evolve(sets[set], &b->interest->evolution, b->interest->write, b->steps, b->inputs, NULL,
-                      b->blocks * LANES, attention, b->x, b->work);
+    memset(b->x, 0, b->blocks * interest->evolution.units * LANES * sizeof(float));
+    sets[set]->evolve(sets[set], &interest->evolution, interest->write, b->steps, b->inputs, NULL, b->blocks * LANES,
+                      attention, b->x, b->work);
 }
 
 static void run_extract(void *context, size_t set) {
     struct buffers *b = context;
-    size_t units = b->interest->extractor.units;
+    const struct cell *extractor = &interest_of(b, set)->extractor;
+    size_t units = extractor->units;
     for (size_t i = 0; i < b->steps; i++)
-        sets[set]->extract(sets[set], &b->interest->extractor, b->inputs + 3 * units * i, b->x, b->x, b->work);
+        sets[set]->extract(sets[set], extractor, b->inputs + 3 * units * i, b->x, b->x, b->work);
 }
 
 static void run_project(void *context, size_t set) {
     struct buffers *b = context;
-    sets[set]->project(&b->layer->projection, b->blocks, b->work, b->y);
+    sets[set]->project(&layer_of(b, set)->projection, b->blocks, b->work, b->y);
 }
 
 static void run_activate(void *context, size_t set) {
     struct buffers *b = context;
-    memcpy(b->y, b->work, b->layer->projection.units * b->blocks * LANES * sizeof(float));
-    sets[set]->activate(&b->layer->activation, b->layer->projection.units, b->blocks, b->y);
+    const struct layer *layer = layer_of(b, set);
+    memcpy(b->y, b->work, layer->projection.units * b->blocks * LANES * sizeof(float));
+    sets[set]->activate(&layer->activation, layer->projection.units, b->blocks, b->y);
 }
 
 static void run_attend(void *context, size_t set) {
     struct buffers *b = context;
-    const struct attention *attention = &b->interest->attention;
-    sets[set]->attend(sets[set], &attention->product, STEPS, b->inputs, b->inputs, b->inputs, b->inputs, b->y, b->work);
+    const struct projection *product = &interest_of(b, set)->attention.product;
+    const float *scale = product->crossed != NULL ? b->inputs : NULL;
+    sets[set]->attend(sets[set], product, STEPS, b->inputs, scale, b->inputs, b->inputs, b->inputs, b->y, b->work);
 }
 
 static void run_dot(void *context, size_t set) {
     struct buffers *b = context;
-    sets[set]->dot(sets[set], b->interest->attention.query_units, b->work, b->steps, b->inputs, b->y);
+    sets[set]->dot(sets[set], interest_of(b, set)->attention.query_units, b->work, b->steps, b->inputs, b->y);
 }
 
 static void run_softmax(void *context, size_t set) {
@@ -224,10 +236,13 @@ static void run_softmax(void *context, size_t set) {
     sets[set]->softmax(b->steps, 1, b->y);
 }
 
-static void measure_layer(struct buffers *b, const char *where, const struct layer *layer, size_t blocks) {
+static void measure_layer(struct buffers *b, bool mlp, size_t number, size_t blocks) {
     char name[64];
+    b->mlp = mlp;
+    b->layer = number;
+    const struct layer *layer = layer_of(b, 0);
+    const char *where = mlp ? "mlp" : "attention";
     double products = 2 * (double)(layer->projection.units * layer->projection.inputs * blocks * LANES);
-    b->layer = layer;
     b->blocks = blocks;
     snprintf(name, sizeof name, "%s project %zux%zu blocks %zu", where, layer->projection.units,
              layer->projection.inputs, blocks);
@@ -238,12 +253,12 @@ static void measure_layer(struct buffers *b, const char *where, const struct lay
     measure(&(struct task){name, run_activate, b, 0});
 }
 
-static void measure_kernels(const struct dien_model *model, size_t steps) {
+static void measure_kernels(const struct dien_model *const *models, size_t steps) {
+    const struct dien_model *model = models[0];
     const struct interest *interest = &model->interests[0];
     const struct attention *attention = &interest->attention;
     size_t units = interest->evolution.units, large = (1 << 19) + steps * 3 * units;
-    struct buffers b = {.model = model,
-                        .interest = interest,
+    struct buffers b = {.models = models,
                         .steps = steps,
                         .x = random_floats(large),
                         .y = random_floats(large),
@@ -263,10 +278,10 @@ static void measure_kernels(const struct dien_model *model, size_t steps) {
     else
         measure(&(struct task){"dot", run_dot, &b, 2.0 * (double)(steps * attention->query_units * LANES)});
     for (size_t i = 1; i < attention->layer_count; i++)
-        measure_layer(&b, "attention", &attention->layers[i], STEPS);
+        measure_layer(&b, false, i, STEPS);
     measure(&(struct task){"softmax", run_softmax, &b, 0});
     for (size_t i = 0; i < model->mlp.layer_count; i++)
-        measure_layer(&b, "mlp", &model->mlp.layers[i], BLOCKS);
+        measure_layer(&b, true, i, BLOCKS);
     free(b.x), free(b.y), free(b.work), free(b.inputs), free(b.attention);
 }
 
@@ -373,7 +388,7 @@ int main(int count, char **arguments) {
     printf("%-34s %-9s %10s %10s %9s %7s\n", "", "kernels", "median us", "least us", "GFLOP/s", "% peak");
     if (csv != NULL)
         fprintf(csv, "task,kernels,median_us,least_us,gflops,percent_of_peak\n");
-    measure_kernels(request.models[0], 100);
+    measure_kernels(request.models, 100);
     static const size_t shapes[][2] = {{100, 1},  {100, 4},  {100, 8},   {100, 10},
                                        {100, 16}, {100, 17}, {100, 100}, {50, 100}};
     for (size_t i = 0; i < sizeof shapes / sizeof *shapes; i++)

@@ -84,7 +84,7 @@ static inline void exponential_step(const struct kernels *kernels, size_t gate, 
     static const float zero[3 * CELL_UNITS * CELL_UNITS];
     float bias[3 * CELL_UNITS] = {0}, input[3 * CELL_UNITS], h[CELL_UNITS], work[4 * CELL_UNITS];
     struct cell cell = {.units = CELL_UNITS, .reset_after = true};
-    cell.gates_column = (struct column_projection){3 * CELL_UNITS, CELL_UNITS, zero, bias};
+    cell.gates_column = (struct column_projection){3 * CELL_UNITS, CELL_UNITS, zero, bias, NULL};
     for (size_t i = 0; i < CELL_UNITS; i++)
         bias[2 * CELL_UNITS + i] = bh;
     for (size_t first = 0; first < CHUNK; first += CELL_UNITS) {

@@ -17,7 +17,7 @@
 /* The argument of the child processes of test_every_core_keeps_bits. */
 #define ONLY_BITS "--only-bits"
 
-static const char *const known[] = {"ref", "openblas", "avx512", "avx2", "neon"};
+static const char *const known[] = {"ref", "openblas", "zen4", "avx512", "avx2", "neon"};
 static const char *sets[sizeof known / sizeof *known]; /* those that run here */
 static size_t set_count;
 static const size_t lengths[] = {1, 2, 3, 4, 7, 8, 9, 15, 16, 17, 31, 32, 33, 36, 63, 64, 65, 108, 127, 128, 129};
@@ -87,25 +87,32 @@ static double product(const float *weight, size_t inputs, const float *x, size_t
 
 /* ---- project ---- */
 
-/* A projection of these weights, packed; free_projection frees the packed ones. */
-static struct projection packed(size_t units, size_t inputs, const float *weight, const float *bias) {
+/* A projection of these weights, packed, its sums crossed or not; free_projection frees what it has of its own. */
+static struct projection packed(bool crossed, size_t units, size_t inputs, const float *weight, const float *bias) {
     struct projection projection = {.units = units, .inputs = inputs, .weight = weight, .bias = bias};
-    float *memory = floats(projection_packed_floats(units, inputs));
+    float *memory = floats(projection_packed_floats(units, inputs)), *crossed_bias = floats(units);
+    if (crossed) {
+        projection_cross(&projection, crossed_bias);
+        projection.crossed = crossed_bias;
+    } else {
+        free(crossed_bias);
+    }
     projection_pack(&projection, memory);
     projection.packed = memory;
     return projection;
 }
 
 static void free_projection(struct projection *projection) {
-    float *memory;
-    memcpy(&memory, &projection->packed, sizeof memory);
-    free(memory);
+    float *packed, *crossed;
+    memcpy(&packed, &projection->packed, sizeof packed);
+    memcpy(&crossed, &projection->crossed, sizeof crossed);
+    free(packed), free(crossed);
 }
 
-static void check_project(const struct kernels *kernels, size_t units, size_t inputs, size_t blocks) {
+static void check_project(const struct kernels *kernels, bool crossed, size_t units, size_t inputs, size_t blocks) {
     float *weight = random_floats(units * inputs, 1), *bias = random_floats(units, 1);
     float *x = random_floats(blocks * inputs * LANES, 1), *y = floats(blocks * units * LANES);
-    struct projection projection = packed(units, inputs, weight, bias);
+    struct projection projection = packed(crossed, units, inputs, weight, bias);
     kernels->project(&projection, blocks, x, y);
     for (size_t i = 0; i < blocks * units; i++)
         for (size_t lane = 0; lane < LANES; lane++) {
@@ -120,20 +127,21 @@ static void check_project(const struct kernels *kernels, size_t units, size_t in
 
 static void test_project(void **state) {
     (void)state;
-    for (size_t set = 0; set < set_count; set++) {
-        for (size_t i = 0; i < COUNT(lengths); i++)
-            for (size_t j = 0; j < COUNT(lengths); j++)
-                check_project(named(sets[set]), lengths[i], lengths[j], 1 + (i + j) % STEPS);
-        report(named(sets[set]), "project");
-    }
+    for (size_t set = 0; set < set_count; set++)
+        for (int crossed = 0; crossed <= named(sets[set])->crosses; crossed++) {
+            for (size_t i = 0; i < COUNT(lengths); i++)
+                for (size_t j = 0; j < COUNT(lengths); j++)
+                    check_project(named(sets[set]), crossed, lengths[i], lengths[j], 1 + (i + j) % STEPS);
+            report(named(sets[set]), crossed ? "project, crossed" : "project");
+        }
 }
 
 /* A column's bits depend neither on its neighbours, nor on its place, nor on the number of blocks: what promise 2 rests
  * on. */
-static void check_columns(const struct kernels *kernels, size_t units, size_t inputs) {
+static void check_columns(const struct kernels *kernels, bool crossed, size_t units, size_t inputs) {
     float *weight = random_floats(units * inputs, 1), *bias = random_floats(units, 1);
     float *x = random_floats(inputs * LANES, 1), *y = floats(units * LANES), *z = floats(STEPS * units * LANES);
-    struct projection projection = packed(units, inputs, weight, bias);
+    struct projection projection = packed(crossed, units, inputs, weight, bias);
     kernels->project(&projection, 1, x, y);
     for (size_t place = 1; place < (size_t)STEPS * LANES; place += 9) {
         size_t block = place / LANES, lane = place % LANES;
@@ -154,7 +162,8 @@ static void test_project_keeps_bits(void **state) {
     for (size_t set = 0; set < set_count; set++)
         for (size_t i = 0; i < COUNT(lengths); i++)
             for (size_t j = 0; j < COUNT(lengths); j += 2)
-                check_columns(named(sets[set]), lengths[i], lengths[j]);
+                for (int crossed = 0; crossed <= named(sets[set])->crosses; crossed++)
+                    check_columns(named(sets[set]), crossed, lengths[i], lengths[j]);
 }
 
 /* Few columns have the bits that they have in whole blocks, whatever lies in the lanes that are not in use. */
@@ -163,7 +172,7 @@ static void check_few_columns(const struct kernels *kernels, size_t units, size_
     float *weight = random_floats(units * inputs, 1), *bias = random_floats(units, 1);
     float *x = random_floats(blocks * inputs * LANES, 1), *y = random_floats(blocks * units * LANES, 1);
     float *z = floats(blocks * units * LANES), *turned = floats((1 + inputs) * projection_transposed_units(units));
-    struct projection projection = packed(units, inputs, weight, bias);
+    struct projection projection = packed(false, units, inputs, weight, bias);
     projection_transpose(&projection, turned);
     projection.transposed = turned;
     kernels->project(&projection, blocks, x, z);
@@ -234,35 +243,52 @@ static float *transposed(const float *weight, size_t units, size_t inputs) {
     return result;
 }
 
+/* A column and its product as it is in lanes: where both are computed, their bits are the same. */
+static void check_column(const struct kernels *kernels, bool crossed, size_t units, size_t inputs) {
+    float *weight = random_floats(units * inputs, 1), *bias = random_floats(units, 1);
+    float *x = random_floats(inputs, 1), *y = floats(units), *turned = transposed(weight, units, inputs);
+    struct projection projection = packed(crossed, units, inputs, weight, bias);
+    kernels->project_column(&(struct column_projection){units, inputs, turned, bias, projection.crossed}, x, y);
+    for (size_t unit = 0; unit < units; unit++)
+        check_close(y[unit], (double)bias[unit] + product(weight + unit * inputs, inputs, x, 1),
+                    1e-6 * sqrt((double)inputs) + 1e-6);
+    if (crossed) {
+        float *lanes = random_floats(inputs * LANES, 1), *z = floats(units * LANES);
+        for (size_t i = 0; i < inputs; i++)
+            lanes[i * LANES + 3] = x[i];
+        kernels->project(&projection, 1, lanes, z);
+        for (size_t unit = 0; unit < units; unit++)
+            assert_memory_equal(&y[unit], &z[unit * LANES + 3], sizeof *y);
+        free(lanes), free(z);
+    }
+    free_projection(&projection);
+    free(weight), free(bias), free(x), free(y), free(turned);
+}
+
 static void test_project_column(void **state) {
     (void)state;
-    for (size_t set = 0; set < set_count; set++) {
-        for (size_t i = 0; i < COUNT(lengths); i++)
-            for (size_t j = 0; j < COUNT(lengths); j++) {
-                size_t units = lengths[i], inputs = lengths[j];
-                float *weight = random_floats(units * inputs, 1), *bias = random_floats(units, 1);
-                float *x = random_floats(inputs, 1), *y = floats(units), *turned = transposed(weight, units, inputs);
-                named(sets[set])->project_column(&(struct column_projection){units, inputs, turned, bias}, x, y);
-                for (size_t unit = 0; unit < units; unit++)
-                    check_close(y[unit], (double)bias[unit] + product(weight + unit * inputs, inputs, x, 1),
-                                1e-6 * sqrt((double)inputs) + 1e-6);
-                free(weight), free(bias), free(x), free(y), free(turned);
-            }
-        report(named(sets[set]), "project_column");
-    }
+    for (size_t set = 0; set < set_count; set++)
+        for (int crossed = 0; crossed <= named(sets[set])->crosses; crossed++) {
+            for (size_t i = 0; i < COUNT(lengths); i++)
+                for (size_t j = 0; j < COUNT(lengths); j++)
+                    check_column(named(sets[set]), crossed, lengths[i], lengths[j]);
+            report(named(sets[set]), crossed ? "project_column, crossed" : "project_column");
+        }
 }
 
 /* Each of several rows has the bits that it has alone. */
-static void check_rows(const struct kernels *kernels, size_t units, size_t inputs, size_t rows) {
+static void check_rows(const struct kernels *kernels, bool crossed, size_t units, size_t inputs, size_t rows) {
     float *weight = random_floats(units * inputs, 1), *bias = random_floats(units, 1);
     float *turned = transposed(weight, units, inputs), *x = random_floats(rows * inputs, 1);
     float *y = floats(rows * units), *alone = floats(units);
-    struct column_projection projection = {units, inputs, turned, bias};
+    struct projection whole = packed(crossed, units, inputs, weight, bias);
+    struct column_projection projection = {units, inputs, turned, bias, whole.crossed};
     kernels->project_rows(&projection, rows, x, y);
     for (size_t row = 0; row < rows; row++) {
         kernels->project_column(&projection, x + row * inputs, alone);
         assert_memory_equal(y + row * units, alone, units * sizeof *y);
     }
+    free_projection(&whole);
     free(weight), free(bias), free(turned), free(x), free(y), free(alone);
 }
 
@@ -271,7 +297,8 @@ static void test_project_rows_keeps_bits(void **state) {
     for (size_t set = 0; set < set_count; set++)
         for (size_t i = 0; i < COUNT(lengths); i++)
             for (size_t rows = 1; rows < 12; rows++)
-                check_rows(named(sets[set]), lengths[i], lengths[(i * 5 + rows) % COUNT(lengths)], rows);
+                check_rows(named(sets[set]), named(sets[set])->crosses && rows % 2 == 0, lengths[i],
+                           lengths[(i * 5 + rows) % COUNT(lengths)], rows);
 }
 
 /* ---- activate ---- */
@@ -351,7 +378,7 @@ struct test_cell {
     float *gates_column, *candidate_column;
 };
 
-static struct test_cell new_cell(size_t units, bool reset_after) {
+static struct test_cell new_cell(bool crossed, size_t units, bool reset_after) {
     float range = 2 / sqrtf((float)units); /* as in a trained cell; larger ones make chaos of rounding */
     struct test_cell test = {.weight = random_floats(3 * units * units, range), .bias = random_floats(3 * units, 0)};
     test.bias_hidden = random_floats(units, 1);
@@ -364,11 +391,13 @@ static struct test_cell new_cell(size_t units, bool reset_after) {
     test.cell = (struct cell){
         .units = units,
         .reset_after = reset_after,
-        .gates = packed(gates, units, test.weight, test.bias),
-        .candidate = packed(units, units, candidate, test.bias),
-        .gates_column = {gates, units, test.gates_column, test.bias},
-        .candidate_column = {units, units, test.candidate_column, test.bias},
+        .gates = packed(crossed, gates, units, test.weight, test.bias),
+        .candidate = packed(crossed, units, units, candidate, test.bias),
+        .gates_column = {gates, units, test.gates_column, test.bias, NULL},
+        .candidate_column = {units, units, test.candidate_column, test.bias, NULL},
     };
+    test.cell.gates_column.crossed = test.cell.gates.crossed;
+    test.cell.candidate_column.crossed = test.cell.candidate.crossed;
     return test;
 }
 
@@ -416,7 +445,7 @@ static void test_extract(void **state) {
         const struct kernels *kernels = named(sets[set]);
         for (size_t i = 0; i < 2 * COUNT(lengths); i++) {
             size_t units = lengths[i / 2];
-            struct test_cell test = new_cell(units, i % 2 == 0);
+            struct test_cell test = new_cell(kernels->crosses && i % 3 > 0, units, i % 2 == 0);
             float *h = random_floats(units, 0), *work = floats(4 * units);
             double *expected = calloc(units, sizeof *expected);
             for (int step = 0; step < 5; step++) {
@@ -439,7 +468,8 @@ static void test_extract(void **state) {
 
 static void check_evolve(const struct kernels *kernels, size_t units, bool reset_after, enum kernel_write write,
                          bool scaled, size_t steps, size_t blocks) {
-    struct test_cell test = new_cell(units, reset_after);
+    bool crossed = kernels->crosses && (units + write) % 3 > 0;
+    struct test_cell test = new_cell(crossed, units, reset_after);
     float *inputs = random_floats(steps * 3 * units, 2), *attention[BLOCKS], *bias = random_floats(3 * units, 1);
     float *h = random_floats(blocks * units * LANES, 0), *work = floats(blocks * 4 * units * LANES);
     double *expected = calloc(units, sizeof *expected), exact[3 * 129] = {0};
@@ -493,7 +523,8 @@ static bool same_bits(const float *a, const float *b) {
 static void check_evolve_bits(const struct kernels *kernels, size_t units, bool reset_after, enum kernel_write write,
                               bool scaled, size_t turn) {
     enum { STEPS_HERE = 5, ALL = BLOCKS * LANES };
-    struct test_cell test = new_cell(units, reset_after);
+    bool crossed = kernels->crosses && (units + write) % 3 > 0;
+    struct test_cell test = new_cell(crossed, units, reset_after);
     float *inputs = random_floats((size_t)STEPS_HERE * 3 * units, 2), *bias = random_floats(3 * units, 1);
     float *all = random_floats((size_t)STEPS_HERE * ALL, 1), *some = floats((size_t)STEPS_HERE * ALL);
     float *attention[BLOCKS], *some_attention[BLOCKS];
@@ -601,36 +632,40 @@ static float *in_pieces(const float *lanes, size_t width) {
 
 /* Few candidates' pairs of step and candidate have the bits of whole blocks, y. */
 static void check_attend_by_pairs(const struct kernels *kernels, const struct projection *product, size_t steps,
-                                  const float *query, const float *query_part, const float *keys,
+                                  const float *query, const float *scale, const float *query_part, const float *keys,
                                   const float *key_parts, const float *y) {
     size_t inputs = product->inputs, units = product->units, end = steps * LANES;
     float *queries = in_pieces(query, inputs), *parts = in_pieces(query_part, units);
     float *x = floats(inputs * end), *z = floats(units * end);
     for (size_t first = 0; first < end; first += LANES)
-        kernels->multiply_pairs(&(struct pairs){inputs, LANES, first, end, keys, queries}, x + first * inputs);
+        kernels->multiply_pairs(&(struct pairs){inputs, LANES, first, end, keys, queries, NULL}, x + first * inputs);
     kernels->project(product, steps, x, z);
     for (size_t first = 0; first < end; first += LANES)
-        kernels->add_pairs(&(struct pairs){units, LANES, first, end, key_parts, parts}, z + first * units);
+        kernels->add_pairs(&(struct pairs){units, LANES, first, end, key_parts, parts, scale}, z + first * units);
     assert_memory_equal(z, y, units * end * sizeof *y);
     free(queries), free(parts), free(x), free(z);
 }
 
-static void check_attend(const struct kernels *kernels, size_t units, size_t inputs, size_t steps) {
+static void check_attend(const struct kernels *kernels, bool crossed, size_t units, size_t inputs, size_t steps) {
     float *weight = random_floats(units * inputs, 1), *zero = random_floats(units, 0);
     float *query = random_floats(inputs * LANES, 1), *query_part = random_floats(units * LANES, 1);
     float *keys = random_floats(steps * inputs, 1), *key_parts = random_floats(steps * units, 1);
     float *y = floats(steps * units * LANES), *work = floats(steps * inputs * LANES);
-    struct projection product_part = packed(units, inputs, weight, zero);
-    kernels->attend(kernels, &product_part, steps, query, query_part, keys, key_parts, y, work);
+    struct projection product_part = packed(crossed, units, inputs, weight, zero);
+    float scale[LANES];
+    for (size_t i = 0; i < LANES; i++)
+        scale[i] = crossed ? ldexpf(1, (int)i - 8) : 1;
+    kernels->attend(kernels, &product_part, steps, query, crossed ? scale : NULL, query_part, keys, key_parts, y, work);
     for (size_t i = 0; i < steps * units * LANES; i++) {
         size_t step = i / (units * LANES), unit = i / LANES % units, lane = i % LANES;
         double expected = (double)query_part[unit * LANES + lane] + (double)key_parts[step * units + unit];
         for (size_t j = 0; j < inputs; j++)
-            expected +=
-                (double)weight[unit * inputs + j] * (double)query[j * LANES + lane] * (double)keys[step * inputs + j];
-        check_close(y[i], expected, 1e-6 * sqrt((double)inputs) + 1e-6);
+            expected += (double)scale[lane] * (double)weight[unit * inputs + j] * (double)query[j * LANES + lane] *
+                        (double)keys[step * inputs + j];
+        check_close(y[i] / fmaxf(1, scale[lane]), expected / fmax(1, (double)scale[lane]),
+                    1e-6 * sqrt((double)inputs) + 1e-6);
     }
-    check_attend_by_pairs(kernels, &product_part, steps, query, query_part, keys, key_parts, y);
+    check_attend_by_pairs(kernels, &product_part, steps, query, crossed ? scale : NULL, query_part, keys, key_parts, y);
     free_projection(&product_part);
     free(weight), free(zero), free(query), free(query_part), free(keys), free(key_parts), free(y), free(work);
 }
@@ -639,7 +674,8 @@ static void test_attend(void **state) {
     (void)state;
     for (size_t set = 0; set < set_count; set++) {
         for (size_t i = 0; i < COUNT(lengths); i++)
-            check_attend(named(sets[set]), lengths[i], lengths[(i * 7 + 3) % COUNT(lengths)], 1 + i % STEPS);
+            check_attend(named(sets[set]), named(sets[set])->crosses && i % 3 > 0, lengths[i],
+                         lengths[(i * 7 + 3) % COUNT(lengths)], 1 + i % STEPS);
         report(named(sets[set]), "attend");
     }
 }
@@ -699,6 +735,7 @@ static void test_sets(void **state) {
     assert_non_null(kernels_named("ref"));
     assert_non_null(kernels_named("openblas"));
 #if defined(__x86_64__)
+    assert_int_equal(kernels_named("zen4") != NULL, __builtin_cpu_supports("avx512vl") != 0);
     assert_int_equal(kernels_named("avx512") != NULL, __builtin_cpu_supports("avx512vl") != 0);
     assert_int_equal(kernels_named("avx2") != NULL, __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"));
 #elif defined(__aarch64__)
@@ -712,8 +749,8 @@ static void test_sets(void **state) {
             continue;
         }
         assert_string_equal(kernels->name, known[i]);
-        const void *entries[(sizeof *kernels - sizeof kernels->name) / sizeof(void *)];
-        memcpy(entries, (const char *)kernels + sizeof kernels->name, sizeof entries);
+        const void *entries[(sizeof *kernels - offsetof(struct kernels, project)) / sizeof(void *)];
+        memcpy(entries, (const char *)kernels + offsetof(struct kernels, project), sizeof entries);
         for (size_t j = 0; j < COUNT(entries); j++)
             assert_non_null(entries[j]);
     }

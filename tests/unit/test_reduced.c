@@ -167,7 +167,7 @@ static void test_product_keeps_bits(void **state) {
     float *keys = floats((size_t)STEPS * INPUTS, -1, 1), *key_parts = floats((size_t)STEPS * UNITS, -1, 1);
     float *y = floats((size_t)STEPS * UNITS * LANES, 0, 0), *work = floats((size_t)STEPS * INPUTS * LANES, 0, 0);
     float *x = floats((size_t)STEPS * INPUTS * LANES, -9, 9), *z = floats((size_t)STEPS * UNITS * LANES, 0, 0);
-    reduced.attend(&reduced, &p.projection, STEPS, query, parts, keys, key_parts, y, work);
+    reduced.attend(&reduced, &p.projection, STEPS, query, NULL, parts, keys, key_parts, y, work);
     for (size_t place = 0; place < (size_t)STEPS * LANES; place++) {
         size_t step = place / LANES, lane = place % LANES, other = (place * 37 + 5) % ((size_t)STEPS * LANES);
         float *column = x + other / LANES * INPUTS * LANES + other % LANES;

@@ -1,0 +1,47 @@
+/* zen4.c: the kernels of lanes.h in AVX-512 for AMD's Zen 4, which has one multiply-add and one addition of 512 bits a
+ * cycle, in units of their own: sums are crossed (kernels.h), three multiply-adds' worth in two cycles. A broadcast
+ * weight goes with one vector of columns then: it costs no instruction, being an operand in memory.
+ */
+#if defined(__x86_64__)
+
+#if defined(__clang__)
+#pragma clang attribute push(__attribute__((target("avx512f,avx512dq,avx512bw,avx512vl,avx2,fma"))),                   \
+                             apply_to = function)
+#else
+#pragma GCC target("avx512f,avx512dq,avx512bw,avx512vl,avx2,fma")
+#endif
+
+#include "model/kernels/avx512.h"
+
+#define GROUPS_ALONE 6
+#define TWO_BLOCKS   0
+#define CROSSES      1
+
+#include "model/kernels/lanes.h"
+
+const struct kernels kernels_zen4 = {
+    .name = "zen4",
+    .crosses = true,
+    .project = lanes_project,
+    .project_few = lanes_project_few,
+    .project_column = lanes_project_column,
+    .project_rows = lanes_project_rows,
+    .activate = lanes_activate,
+    .extract = lanes_extract,
+    .attend = lanes_attend,
+    .finish = finish_by_layers,
+    .multiply_pairs = lanes_multiply_pairs,
+    .add_pairs = lanes_add_pairs,
+    .dot = lanes_dot,
+    .softmax = lanes_softmax,
+    .evolve = lanes_evolve,
+    .pool = lanes_pool,
+};
+
+#if defined(__clang__)
+#pragma clang attribute pop
+#endif
+
+#else
+typedef int no_zen4; /* ISO C wants a declaration in every file */
+#endif
