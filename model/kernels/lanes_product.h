@@ -41,18 +41,20 @@ ALWAYS_INLINE void sums_add(struct sums *sums, size_t count, size_t vectors, siz
     }
 }
 
-/* Two inputs more, crosswise (kernels.h). */
+/* Three inputs more, crossed (kernels.h); row by row, so that additions and multiply-adds alternate. */
 ALWAYS_INLINE void sums_cross(struct sums *sums, size_t count, size_t vectors, size_t input, const float *x,
                               size_t stride) {
-    vector in[VECTORS_MAX], next[VECTORS_MAX];
+    vector in[3][VECTORS_MAX];
     UNROLL for (size_t i = 0; i < vectors; i++) {
-        in[i] = load(x + place_of(i, stride));
-        next[i] = load(x + LANES + place_of(i, stride));
+        UNROLL for (size_t j = 0; j < 3; j++) in[j][i] = load(x + j * LANES + place_of(i, stride));
     }
     UNROLL for (size_t row = 0; row < count * GROUP; row++) {
         const float *weight = sums->group[row / GROUP] + (input + 1) * GROUP + row % GROUP;
-        UNROLL for (size_t i = 0; i < vectors; i++) sums->of[row][i] =
-            multiply_add(add(next[i], broadcast(weight[0])), add(in[i], broadcast(weight[GROUP])), sums->of[row][i]);
+        UNROLL for (size_t i = 0; i < vectors; i++) {
+            vector both = multiply_add(add(in[1][i], broadcast(weight[0])), add(in[0][i], broadcast(weight[GROUP])),
+                                       sums->of[row][i]);
+            sums->of[row][i] = multiply_add(broadcast(weight[2 * GROUP]), in[2][i], both);
+        }
     }
 }
 
@@ -69,10 +71,8 @@ ALWAYS_INLINE void sums_add_all(struct sums *sums, size_t count, size_t vectors,
                                 const float *x, const vector *excess) {
     size_t inputs = projection->inputs, stride = inputs * LANES, input = 0;
     if (excess != NULL)
-        for (; input + 3 <= inputs; input += 3) {
+        for (; input + 3 <= inputs; input += 3)
             sums_cross(sums, count, vectors, input, x + input * LANES, stride);
-            sums_add(sums, count, vectors, input + 2, x + (input + 2) * LANES, stride);
-        }
     for (; input < inputs; input++)
         sums_add(sums, count, vectors, input, x + input * LANES, stride);
     if (excess != NULL)

@@ -13,7 +13,7 @@
 
 #include "model/kernels/avx512.h"
 
-#define GROUPS_ALONE 6
+#define GROUPS_ALONE 4
 #define TWO_BLOCKS   0
 #define CROSSES      1
 

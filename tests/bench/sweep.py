@@ -107,8 +107,11 @@ def export(directory):
 
 def sets_here(library, model, request):
     """The fast sets of kernels that this processor runs, with whether in reduced precision, best first."""
+    worker = Worker(library, model, request)
+    best = worker.hello.split()[0]
+    worker.close()
     found = []
-    for isa in ("avx512", "avx2", "neon"):
+    for isa in dict.fromkeys((best, "avx512", "avx2", "neon")):
         if subprocess.run([library, model, request], stdin=subprocess.DEVNULL, capture_output=True, check=False,
                           env=builds.environment(DIEN_ISA=isa)).returncode == 0:
             found.append((isa, False))

@@ -10,7 +10,7 @@ NOT_HERE = "must be one of"  # what the library says of a set that this build or
 
 
 @pytest.mark.only_on("release")
-@pytest.mark.parametrize("isa", ["avx512", "avx2", "neon", "openblas", "ref"])
+@pytest.mark.parametrize("isa", ["zen4", "avx512", "avx2", "neon", "openblas", "ref"])
 def test_models_keep_the_promises(build, isa):
     """Scores near PyTorch's float64, and the same bits in any company: all of test_model.c."""
     ran = subprocess.run([build.directory / "unit" / "test_model"], cwd=builds.TOP, env=builds.environment(DIEN_ISA=isa), check=False,
