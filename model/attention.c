@@ -31,13 +31,18 @@ static const float *attend_layers(const struct dien_model *model, struct dien_sc
 /* A crossed product wants inputs within CROSSED_INPUTS: keys are within 1, being states, so each candidate's query is
  * divided by the power of two below its largest, which changes no digit. The kernels multiply by it again. */
 static void scale_query(const float *query, size_t width, float *scaled, float *scale) {
+    for (size_t lane = 0; lane < LANES; lane++)
+        scale[lane] = 0x1p-100F;
+    for (size_t i = 0; i < width * LANES; i++) {
+        float size = fabsf(query[i]);
+        scale[i % LANES] = size > scale[i % LANES] ? size : scale[i % LANES];
+    }
     for (size_t lane = 0; lane < LANES; lane++) {
-        float largest = 0x1p-100F;
-        for (size_t i = 0; i < width; i++)
-            largest = fmaxf(largest, fabsf(query[i * LANES + lane]));
-        int exponent = 0;
-        (void)frexpf(fminf(largest, 0x1p+100F), &exponent);
-        scale[lane] = ldexpf(1, exponent - 1);
+        uint32_t bits;
+        memcpy(&bits, &scale[lane], sizeof bits);
+        bits &= 0xff800000U; /* all but the exponent is 0: a power of two */
+        memcpy(&scale[lane], &bits, sizeof bits);
+        scale[lane] = scale[lane] < 0x1p+100F ? scale[lane] : 0x1p+100F;
     }
     for (size_t i = 0; i < width * LANES; i++)
         scaled[i] = query[i] / scale[i % LANES];

@@ -9,11 +9,11 @@
 #include <string.h>
 
 enum {
-    ROWS_MAX = 24,   /* of a product's block */
-    VECTORS_MAX = 4, /* of its columns */
-    TOGETHER = 4,    /* values computed side by side, so that none waits for itself */
-    COLUMNS_MAX = 4, /* columns in one piece, computed side by side */
-    COLUMN_SUMS = 8  /* and their sums, in vectors */
+    ROWS_MAX = 24,                      /* of a product's block */
+    VECTORS_MAX = 4,                    /* of its columns */
+    TOGETHER = 4,                       /* values computed side by side, so that none waits for itself */
+    COLUMNS_MAX = 4,                    /* columns in one piece, computed side by side */
+    COLUMN_SUMS = VECTOR == 16 ? 16 : 8 /* and their sums, in vectors: AVX-512 has twice the registers of AVX2 */
 };
 
 #define LANE_VECTORS (LANES / VECTOR) /* of a block of lanes */

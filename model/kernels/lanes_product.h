@@ -234,62 +234,72 @@ ALWAYS_INLINE void columns_add(struct column_sums *sums, size_t columns, size_t 
 }
 
 #if CROSSES
-/* Two inputs more, crosswise (kernels.h). */
+/* Three inputs more, crossed (kernels.h). */
 ALWAYS_INLINE void columns_cross(struct column_sums *sums, size_t columns, size_t vectors, const float *row,
-                                 size_t stride, const float *x, size_t x_stride, vector *excess) {
-    vector weight[COLUMN_SUMS], next[COLUMN_SUMS];
+                                 size_t stride, const float *x, size_t x_stride) {
+    vector weight[3][COLUMN_SUMS];
     UNROLL for (size_t i = 0; i < vectors; i++) {
-        weight[i] = load(row + i * VECTOR);
-        next[i] = load(row + stride + i * VECTOR);
+        UNROLL for (size_t k = 0; k < 3; k++) {
+            weight[k][i] = load(row + k * stride + i * VECTOR);
+            if (columns > 1)
+                KEEP_VECTOR(weight[k][i]);
+        }
     }
     UNROLL for (size_t j = 0; j < columns; j++) {
-        vector in = broadcast(x[j * x_stride]), in_next = broadcast(x[j * x_stride + 1]);
-        excess[j] = negative_multiply_add(in, in_next, excess[j]);
-        UNROLL for (size_t i = 0; i < vectors; i++) sums->of[i][j] =
-            multiply_add(add(weight[i], in_next), add(next[i], in), sums->of[i][j]);
+        vector in[3];
+        UNROLL for (size_t k = 0; k < 3; k++) {
+            in[k] = broadcast(x[j * x_stride + k]);
+            if (vectors > 1)
+                KEEP_VECTOR(in[k]);
+        }
+        UNROLL for (size_t i = 0; i < vectors; i++) {
+            vector both = multiply_add(add(weight[0][i], in[1]), add(weight[1][i], in[0]), sums->of[i][j]);
+            sums->of[i][j] = multiply_add(weight[2][i], in[2], both);
+        }
     }
 }
 
-/* All inputs, crossed as in lanes. */
-ALWAYS_INLINE void columns_cross_all(struct column_sums *sums, size_t columns, size_t vectors,
-                                     const struct column_projection *projection, const float *row, const float *x,
-                                     size_t x_stride) {
-    size_t inputs = projection->inputs, stride = projection_transposed_units(projection->units), input = 0;
-    vector excess[COLUMNS_MAX];
+/* What each column takes off its crossed sums, as in lanes. */
+ALWAYS_INLINE void columns_excess(size_t columns, size_t inputs, const float *x, size_t x_stride, vector *excess) {
     UNROLL for (size_t j = 0; j < columns; j++) excess[j] = broadcast(0);
-    for (; input + 3 <= inputs; input += 3, row += 3 * stride) {
-        columns_cross(sums, columns, vectors, row, stride, x + input, x_stride, excess);
-        columns_add(sums, columns, vectors, row + 2 * stride, x + input + 2, x_stride);
-    }
-    for (; input < inputs; input++, row += stride)
-        columns_add(sums, columns, vectors, row, x + input, x_stride);
-    UNROLL for (size_t j = 0; j < columns; j++) {
-        UNROLL for (size_t i = 0; i < vectors; i++) sums->of[i][j] = add(sums->of[i][j], excess[j]);
+    for (size_t input = 0; input + 3 <= inputs; input += 3, x += 3) {
+        UNROLL for (size_t j = 0; j < columns; j++) excess[j] =
+            negative_multiply_add(broadcast(x[j * x_stride]), broadcast(x[j * x_stride + 1]), excess[j]);
     }
 }
 #endif
 
+/* All inputs, of crossed sums with the excess that is taken off. */
+ALWAYS_INLINE void columns_add_all(struct column_sums *sums, size_t columns, size_t vectors,
+                                   const struct column_projection *projection, size_t unit, const float *x,
+                                   size_t x_stride, const vector *excess) {
+    const float *row = projection->weight + unit;
+    size_t inputs = projection->inputs, stride = projection_transposed_units(projection->units), input = 0;
+#if CROSSES
+    if (excess != NULL)
+        for (; input + 3 <= inputs; input += 3, row += 3 * stride)
+            columns_cross(sums, columns, vectors, row, stride, x + input, x_stride);
+#endif
+    for (; input < inputs; input++, row += stride)
+        columns_add(sums, columns, vectors, row, x + input, x_stride);
+    if (excess != NULL)
+        UNROLL for (size_t j = 0; j < columns; j++) UNROLL for (size_t i = 0; i < vectors; i++) sums->of[i][j] =
+            add(sums->of[i][j], excess[j]);
+}
+
 /* `vectors` vectors of units from `unit` on, of `columns` columns. x and y of a column are `x_stride` and `y_stride`
  * behind the last one's. */
-ALWAYS_INLINE void columns_block(bool crossed, size_t columns, size_t vectors,
-                                 const struct column_projection *projection, size_t unit, const float *x,
-                                 size_t x_stride, float *y, size_t y_stride) {
+ALWAYS_INLINE void columns_block(size_t columns, size_t vectors, const struct column_projection *projection,
+                                 size_t unit, const float *x, size_t x_stride, const vector *excess, float *y,
+                                 size_t y_stride) {
     struct column_sums sums;
     size_t left = projection->units - unit - (vectors - 1) * VECTOR, last = left < VECTOR ? left : VECTOR;
-    const float *start = crossed ? projection->crossed : projection->bias;
+    const float *start = excess != NULL ? projection->crossed : projection->bias;
     UNROLL for (size_t i = 0; i < vectors; i++) {
         vector bias = load_some(start + unit + i * VECTOR, i + 1 < vectors ? VECTOR : last);
         UNROLL for (size_t j = 0; j < columns; j++) sums.of[i][j] = bias;
     }
-    const float *row = projection->weight + unit;
-#if CROSSES
-    if (crossed)
-        columns_cross_all(&sums, columns, vectors, projection, row, x, x_stride);
-    else
-#endif
-        for (size_t input = 0; input < projection->inputs;
-             input++, row += projection_transposed_units(projection->units))
-            columns_add(&sums, columns, vectors, row, x + input, x_stride);
+    columns_add_all(&sums, columns, vectors, projection, unit, x, x_stride, excess);
     UNROLL for (size_t j = 0; j < columns; j++) {
         UNROLL for (size_t i = 0; i < vectors; i++)
             store_some(y + j * y_stride + unit + i * VECTOR, i + 1 < vectors ? VECTOR : last, sums.of[i][j]);
@@ -297,13 +307,13 @@ ALWAYS_INLINE void columns_block(bool crossed, size_t columns, size_t vectors,
 }
 
 /* As many vectors at once as keep COLUMN_SUMS sums, spread evenly. */
-ALWAYS_INLINE void columns_spread(bool crossed, size_t columns, const struct column_projection *projection,
-                                  const float *x, size_t x_stride, float *y, size_t y_stride) {
+ALWAYS_INLINE void columns_spread(size_t columns, const struct column_projection *projection, const float *x,
+                                  size_t x_stride, const vector *excess, float *y, size_t y_stride) {
     size_t vectors = (projection->units + VECTOR - 1) / VECTOR, first = 0, most = COLUMN_SUMS / columns;
     for (size_t left = (vectors + most - 1) / most; left > 0; left--) {
         size_t count = (vectors - first) / left;
         UNROLL for (size_t n = 1; n <= most; n++) if (n == count)
-            columns_block(crossed, columns, n, projection, first * VECTOR, x, x_stride, y, y_stride);
+            columns_block(columns, n, projection, first * VECTOR, x, x_stride, excess, y, y_stride);
         first += count;
     }
 }
@@ -312,11 +322,13 @@ ALWAYS_INLINE void project_columns(size_t columns, const struct column_projectio
                                    size_t x_stride, float *y, size_t y_stride) {
 #if CROSSES
     if (projection->crossed != NULL) {
-        columns_spread(true, columns, projection, x, x_stride, y, y_stride);
+        vector excess[COLUMNS_MAX];
+        columns_excess(columns, projection->inputs, x, x_stride, excess);
+        columns_spread(columns, projection, x, x_stride, excess, y, y_stride);
         return;
     }
 #endif
-    columns_spread(false, columns, projection, x, x_stride, y, y_stride);
+    columns_spread(columns, projection, x, x_stride, NULL, y, y_stride);
 }
 
 static void lanes_project_column(const struct column_projection *projection, const float *x, float *y) {

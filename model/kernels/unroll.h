@@ -11,6 +11,8 @@
 #endif
 /* Or the compiler computes addresses anew that it should keep. */
 #define KEEP_IN_REGISTER(pointer) __asm__("" : "+r"(pointer))
-#define ALWAYS_INLINE             static inline __attribute__((always_inline))
+/* Or it reads one that several instructions take from memory for each. */
+#define KEEP_VECTOR(of) __asm__("" : "+v"(of))
+#define ALWAYS_INLINE   static inline __attribute__((always_inline))
 
 #endif
