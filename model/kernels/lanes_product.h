@@ -53,7 +53,7 @@ ALWAYS_INLINE void sums_cross(struct sums *sums, size_t count, size_t vectors, s
         UNROLL for (size_t i = 0; i < vectors; i++) {
             vector both = multiply_add(add(in[1][i], broadcast(weight[0])), add(in[0][i], broadcast(weight[GROUP])),
                                        sums->of[row][i]);
-            sums->of[row][i] = multiply_add(broadcast(weight[2 * GROUP]), in[2][i], both);
+            sums->of[row][i] = multiply_add(broadcast(weight[(size_t)2 * GROUP]), in[2][i], both);
         }
     }
 }
