@@ -14,7 +14,7 @@ static void lanes_attend(const struct kernels *kernels, const struct projection 
         for (size_t i = 0; i < inputs * LANE_VECTORS; i++)
             store(work + step * inputs * LANES + i * VECTOR,
                   multiply(load(query + i * VECTOR), broadcast(keys[step * inputs + i / LANE_VECTORS])));
-    multiply_all(product, steps, work, &(struct parts){scale, query_part, key_parts}, y);
+    attend_blocks(product, steps, work, (struct parts){scale, query_part, key_parts}, y);
 }
 
 /* The largest score is taken off first, so that no exponential overflows. */

@@ -223,14 +223,24 @@ ALWAYS_INLINE void columns_move_all(struct form form, size_t count, const struct
     }
 }
 
+ALWAYS_INLINE void product_of(size_t count, const struct column_projection *projection, const float *x, size_t stride,
+                              float *y) {
+    if (count == 1)
+        project_one_column(projection, x, stride, y, stride);
+    else if (count == 2)
+        project_two_columns(projection, x, stride, y, stride);
+    else
+        project_four_columns(projection, x, stride, y, stride);
+}
+
 /* One step of `count` columns, the same sums and functions as in lanes. */
 ALWAYS_INLINE void columns_step(struct form form, size_t count, const struct cell *cell, const struct columns *of) {
     size_t units = of->units, stride = of->stride;
-    project_columns(count, &cell->gates_column, of->h, stride, of->h + units, stride);
+    product_of(count, &cell->gates_column, of->h, stride, of->h + units);
     if (!form.reset_after) {
         for (size_t i = 0; i < units; i += VECTOR)
             columns_reset(count, of, i, units - i < VECTOR ? units - i : VECTOR);
-        project_columns(count, &cell->candidate_column, of->h + 4 * units, stride, of->h + 3 * units, stride);
+        product_of(count, &cell->candidate_column, of->h + 4 * units, stride, of->h + 3 * units);
     }
     columns_move_all(form, count, of);
 }

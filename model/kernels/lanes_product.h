@@ -148,27 +148,8 @@ ALWAYS_INLINE void multiply_groups(const struct projection *projection, const fl
     size_t groups = (projection->units + GROUP - 1) / GROUP, first = 0;
     for (size_t left = (groups + GROUPS_ALONE - 1) / GROUPS_ALONE; left > 0; left--) {
         size_t count = (groups - first) / left;
-        switch (count) {
-        case 1:
-            multiply_block(1, LANE_VECTORS, projection, first, x, excess, parts, y);
-            break;
-#if GROUPS_ALONE > 1
-        case 2:
-            multiply_block(2, LANE_VECTORS, projection, first, x, excess, parts, y);
-            break;
-        case 3:
-            multiply_block(3, LANE_VECTORS, projection, first, x, excess, parts, y);
-            break;
-        case 4:
-            multiply_block(4, LANE_VECTORS, projection, first, x, excess, parts, y);
-            break;
-        case 5:
-            multiply_block(5, LANE_VECTORS, projection, first, x, excess, parts, y);
-            break;
-        default:
-            multiply_block(6, LANE_VECTORS, projection, first, x, excess, parts, y);
-#endif
-        }
+        UNROLL for (size_t n = 1; n <= GROUPS_ALONE; n++) if (n == count)
+            multiply_block(n, LANE_VECTORS, projection, first, x, excess, parts, y);
         first += count;
     }
 }
@@ -187,34 +168,36 @@ ALWAYS_INLINE void multiply_alone(const struct projection *projection, const flo
     multiply_groups(projection, x, NULL, parts, y);
 }
 
-static inline void project_block(const struct projection *projection, const float *x, float *y) {
+/* One block, with parts and without. */
+static __attribute__((noinline)) void project_block(const struct projection *projection, const float *x, float *y) {
     multiply_alone(projection, x, NULL, y);
 }
 
-/* The parts of the blocks from `block` on. */
-ALWAYS_INLINE struct parts parts_from(const struct parts *parts, size_t block, size_t units) {
-    if (parts == NULL)
-        return (struct parts){NULL, NULL, NULL};
-    return (struct parts){parts->scale, parts->lane_part, parts->part + block * units};
-}
-
-ALWAYS_INLINE void multiply_all(const struct projection *projection, size_t blocks, const float *x,
-                                const struct parts *parts, float *y) {
-    size_t x_stride = projection->inputs * LANES, y_stride = projection->units * LANES, block = 0;
-#if TWO_BLOCKS
-    for (; block + 2 <= blocks; block += 2) {
-        struct parts at = parts_from(parts, block, projection->units);
-        multiply_pair(projection, x + block * x_stride, parts != NULL ? &at : NULL, y + block * y_stride);
-    }
-#endif
-    for (; block < blocks; block++) {
-        struct parts at = parts_from(parts, block, projection->units);
-        multiply_alone(projection, x + block * x_stride, parts != NULL ? &at : NULL, y + block * y_stride);
-    }
+static __attribute__((noinline)) void attend_block(const struct projection *projection, const float *x,
+                                                   const struct parts *parts, float *y) {
+    multiply_alone(projection, x, parts, y);
 }
 
 static void lanes_project(const struct projection *projection, size_t blocks, const float *x, float *y) {
-    multiply_all(projection, blocks, x, NULL, y);
+    size_t x_stride = projection->inputs * LANES, y_stride = projection->units * LANES, block = 0;
+#if TWO_BLOCKS
+    for (; block + 2 <= blocks; block += 2)
+        multiply_pair(projection, x + block * x_stride, NULL, y + block * y_stride);
+#endif
+    for (; block < blocks; block++)
+        project_block(projection, x + block * x_stride, y + block * y_stride);
+}
+
+/* Blocks with the parts that are added to them. */
+static void attend_blocks(const struct projection *projection, size_t blocks, const float *x, struct parts parts,
+                          float *y) {
+    size_t x_stride = projection->inputs * LANES, y_stride = projection->units * LANES, block = 0;
+#if TWO_BLOCKS
+    for (; block + 2 <= blocks; block += 2, parts.part += 2 * projection->units)
+        multiply_pair(projection, x + block * x_stride, &parts, y + block * y_stride);
+#endif
+    for (; block < blocks; block++, parts.part += projection->units)
+        attend_block(projection, x + block * x_stride, &parts, y + block * y_stride);
 }
 
 /* Sums of columns that lie each in one piece, a vector being a few units. */
@@ -331,16 +314,32 @@ ALWAYS_INLINE void project_columns(size_t columns, const struct column_projectio
     columns_spread(columns, projection, x, x_stride, NULL, y, y_stride);
 }
 
+/* The forms of project_columns() in use, each compiled once. */
+static __attribute__((noinline)) void project_one_column(const struct column_projection *projection, const float *x,
+                                                         size_t x_stride, float *y, size_t y_stride) {
+    project_columns(1, projection, x, x_stride, y, y_stride);
+}
+
+static __attribute__((noinline)) void project_two_columns(const struct column_projection *projection, const float *x,
+                                                          size_t x_stride, float *y, size_t y_stride) {
+    project_columns(2, projection, x, x_stride, y, y_stride);
+}
+
+static __attribute__((noinline)) void project_four_columns(const struct column_projection *projection, const float *x,
+                                                           size_t x_stride, float *y, size_t y_stride) {
+    project_columns(COLUMNS_MAX, projection, x, x_stride, y, y_stride);
+}
+
 static void lanes_project_column(const struct column_projection *projection, const float *x, float *y) {
-    project_columns(1, projection, x, 0, y, 0);
+    project_one_column(projection, x, 0, y, 0);
 }
 
 static void lanes_project_rows(const struct column_projection *projection, size_t rows, const float *x, float *y) {
     size_t inputs = projection->inputs, units = projection->units, row = 0;
     for (; row + COLUMNS_MAX <= rows; row += COLUMNS_MAX)
-        project_columns(COLUMNS_MAX, projection, x + row * inputs, inputs, y + row * units, units);
+        project_four_columns(projection, x + row * inputs, inputs, y + row * units, units);
     for (; row < rows; row++)
-        project_columns(1, projection, x + row * inputs, inputs, y + row * units, units);
+        project_one_column(projection, x + row * inputs, inputs, y + row * units, units);
 }
 
 #endif
