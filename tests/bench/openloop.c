@@ -52,8 +52,8 @@ static struct {
     size_t started; /* handed to a connection */
     size_t failed, other;
     double start;
-    struct latencies good, refused,
-        late; /* late: what of it was this program's, from when a request was due to when it was sent */
+    struct latencies good, refused;
+    struct latencies late; /* part of those: from when a request was due to when it was sent */
     struct connection *connections;
     size_t connection_count;
     size_t *idle; /* places of idle connections, the last used on top: few stay warm */
