@@ -1,4 +1,4 @@
-/* connections.c: one list, walked by each sweep. */
+/* connections.c: one list; a sweep walks part of it. */
 #include "server/connections.h"
 
 #include <linux/tcp.h>
@@ -27,6 +27,8 @@ void connections_add(struct connections *connections, struct connection *connect
 }
 
 void connections_remove(struct connections *connections, struct connection *connection) {
+    if (connections->next_swept == connection)
+        connections->next_swept = connection->next;
     *(connection->previous != NULL ? &connection->previous->next : &connections->first) = connection->next;
     if (connection->next != NULL)
         connection->next->previous = connection->previous;
@@ -133,11 +135,18 @@ static bool examine(const struct connections *connections, struct connection *co
 }
 
 void connections_sweep(struct connections *connections, uint64_t now, connection_expired *expired, void *context) {
-    for (struct connection *connection = connections->first; connection != NULL; connection = connection->next) {
+    for (size_t i = 0; i < CONNECTIONS_A_SWEEP && i < connections->count; i++) {
+        struct connection *connection = connections->next_swept != NULL ? connections->next_swept : connections->first;
         enum connection_end why;
+        connections->next_swept = connection->next;
         if (examine(connections, connection, now, &why))
             expire(connection, why, now, expired, context);
     }
+}
+
+size_t connections_sweeps(const struct connections *connections) {
+    size_t sweeps = (connections->count + CONNECTIONS_A_SWEEP - 1) / CONNECTIONS_A_SWEEP;
+    return sweeps > 0 ? sweeps : 1;
 }
 
 void connections_dismiss(struct connections *connections, uint64_t now, uint64_t silence, connection_expired *expired,

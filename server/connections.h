@@ -1,8 +1,9 @@
 /* connections.h: what each open connection is waiting for, and since when.
  *
  * libmicrohttpd's own timeout starts anew with each byte, so one byte a second holds a connection for ever. Here each
- * phase has one deadline for all of it. A sweep a few times a second finds the connections that are past theirs; what
- * to do with them is the caller's business. Knows sockets and clocks, not HTTP. Belongs to the loop's thread.
+ * phase has one deadline for all of it. A sweep finds the connections that are past theirs; what to do with them is the
+ * caller's business. To look at one takes about a microsecond, so with thousands of them requests would wait for a
+ * sweep of all: each call looks at a few. Knows sockets and clocks, not HTTP. Belongs to the loop's thread.
  */
 #ifndef SERVER_CONNECTIONS_H
 #define SERVER_CONNECTIONS_H
@@ -41,8 +42,11 @@ struct connection {
     void *owner; /* the caller's */
 };
 
+enum { CONNECTIONS_A_SWEEP = 32 };
+
 struct connections {
     struct connection *first;
+    struct connection *next_swept; /* NULL: the first */
     size_t count;
     uint64_t header_timeout; /* nanoseconds, as all times here */
     uint64_t body_timeout;
@@ -58,12 +62,16 @@ void connection_enter(struct connection *connection, enum connection_phase phase
 /* Waiting: part of a request is here. */
 void connection_request_began(struct connection *connection, uint64_t now);
 
-/* Call `expired` for each connection that is past its deadline or whose peer has left, once, with the reason; it is in
- * CONNECTION_CLOSING by then. `expired` adds and removes no connection. */
+/* Look at the next CONNECTIONS_A_SWEEP, or all if there are fewer, and go on from there the next time. Call `expired`
+ * for each that is past its deadline or whose peer has left, once, with the reason; it is in CONNECTION_CLOSING by
+ * then. `expired` adds and removes no connection. */
 typedef void connection_expired(void *context, struct connection *connection, enum connection_end why);
 void connections_sweep(struct connections *connections, uint64_t now, connection_expired *expired, void *context);
 
-/* The same for connections that have waited for `silence` without a byte, for a server that stops. */
+/* Calls until each has been looked at, at least 1. */
+size_t connections_sweeps(const struct connections *connections);
+
+/* The same for all connections that have waited for `silence` without a byte, for a server that stops. */
 void connections_dismiss(struct connections *connections, uint64_t now, uint64_t silence, connection_expired *expired,
                          void *context);
 

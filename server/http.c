@@ -429,10 +429,11 @@ static void on_expired(void *context, struct connection *connection, enum connec
     shutdown(connection->socket, SHUT_RDWR);
 }
 
-void http_sweep(struct http *http) {
+size_t http_sweep(struct http *http) {
     uint64_t now = clock_now();
     connections_sweep(&http->connections, now, on_expired, http);
     linger_expire(&http->linger, now);
+    return connections_sweeps(&http->connections);
 }
 
 /* ---- The daemon. */

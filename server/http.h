@@ -87,8 +87,9 @@ int http_linger_descriptor(const struct http *http);
  * readable. */
 int http_run(struct http *http);
 void http_linger(struct http *http);
-/* Deadlines; call it a few times a second, and http_run() after it. */
-void http_sweep(struct http *http);
+/* Deadlines of some of the connections; http_run() comes after it. Returns the calls until it was every connection's
+ * turn: as many belong into a fraction of a second. */
+size_t http_sweep(struct http *http);
 
 /* The pending answer is there, in exchange->answer. Call http_run() when all that are there have been given. */
 void http_answered(struct exchange *exchange);

@@ -31,7 +31,8 @@ static void on_timer(uv_timer_t *timer) {
 
 static void on_tick(uv_timer_t *timer) {
     struct loop *loop = timer->data;
-    loop->handlers.tick(loop->handlers.context);
+    int milliseconds = loop->handlers.tick(loop->handlers.context);
+    uv_timer_start(timer, on_tick, (uint64_t)milliseconds, 0);
 }
 
 static void on_async(uv_async_t *async) {
@@ -58,7 +59,7 @@ static bool start_handles(struct loop *loop) {
     loop->timer.data = loop;
     uv_timer_init(&loop->uv, &loop->ticker);
     loop->ticker.data = loop;
-    uv_timer_start(&loop->ticker, on_tick, LOOP_TICK_MILLISECONDS, LOOP_TICK_MILLISECONDS);
+    uv_timer_start(&loop->ticker, on_tick, LOOP_TICK_MILLISECONDS, 0);
     if (uv_async_init(&loop->uv, &loop->async, on_async) != 0)
         return false;
     loop->async.data = loop;

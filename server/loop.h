@@ -15,7 +15,7 @@ struct loop_handlers {
     void *context;
     void (*timer)(void *context);              /* the time of loop_after() is up */
     void (*wake)(void *context);               /* loop_wake() was called, at least once since the last time */
-    void (*tick)(void *context);               /* every LOOP_TICK_MILLISECONDS */
+    int (*tick)(void *context);                /* LOOP_TICK_MILLISECONDS after the start, then as it says itself */
     void (*signal)(void *context, int signal); /* SIGTERM or SIGINT came */
 };
 

@@ -45,7 +45,7 @@ static const struct row rows[] = {
     {"max-history", COUNT, CLIENT_LIMIT, FIELD(max_history), "65536", 1, 1e7, "a request's behaviours; more: 422"},
     {"max-connections", COUNT, LIMIT, FIELD(max_connections), "10000", 1, 1e6,
      "open connections; more wait unaccepted"},
-    {"connection-memory", BYTES, LIMIT, FIELD(connection_memory), "32K", 8192, 1048576,
+    {"connection-memory", BYTES, LIMIT, FIELD(connection_memory), "16K", 8192, 1048576,
      "a request's headers; more: 431"},
     {"request-memory", BYTES, LIMIT, FIELD(request_memory), "256M", 65536, SIZE_MOST,
      "what a request may use while scored; more: 503"},

@@ -407,12 +407,14 @@ static void sweep_cache(struct service *service) {
     service->swept = now;
 }
 
-static void on_tick(void *context) {
+/* Each connection's turn comes every LOOP_TICK_MILLISECONDS, or a tick is a millisecond and there are more of them. */
+static int on_tick(void *context) {
     struct service *service = context;
-    http_sweep(service->http);
+    size_t ticks = http_sweep(service->http);
     sweep_cache(service);
     step_down(service);
     run_http(service);
+    return ticks < LOOP_TICK_MILLISECONDS ? LOOP_TICK_MILLISECONDS / (int)ticks : 1;
 }
 
 /* The first signal asks for an orderly end, the second for a fast one. */

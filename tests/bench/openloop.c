@@ -51,8 +51,9 @@ static struct {
     size_t total;   /* requests in the whole run */
     size_t started; /* handed to a connection */
     size_t failed, other;
-    double start, late; /* the most that a request was sent after it was due */
+    double start;
     struct latencies good, refused;
+    struct latencies late; /* part of those: from when a request was due to when it was sent */
     struct connection *connections;
     size_t connection_count;
     size_t *idle; /* places of idle connections, the last used on top: few stay warm */
@@ -140,8 +141,7 @@ static void start_due(void) {
         connection->busy = true;
         connection->sent = connection->received = 0;
         connection->number = run.started++;
-        double late = now() - due(connection->number);
-        run.late = late > run.late ? late : run.late;
+        run.late.seconds[run.late.count++] = now() - due(connection->number);
         push(place);
     }
 }
@@ -262,8 +262,9 @@ static void report(double seconds) {
     print_percentiles("good", &run.good);
     printf(", ");
     print_percentiles("refused", &run.refused);
-    printf(", \"other\": %zu, \"failed\": %zu, \"unanswered\": %zu, \"sent_late_us\": %.0f}\n", run.other, run.failed,
-           unanswered, 1e6 * run.late);
+    printf(", ");
+    print_percentiles("late", &run.late);
+    printf(", \"other\": %zu, \"failed\": %zu, \"unanswered\": %zu}\n", run.other, run.failed, unanswered);
 }
 
 static void read_bodies(const char *path) {
@@ -322,6 +323,7 @@ static void prepare(void) {
     run.idle = checked(calloc(run.connection_count, sizeof *run.idle));
     run.good.seconds = checked(calloc(run.total, sizeof(double)));
     run.refused.seconds = checked(calloc(run.total, sizeof(double)));
+    run.late.seconds = checked(calloc(run.total, sizeof(double)));
     for (size_t i = 0; i < run.connection_count; i++) {
         run.connections[i].reply = checked(malloc(REPLY_ROOM));
         open_connection(i);

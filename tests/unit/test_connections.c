@@ -176,6 +176,41 @@ static void only_silent_connections_are_dismissed(void **state) {
     assert_int_equal(reason, END_DRAIN);
 }
 
+static struct connection *examined[4 * CONNECTIONS_A_SWEEP];
+static size_t examined_count;
+
+static void on_examined(void *context, struct connection *which, enum connection_end why) {
+    (void)context;
+    (void)why;
+    examined[examined_count++] = which;
+}
+
+/* Sweeps of a list from which some go and to which one comes in the middle: nobody has two turns before all had one. */
+static void each_connection_has_its_turn(void **state) {
+    (void)state;
+    static struct connection many[3 * CONNECTIONS_A_SWEEP];
+    enum { MANY = sizeof many / sizeof *many };
+    examined_count = 0;
+    assert_int_equal(connections_sweeps(&connections), 1);
+    for (size_t i = 0; i < MANY; i++)
+        connections_add(&connections, &many[i], -1, 1000);
+    assert_int_equal(connections_sweeps(&connections), 4); /* start() added one */
+    connections_sweep(&connections, 9000, on_examined, NULL);
+    assert_int_equal(examined_count, CONNECTIONS_A_SWEEP);
+    assert_ptr_equal(examined[0], &many[MANY - 1]);                          /* the last that came is the first */
+    connections_remove(&connections, &many[MANY - 1 - CONNECTIONS_A_SWEEP]); /* whose turn is next */
+    connections_remove(&connections, &many[0]);
+    assert_int_equal(connections_sweeps(&connections), 3);
+    for (int i = 0; i < 3; i++)
+        connections_sweep(&connections, 9000, on_examined, NULL);
+    assert_int_equal(examined_count,
+                     MANY + 1 - 2); /* each is past its time once, so the fourth sweep found nothing new */
+    assert_ptr_equal(examined[CONNECTIONS_A_SWEEP], &many[MANY - 2 - CONNECTIONS_A_SWEEP]);
+    for (size_t i = 0; i < MANY; i++)
+        if (i != 0 && i != MANY - 1 - CONNECTIONS_A_SWEEP)
+            connections_remove(&connections, &many[i]);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(silence_ends_at_the_idle_timeout, start, stop),
@@ -185,6 +220,7 @@ int main(void) {
         cmocka_unit_test_setup_teardown(a_first_line_starts_the_clock, start, stop),
         cmocka_unit_test_setup_teardown(a_reply_that_is_not_taken, start, stop),
         cmocka_unit_test_setup_teardown(a_peer_that_left_is_noticed, start, stop),
+        cmocka_unit_test_setup_teardown(each_connection_has_its_turn, start, stop),
         cmocka_unit_test_setup_teardown(only_silent_connections_are_dismissed, start, stop),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
