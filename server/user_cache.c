@@ -28,11 +28,15 @@ static const double sweep_seconds_most = 60;
 
 const double user_cache_age_bounds[USER_CACHE_AGES] = {1, 10, 60, 300, 900, 3600, 14400, 86400, 604800, 2592000};
 
+/* Users forgotten lately in a shard, who are told apart. */
+enum { FORGETS = 32 };
+
 struct shard {
     _Alignas(64) pthread_mutex_t mutex;
     pthread_cond_t landed;       /* a flight has ended */
     struct user_flight *flights; /* computations under way, and behind each those that wait for the same user */
-    uint64_t forgets;            /* calls of user_cache_forget() */
+    uint64_t forgets;            /* calls of user_cache_forget(), */
+    uint64_t forgotten[FORGETS]; /* and the hashes of the last ones' users */
     uint32_t *buckets;           /* [buckets_a_shard]: an entry's number + 1, or 0 */
     struct eviction eviction;
     struct user_token tokens[TOKENS_AHEAD]; /* random, not given yet */
@@ -366,8 +370,18 @@ static bool has_changed(const struct user_cache *cache, const struct shard *shar
     return !was_held || !user_token_equal(&entry->token, &seen->token);
 }
 
-/* What is held as it was seen was not forgotten since: the shard's calls were for others. `any`: whatever has changed.
- */
+/* Whether the user may have been forgotten since the shard counted so many. True for another one as well, if more than
+ * FORGETS were since, or if they have one hash. */
+static bool forgotten_since(const struct shard *shard, uint64_t hash, uint64_t forgets) {
+    if (shard->forgets - forgets > FORGETS)
+        return true;
+    for (; forgets < shard->forgets; forgets++)
+        if (shard->forgotten[forgets % FORGETS] == hash)
+            return true;
+    return false;
+}
+
+/* What is held as it was seen was not forgotten since. `any`: whatever has changed. */
 static bool take_right(struct user_cache *cache, struct user_key key, uint64_t version, const struct user_copy *seen,
                        bool any, struct user_flight *flight) {
     *flight = (struct user_flight){.key = key, .hash = hash_of(cache, key)};
@@ -383,8 +397,8 @@ static bool take_right(struct user_cache *cache, struct user_key key, uint64_t v
     if (changed)
         land(shard, flight);
     else
-        flight->forgotten =
-            flight->forgotten || (seen != NULL && (any || !seen->held) && seen->forgets != shard->forgets);
+        flight->forgotten = flight->forgotten || (seen != NULL && (any || !seen->held) &&
+                                                  forgotten_since(shard, flight->hash, seen->forgets));
     pthread_mutex_unlock(&shard->mutex);
     return !changed;
 }
@@ -556,7 +570,7 @@ bool user_cache_forget(struct user_cache *cache, struct user_key key) {
     struct shard *shard = shard_of(cache, hash);
     pthread_mutex_lock(&shard->mutex);
     struct user_flight *flight = flight_of(shard, hash, key);
-    shard->forgets++;
+    shard->forgotten[shard->forgets++ % FORGETS] = hash;
     if (flight != NULL)
         flight->forgotten = true;
     uint32_t number = find(cache, shard, hash, key);

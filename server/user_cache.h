@@ -60,7 +60,7 @@ struct user_copy {
     size_t room;
     bool held;
     bool begun;       /* it was read before: reading it again is not another use */
-    uint64_t forgets; /* the cache's own */
+    uint64_t forgets; /* the cache's own: how many were forgotten before it was read */
     struct user_token token;
     uint64_t age, idle; /* nanoseconds since it was stored, and since it was last used */
     size_t bytes;       /* that it takes of the cache */

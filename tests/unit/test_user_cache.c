@@ -229,6 +229,36 @@ static void what_was_forgotten_is_not_built_upon(void **state) {
     finish(cache);
 }
 
+/* A request that has read what there is, before `others` users were forgotten and perhaps its own: is its state kept?
+ */
+static bool is_kept(struct user_cache *cache, size_t others, const char *forgotten) {
+    struct user_flight flight;
+    struct user_copy copy;
+    char id[32];
+    assert_int_equal(read_one(cache, key("u"), &copy), USER_ABSENT);
+    if (forgotten != NULL)
+        user_cache_forget(cache, key(forgotten));
+    for (size_t i = 0; i < others; i++)
+        user_cache_forget(cache, numbered(id, i));
+    user_cache_lead_any(cache, key("u"), &copy, &flight);
+    if (!user_cache_store(cache, &flight, 1, "state", 5, &copy.token))
+        return false;
+    user_cache_forget(cache, key("u"));
+    return true;
+}
+
+static void forgetting_others_costs_nobody_his_state(void **state) {
+    (void)state;
+    struct user_cache *cache = make(4 * MIB, 0);
+    for (size_t others = 0; others < 30; others++) {
+        assert_true(is_kept(cache, others, NULL));
+        assert_true(is_kept(cache, others, "v"));
+        assert_false(is_kept(cache, others, "u"));
+    }
+    assert_false(is_kept(cache, 100000, "u")); /* even when so many were forgotten that nobody can tell them apart */
+    finish(cache);
+}
+
 static void what_leaves_is_wiped(void **state) {
     (void)state;
     struct block_pool pool;
@@ -637,6 +667,7 @@ int main(void) {
         cmocka_unit_test(a_state_is_forgotten_at_once_or_in_time),
         cmocka_unit_test(forgetting_stops_a_state_that_is_being_computed),
         cmocka_unit_test(what_was_forgotten_is_not_built_upon),
+        cmocka_unit_test(forgetting_others_costs_nobody_his_state),
         cmocka_unit_test(what_leaves_is_wiped),
         cmocka_unit_test(nobody_is_evicted_before_the_budget_is_used),
         cmocka_unit_test(a_large_state_finds_room_in_other_shards),
