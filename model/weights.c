@@ -627,6 +627,7 @@ static bool pack_bytes(struct binder *binder, bool sigmoids, struct projection *
         return out_of_memory(binder);
     bytes_pack(projection, sigmoids, packed, step, start);
     projection->words = (struct words){packed, step, NULL, start};
+    binder->model->reduced.bytes = true;
     return true;
 }
 

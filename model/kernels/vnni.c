@@ -1,5 +1,5 @@
 /* vnni.c: the products of AVX-512 in reduced precision, by AVX512-VNNI: an instruction multiplies and adds two pairs of
- * 16-bit integers in each lane, twice as many as of float32.
+ * 16-bit integers in each lane, twice as many as of float32, or four of 8-bit integers.
  */
 #if defined(__x86_64__)
 

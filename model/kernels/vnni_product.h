@@ -1,8 +1,9 @@
-/* vnni_product.h: products of 16-bit integers with columns in lanes, by AVX512-VNNI, and what is done with their rows;
- * for a file that is compiled for it.
+/* vnni_product.h: products of 16-bit and 8-bit integers with columns in lanes, by AVX512-VNNI, and what is done with
+ * their rows; for a file that is compiled for it.
  *
  * x lies in words: a word is the integers of two inputs of a column, [inputs / 2 rounded up, LANES]. Its step is the
- * column's own (kernels.h), or fixed where the values are known to be within 1, as states are.
+ * column's own (kernels.h), or fixed where the values are known to be within 1, as states are. Or it has four bytes of
+ * four inputs, [inputs / 4 rounded up, LANES].
  */
 #ifndef KERNELS_VNNI_PRODUCT_H
 #define KERNELS_VNNI_PRODUCT_H
