@@ -611,9 +611,44 @@ static bool pack_words(struct binder *binder, struct projection *projection) {
     int32_t *column = pool_array(pool, projection->units * ((projection->inputs + 1) / 2), sizeof *column);
     if (column == NULL)
         return out_of_memory(binder);
-    projection->words = (struct words){packed, step, NULL};
+    projection->words = (struct words){packed, step, NULL, NULL};
     words_pack_column(projection, column);
     projection->words.column = column;
+    return true;
+}
+
+/* Bytes in place of its words. */
+static bool pack_bytes(struct binder *binder, bool sigmoids, struct projection *projection) {
+    struct pool *pool = &binder->model->pool;
+    int32_t *packed = pool_array(pool, bytes_packed_count(projection->units, projection->inputs), sizeof *packed);
+    float *step = pool_array(pool, projection->units + GROUP, sizeof *step);
+    int32_t *start = pool_array(pool, projection->units + GROUP, sizeof *start);
+    if (packed == NULL || step == NULL || start == NULL)
+        return out_of_memory(binder);
+    bytes_pack(projection, sigmoids, packed, step, start);
+    projection->words = (struct words){packed, step, NULL, start};
+    binder->model->reduced.bytes = true;
+    return true;
+}
+
+/* Where what the attention network's layers leave is within 1: its first product and those behind sigmoids, as far as
+ * that adds little noise to the attention score. Backwards, for the noise of a unit counts as much as what follows
+ * makes of it: `gain` is the score's slope by each unit. */
+static bool pack_attention_bytes(struct binder *binder, float scale, struct attention *attention) {
+    float gain[2][WORDS_INPUTS_MAX];
+    size_t count = attention->layer_count;
+    if (attention->product.words.packed == NULL || !layers_keep_within_one(attention->layers, count))
+        return true;
+    bytes_slopes(&attention->layers[count - 1].projection, KERNEL_LINEAR, &scale, gain[(count - 1) % 2]);
+    for (size_t i = count - 1; i-- > 0;) {
+        struct projection *projection = i > 0 ? &attention->layers[i].projection : &attention->product;
+        bool sigmoids = i > 0 && attention->layers[i - 1].activation.kind == KERNEL_SIGMOID;
+        enum kernel_activation kind = attention->layers[i].activation.kind;
+        if ((i == 0 || sigmoids) && bytes_noise(projection, sigmoids, kind, gain[(i + 1) % 2]) <= BYTES_NOISE_MAX &&
+            !pack_bytes(binder, sigmoids, projection))
+            return false;
+        bytes_slopes(projection, kind, gain[(i + 1) % 2], gain[i % 2]);
+    }
     return true;
 }
 
@@ -666,6 +701,7 @@ static bool pack_interest(struct binder *binder, struct interest *interest) {
            transpose(binder, &attention->key, &attention->key_rows) &&
            pack_layers(binder, attention->layers, 1, attention->layer_count) &&
            pack_words(binder, &attention->product) &&
+           pack_attention_bytes(binder, interest->config->attention.scale, attention) &&
            (!within_one ||
             (pack_words(binder, &interest->evolution.gates) && pack_words(binder, &interest->evolution.candidate)));
 }

@@ -28,15 +28,23 @@ enum {
 /* Weights in reduced precision: 16-bit integers, each unit's of a step of its own, and x as integers too, each column's
  * of a step of its own, so that its largest is WORDS_ONE, or of 1 / WORDS_ONE where x is sure to be within 1. Sums are
  * exact in 32 bits: they cannot overflow, and no order changes them. Packed, they are [units / GROUP rounded up, inputs
- * / 2 rounded up, GROUP]. */
+ * / 2 rounded up, GROUP].
+ *
+ * Or 8-bit integers, four in each word where there were two. Those of x have no sign: what is within 1 is added to 128,
+ * its largest being worth BYTES_ONE, and the sums start from what takes that off again; sigmoids have steps of 1 /
+ * BYTES_SIGMOID_ONE. */
 enum {
     WORDS_ONE = 8192,
+    BYTES_ONE = 127,
+    BYTES_OFFSET = 128,
+    BYTES_SIGMOID_ONE = 255,
     WORDS_INPUTS_MAX = 1024 /* wider projections stay in float32 */
 };
 struct words {
     const int32_t *packed; /* two integers in each, the first in the lower half; NULL: float32 */
-    const float *step;     /* [units rounded up to GROUP]: a unit's step / WORDS_ONE */
+    const float *step;     /* [units rounded up to GROUP]: a unit's step / WORDS_ONE, or what one is in bytes */
     const int32_t *column; /* the same as packed, for one column: [inputs / 2 rounded up, units] */
+    const int32_t *start;  /* bytes: [units rounded up to GROUP], what their sums start from; NULL: 16-bit integers */
 };
 
 /* Crossed sums. Some CPUs add beside their multiply-adds at no cost. There, inputs are taken three at a time, and two
@@ -86,6 +94,10 @@ bool words_pack(const struct projection *projection, int32_t *packed, float *ste
 /* words.packed as words.column, of [inputs / 2 rounded up, units]. */
 void words_pack_column(const struct projection *projection, int32_t *column);
 
+/* The same in bytes, of x within 1 or of sigmoids; start and step as in struct words. Weights must be finite. */
+size_t bytes_packed_count(size_t units, size_t inputs);
+void bytes_pack(const struct projection *projection, bool sigmoids, int32_t *packed, float *step, int32_t *start);
+
 /* The same, for one column: the weight is transposed, so that the loop over units is the inner one. */
 struct column_projection {
     size_t units, inputs;
@@ -104,6 +116,13 @@ enum kernel_activation {
     KERNEL_DICE,
     KERNEL_DICE_ROW /* statistics over the units of a column */
 };
+
+/* What bytes cost: with `gain` [units] the slope of a score by what an activation makes of each unit, the expected
+ * (root mean square) error of the score, for inputs spread evenly within 1 or, of sigmoids, between 0 and 1. It is held
+ * to BYTES_NOISE_MAX. And the slopes by the inputs, [inputs]. An activation's slope is taken for its largest. */
+#define BYTES_NOISE_MAX 5e-3
+double bytes_noise(const struct projection *projection, bool sigmoids, enum kernel_activation kind, const float *gain);
+void bytes_slopes(const struct projection *projection, enum kernel_activation kind, const float *gain, float *slopes);
 
 struct activation_parameters {
     enum kernel_activation kind;
@@ -218,6 +237,10 @@ extern const struct kernels kernels_neon;
 /* finish(), layer by layer, by the other functions of the table. */
 const float *finish_by_layers(const struct kernels *kernels, const struct layer *layers, size_t count, size_t blocks,
                               float *x, float *y);
+
+/* Whether all that goes from layer to layer is within 1, so that one fixed step serves it, and all but the first layer
+ * have words; the last has one unit. */
+bool layers_keep_within_one(const struct layer *layers, size_t count);
 
 /* The kernels of `of` in reduced precision into *reduced, where this CPU has instructions that make them faster:
  * products of projections that have words are in 16-bit integers. False: it has none. */

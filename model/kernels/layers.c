@@ -15,3 +15,14 @@ const float *finish_by_layers(const struct kernels *kernels, const struct layer 
     }
     return x;
 }
+
+bool layers_keep_within_one(const struct layer *layers, size_t count) {
+    for (size_t i = 0; i + 1 < count; i++) {
+        enum kernel_activation kind = layers[i].activation.kind;
+        if ((kind != KERNEL_SIGMOID && kind != KERNEL_TANH) || layers[i].projection.units > WORDS_INPUTS_MAX)
+            return false;
+        if (i > 0 && layers[i].projection.words.packed == NULL)
+            return false;
+    }
+    return count > 1 && layers[count - 1].projection.units == 1;
+}

@@ -1,5 +1,5 @@
 /* vnni.c: the products of AVX-512 in reduced precision, by AVX512-VNNI: an instruction multiplies and adds two pairs of
- * 16-bit integers in each lane, twice as many as of float32.
+ * 16-bit integers in each lane, twice as many as of float32, or four of 8-bit integers.
  */
 #if defined(__x86_64__)
 
@@ -22,6 +22,11 @@ static __attribute__((noinline)) void multiply_scaled(const struct projection *p
     multiply_words(projection, x, &one, &(struct rows){.way = TO_ROWS, .y = y});
 }
 
+static __attribute__((noinline)) void multiply_scaled_bytes(const struct projection *projection, const int32_t *x,
+                                                            vector one, float *y) {
+    multiply_bytes(projection, x, &one, &(struct rows){.way = TO_ROWS, .y = y});
+}
+
 static __attribute__((noinline)) void multiply_states(const struct projection *projection, const int32_t *x, float *y) {
     multiply_words(projection, x, NULL, &(struct rows){.way = TO_ROWS, .y = y});
 }
@@ -33,8 +38,9 @@ static void vnni_project(const struct projection *projection, size_t blocks, con
     }
     int32_t words[WORDS_INPUTS_MAX / 2 * LANES] __attribute__((aligned(64)));
     for (; blocks > 0; blocks--, x += projection->inputs * LANES, y += projection->units * LANES) {
-        vector one = words_of(projection->inputs, x, words);
-        multiply_scaled(projection, words, one, y);
+        bool bytes = projection->words.start != NULL;
+        vector one = (bytes ? bytes_of : words_of)(projection->inputs, x, words);
+        (bytes ? multiply_scaled_bytes : multiply_scaled)(projection, words, one, y);
     }
 }
 
@@ -44,6 +50,12 @@ static void vnni_project(const struct projection *projection, size_t blocks, con
 static __attribute__((noinline)) void multiply_attended(const struct projection *product, const int32_t *x, vector one,
                                                         const float *lane_part, const float *part, float *y) {
     multiply_words(product, x, &one, &(struct rows){.way = TO_SUMS, .lane_part = lane_part, .part = part, .y = y});
+}
+
+static __attribute__((noinline)) void multiply_attended_bytes(const struct projection *product, const int32_t *x,
+                                                              vector one, const float *lane_part, const float *part,
+                                                              float *y) {
+    multiply_bytes(product, x, &one, &(struct rows){.way = TO_SUMS, .lane_part = lane_part, .part = part, .y = y});
 }
 
 static void vnni_attend(const struct kernels *kernels, const struct projection *product, size_t steps,
@@ -58,8 +70,10 @@ static void vnni_attend(const struct kernels *kernels, const struct projection *
     for (size_t step = 0; step < steps; step++, keys += inputs, key_parts += units, y += units * LANES) {
         for (size_t i = 0; i < inputs; i++)
             store(work + i * LANES, multiply(load(query + i * LANES), broadcast(keys[i])));
-        vector one = words_of(inputs, work, words);
-        multiply_attended(product, words, one, query_part, key_parts, y);
+        if (product->words.start != NULL)
+            multiply_attended_bytes(product, words, bytes_of(inputs, work, words), query_part, key_parts, y);
+        else
+            multiply_attended(product, words, words_of(inputs, work, words), query_part, key_parts, y);
     }
 }
 
@@ -73,7 +87,7 @@ ALWAYS_INLINE void keep_rows(const struct rows *rows, size_t units, const float 
     }
 }
 
-/* One layer of a block: x is the first one's values before its activation, or words within 1. */
+/* One layer of a block: x is the first one's values before its activation, or words or bytes within 1. */
 #define KEEP(name, way_, squash_)                                                                                      \
     static __attribute__((noinline)) void name(const struct projection *projection, const float *x,                    \
                                                const int32_t *words, int32_t *next, const float *weight,               \
@@ -81,31 +95,22 @@ ALWAYS_INLINE void keep_rows(const struct rows *rows, size_t units, const float 
         struct rows rows = {.way = (way_), .squash = (squash_), .words = next, .weight = weight, .dot = dot};          \
         if (words == NULL)                                                                                             \
             keep_rows(&rows, projection->units, x);                                                                    \
+        else if (projection->words.start != NULL)                                                                      \
+            multiply_bytes(projection, words, NULL, &rows);                                                            \
         else                                                                                                           \
             multiply_words(projection, words, NULL, &rows);                                                            \
     }
 KEEP(sigmoids_to_words, TO_WORDS, KERNEL_SIGMOID)
+KEEP(sigmoids_to_bytes, TO_BYTES, KERNEL_SIGMOID)
 KEEP(sigmoids_to_dot, TO_DOT, KERNEL_SIGMOID)
 KEEP(tangents_to_words, TO_WORDS, KERNEL_TANH)
 KEEP(tangents_to_dot, TO_DOT, KERNEL_TANH)
 #undef KEEP
 
-/* Whether all that goes from layer to layer is within 1, so that one fixed step serves it. */
-static bool is_bounded(const struct layer *layers, size_t count) {
-    for (size_t i = 0; i + 1 < count; i++) {
-        enum kernel_activation kind = layers[i].activation.kind;
-        if ((kind != KERNEL_SIGMOID && kind != KERNEL_TANH) || layers[i].projection.units > WORDS_INPUTS_MAX)
-            return false;
-        if (i > 0 && layers[i].projection.words.packed == NULL)
-            return false;
-    }
-    return count > 1 && layers[count - 1].projection.units == 1;
-}
-
 /* The last layer has one unit, and its product is in float32. */
 static const float *vnni_finish(const struct kernels *kernels, const struct layer *layers, size_t count, size_t blocks,
                                 float *x, float *y) {
-    if (!is_bounded(layers, count))
+    if (!layers_keep_within_one(layers, count))
         return finish_by_layers(kernels, layers, count, blocks, x, y);
     int32_t words[2][WORDS_INPUTS_MAX / 2 * LANES] __attribute__((aligned(64)));
     const struct layer *last = &layers[count - 1];
@@ -115,7 +120,9 @@ static const float *vnni_finish(const struct kernels *kernels, const struct laye
             const int32_t *in = i > 0 ? words[(i - 1) % 2] : NULL;
             const float *weight = last->projection.weight;
             bool tanh = layers[i].activation.kind == KERNEL_TANH;
-            if (i + 2 < count)
+            if (i + 2 < count && layers[i + 1].projection.words.start != NULL)
+                sigmoids_to_bytes(&layers[i].projection, x, in, words[i % 2], NULL, &dot);
+            else if (i + 2 < count)
                 (tanh ? tangents_to_words : sigmoids_to_words)(&layers[i].projection, x, in, words[i % 2], NULL, &dot);
             else
                 (tanh ? tangents_to_dot : sigmoids_to_dot)(&layers[i].projection, x, in, NULL, weight, &dot);

@@ -1,8 +1,9 @@
-/* vnni_product.h: products of 16-bit integers with columns in lanes, by AVX512-VNNI, and what is done with their rows;
- * for a file that is compiled for it.
+/* vnni_product.h: products of 16-bit and 8-bit integers with columns in lanes, by AVX512-VNNI, and what is done with
+ * their rows; for a file that is compiled for it.
  *
  * x lies in words: a word is the integers of two inputs of a column, [inputs / 2 rounded up, LANES]. Its step is the
- * column's own (kernels.h), or fixed where the values are known to be within 1, as states are.
+ * column's own (kernels.h), or fixed where the values are known to be within 1, as states are. Or it has four bytes of
+ * four inputs, [inputs / 4 rounded up, LANES].
  */
 #ifndef KERNELS_VNNI_PRODUCT_H
 #define KERNELS_VNNI_PRODUCT_H
@@ -32,14 +33,28 @@ ALWAYS_INLINE void store_words(int32_t *words, size_t pair, vector factor, vecto
     _mm512_storeu_si512(words + pair * LANES, word_of(in_low_bits(even, factor), in_low_bits(odd, factor)));
 }
 
+/* The low bytes of four columns' integers, to words. */
+ALWAYS_INLINE integers word_of_bytes(const vector *x) {
+    const __mmask64 lowest = 0x1111111111111111;
+    integers low =
+        _mm512_mask_mov_epi8(_mm512_slli_epi32(_mm512_castps_si512(x[1]), 8), lowest, _mm512_castps_si512(x[0]));
+    integers high =
+        _mm512_mask_mov_epi8(_mm512_slli_epi32(_mm512_castps_si512(x[3]), 8), lowest, _mm512_castps_si512(x[2]));
+    return _mm512_mask_mov_epi16(_mm512_slli_epi32(high, 16), 0x55555555, low);
+}
+
+/* The largest of |x| in each column, as integers, for what is not a number is then the largest of all. */
+ALWAYS_INLINE vector largest_of(size_t inputs, const float *x) {
+    integers largest = _mm512_setzero_si512();
+    for (size_t i = 0; i < inputs; i++)
+        largest = _mm512_max_epi32(largest, _mm512_castps_si512(_mm512_abs_ps(load(x + i * LANES))));
+    return _mm512_castsi512_ps(largest);
+}
+
 /* x [inputs, LANES] to words of the columns' own steps; the result is what WORDS_ONE is worth. The words may take the
  * place of x. */
 ALWAYS_INLINE vector words_of(size_t inputs, const float *x, int32_t *words) {
-    integers largest = _mm512_setzero_si512(); /* as integers, for what is not a number is then the largest of all */
-    for (size_t i = 0; i < inputs; i++)
-        largest = _mm512_max_epi32(largest, _mm512_castps_si512(_mm512_abs_ps(load(x + i * LANES))));
-    vector most = _mm512_castsi512_ps(largest);
-    vector factor = divide(broadcast(WORDS_ONE), most);
+    vector most = largest_of(inputs, x), factor = divide(broadcast(WORDS_ONE), most);
     for (size_t i = 0; i < inputs; i += 2) {
         vector odd = i + 1 < inputs ? load(x + (i + 1) * LANES) : broadcast(0);
         store_words(words, i / 2, factor, load(x + i * LANES), odd);
@@ -47,39 +62,61 @@ ALWAYS_INLINE vector words_of(size_t inputs, const float *x, int32_t *words) {
     return most;
 }
 
+/* The same in bytes; the result is what BYTES_ONE is worth. An infinity leaves nothing of the others, and no number. */
+ALWAYS_INLINE vector bytes_of(size_t inputs, const float *x, int32_t *words) {
+    vector most = largest_of(inputs, x), factor = divide(broadcast(BYTES_ONE), most);
+    vector magic = broadcast(0x1.8p23F + BYTES_OFFSET), part[4];
+    for (size_t i = 0; i < inputs; i += 4) {
+        UNROLL for (size_t j = 0; j < 4; j++) part[j] =
+            i + j < inputs ? multiply_add(load(x + (i + j) * LANES), factor, magic) : magic;
+        _mm512_storeu_si512(words + i / 4 * LANES, word_of_bytes(part));
+    }
+    return multiply_add(most, broadcast(0), most);
+}
+
 /* sum += x times the word in every lane. In assembly, for gcc 12 keeps the sums of the intrinsic on the stack. */
 ALWAYS_INLINE void multiply_add_words(integers *sum, integers x, const int32_t *word) {
     __asm__("vpdpwssd %2%{1to16%}, %1, %0" : "+v"(*sum) : "v"(x), "m"(*word));
 }
 
+/* x being four bytes without a sign, the word four with one. */
+ALWAYS_INLINE void multiply_add_bytes(integers *sum, integers x, const int32_t *word) {
+    __asm__("vpdpbusd %2%{1to16%}, %1, %0" : "+v"(*sum) : "v"(x), "m"(*word));
+}
+
 /* The integer sums of `groups` groups of rows. */
-ALWAYS_INLINE void sum_groups(size_t groups, const struct projection *projection, size_t first, const int32_t *x,
-                              integers *sum) {
+ALWAYS_INLINE void sum_groups(size_t groups, bool bytes, const struct projection *projection, size_t first,
+                              const int32_t *x, integers *sum) {
     const int32_t *group[GROUPS];
-    size_t pairs = (projection->inputs + 1) / 2;
+    size_t words = bytes ? (projection->inputs + 3) / 4 : (projection->inputs + 1) / 2;
     UNROLL for (size_t i = 0; i < groups; i++) {
-        group[i] = projection->words.packed + (first + i) * pairs * GROUP;
+        group[i] = projection->words.packed + (first + i) * words * GROUP;
         KEEP_IN_REGISTER(group[i]);
     }
-    UNROLL for (size_t row = 0; row < groups * GROUP; row++) sum[row] = _mm512_setzero_si512();
-    for (size_t pair = 0; pair < pairs; pair++, x += LANES) {
+    UNROLL for (size_t row = 0; row < groups * GROUP; row++) sum[row] =
+        bytes ? _mm512_set1_epi32(projection->words.start[first * GROUP + row]) : _mm512_setzero_si512();
+    for (size_t word = 0; word < words; word++, x += LANES) {
         integers in = _mm512_loadu_si512(x);
         UNROLL for (size_t row = 0; row < groups * GROUP; row++) {
-            multiply_add_words(&sum[row], in, group[row / GROUP] + pair * GROUP + row % GROUP);
+            const int32_t *weights = group[row / GROUP] + word * GROUP + row % GROUP;
+            if (bytes)
+                multiply_add_bytes(&sum[row], in, weights);
+            else
+                multiply_add_words(&sum[row], in, weights);
         }
     }
 }
 
 /* What becomes of the rows of y = W x + b, one way being constant where it is compiled: they are stored; or two parts
  * are added first, one for each lane and one for all; or a squashing activation leaves them within 1, and they go on as
- * words, or into the dot product with the weights of one unit. */
-enum way { TO_ROWS, TO_SUMS, TO_WORDS, TO_DOT };
+ * words, as bytes (sigmoids), or into the dot product with the weights of one unit. */
+enum way { TO_ROWS, TO_SUMS, TO_WORDS, TO_BYTES, TO_DOT };
 struct rows {
     enum way way;
-    enum kernel_activation squash; /* words, dot: KERNEL_SIGMOID or KERNEL_TANH */
+    enum kernel_activation squash; /* words, bytes, dot: KERNEL_SIGMOID or KERNEL_TANH */
     float *y;                      /* rows, sums: [units, LANES] */
     const float *lane_part, *part; /* sums: [units, LANES] and [units] */
-    int32_t *words;                /* words: [units / 2 rounded up, LANES] */
+    int32_t *words;                /* words: [units / 2 rounded up, LANES]; bytes: a quarter of units */
     const float *weight;           /* dot: [units] */
     vector *dot;
 };
@@ -97,14 +134,16 @@ ALWAYS_INLINE void keep_row(const struct rows *rows, size_t unit, vector value) 
     case TO_DOT:
         *rows->dot = multiply_add(value, broadcast(rows->weight[unit]), *rows->dot);
         break;
-    case TO_WORDS: /* by twos, below */
+    case TO_WORDS: /* by twos and fours, below */
+    case TO_BYTES:
         break;
     }
 }
 
 /* A group's rows, of which `left` are of the projection. */
 ALWAYS_INLINE void keep_group(const struct rows *rows, size_t unit, size_t left, vector *value) {
-    if (rows->way == TO_WORDS || rows->way == TO_DOT) {
+    bool packs = rows->way == TO_WORDS || rows->way == TO_BYTES;
+    if (packs || rows->way == TO_DOT) {
         if (rows->squash == KERNEL_SIGMOID)
             sigmoids(GROUP, value, value);
         else
@@ -116,20 +155,27 @@ ALWAYS_INLINE void keep_group(const struct rows *rows, size_t unit, size_t left,
         else
             value[i] = broadcast(0);
     }
-    if (rows->way == TO_WORDS) {
+    if (packs) {
         vector sum = add(add(value[0], value[1]), add(value[2], value[3])); /* within 4; or the NaN that words lose */
         *rows->dot = multiply_add(sum, broadcast(0), *rows->dot);
+    }
+    if (rows->way == TO_BYTES) {
+        UNROLL for (size_t i = 0; i < GROUP; i++) value[i] = in_low_bits(value[i], broadcast(BYTES_SIGMOID_ONE));
+        _mm512_storeu_si512(rows->words + unit / 4 * LANES, word_of_bytes(value));
+    }
+    if (rows->way == TO_WORDS) {
         store_words(rows->words, unit / 2, broadcast(WORDS_ONE), value[0], value[1]);
         if (left > 2)
             store_words(rows->words, unit / 2 + 1, broadcast(WORDS_ONE), value[2], value[3]);
     }
 }
 
-/* `groups` groups of rows of y = W x + b; x is in words, of which WORDS_ONE is worth *one, or 1 where one is NULL. */
-ALWAYS_INLINE void multiply_groups(size_t groups, const struct projection *projection, size_t first, const int32_t *x,
-                                   const vector *one, const struct rows *rows) {
+/* `groups` groups of rows of y = W x + b; x is in words or bytes, of which WORDS_ONE or BYTES_ONE is worth *one, or 1
+ * where one is NULL. */
+ALWAYS_INLINE void multiply_groups(size_t groups, bool bytes, const struct projection *projection, size_t first,
+                                   const int32_t *x, const vector *one, const struct rows *rows) {
     integers sum[GROUPS * GROUP];
-    sum_groups(groups, projection, first, x, sum);
+    sum_groups(groups, bytes, projection, first, x, sum);
     UNROLL for (size_t i = 0; i < groups; i++) {
         size_t unit = (first + i) * GROUP, left = projection->units - unit;
         vector value[GROUP];
@@ -145,14 +191,25 @@ ALWAYS_INLINE void multiply_groups(size_t groups, const struct projection *proje
 }
 
 /* The groups are spread evenly: a small last share would wait for its own sums. */
-ALWAYS_INLINE void multiply_words(const struct projection *projection, const int32_t *x, const vector *one,
-                                  const struct rows *rows) {
+ALWAYS_INLINE void multiply_integers(bool bytes, const struct projection *projection, const int32_t *x,
+                                     const vector *one, const struct rows *rows) {
     size_t groups = (projection->units + GROUP - 1) / GROUP, first = 0;
     for (size_t left = (groups + GROUPS - 1) / GROUPS; left > 0; left--) {
         size_t count = (groups - first) / left;
-        UNROLL for (size_t n = 1; n <= GROUPS; n++) if (n == count) multiply_groups(n, projection, first, x, one, rows);
+        UNROLL for (size_t n = 1; n <= GROUPS; n++) if (n == count)
+            multiply_groups(n, bytes, projection, first, x, one, rows);
         first += count;
     }
+}
+
+ALWAYS_INLINE void multiply_words(const struct projection *projection, const int32_t *x, const vector *one,
+                                  const struct rows *rows) {
+    multiply_integers(false, projection, x, one, rows);
+}
+
+ALWAYS_INLINE void multiply_bytes(const struct projection *projection, const int32_t *x, const vector *one,
+                                  const struct rows *rows) {
+    multiply_integers(true, projection, x, one, rows);
 }
 
 #endif

@@ -44,7 +44,8 @@ static float *floats(size_t count, float least, float most) {
 struct product {
     struct projection projection;
     float *weight, *bias, *packed, *step;
-    int32_t *words, *column;
+    int32_t *words, *column, *start;
+    double one; /* what an input that is the largest is as an integer */
 };
 
 static struct product new_product(size_t units, size_t inputs) {
@@ -54,6 +55,7 @@ static struct product new_product(size_t units, size_t inputs) {
     p.words = array(words_packed_count(units, inputs), sizeof *p.words);
     p.column = array(units * inputs + units, sizeof *p.column);
     p.step = array(units + GROUP, sizeof *p.step);
+    p.start = array(units + GROUP, sizeof *p.start);
     return p;
 }
 
@@ -61,13 +63,22 @@ static void pack_product(struct product *p) {
     projection_pack(&p->projection, p->packed);
     p->projection.packed = p->packed;
     assert_true(words_pack(&p->projection, p->words, p->step));
-    p->projection.words = (struct words){p->words, p->step, NULL};
+    p->projection.words = (struct words){p->words, p->step, NULL, NULL};
     words_pack_column(&p->projection, p->column);
     p->projection.words.column = p->column;
+    p->one = WORDS_ONE;
+}
+
+/* Bytes in place of 16-bit integers. */
+static void pack_product_bytes(struct product *p, bool sigmoids) {
+    bytes_pack(&p->projection, sigmoids, p->words, p->step, p->start);
+    p->projection.words = (struct words){p->words, p->step, NULL, p->start};
+    p->one = sigmoids ? BYTES_SIGMOID_ONE : BYTES_ONE;
 }
 
 static void free_product(struct product *p) {
     free(p->weight), free(p->bias), free(p->packed), free(p->words), free(p->column), free(p->step);
+    free(p->start);
 }
 
 /* Half a step of x for each weight, half a step of the weights for each x, and float32's own rounding. */
@@ -78,8 +89,7 @@ static double bound_of(const struct product *p, size_t unit, const float *x) {
         sum += fabs((double)x[i * LANES]);
         most = fmax(most, fabs((double)x[i * LANES]));
     }
-    return 1.01 * (weights * most / WORDS_ONE + sum * (double)p->step[unit] * WORDS_ONE) / 2 +
-           1e-5 * (1 + weights * most);
+    return 1.01 * (weights * most / p->one + sum * (double)p->step[unit] * p->one) / 2 + 1e-5 * (1 + weights * most);
 }
 
 static void check_product(const struct product *p, const float *x, size_t blocks, double *largest) {
@@ -114,6 +124,8 @@ static void test_project(void **state) {
                 for (size_t k = 0; k < lengths[j]; k++)
                     x[k * LANES + lane] *= lane == 0 ? 0 : powf(10, (float)lane - 6);
             check_product(&p, x, blocks, &largest);
+            pack_product_bytes(&p, false);
+            check_product(&p, x, blocks, &largest);
             free(x);
             free_product(&p);
         }
@@ -134,6 +146,8 @@ static void test_largest_sums(void **state) {
             x[i * LANES + 1] = -5;
         pack_product(&p);
         check_product(&p, x, 1, &largest);
+        pack_product_bytes(&p, false);
+        check_product(&p, x, 1, &largest);
         free(x);
         free_product(&p);
     }
@@ -147,9 +161,13 @@ static void test_what_is_not_finite(void **state) {
     pack_product(&p);
     float *x = floats((size_t)INPUTS * LANES, -1, 1), *y = floats((size_t)UNITS * LANES, 0, 0);
     x[2 * LANES + 3] = NAN, x[4] = NAN, x[6 * LANES + 5] = INFINITY;
-    reduced.project(&p.projection, 1, x, y);
-    for (size_t i = 0; i < (size_t)UNITS * LANES; i++)
-        assert_int_equal(isfinite(y[i]), i % LANES < 3 || i % LANES > 5);
+    for (size_t form = 0; form < 2; form++) {
+        if (form > 0)
+            pack_product_bytes(&p, false);
+        reduced.project(&p.projection, 1, x, y);
+        for (size_t i = 0; i < (size_t)UNITS * LANES; i++)
+            assert_int_equal(isfinite(y[i]), i % LANES < 3 || i % LANES > 5);
+    }
     p.weight[9] = INFINITY;
     assert_false(words_pack(&p.projection, p.words, p.step));
     free(x), free(y);
@@ -157,12 +175,12 @@ static void test_what_is_not_finite(void **state) {
 }
 
 /* A column alone, in any place, of any number of blocks; and through attend() as through project(). */
-static void test_product_keeps_bits(void **state) {
-    (void)state;
-    need_kernels();
+static void check_product_keeps_bits(bool bytes) {
     enum { UNITS = 27, INPUTS = 19 };
     struct product p = new_product(UNITS, INPUTS);
     pack_product(&p);
+    if (bytes)
+        pack_product_bytes(&p, false);
     float *query = floats((size_t)INPUTS * LANES, -2, 2), *parts = floats((size_t)UNITS * LANES, -1, 1);
     float *keys = floats((size_t)STEPS * INPUTS, -1, 1), *key_parts = floats((size_t)STEPS * UNITS, -1, 1);
     float *y = floats((size_t)STEPS * UNITS * LANES, 0, 0), *work = floats((size_t)STEPS * INPUTS * LANES, 0, 0);
@@ -184,6 +202,13 @@ static void test_product_keeps_bits(void **state) {
     free_product(&p);
 }
 
+static void test_product_keeps_bits(void **state) {
+    (void)state;
+    need_kernels();
+    check_product_keeps_bits(false);
+    check_product_keeps_bits(true);
+}
+
 /* ---- the attention network behind its first product ---- */
 
 enum { NETWORK_MAX = 4, WIDE = 80, FINISHED = 3 /* blocks */ };
@@ -194,13 +219,19 @@ struct network {
     struct product products[NETWORK_MAX];
 };
 
-static struct network new_network(const size_t *units, size_t count, const enum kernel_activation *kinds) {
+static struct network new_network(const size_t *units, size_t count, const enum kernel_activation *kinds, bool bytes) {
     struct network network = {.count = count};
     for (size_t i = 0; i < count; i++) {
         network.products[i] = new_product(units[i], i == 0 ? 1 : units[i - 1]);
         pack_product(&network.products[i]);
         network.layers[i] = (struct layer){network.products[i].projection, {.kind = kinds[i]}};
     }
+    bool within_one = layers_keep_within_one(network.layers, count);
+    for (size_t i = 1; i + 1 < count && bytes && within_one; i++)
+        if (kinds[i - 1] == KERNEL_SIGMOID) {
+            pack_product_bytes(&network.products[i], true);
+            network.layers[i].projection = network.products[i].projection;
+        }
     return network;
 }
 
@@ -236,8 +267,8 @@ static double score_of(const struct network *network, const float *x, double *bo
                 sum += weight * in[i];
             }
             out[unit] = activated(network->layers[layer].activation.kind, sum);
-            next = fmax(next, weights * (off + most / WORDS_ONE) +
-                                  (double)p->projection.inputs * most * (double)p->step[unit] * WORDS_ONE);
+            next = fmax(next, weights * (off + most / p->one) +
+                                  (double)p->projection.inputs * most * (double)p->step[unit] * p->one);
         }
         memcpy(in, out, sizeof in);
         off = next + 1e-5;
@@ -246,8 +277,9 @@ static double score_of(const struct network *network, const float *x, double *bo
     return in[0];
 }
 
-static void check_network(const size_t *units, size_t count, const enum kernel_activation *kinds, double *largest) {
-    struct network network = new_network(units, count, kinds);
+static void check_network(const size_t *units, size_t count, const enum kernel_activation *kinds, bool bytes,
+                          double *largest) {
+    struct network network = new_network(units, count, kinds, bytes);
     size_t size = (size_t)FINISHED * WIDE * LANES;
     float *x = floats(size, -4, 4), *one = floats(size, 0, 0), *y = floats(size, 0, 0), *z = floats(size, 0, 0);
     float *column = floats((size_t)WIDE * LANES, 0, 0);
@@ -286,7 +318,8 @@ static void test_finish(void **state) {
     double largest = 0;
     for (size_t i = 0; i < COUNT(units); i++)
         for (size_t j = 0; j < COUNT(kinds); j++)
-            check_network(units[i], counts[i], kinds[j], &largest);
+            for (size_t bytes = 0; bytes < 2; bytes++)
+                check_network(units[i], counts[i], kinds[j], bytes > 0, &largest);
     print_message("%s finish: largest share of the bound %.3g\n", reduced.name, largest);
     assert_true(largest < 0.1); /* the bound adds up what mostly cancels */
 }
@@ -298,8 +331,9 @@ static void test_finish_keeps_nan(void **state) {
     static const size_t units[NETWORK_MAX] = {8, 5, 3, 1};
     static const enum kernel_activation kinds[NETWORK_MAX] = {KERNEL_SIGMOID, KERNEL_TANH, KERNEL_SIGMOID,
                                                               KERNEL_LINEAR};
-    for (size_t bad = 0; bad < 3; bad++) { /* in a value, in the biases of a layer */
-        struct network network = new_network(units, NETWORK_MAX, kinds);
+    for (size_t i = 0; i < 6; i++) { /* in a value, in the biases of a layer */
+        size_t bad = i % 3;
+        struct network network = new_network(units, NETWORK_MAX, kinds, i >= 3);
         float *x = floats((size_t)WIDE * LANES, -1, 1), *y = floats((size_t)WIDE * LANES, 0, 0);
         if (bad == 0)
             x[6 * LANES + 3] = NAN;
@@ -311,6 +345,40 @@ static void test_finish_keeps_nan(void **state) {
         free(x), free(y);
         free_network(&network);
     }
+}
+
+/* Of random sigmoids the score is off by what bytes_noise() says, as near as a mean of so many tells. */
+static void test_noise_of_bytes(void **state) {
+    (void)state;
+    need_kernels();
+    enum { NETWORKS = 40 };
+    static const size_t units[] = {WIDE, 40, 1};
+    static const enum kernel_activation kinds[] = {KERNEL_SIGMOID, KERNEL_SIGMOID, KERNEL_LINEAR};
+    double squares = 0, expected = 0;
+    for (size_t n = 0; n < NETWORKS; n++) {
+        struct network network = new_network(units, 3, kinds, true);
+        const struct projection *layer = &network.products[1].projection;
+        for (size_t i = 0; i < units[0] * units[1]; i++) /* so small that the sigmoid's slope is a quarter */
+            network.products[1].weight[i] *= 0.05F;
+        memset(network.products[1].bias, 0, units[1] * sizeof(float));
+        pack_product_bytes(&network.products[1], true);
+        float *x = floats((size_t)WIDE * LANES, -4, 4), *y = floats((size_t)WIDE * LANES, 0, 0), gain[WIDE], one = 1;
+        float *copy = array((size_t)WIDE * LANES, sizeof *copy);
+        memcpy(copy, x, (size_t)WIDE * LANES * sizeof *x);
+        const float *scores = reduced.finish(&reduced, network.layers, 3, 1, x, y);
+        for (size_t lane = 0; lane < LANES; lane++) {
+            double bound = 0, difference = (double)scores[lane] - score_of(&network, copy + lane, &bound);
+            squares += difference * difference / LANES;
+        }
+        bytes_slopes(&network.products[2].projection, KERNEL_LINEAR, &one, gain);
+        double noise = bytes_noise(layer, true, KERNEL_SIGMOID, gain);
+        expected += noise * noise;
+        free(x), free(y), free(copy);
+        free_network(&network);
+    }
+    double ratio = sqrt(squares / expected);
+    print_message("noise of bytes: %.3g of what is expected\n", ratio);
+    assert_true(ratio > 0.7 && ratio < 1.4);
 }
 
 /* ---- evolution ---- */
@@ -388,7 +456,7 @@ static void test_scores_of_the_training_code(void **state) {
     (void)state;
     const struct request_limits limits = {.max_candidates = 4096, .max_history = 65536, .memory = 256 << 20};
     double largest = 0;
-    size_t reduced_count = 0;
+    size_t reduced_count = 0, bytes_count = 0;
     for (size_t i = 0; i < model_count; i++) {
         struct scorer scorer;
         struct samples_report report;
@@ -399,11 +467,12 @@ static void test_scores_of_the_training_code(void **state) {
         if (!good)
             fail_msg("%s, %s: %s", paths[i], dien_precision_name(models[i]), report.message);
         reduced_count += is_reduced;
+        bytes_count += dien_reduced(models[i]).bytes;
         largest = fmax(largest, report.largest);
     }
-    print_message("%zu of %zu models reduced: largest difference from PyTorch in float64 %.3g\n", reduced_count,
-                  model_count, largest);
-    assert_true(reduced_count > 5);
+    print_message("%zu of %zu models reduced, %zu with bytes: largest difference from PyTorch in float64 %.3g\n",
+                  reduced_count, model_count, bytes_count, largest);
+    assert_true(reduced_count > 5 && bytes_count > 1);
 }
 
 static struct dien_user *build(const struct dien_model *model, struct dien_scratch *scratch,
@@ -540,6 +609,7 @@ int main(void) {
         cmocka_unit_test(test_product_keeps_bits),
         cmocka_unit_test(test_finish),
         cmocka_unit_test(test_finish_keeps_nan),
+        cmocka_unit_test(test_noise_of_bytes),
         cmocka_unit_test(test_evolve),
         cmocka_unit_test(test_scores_of_the_training_code),
         cmocka_unit_test(test_same_bits_in_any_company),
