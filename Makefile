@@ -234,10 +234,12 @@ $(BUILD)/%.o: %.c $(BUILD)/compile-command
 	@mkdir -p $(@D)
 	$(call quiet,CC  )$(CC) $(CFLAGS_ALL) $(CFLAGS_HERE) -MMD -MP -c -o $@ $<
 
-# With bytes for strings, which are the same on the wire: their length is then told (proto/protobuf.c).
+# With bytes for strings, which are the same on the wire: their length is then told (proto/protobuf.c). And with a oneof
+# for what is optional, the same again: protobuf-c 1.4 knows no other way to tell that a member is there.
 $(MESSAGES).pb-c.c $(MESSAGES).pb-c.h &: proto/score.proto
 	@mkdir -p $(@D)
-	$(call quiet,GEN )sed -E 's/^( *(repeated )?)string /\1bytes /' $< > $(MESSAGES).proto && \
+	$(call quiet,GEN )sed -E -e 's/^( *(repeated )?)string /\1bytes /' \
+	  -e 's/^( *)optional string (\w+) = (\w+);/\1oneof \2_there { bytes \2 = \3; }/' $< > $(MESSAGES).proto && \
 	  protoc-c --proto_path=$(@D) --c_out=$(@D) $(MESSAGES).proto
 $(BUILD)/proto/protobuf.o $(BUILD)/tests/unit/test_protobuf.o $(BUILD)/tests/bench/wire.o: $(MESSAGES).pb-c.h
 # Generated: not ours to warn of.

@@ -138,8 +138,7 @@ struct dien_user *dien_user_build(const struct dien_model *model, struct dien_sc
  * h_t. Wherever `core` is asked for, a whole state will do. */
 size_t dien_user_core_bytes(const struct dien_user *user);
 /* The whole state again, in memory of dien_user_size(core): the same bits that it was built with. */
-struct dien_user *dien_user_restore(const struct dien_model *model, struct dien_scratch *scratch,
-                                    const struct dien_user *core, void *memory);
+struct dien_user *dien_user_restore(const struct dien_model *model, const struct dien_user *core, void *memory);
 
 /* What a state knows of a history: the behaviours that it keeps, compared one by one with those that the history would
  * keep. Where interests differ, the last that applies. */

@@ -276,9 +276,7 @@ static void complete(const struct dien_model *model, struct dien_user *user) {
     }
 }
 
-struct dien_user *dien_user_restore(const struct dien_model *model, struct dien_scratch *scratch,
-                                    const struct dien_user *core, void *memory) {
-    (void)scratch; /* what is derived is computed in its place */
+struct dien_user *dien_user_restore(const struct dien_model *model, const struct dien_user *core, void *memory) {
     memcpy(memory, core, core->core_bytes);
     complete(model, memory);
     return memory;

@@ -283,21 +283,12 @@ static struct projection plain(size_t units, size_t inputs, const float *weight,
     return (struct projection){.units = units, .inputs = inputs, .weight = weight, .bias = bias};
 }
 
-/* weight [units, inputs] as [inputs, units], a row of which has `stride` floats. */
-static float *transposed(struct binder *binder, const struct projection *from, size_t stride) {
+static bool transpose(struct binder *binder, const struct projection *from, struct column_projection *to) {
+    size_t stride = projection_transposed_units(from->units);
     float *weight = new_floats(binder, from->inputs, stride);
     if (weight == NULL)
-        return NULL;
-    for (size_t unit = 0; unit < from->units; unit++)
-        for (size_t input = 0; input < from->inputs; input++)
-            weight[input * stride + unit] = from->weight[unit * from->inputs + input];
-    return weight;
-}
-
-static bool transpose(struct binder *binder, const struct projection *from, struct column_projection *to) {
-    const float *weight = transposed(binder, from, projection_transposed_units(from->units));
-    if (weight == NULL)
         return out_of_memory(binder);
+    matrix_transpose(from->weight, from->units, from->inputs, stride, weight);
     *to = (struct column_projection){from->units, from->inputs, weight, from->bias, from->crossed};
     return true;
 }
@@ -388,11 +379,10 @@ static bool bind_bilinear(struct binder *binder, const char *prefix, struct atte
     const float *matrix = find_floats(binder, named("%s.matrix", prefix).text, keys, queries);
     if (matrix == NULL)
         return false;
-    float *bias = new_floats(binder, queries, 1);
-    const struct projection projection = {.units = keys, .inputs = queries, .weight = matrix};
-    const float *weight = transposed(binder, &projection, keys);
+    float *bias = new_floats(binder, queries, 1), *weight = new_floats(binder, queries, keys);
     if (bias == NULL || weight == NULL)
         return out_of_memory(binder);
+    matrix_transpose(matrix, keys, queries, keys, weight);
     attention->key = plain(queries, keys, weight, bias);
     return true;
 }
@@ -664,7 +654,22 @@ static bool pack_cell(struct binder *binder, bool within_one, struct cell *cell)
     if (within_one && (!cross(binder, &cell->gates) || !cross(binder, &cell->candidate)))
         return false;
     return transpose(binder, &cell->gates, &cell->gates_column) &&
-           transpose(binder, &cell->candidate, &cell->candidate_column);
+           (cell->reset_after || transpose(binder, &cell->candidate, &cell->candidate_column));
+}
+
+/* One that runs alone does so with the user state, column by column; else it runs with lanes. */
+static bool pack_evolution(struct binder *binder, struct interest *interest) {
+    bool alone = config_evolves_alone(interest->config), within_one = config_keeps_within_one(interest->config);
+    struct cell *cell = &interest->evolution;
+    if (!pack_cell(binder, alone || within_one, cell))
+        return false;
+    if (alone)
+        return pack(binder, &interest->evolution_input);
+    struct projection *const products[] = {&cell->gates, &cell->candidate};
+    for (size_t i = 0; i < (cell->reset_after ? 1 : 2); i++)
+        if (!pack(binder, products[i]) || (within_one && !pack_words(binder, products[i])))
+            return false;
+    return transpose(binder, &interest->evolution_input, &interest->evolution_rows);
 }
 
 /* Where the attention's products have inputs that are sure to be small: q * k once the query is scaled, and what a
@@ -678,32 +683,25 @@ static bool cross_attention(struct binder *binder, struct attention *attention) 
     return cross(binder, &attention->product);
 }
 
-static bool pack_interest(struct binder *binder, struct interest *interest) {
-    struct attention *attention = &interest->attention;
-    bool alone = config_evolves_alone(interest->config), within_one = config_keeps_within_one(interest->config);
-    if (!cross_attention(binder, attention) || !pack_cell(binder, true, &interest->extractor) ||
-        !pack_cell(binder, alone || within_one, &interest->evolution))
-        return false;
-    enum { PROJECTIONS = 7 };
-    struct projection *const projections[PROJECTIONS] = {
-        &interest->extractor_input,   &interest->evolution_input,     &interest->evolution.gates,
-        &attention->query.projection, &interest->evolution.candidate, &attention->query_part,
-        &attention->product};
-    for (size_t i = 0; i < PROJECTIONS; i++)
-        if (!pack(binder, projections[i]))
+static bool pack_attention(struct binder *binder, float scale, struct attention *attention) {
+    struct projection *const of_candidates[] = {&attention->query.projection, &attention->query_part};
+    for (size_t i = 0; i < 2; i++)
+        if (!pack(binder, of_candidates[i]) || !pack_few(binder, of_candidates[i]))
             return false;
-    if (!pack_few(binder, &attention->query.projection) || !pack_few(binder, &attention->query_part))
+    if (!cross_attention(binder, attention) || !pack(binder, &attention->product) ||
+        !pack_words(binder, &attention->product))
         return false;
     for (size_t i = 1; i < attention->layer_count; i++)
         if (!pack_words(binder, &attention->layers[i].projection))
             return false;
-    return transpose(binder, &interest->evolution_input, &interest->evolution_rows) &&
-           transpose(binder, &attention->key, &attention->key_rows) &&
-           pack_layers(binder, attention->layers, 1, attention->layer_count) &&
-           pack_words(binder, &attention->product) &&
-           pack_attention_bytes(binder, interest->config->attention.scale, attention) &&
-           (!within_one ||
-            (pack_words(binder, &interest->evolution.gates) && pack_words(binder, &interest->evolution.candidate)));
+    return pack_layers(binder, attention->layers, 1, attention->layer_count) &&
+           transpose(binder, &attention->key, &attention->key_rows) && pack_attention_bytes(binder, scale, attention);
+}
+
+static bool pack_interest(struct binder *binder, struct interest *interest) {
+    return pack(binder, &interest->extractor_input) && pack_cell(binder, true, &interest->extractor) &&
+           pack_attention(binder, interest->config->attention.scale, &interest->attention) &&
+           pack_evolution(binder, interest);
 }
 
 /* Whatever is multiplied with lanes. */

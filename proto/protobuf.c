@@ -169,14 +169,14 @@ static bool read_table(struct reader *reader, const char *group, bool single, co
 
 /* ---- the requests ---- */
 
-/* A string that says whose; empty, it is not there. */
-static bool read_name(struct reader *reader, const char *member, const bytes *from, size_t most, bool *present,
-                      struct proto_string *name) {
+/* A string that says whose, if it is there. */
+static bool read_name(struct reader *reader, const char *member, bool there, const bytes *from, size_t most,
+                      bool *present, struct proto_string *name) {
     char reason[80];
     snprintf(reason, sizeof reason, "The %s must be a string of 1 to %zu bytes.", member, most);
-    if (from->len == 0)
+    if (!there)
         return true;
-    if (from->len > most || !is_text(from))
+    if (from->len == 0 || from->len > most || !is_text(from))
         return fail(reader, member, reason);
     *present = true;
     *name = string_of(from);
@@ -184,9 +184,10 @@ static bool read_name(struct reader *reader, const char *member, const bytes *fr
 }
 
 /* What both requests may say of a history. */
-static bool read_histories(struct reader *reader, const bytes *token, const Dien__Table *history,
+static bool read_histories(struct reader *reader, bool has_token, const bytes *token, const Dien__Table *history,
                            const Dien__Table *append, struct proto_request *request) {
-    return read_name(reader, "history_token", token, TOKEN_MAX, &request->has_history_token, &request->history_token) &&
+    return read_name(reader, "history_token", has_token, token, TOKEN_MAX, &request->has_history_token,
+                     &request->history_token) &&
            read_table(reader, "history", false, history, &request->history) &&
            read_table(reader, "history_append", false, append, &request->history_append);
 }
@@ -196,10 +197,13 @@ static bool read_request(struct reader *reader, const Dien__ScoreRequest *from, 
         return fail(reader, "top_k", "This must be an integer of at least 1.");
     request->top_k = from->top_k;
     request->explain = from->explain != 0;
-    return read_name(reader, "user_id", &from->user_id, PROTO_USER_ID_MAX, &request->has_user_id, &request->user_id) &&
+    bool has_user_id = from->user_id_there_case != DIEN__SCORE_REQUEST__USER_ID_THERE__NOT_SET;
+    bool has_token = from->history_token_there_case != DIEN__SCORE_REQUEST__HISTORY_TOKEN_THERE__NOT_SET;
+    return read_name(reader, "user_id", has_user_id, &from->user_id, PROTO_USER_ID_MAX, &request->has_user_id,
+                     &request->user_id) &&
            read_table(reader, "user", true, from->user, &request->user) &&
            read_table(reader, "context", true, from->context, &request->context) &&
-           read_histories(reader, &from->history_token, from->history, from->history_append, request) &&
+           read_histories(reader, has_token, &from->history_token, from->history, from->history_append, request) &&
            read_table(reader, "candidates", false, from->candidates, &request->candidates) &&
            proto_check_request(request, reader->problem);
 }
@@ -257,9 +261,11 @@ bool proto_decode_protobuf_history(const char *body, size_t size, struct arena *
                                    struct problem *problem) {
     struct reader reader = {.arena = arena, .problem = problem};
     *request = (struct proto_request){0};
-    const Dien__HistoryRequest *message = read_message(&reader, &dien__history_request__descriptor, body, size);
-    return message != NULL &&
-           read_histories(&reader, &message->history_token, message->history, message->history_append, request) &&
+    const Dien__HistoryRequest *from = read_message(&reader, &dien__history_request__descriptor, body, size);
+    if (from == NULL)
+        return false;
+    bool has_token = from->history_token_there_case != DIEN__HISTORY_REQUEST__HISTORY_TOKEN_THERE__NOT_SET;
+    return read_histories(&reader, has_token, &from->history_token, from->history, from->history_append, request) &&
            proto_check_history(request, problem);
 }
 

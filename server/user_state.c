@@ -55,7 +55,7 @@ static bool restore(const struct user_maker *maker, const struct user_copy *held
     void *memory = arena_alloc(maker->arena, dien_user_size(core));
     if (memory == NULL)
         return false;
-    state->user = dien_user_restore(maker->model, maker->scratch, core, memory);
+    state->user = dien_user_restore(maker->model, core, memory);
     state->origin = USER_CACHED;
     state->kept = true;
     state->token = held->token;

@@ -86,6 +86,8 @@ static inline size_t projection_transposed_units(size_t units) {
 }
 
 void projection_transpose(const struct projection *projection, float *transposed);
+/* matrix [rows, columns] as [columns, stride], zeros behind the rows. */
+void matrix_transpose(const float *matrix, size_t rows, size_t columns, size_t stride, float *transposed);
 
 /* Its words: room for words_packed_count(), and a step for each unit, rounded up to GROUP. False: some weight is not
  * finite, and has no such form. */
@@ -152,8 +154,8 @@ struct pairs {
 struct cell {
     size_t units;
     bool reset_after; /* c = tanh(input_c + r * (Uc h + bh)), else c = tanh(input_c + Uc (r * h)) */
-    /* Reset after: gates is U [3 * units, units] with bias (0, 0, bh). Before: gates is [2 * units, units]; candidate
-     * is Uc. */
+    /* Reset after: gates is U [3 * units, units] with bias (0, 0, bh), and candidate is not read. Before: gates is
+     * [2 * units, units]; candidate is Uc. */
     struct projection gates, candidate; /* for lanes; with words only where states are sure to be within 1 */
     struct column_projection gates_column, candidate_column; /* for one column */
 };

@@ -37,12 +37,14 @@ void projection_pack(const struct projection *projection, float *packed) {
                     *packed = i == 0 ? bias[unit] : projection->weight[unit * inputs + i - 1];
 }
 
+void matrix_transpose(const float *matrix, size_t rows, size_t columns, size_t stride, float *transposed) {
+    for (size_t column = 0; column < columns; column++)
+        for (size_t row = 0; row < stride; row++, transposed++)
+            *transposed = row < rows ? matrix[row * columns + column] : 0;
+}
+
 void projection_transpose(const struct projection *projection, float *transposed) {
-    size_t units = projection->units, inputs = projection->inputs, stride = projection_transposed_units(units);
-    for (size_t i = 0; i <= inputs; i++)
-        for (size_t unit = 0; unit < stride; unit++, transposed++)
-            if (unit >= units)
-                *transposed = 0;
-            else
-                *transposed = i == 0 ? projection->bias[unit] : projection->weight[unit * inputs + i - 1];
+    size_t units = projection->units, stride = projection_transposed_units(units);
+    matrix_transpose(projection->bias, units, 1, stride, transposed);
+    matrix_transpose(projection->weight, units, projection->inputs, stride, transposed + stride);
 }

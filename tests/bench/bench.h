@@ -4,6 +4,7 @@
 #define TESTS_BENCH_BENCH_H
 
 #include "model/dien.h"
+#include "tests/support/random_bits.h"
 
 #include <stdbool.h>
 #include <stdint.h>
@@ -42,17 +43,6 @@ static inline int ascending(const void *a, const void *b) {
 static inline double median_of(double *values, size_t count) {
     qsort(values, count, sizeof *values, ascending);
     return values[count / 2];
-}
-
-/* splitmix64: the same numbers everywhere. */
-static inline uint64_t mix(uint64_t x) {
-    x = (x ^ (x >> 30)) * 0xbf58476d1ce4e5b9ULL;
-    x = (x ^ (x >> 27)) * 0x94d049bb133111ebULL;
-    return x ^ (x >> 31);
-}
-
-static inline uint64_t random_bits(uint64_t *state) {
-    return mix(*state += 0x9e3779b97f4a7c15ULL);
 }
 
 static inline size_t random_below(uint64_t *state, size_t bound) {

@@ -165,7 +165,8 @@ static void measure_peak(void) {
 struct buffers {
     const struct dien_model *const *models; /* of each set, packed for it */
     size_t steps, blocks;
-    bool mlp; /* the layer is the MLP's, else the attention's */
+    size_t candidates; /* few */
+    bool mlp;          /* the layer is the MLP's, else the attention's */
     size_t layer;
     float *x, *y, *work, *inputs, *attention;
 };
@@ -211,6 +212,50 @@ static void run_project(void *context, size_t set) {
     sets[set]->project(&layer_of(b, set)->projection, b->blocks, b->work, b->y);
 }
 
+static void run_project_few(void *context, size_t set) {
+    struct buffers *b = context;
+    sets[set]->project_few(sets[set], &layer_of(b, set)->projection, b->candidates, b->work, b->y);
+}
+
+/* What a user state keeps of its steps: their keys' part of the attention, and their input of the evolution. */
+static void run_keys(void *context, size_t set) {
+    struct buffers *b = context;
+    sets[set]->project_rows(&interest_of(b, set)->attention.key_rows, b->steps, b->inputs, b->y);
+}
+
+static void run_evolution_inputs(void *context, size_t set) {
+    struct buffers *b = context;
+    sets[set]->project_rows(&interest_of(b, set)->evolution_rows, b->steps, b->inputs, b->y);
+}
+
+/* All pairs of a step and one of few candidates, block by block. */
+static void run_multiply_pairs(void *context, size_t set) {
+    struct buffers *b = context;
+    size_t count = b->steps * b->candidates;
+    struct pairs pairs = {
+        interest_of(b, set)->attention.product.inputs, b->candidates, 0, count, b->inputs, b->work, NULL};
+    for (; pairs.first < count; pairs.first += LANES)
+        sets[set]->multiply_pairs(&pairs, b->y);
+}
+
+static void run_add_pairs(void *context, size_t set) {
+    struct buffers *b = context;
+    const struct projection *product = &interest_of(b, set)->attention.product;
+    const float *scale = product->crossed != NULL ? b->attention : NULL;
+    size_t count = b->steps * b->candidates;
+    struct pairs pairs = {product->units, b->candidates, 0, count, b->inputs, b->work, scale};
+    memset(b->y, 0, product->units * LANES * sizeof(float)); /* it is added to */
+    for (; pairs.first < count; pairs.first += LANES)
+        sets[set]->add_pairs(&pairs, b->y);
+}
+
+static void run_finish(void *context, size_t set) {
+    struct buffers *b = context;
+    const struct attention *attention = &interest_of(b, set)->attention;
+    memcpy(b->x, b->work, attention->product.units * STEPS * LANES * sizeof(float));
+    sets[set]->finish(sets[set], attention->layers, attention->layer_count, STEPS, b->x, b->y);
+}
+
 static void run_activate(void *context, size_t set) {
     struct buffers *b = context;
     const struct layer *layer = layer_of(b, set);
@@ -253,6 +298,49 @@ static void measure_layer(struct buffers *b, bool mlp, size_t number, size_t blo
     measure(&(struct task){name, run_activate, b, 0});
 }
 
+static void measure_few(struct buffers *b, size_t number) {
+    static const size_t counts[] = {1, 4, 10};
+    b->mlp = true;
+    b->layer = number;
+    const struct projection *projection = &layer_of(b, 0)->projection;
+    for (size_t i = 0; i < sizeof counts / sizeof *counts; i++) {
+        char name[64];
+        b->candidates = counts[i];
+        snprintf(name, sizeof name, "mlp project_few %zux%zu columns %zu", projection->units, projection->inputs,
+                 counts[i]);
+        measure(
+            &(struct task){name, run_project_few, b, 2 * (double)(projection->units * projection->inputs * counts[i])});
+    }
+}
+
+static void measure_pairs(struct buffers *b) {
+    char name[64];
+    b->candidates = 4;
+    snprintf(name, sizeof name, "multiply_pairs (%zu)", b->steps * b->candidates);
+    measure(&(struct task){name, run_multiply_pairs, b, 0});
+    snprintf(name, sizeof name, "add_pairs (%zu)", b->steps * b->candidates);
+    measure(&(struct task){name, run_add_pairs, b, 0});
+}
+
+static void measure_finish(struct buffers *b) {
+    const struct attention *attention = &interest_of(b, 0)->attention;
+    double products = 0;
+    for (size_t i = 1; i < attention->layer_count; i++) {
+        const struct projection *projection = &attention->layers[i].projection;
+        products += 2 * (double)(projection->units * projection->inputs * STEPS * LANES);
+    }
+    measure(&(struct task){"finish (8 steps)", run_finish, b, products});
+}
+
+/* Rows [rows, inputs] by columns. */
+static void measure_rows(struct buffers *b, const char *name, void (*run)(void *context, size_t set),
+                         const struct column_projection *projection) {
+    char whole[64];
+    snprintf(whole, sizeof whole, "%s project_rows %zux%zu", name, projection->units, projection->inputs);
+    if (projection->units > 0)
+        measure(&(struct task){whole, run, b, 2 * (double)(projection->units * projection->inputs * b->steps)});
+}
+
 static void measure_kernels(const struct dien_model *const *models, size_t steps) {
     const struct dien_model *model = models[0];
     const struct interest *interest = &model->interests[0];
@@ -277,11 +365,19 @@ static void measure_kernels(const struct dien_model *const *models, size_t steps
                                2.0 * (double)(attention->product.units * attention->product.inputs * STEPS * LANES)});
     else
         measure(&(struct task){"dot", run_dot, &b, 2.0 * (double)(steps * attention->query_units * LANES)});
+    if (attention->layer_count > 0) {
+        measure_pairs(&b);
+        measure_finish(&b);
+    }
     for (size_t i = 1; i < attention->layer_count; i++)
         measure_layer(&b, false, i, STEPS);
     measure(&(struct task){"softmax", run_softmax, &b, 0});
-    for (size_t i = 0; i < model->mlp.layer_count; i++)
+    measure_rows(&b, "keys", run_keys, &attention->key_rows);
+    measure_rows(&b, "evolution", run_evolution_inputs, &interest->evolution_rows);
+    for (size_t i = 0; i < model->mlp.layer_count; i++) {
         measure_layer(&b, true, i, BLOCKS);
+        measure_few(&b, i);
+    }
     free(b.x), free(b.y), free(b.work), free(b.inputs), free(b.attention);
 }
 

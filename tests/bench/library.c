@@ -96,7 +96,7 @@ static void open_bench(struct bench *bench, const char *directory, const char *r
 static void score(struct bench *bench, enum form form) {
     const struct dien_user *user = bench->state;
     if (form == RESTORED)
-        user = dien_user_restore(bench->model, bench->scratch, user, bench->memory);
+        user = dien_user_restore(bench->model, user, bench->memory);
     if (form == UNCACHED)
         user = dien_user_build(bench->model, bench->scratch, &bench->history, bench->memory);
     dien_score(bench->model, bench->scratch, user, &bench->request, bench->scores, NULL);

@@ -9,6 +9,7 @@
  * S3-FIFO, Yang et al., SOSP 2023; W-TinyLFU, Einziger et al., ACM TOS 2017; the optimum, Belady 1966.
  */
 #include "server/user_cache.h"
+#include "tests/support/random_bits.h"
 
 #include <inttypes.h>
 #include <math.h>
@@ -34,17 +35,7 @@ enum {
 };
 static const uint32_t NONE = UINT32_MAX;
 
-/* ---- random numbers: splitmix64, the same everywhere ---- */
-
-static uint64_t mix(uint64_t x) {
-    x = (x ^ (x >> 30)) * 0xbf58476d1ce4e5b9ULL;
-    x = (x ^ (x >> 27)) * 0x94d049bb133111ebULL;
-    return x ^ (x >> 31);
-}
-
-static uint64_t random_bits(uint64_t *state) {
-    return mix(*state += 0x9e3779b97f4a7c15ULL);
-}
+/* ---- random numbers ---- */
 
 static double random_unit(uint64_t *state) {
     return (double)(random_bits(state) >> 11) * 0x1p-53;

@@ -63,7 +63,7 @@ static const struct dien_user *state_of(struct bench *b, const struct way *way) 
     case BUILT:
         return way == &ways[THERE] ? b->kept : dien_user_build(b->model, b->scratch, &b->history, b->memory);
     case RESTORED:
-        return dien_user_restore(b->model, b->scratch, way->far ? next_core(b) : b->kept, b->memory);
+        return dien_user_restore(b->model, way->far ? next_core(b) : b->kept, b->memory);
     case COPIED:
         break;
     }
@@ -135,7 +135,7 @@ static void prepare(struct bench *b, size_t length) {
     b->core_bytes = dien_user_core_bytes(b->kept);
     b->far_core = many(b->kept, b->core_bytes, &b->core_count);
     b->far_whole = many(b->kept, b->bytes, &b->whole_count);
-    dien_user_restore(b->model, b->scratch, (const struct dien_user *)(const void *)b->far_core, b->memory);
+    dien_user_restore(b->model, (const struct dien_user *)(const void *)b->far_core, b->memory);
     require(memcmp(b->memory, b->kept, b->bytes) == 0, "a restored state is the one that was built");
 }
 

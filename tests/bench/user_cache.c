@@ -101,7 +101,7 @@ static void compare(struct bench *b) {
 }
 
 static void restore(struct bench *b) {
-    dien_user_restore(b->model, b->scratch, b->core, b->memory);
+    dien_user_restore(b->model, b->core, b->memory);
 }
 
 /* ---- rows of the table ---- */

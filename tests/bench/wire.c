@@ -127,8 +127,10 @@ static void make_message(struct kind *kind) {
     message.history = &tables[1];
     message.candidates = &tables[2];
     uint8_t id[] = {'u', '1', '7'};
-    if (kind->cached)
+    if (kind->cached) {
+        message.user_id_there_case = DIEN__SCORE_REQUEST__USER_ID_THERE_USER_ID;
         message.user_id = (ProtobufCBinaryData){sizeof id, id};
+    }
     kind->size = dien__score_request__get_packed_size(&message);
     kind->body = malloc(kind->size);
     stop_if(kind->body == NULL, "out of memory");

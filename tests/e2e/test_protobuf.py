@@ -107,7 +107,18 @@ def spoil_user_id(message, _):
     return "/user_id"
 
 
-@pytest.mark.parametrize("spoil", [spoil_nothing_sent, spoil_unknown_field, spoil_kind, spoil_kinds, spoil_user_id])
+def spoil_empty_user_id(message, _):
+    message.user_id = ""
+    return "/user_id"
+
+
+def spoil_empty_token(message, _):
+    message.history_token = ""
+    return "/history_token"
+
+
+@pytest.mark.parametrize("spoil", [spoil_nothing_sent, spoil_unknown_field, spoil_kind, spoil_kinds, spoil_user_id, spoil_empty_user_id,
+                                   spoil_empty_token])
 def test_errors_are_problems_with_a_place(server, demo, rng, messages, spoil):
     body = demo.request(rng, history=3, candidates=4)
     message = message_of(messages, body)

@@ -6,13 +6,10 @@
  */
 #include "proto/decode.h"
 #include "proto/encode.h"
+#include "tests/fuzz/fuzz.h"
 
 #include <jansson.h>
-#include <stdlib.h>
 #include <string.h>
-
-int LLVMFuzzerInitialize(int *count, char ***arguments);
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
 enum { RESULTS_MOST = 64, HISTORY = 3 };
 
@@ -24,11 +21,6 @@ int LLVMFuzzerInitialize(int *count, char ***arguments) {
     proto_decode_start();
     arena_init(&arena, (size_t)64 << 20, 1 << 20);
     return 0;
-}
-
-static void require(bool condition) {
-    if (!condition)
-        abort();
 }
 
 static void require_json(struct proto_string text) {
@@ -110,19 +102,11 @@ static void check_problem(const struct problem *problem) {
     require_json(proto_encode_problem(problem, "id", &arena));
 }
 
-/* A limit that differs from input to input, so that memory runs out in all places. */
-static size_t little_memory(const uint8_t *data, size_t size) {
-    size_t hash = size;
-    for (size_t i = 0; i < size; i++)
-        hash = hash * 31 + data[i];
-    return 64 + hash % 65536;
-}
-
 static void decode_with_little(const uint8_t *data, size_t size, bool decoded, enum problem_kind kind) {
     struct arena tight;
     struct proto_request request;
     struct problem problem;
-    arena_init(&tight, little_memory(data, size), 0);
+    arena_init(&tight, little_memory(data, size, 65536), 0);
     bool again = proto_decode_request((const char *)data, size, &tight, &request, &problem);
     require(again ? decoded : problem.kind == PROBLEM_OUT_OF_MEMORY || (!decoded && problem.kind == kind));
     arena_free(&tight);

@@ -5,27 +5,20 @@
  * models (seed_models.py makes them) and a named file for each fault once found.
  */
 #include "model/dien.h"
+#include "tests/fuzz/fuzz.h"
 
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
-int LLVMFuzzerInitialize(int *count, char ***arguments);
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 size_t LLVMFuzzerMutate(uint8_t *data, size_t size, size_t max_size); /* libFuzzer's own */
 size_t LLVMFuzzerCustomMutator(uint8_t *data, size_t size, size_t max_size, unsigned seed);
 
 enum { BEHAVIOURS = 5, CANDIDATES = 3, LARGE = 4 << 20 };
 
 static char directory[64], config_path[80], tensors_path[80];
-
-static void require(bool condition) {
-    if (!condition)
-        abort();
-}
 
 static void remove_files(void) {
     unlink(config_path);

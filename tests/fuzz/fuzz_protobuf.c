@@ -7,12 +7,8 @@
 #include "proto/decode.h"
 #include "proto/protobuf.h"
 #include "proto/tally.h"
+#include "tests/fuzz/fuzz.h"
 #include "tests/support/same_request.h"
-
-#include <stdlib.h>
-
-int LLVMFuzzerInitialize(int *count, char ***arguments);
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
 enum { RESULTS_MOST = 64 };
 
@@ -27,11 +23,6 @@ int LLVMFuzzerInitialize(int *count, char ***arguments) {
     proto_decode_start();
     arena_init(&arena, (size_t)64 << 20, 1 << 20);
     return 0;
-}
-
-static void require(bool condition) {
-    if (!condition)
-        abort();
 }
 
 static void encode_reply(const struct proto_request *request) {
@@ -66,16 +57,12 @@ static void check_tally(const char *body, size_t size, const struct proto_reques
                 tally.candidates == values_in(&request->candidates));
 }
 
-/* A limit that differs from input to input, so that memory runs out in all places. */
 static void decode_with_little(decoder *decode, const char *body, size_t size, const struct proto_request *expected,
                                const struct problem *problem) {
     struct arena tight;
     struct proto_request request;
     struct problem other;
-    size_t hash = size;
-    for (size_t i = 0; i < size; i++)
-        hash = hash * 31 + (unsigned char)body[i];
-    arena_init(&tight, 64 + hash % (20000 + 16 * size), 0);
+    arena_init(&tight, little_memory(body, size, 20000 + 16 * size), 0);
     if (decode(body, size, &tight, &request, &other))
         require(expected != NULL && same_request(&request, expected));
     else

@@ -7,20 +7,12 @@
 #include "proto/decode.h"
 #include "proto/encode.h"
 #include "server/request.h"
+#include "tests/fuzz/fuzz.h"
 
 #include <jansson.h>
-#include <stdlib.h>
 #include <string.h>
 
-int LLVMFuzzerInitialize(int *count, char ***arguments);
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
-
 static struct scorer scorer;
-
-static void require(bool condition) {
-    if (!condition)
-        abort();
-}
 
 int LLVMFuzzerInitialize(int *count, char ***arguments) {
     (void)count;

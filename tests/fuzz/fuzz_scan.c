@@ -5,12 +5,8 @@
  */
 #include "proto/decode.h"
 #include "proto/scan.h"
+#include "tests/fuzz/fuzz.h"
 #include "tests/support/same_request.h"
-
-#include <stdlib.h>
-
-int LLVMFuzzerInitialize(int *count, char ***arguments);
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
 static struct arena scanned_arena, tree_arena;
 
@@ -23,19 +19,10 @@ int LLVMFuzzerInitialize(int *count, char ***arguments) {
     return 0;
 }
 
-static void require(bool condition) {
-    if (!condition)
-        abort();
-}
-
-/* Limits that differ from input to input, so that memory runs out in all places. */
 static void scan_with_little(const char *body, size_t size, const struct proto_request *expected) {
     struct arena tight;
     struct proto_request request;
-    size_t hash = size;
-    for (size_t i = 0; i < size; i++)
-        hash = hash * 31 + (unsigned char)body[i];
-    arena_init(&tight, 64 + hash % (64 + 8 * size), 0);
+    arena_init(&tight, little_memory(body, size, 64 + 8 * size), 0);
     if (proto_scan_request(body, size, &tight, &request))
         require(same_request(&request, expected));
     arena_free(&tight);

@@ -28,30 +28,29 @@ static int stop(void **state) {
     return 0;
 }
 
+typedef bool decoder(const char *body, size_t size, struct arena *to, struct proto_request *decoded,
+                     struct problem *why);
+
 /* Decode from memory of exactly `size` bytes, gone right after: a read past its end, or a string that still points into
  * it, is seen by AddressSanitizer and valgrind. */
-static bool decode_bytes(const char *body, size_t size) {
+static bool decode_by(decoder *decode_body, const char *body, size_t size) {
     char *exact = malloc(size > 0 ? size : 1);
     assert_non_null(exact);
     memcpy(exact, body, size);
     arena_reset(&arena);
     memset(&request, 0xA5, sizeof request);
     memset(&problem, 0xA5, sizeof problem);
-    bool decoded = proto_decode_request(exact, size, &arena, &request, &problem);
+    bool decoded = decode_body(exact, size, &arena, &request, &problem);
     free(exact);
     return decoded;
 }
 
+static bool decode_bytes(const char *body, size_t size) {
+    return decode_by(proto_decode_request, body, size);
+}
+
 static bool decode_history_bytes(const char *body, size_t size) {
-    char *exact = malloc(size > 0 ? size : 1);
-    assert_non_null(exact);
-    memcpy(exact, body, size);
-    arena_reset(&arena);
-    memset(&request, 0xA5, sizeof request);
-    memset(&problem, 0xA5, sizeof problem);
-    bool decoded = proto_decode_history(exact, size, &arena, &request, &problem);
-    free(exact);
-    return decoded;
+    return decode_by(proto_decode_history, body, size);
 }
 
 static void decode_history(const char *body) {
@@ -651,10 +650,8 @@ static void assert_out_of_memory(const struct problem *found) {
     assert_string_equal(found->pointer, "");
 }
 
-typedef bool (*decoder)(const char *, size_t, struct arena *, struct proto_request *, struct problem *);
-
 /* Decode with room for `limit` bytes; what was handed out until then, SIZE_MAX when that was enough. */
-static size_t used_within(const char *body, decoder decode_body, size_t limit) {
+static size_t used_within(const char *body, decoder *decode_body, size_t limit) {
     struct arena tight;
     arena_init(&tight, limit, 0);
     bool decoded = decode_body(body, strlen(body), &tight, &request, &problem);
@@ -668,7 +665,7 @@ static size_t used_within(const char *body, decoder decode_body, size_t limit) {
 
 /* The allocations that fail with more than `low` units of room and less than `high`. More room never fails earlier:
  * with as much used at both ends it is one allocation that fails everywhere between them. */
-static size_t failures_between(const char *body, decoder decode_body, size_t low, size_t used_low, size_t high,
+static size_t failures_between(const char *body, decoder *decode_body, size_t low, size_t used_low, size_t high,
                                size_t used_high) {
     if (used_low == used_high || high - low < 2)
         return used_low != used_high && used_high != SIZE_MAX;
@@ -679,7 +676,7 @@ static size_t failures_between(const char *body, decoder decode_body, size_t low
 }
 
 /* With every limit from nothing up to enough, in steps of the arena's unit: each allocation fails once. */
-static void assert_survives_limits(const char *body, decoder decode_body, size_t failures_least) {
+static void assert_survives_limits(const char *body, decoder *decode_body, size_t failures_least) {
     size_t enough = 1;
     while (used_within(body, decode_body, enough * 64) != SIZE_MAX)
         enough *= 2;

@@ -1,5 +1,6 @@
 /* test_digits.c: the texts of proto/digits.c beside printf's. */
 #include "proto/digits.h"
+#include "tests/support/random_bits.h"
 
 #include <math.h>
 #include <setjmp.h>
@@ -16,13 +17,6 @@
 enum { STRIDE = 4099, RANDOM = 300000 }; /* a prime: every exponent, and mantissas of all kinds */
 
 static uint64_t random_state;
-
-static uint64_t random_bits(void) { /* splitmix64 (Steele, Lea, Flood 2014) */
-    uint64_t x = random_state += 0x9e3779b97f4a7c15U;
-    x = (x ^ x >> 30) * 0xbf58476d1ce4e5b9U;
-    x = (x ^ x >> 27) * 0x94d049bb133111ebU;
-    return x ^ x >> 31;
-}
 
 /* From memory of exactly the promised room. True when the function took the number. */
 static bool check_float(float number) {
@@ -75,9 +69,9 @@ static void probabilities_are_taken(void **state) {
     (void)state;
     random_state = 1;
     for (size_t i = 0; i < RANDOM; i++) {
-        float score = (float)(random_bits() >> 40) * 0x1p-24F;
+        float score = (float)(random_bits(&random_state) >> 40) * 0x1p-24F;
         assert_true(check_float(score) || score == 0);
-        assert_true(check_float(expf(-(float)(random_bits() % 80))));
+        assert_true(check_float(expf(-(float)(random_bits(&random_state) % 80))));
     }
     static const float ties[] = {0.5F, 0.25F, 0x1p-10F, 0x1.8p-14F, 0x1.000002p-12F, 0.1F, 1.0F, 0.99999994F, 1e-4F};
     for (size_t i = 0; i < sizeof ties / sizeof *ties; i++)
@@ -109,7 +103,7 @@ static void integers(void **state) {
     for (size_t i = 0; i < sizeof edges / sizeof *edges; i++)
         check_integer(edges[i]);
     for (size_t i = 0; i < RANDOM; i++)
-        check_integer((int64_t)random_bits() >> random_bits() % 64);
+        check_integer((int64_t)random_bits(&random_state) >> random_bits(&random_state) % 64);
 }
 
 /* What it takes is "%.15g", and gives the double back. */
@@ -151,10 +145,11 @@ static void doubles(void **state) {
         if (!check_double(taken[i]))
             fail_msg("%.17g was left", taken[i]);
     for (size_t i = 0; i < RANDOM; i++) {
-        double price = (double)(int64_t)(random_bits() >> (20 + random_bits() % 40)) / 100;
+        double price = (double)(int64_t)(random_bits(&random_state) >> (20 + random_bits(&random_state) % 40)) / 100;
         assert_true(check_double(price) || price < 1e-4 || price >= 1e13);
-        check_double(ldexp((double)(random_bits() >> 11), -(int)(random_bits() % 70)));
-        check_double((double)(random_bits() % 1000000000) / pow(10, (double)(random_bits() % 15)));
+        check_double(ldexp((double)(random_bits(&random_state) >> 11), -(int)(random_bits(&random_state) % 70)));
+        check_double((double)(random_bits(&random_state) % 1000000000) /
+                     pow(10, (double)(random_bits(&random_state) % 15)));
     }
 }
 

@@ -222,7 +222,7 @@ static void test_same_bits_when_restored(void **state) {
         memcpy(core, f.user, bytes);
         struct dien_user *whole = user_memory(dien_user_size(core));
         memset(whole, 0xff, dien_user_size(core));
-        check_bits(&f, dien_user_restore(models[i], f.scratch, core, whole), order, 20);
+        check_bits(&f, dien_user_restore(models[i], core, whole), order, 20);
         assert_memory_equal(whole, f.user, bytes);
         free(core);
         free(whole);

@@ -139,6 +139,21 @@ static void set_strings(Dien__Column *column, ProtobufCBinaryData *values, size_
     column->n_strings = count;
 }
 
+static void set_user_id(char *text, size_t length) {
+    whole.message.user_id_there_case = DIEN__SCORE_REQUEST__USER_ID_THERE_USER_ID;
+    whole.message.user_id = bytes_of(text, length);
+}
+
+static void set_token(char *text, size_t length) {
+    whole.message.history_token_there_case = DIEN__SCORE_REQUEST__HISTORY_TOKEN_THERE_HISTORY_TOKEN;
+    whole.message.history_token = bytes_of(text, length);
+}
+
+static void set_update_token(char *text, size_t length) {
+    whole.update.history_token_there_case = DIEN__HISTORY_REQUEST__HISTORY_TOKEN_THERE_HISTORY_TOKEN;
+    whole.update.history_token = bytes_of(text, length);
+}
+
 static Dien__ScoreRequest *make_whole(void) {
     whole.country = column_named("country");
     whole.taste = column_named("taste");
@@ -165,15 +180,15 @@ static Dien__ScoreRequest *make_whole(void) {
     set_strings(&whole.item, whole.items, 3);
     set_strings(&whole.candidate, whole.ids, 2);
     make_groups();
-    whole.message = (Dien__ScoreRequest)DIEN__SCORE_REQUEST__INIT;
-    whole.message.user_id = bytes_of("u42", 3);
+    dien__score_request__init(&whole.message);
+    set_user_id("u42", 3);
     whole.message.user = &whole.user;
     whole.message.context = &whole.context;
     whole.message.history = &whole.history;
     whole.message.candidates = &whole.candidates;
     whole.message.top_k = 10;
     whole.message.explain = 1;
-    whole.update = (Dien__HistoryRequest)DIEN__HISTORY_REQUEST__INIT;
+    dien__history_request__init(&whole.update);
     whole.update.history = &whole.history;
     return &whole.message;
 }
@@ -217,7 +232,7 @@ static void a_token_stands_for_a_history(void **state) {
     Dien__ScoreRequest *message = make_whole();
     message->history = NULL;
     message->user = message->context = NULL;
-    message->history_token = bytes_of("t0", 2);
+    set_token("t0", 2);
     message->history_append = &whole.history;
     message->top_k = 0;
     message->explain = 0;
@@ -226,6 +241,14 @@ static void a_token_stands_for_a_history(void **state) {
     assert_true(decode_score(message));
     assert_true(same_as_json("{\"user_id\":\"u42\",\"history_token\":\"t0\",\"history_append\":{\"item\":[\"A13\","
                              "\"\xE2\x82\xAC\",\"\"]},\"candidates\":{\"item\":[\"B10\",\"C5\"]}}"));
+}
+
+static void of_a_member_sent_twice_the_last_counts(void **state) {
+    (void)state;
+    static const uint8_t bytes[] = {0x0A, 2,   'u', '1',  0x2A, 1,    's', 0x0A, 0, 0x0A, 3,   'u', '4', '2',  0x2A,
+                                    2,    't', '0', 0x3A, 10,   0x0A, 8,   0x0A, 4, 'i',  't', 'e', 'm', 0x10, 7};
+    assert_true(decode_bytes(proto_decode_protobuf, bytes, sizeof bytes));
+    assert_true(same_as_json("{\"user_id\":\"u42\",\"history_token\":\"t0\",\"candidates\":{\"item\":[7]}}"));
 }
 
 static void a_history_is_the_same_request(void **state) {
@@ -245,7 +268,7 @@ static void a_history_is_appended_to(void **state) {
     message->history = NULL;
     assert_true(decode_history(message));
     assert_true(same_as_history("{\"history_append\":" HISTORY_JSON "}"));
-    message->history_token = bytes_of("t0", 2);
+    set_update_token("t0", 2);
     assert_true(decode_history(message));
     assert_true(same_as_history("{\"history_append\":" HISTORY_JSON ",\"history_token\":\"t0\"}"));
 }
@@ -262,6 +285,15 @@ static void assert_problem(const char *pointer, const char *detail) {
 static void assert_refused(const char *pointer, const char *detail) {
     assert_false(decode_score(&whole.message));
     assert_problem(pointer, detail);
+}
+
+/* With the problem that the text has in JSON. */
+static void assert_refused_as_json(const char *text) {
+    struct proto_request ignored;
+    struct problem json;
+    arena_reset(&json_arena);
+    assert_false(proto_decode_request(text, strlen(text), &json_arena, &ignored, &json));
+    assert_refused(json.pointer, json.detail);
 }
 
 static void assert_update_refused(const char *pointer, const char *detail) {
@@ -314,12 +346,18 @@ static void members_are_refused_at_their_place(void **state) {
     (void)state;
     char longest[257];
     memset(longest, 'u', sizeof longest);
-    make_whole()->user_id = bytes_of(longest, sizeof longest);
+    make_whole();
+    set_user_id(longest, sizeof longest);
     assert_refused("/user_id", "1 to 256 bytes");
-    make_whole()->user_id = bytes_of("\x80", 1);
+    set_user_id("\x80", 1);
     assert_refused("/user_id", "1 to 256 bytes");
-    make_whole()->history_token = bytes_of("t", 1);
+    set_user_id("", 0);
+    assert_refused_as_json("{\"user_id\":\"\",\"candidates\":{\"item\":[\"B10\"]}}");
+    make_whole();
+    set_token("t", 1);
     assert_refused("/history_token", "not both");
+    set_token("", 0);
+    assert_refused_as_json("{\"history_token\":\"\",\"candidates\":{\"item\":[\"B10\"]}}");
     make_whole()->history_append = &whole.history;
     assert_refused("/history_append", "history_token");
     make_whole()->candidates = NULL;
@@ -337,11 +375,16 @@ static void histories_are_refused_at_their_place(void **state) {
     memset(longest, 't', sizeof longest);
     make_update()->history = NULL;
     assert_update_refused("", "must have a history or a history_append");
-    whole.update.history_token = bytes_of("t", 1);
+    set_update_token("t", 1);
     assert_update_refused("", "must have a history or a history_append");
-    make_update()->history_token = bytes_of("t", 1);
+    make_update();
+    set_update_token("t", 1);
     assert_update_refused("/history_token", "not both");
-    make_update()->history_token = bytes_of(longest, sizeof longest);
+    set_update_token(longest, sizeof longest);
+    assert_update_refused("/history_token", "1 to 256 bytes");
+    make_update()->history_append = whole.update.history;
+    whole.update.history = NULL;
+    set_update_token("", 0);
     assert_update_refused("/history_token", "1 to 256 bytes");
     make_update()->history_append = &whole.history;
     assert_update_refused("/history_append", "part of the history");
@@ -547,6 +590,25 @@ static void assert_results(const Dien__ScoreReply *reply) {
     assert_true(look->reals[0] == 3.5 && look->reals[1] == 4 && look->reals[2] == 1 && look->reals[3] == 2);
 }
 
+/* What both replies say of the state. */
+static void assert_state(const Dien__ScoreReply *reply) {
+    assert_bytes(reply->model, "eshop");
+    assert_bytes(reply->version, "3");
+    assert_bytes(reply->user_state, "cached");
+    assert_bytes(reply->history_token, "abc");
+    assert_int_equal(reply->n_interests, 2);
+    for (size_t i = 0; i < 2; i++) {
+        assert_bytes(reply->interests[i]->name, interests[i].name);
+        assert_int_equal(reply->interests[i]->received, interests[i].received);
+        assert_int_equal(reply->interests[i]->length, interests[i].length);
+    }
+    assert_int_equal(reply->n_unknown, 2);
+    for (size_t i = 0; i < 2; i++) {
+        assert_bytes(reply->unknown[i]->field, unknown[i].field);
+        assert_int_equal(reply->unknown[i]->count, unknown[i].count);
+    }
+}
+
 static void a_reply_reads_back(void **state) {
     (void)state;
     assert_true(decode_score(make_whole()));
@@ -554,25 +616,35 @@ static void a_reply_reads_back(void **state) {
     struct proto_string packed = proto_encode_protobuf(&from, &arena);
     Dien__ScoreReply *reply = dien__score_reply__unpack(NULL, packed.length, (const uint8_t *)packed.data);
     assert_non_null(reply);
-    assert_bytes(reply->model, "eshop");
-    assert_bytes(reply->version, "3");
-    assert_bytes(reply->user_state, "cached");
-    assert_bytes(reply->history_token, "abc");
-    assert_int_equal(reply->n_interests, 2);
-    assert_bytes(reply->interests[0]->name, "clicks");
-    assert_int_equal(reply->interests[0]->received, 5);
-    assert_int_equal(reply->interests[0]->length, 3);
+    assert_state(reply);
     assert_int_equal(reply->interests[0]->n_attention, 6);
     assert_memory_equal(reply->interests[0]->attention, attention[1], sizeof attention[1]);
     assert_memory_equal(reply->interests[0]->attention + 3, attention[0], sizeof attention[0]);
     assert_int_equal(reply->interests[1]->n_attention, 0);
-    assert_int_equal(reply->n_unknown, 2);
-    assert_bytes(reply->unknown[0]->field, "item");
-    assert_int_equal(reply->unknown[0]->count, 2);
     assert_results(reply);
     dien__score_reply__free_unpacked(reply, NULL);
 }
 
+/* Every member of `part` is one of `all`. */
+static void assert_part_of(const ProtobufCMessageDescriptor *part, const ProtobufCMessageDescriptor *all) {
+    for (unsigned int i = 0; i < part->n_fields; i++) {
+        const ProtobufCFieldDescriptor *own = &part->fields[i];
+        const ProtobufCFieldDescriptor *same = protobuf_c_message_descriptor_get_field_by_name(all, own->name);
+        assert_non_null(same);
+        assert_int_equal(own->id, same->id);
+        assert_int_equal(own->type, same->type);
+        assert_int_equal(own->label, same->label);
+        assert_ptr_equal(own->descriptor, same->descriptor);
+    }
+}
+
+static void a_history_s_members_are_a_score_s(void **state) {
+    (void)state;
+    assert_part_of(&dien__history_request__descriptor, &dien__score_request__descriptor);
+    assert_part_of(&dien__history_reply__descriptor, &dien__score_reply__descriptor);
+}
+
+/* It is read as a ScoreReply, whose members are the same. */
 static void a_reply_without_results_is_a_history_s(void **state) {
     (void)state;
     assert_true(decode_history(make_update()));
@@ -581,18 +653,12 @@ static void a_reply_without_results_is_a_history_s(void **state) {
     Dien__HistoryReply *reply = dien__history_reply__unpack(NULL, packed.length, (const uint8_t *)packed.data);
     assert_non_null(reply);
     assert_int_equal(reply->base.n_unknown_fields, 0);
-    assert_bytes(reply->model, "eshop");
-    assert_bytes(reply->version, "3");
-    assert_bytes(reply->user_state, "cached");
-    assert_bytes(reply->history_token, "abc");
-    assert_int_equal(reply->n_interests, 2);
-    assert_bytes(reply->interests[0]->name, "clicks");
-    assert_int_equal(reply->interests[0]->received, 5);
-    assert_int_equal(reply->interests[0]->length, 3);
-    assert_int_equal(reply->n_unknown, 2);
-    assert_bytes(reply->unknown[0]->field, "item");
-    assert_int_equal(reply->unknown[0]->count, 2);
     dien__history_reply__free_unpacked(reply, NULL);
+    Dien__ScoreReply *score = dien__score_reply__unpack(NULL, packed.length, (const uint8_t *)packed.data);
+    assert_non_null(score);
+    assert_state(score);
+    assert_int_equal(score->interests[0]->n_attention, 0);
+    dien__score_reply__free_unpacked(score, NULL);
 }
 
 static void a_reply_needs_memory(void **state) {
@@ -615,6 +681,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_message_is_the_same_request),
         cmocka_unit_test(a_token_stands_for_a_history),
+        cmocka_unit_test(of_a_member_sent_twice_the_last_counts),
         cmocka_unit_test(a_history_is_the_same_request),
         cmocka_unit_test(a_history_is_appended_to),
         cmocka_unit_test(values_are_refused_at_their_place),
@@ -630,6 +697,7 @@ int main(void) {
         cmocka_unit_test(a_tally_knows_other_ways_to_send_the_same),
         cmocka_unit_test(any_bytes_have_a_tally),
         cmocka_unit_test(a_reply_reads_back),
+        cmocka_unit_test(a_history_s_members_are_a_score_s),
         cmocka_unit_test(a_reply_without_results_is_a_history_s),
         cmocka_unit_test(a_reply_needs_memory),
     };

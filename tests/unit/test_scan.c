@@ -3,6 +3,7 @@
  */
 #include "proto/decode.h"
 #include "proto/scan.h"
+#include "tests/support/random_bits.h"
 #include "tests/support/same_request.h"
 
 #include <setjmp.h>
@@ -296,15 +297,8 @@ static void fields_are_bounded(void **state) {
 
 static uint64_t random_state;
 
-static uint64_t random_bits(void) { /* splitmix64 (Steele, Lea, Flood 2014) */
-    uint64_t x = random_state += 0x9e3779b97f4a7c15U;
-    x = (x ^ x >> 30) * 0xbf58476d1ce4e5b9U;
-    x = (x ^ x >> 27) * 0x94d049bb133111ebU;
-    return x ^ x >> 31;
-}
-
 static size_t below(size_t bound) {
-    return (size_t)(random_bits() % bound);
+    return (size_t)(random_bits(&random_state) % bound);
 }
 
 static void put_space(FILE *out) {
@@ -326,7 +320,7 @@ static void put_random_number(FILE *out) {
     union {
         uint64_t bits;
         double real;
-    } any = {random_bits()};
+    } any = {random_bits(&random_state)};
     switch (below(6)) {
     case 0:
         fprintf(out, "%lld", (long long)any.bits);
@@ -447,7 +441,7 @@ static void damage(char *body, size_t size, size_t at) {
         body[at] = bytes[below(sizeof bytes)]; /* its NUL is one of them */
         return;
     case 1:
-        body[at] = (char)random_bits();
+        body[at] = (char)random_bits(&random_state);
         return;
     default:
         body[at] = body[below(size)];
