@@ -134,8 +134,14 @@ static bool examine(const struct connections *connections, struct connection *co
     return is_expired(connections, connection, now, why);
 }
 
+static size_t connections_a_sweep(const struct connections *connections) {
+    size_t part = (connections->count + SWEEPS_A_ROUND - 1) / SWEEPS_A_ROUND;
+    return part > CONNECTIONS_A_SWEEP ? part : CONNECTIONS_A_SWEEP;
+}
+
 void connections_sweep(struct connections *connections, uint64_t now, connection_expired *expired, void *context) {
-    for (size_t i = 0; i < CONNECTIONS_A_SWEEP && i < connections->count; i++) {
+    size_t most = connections_a_sweep(connections);
+    for (size_t i = 0; i < most && i < connections->count; i++) {
         struct connection *connection = connections->next_swept != NULL ? connections->next_swept : connections->first;
         enum connection_end why;
         connections->next_swept = connection->next;
@@ -145,7 +151,8 @@ void connections_sweep(struct connections *connections, uint64_t now, connection
 }
 
 size_t connections_sweeps(const struct connections *connections) {
-    size_t sweeps = (connections->count + CONNECTIONS_A_SWEEP - 1) / CONNECTIONS_A_SWEEP;
+    size_t a_sweep = connections_a_sweep(connections);
+    size_t sweeps = (connections->count + a_sweep - 1) / a_sweep;
     return sweeps > 0 ? sweeps : 1;
 }
 

@@ -3,7 +3,7 @@
  * libmicrohttpd's own timeout starts anew with each byte, so one byte a second holds a connection for ever. Here each
  * phase has one deadline for all of it. A sweep finds the connections that are past theirs; what to do with them is the
  * caller's business. To look at one takes about a microsecond, so with thousands of them requests would wait for a
- * sweep of all: each call looks at a few. Knows sockets and clocks, not HTTP. Belongs to the loop's thread.
+ * sweep of all: each call looks at a part. Knows sockets and clocks, not HTTP. Belongs to the loop's thread.
  */
 #ifndef SERVER_CONNECTIONS_H
 #define SERVER_CONNECTIONS_H
@@ -42,7 +42,8 @@ struct connection {
     void *owner; /* the caller's */
 };
 
-enum { CONNECTIONS_A_SWEEP = 32 };
+/* A sweep looks at CONNECTIONS_A_SWEEP, or at a SWEEPS_A_ROUND-th of all where that is more. */
+enum { CONNECTIONS_A_SWEEP = 32, SWEEPS_A_ROUND = 250 };
 
 struct connections {
     struct connection *first;
@@ -62,13 +63,13 @@ void connection_enter(struct connection *connection, enum connection_phase phase
 /* Waiting: part of a request is here. */
 void connection_request_began(struct connection *connection, uint64_t now);
 
-/* Look at the next CONNECTIONS_A_SWEEP, or all if there are fewer, and go on from there the next time. Call `expired`
- * for each that is past its deadline or whose peer has left, once, with the reason; it is in CONNECTION_CLOSING by
- * then. `expired` adds and removes no connection. */
+/* Look at the next few, and go on from there the next time. Call `expired` for each that is past its deadline or whose
+ * peer has left, once, with the reason; it is in CONNECTION_CLOSING by then. `expired` adds and removes no connection.
+ */
 typedef void connection_expired(void *context, struct connection *connection, enum connection_end why);
 void connections_sweep(struct connections *connections, uint64_t now, connection_expired *expired, void *context);
 
-/* Calls until each has been looked at, at least 1. */
+/* Calls until each has been looked at: 1 to SWEEPS_A_ROUND. */
 size_t connections_sweeps(const struct connections *connections);
 
 /* The same for all connections that have waited for `silence` without a byte, for a server that stops. */

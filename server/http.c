@@ -430,10 +430,12 @@ static void on_expired(void *context, struct connection *connection, enum connec
 }
 
 size_t http_sweep(struct http *http) {
-    uint64_t now = clock_now();
-    connections_sweep(&http->connections, now, on_expired, http);
-    linger_expire(&http->linger, now);
+    connections_sweep(&http->connections, clock_now(), on_expired, http);
     return connections_sweeps(&http->connections);
+}
+
+void http_tidy(struct http *http) {
+    linger_expire(&http->linger, clock_now());
 }
 
 /* ---- The daemon. */

@@ -88,8 +88,10 @@ int http_linger_descriptor(const struct http *http);
 int http_run(struct http *http);
 void http_linger(struct http *http);
 /* Deadlines of some of the connections; http_run() comes after it. Returns the calls until it was every connection's
- * turn: as many belong into a fraction of a second. */
+ * turn, 1 to 250: as many belong into a fraction of a second. */
 size_t http_sweep(struct http *http);
+/* Let go of clients that were read on from after a refusal for long enough; a few times a second. */
+void http_tidy(struct http *http);
 
 /* The pending answer is there, in exchange->answer. Call http_run() when all that are there have been given. */
 void http_answered(struct exchange *exchange);

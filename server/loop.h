@@ -13,9 +13,10 @@ struct loop;
 /* Called on the loop's thread; `context` is that of loop_handlers. */
 struct loop_handlers {
     void *context;
-    void (*timer)(void *context);              /* the time of loop_after() is up */
-    void (*wake)(void *context);               /* loop_wake() was called, at least once since the last time */
-    int (*tick)(void *context);                /* LOOP_TICK_MILLISECONDS after the start, then as it says itself */
+    void (*timer)(void *context); /* the time of loop_after() is up */
+    void (*wake)(void *context);  /* loop_wake() was called, at least once since the last time */
+    int (*tick)(
+        void *context); /* LOOP_TICK_MILLISECONDS after the start; returns the milliseconds until the next, >= 1 */
     void (*signal)(void *context, int signal); /* SIGTERM or SIGINT came */
 };
 

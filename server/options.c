@@ -46,7 +46,7 @@ static const struct row rows[] = {
     {"max-connections", COUNT, LIMIT, FIELD(max_connections), "10000", 1, 1e6,
      "open connections; more wait unaccepted"},
     {"connection-memory", BYTES, LIMIT, FIELD(connection_memory), "16K", 8192, 1048576,
-     "a request's headers; more: 431"},
+     "a request's headers, Cookie twice; more: 431"},
     {"request-memory", BYTES, LIMIT, FIELD(request_memory), "256M", 65536, SIZE_MOST,
      "what a request may use while scored; more: 503"},
     {"cache-bytes", BYTES, LIMIT, FIELD(cache_bytes), "256M", 0, 2047 * 1024.0 * 1024 * 1024,

@@ -11,6 +11,7 @@
 #include "model/dien.h"
 #include "proto/encode.h"
 #include "server/clock.h"
+#include "server/connections.h"
 #include "server/cpu_quota.h"
 #include "server/describe.h"
 #include "server/exposition.h"
@@ -45,7 +46,7 @@ struct service {
     struct worker_pool *workers; /* once there is a model */
     struct user_cache *cache;    /* NULL: no user states are kept */
     uint64_t version;            /* of the model, for the cache: the first is 1 */
-    uint64_t swept;              /* when the cache was, last */
+    uint64_t tidied;             /* when the last of the ticks was that do more than look at connections */
     char *description;           /* GET /model's body */
     size_t description_size;
 };
@@ -400,21 +401,29 @@ static void on_wake(void *context) {
     run_http(service);
 }
 
-static void sweep_cache(struct service *service) {
+/* What is due a few times a second, however many connections there are. Half a tick is asked for because timers of
+ * whole milliseconds may come a little early. */
+static void tidy(struct service *service) {
     uint64_t now = clock_now();
+    double seconds = clock_seconds(now - service->tidied);
+    if (seconds < 0.5e-3 * LOOP_TICK_MILLISECONDS)
+        return;
+    service->tidied = now;
     if (service->cache != NULL)
-        user_cache_sweep(service->cache, clock_seconds(now - service->swept));
-    service->swept = now;
+        user_cache_sweep(service->cache, seconds);
+    http_tidy(service->http);
+    step_down(service);
 }
 
-/* Each connection's turn comes every LOOP_TICK_MILLISECONDS, or a tick is a millisecond and there are more of them. */
+/* Each connection's turn comes every LOOP_TICK_MILLISECONDS: with many of them a tick takes a part. */
+_Static_assert((int)SWEEPS_A_ROUND <= (int)LOOP_TICK_MILLISECONDS, "a part has a millisecond or more");
+
 static int on_tick(void *context) {
     struct service *service = context;
-    size_t ticks = http_sweep(service->http);
-    sweep_cache(service);
-    step_down(service);
+    size_t parts = http_sweep(service->http);
+    tidy(service);
     run_http(service);
-    return ticks < LOOP_TICK_MILLISECONDS ? LOOP_TICK_MILLISECONDS / (int)ticks : 1;
+    return LOOP_TICK_MILLISECONDS / (int)parts;
 }
 
 /* The first signal asks for an orderly end, the second for a fast one. */
@@ -485,7 +494,7 @@ static bool start_cache(struct service *service, char *error, size_t error_size)
                  USER_CACHE_LEAST);
         return false;
     }
-    service->swept = clock_now();
+    service->tidied = clock_now();
     service->cache = user_cache_new(options->cache_bytes, clock_from_seconds(options->cache_ttl));
     if (service->cache == NULL)
         snprintf(error, error_size, "--cache-bytes: there is no room for %zu bytes", options->cache_bytes);

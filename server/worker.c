@@ -207,7 +207,8 @@ static void do_job(struct worker *worker, struct scorer *scorer, struct job *job
  * the two change places less often. Where the kernel does not allow it nothing is lost but that. */
 static void yield_to_loop(void) {
     const struct sched_param none = {.sched_priority = 0};
-    (void)!sched_setscheduler(0, SCHED_BATCH, &none);
+    if (sched_getscheduler(0) == SCHED_OTHER) /* else whoever started us has chosen another */
+        (void)!sched_setscheduler(0, SCHED_BATCH, &none);
 }
 
 static void *work(void *argument) {

@@ -254,6 +254,16 @@ def test_too_many_headers(server, neighbour, good):
         assert reply is None or reply.status in (400, 413, 431)
 
 
+@pytest.mark.parametrize("options, name, kilobytes, status", [
+    ((), "X-Trace", 12, 200), ((), "X-Trace", 20, 431), (("--connection-memory", "32K"), "X-Trace", 20, 200),
+    ((), "Cookie", 7, 200), ((), "Cookie", 9, 431), (("--connection-memory", "32K"), "Cookie", 9, 200)])
+def test_size_of_headers(start, good, options, name, kilobytes, status):
+    """--connection-memory, 16K by default, holds a request's head, and a second time what is in Cookie."""
+    with start(*options).raw() as raw:
+        raw.send(head(len(good), f"{name}: {'x' * (kilobytes << 10)}") + good)
+        assert raw.reply().status == status
+
+
 # Slow clients: a total deadline for head and body, whatever trickles in.
 
 DEADLINE = 2.0

@@ -7,6 +7,7 @@
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -185,7 +186,7 @@ static void on_examined(void *context, struct connection *which, enum connection
     examined[examined_count++] = which;
 }
 
-/* Sweeps of a list from which some go and to which one comes in the middle: nobody has two turns before all had one. */
+/* Sweeps of a list from which some go in the middle: nobody has two turns before all had one. */
 static void each_connection_has_its_turn(void **state) {
     (void)state;
     static struct connection many[3 * CONNECTIONS_A_SWEEP];
@@ -211,6 +212,30 @@ static void each_connection_has_its_turn(void **state) {
             connections_remove(&connections, &many[i]);
 }
 
+static void on_counted(void *context, struct connection *which, enum connection_end why) {
+    (void)which;
+    (void)why;
+    ++*(size_t *)context;
+}
+
+/* However many there are, a round of all takes 250 sweeps at most. */
+static void thousands_have_their_turns_in_time(void **state) {
+    (void)state;
+    enum { THOUSANDS = 20000 };
+    struct connection *many = calloc(THOUSANDS, sizeof *many);
+    assert_non_null(many);
+    for (size_t i = 0; i < THOUSANDS; i++)
+        connections_add(&connections, &many[i], -1, 1000);
+    size_t sweeps = connections_sweeps(&connections), counted = 0;
+    assert_in_range(sweeps, 2, SWEEPS_A_ROUND);
+    for (size_t i = 0; i < sweeps; i++)
+        connections_sweep(&connections, 9000, on_counted, &counted);
+    assert_int_equal(counted, THOUSANDS + 1); /* start() added one */
+    for (size_t i = 0; i < THOUSANDS; i++)
+        connections_remove(&connections, &many[i]);
+    free(many);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(silence_ends_at_the_idle_timeout, start, stop),
@@ -221,6 +246,7 @@ int main(void) {
         cmocka_unit_test_setup_teardown(a_reply_that_is_not_taken, start, stop),
         cmocka_unit_test_setup_teardown(a_peer_that_left_is_noticed, start, stop),
         cmocka_unit_test_setup_teardown(each_connection_has_its_turn, start, stop),
+        cmocka_unit_test_setup_teardown(thousands_have_their_turns_in_time, start, stop),
         cmocka_unit_test_setup_teardown(only_silent_connections_are_dismissed, start, stop),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
