@@ -73,7 +73,8 @@ quiet = $(if $(V),,@echo '  $(1)  $@';)
 .DEFAULT_GOAL := build
 .DELETE_ON_ERROR:
 .PHONY: help build models unit fuzzers demo run test check bench bench-programs bench-load bench-kernels bench-policies \
-        bench-states bench-memory bench-wire bench-gather bench-exponentials bench-peers bench-sweep bench-server bench-figures image image-test deps deps-demo tools \
+        bench-states bench-memory bench-wire bench-gather bench-exponentials bench-peers bench-sweep bench-split bench-precision bench-server bench-figures \
+        image image-test deps deps-demo tools \
         builds format fuzz clean FORCE
 
 help: ## this list
@@ -97,7 +98,7 @@ check: deps tools ## sanitizers and static analysis only
 	@$(MAKE) --no-print-directory -j$(JOBS) builds models
 	$(PYTEST) --builds=asan,tsan tests/static tests/unit tests/e2e tests/fuzz
 
-bench: bench-kernels bench-peers bench-server bench-sweep bench-load bench-figures ## all that follows; tables, CSV in tests/bench/results (tests/bench/README.md)
+bench: bench-kernels bench-peers bench-server bench-sweep bench-wire bench-split bench-load bench-figures ## these; tables, CSV in tests/bench/results (20 minutes; tests/bench/README.md)
 
 bench-load: deps-bench ## 60 s of closed-loop load on the demo model
 	@$(MAKE) --no-print-directory -s -j$(JOBS) build
@@ -106,36 +107,36 @@ bench-load: deps-bench ## 60 s of closed-loop load on the demo model
 bench-kernels: deps ## every set of kernels on the reference shape, beside the machine's measured peak
 	@$(MAKE) --no-print-directory -s -j$(JOBS) $(BUILD)/bench/kernels
 	@$(PYTHON) tests/bench/reference_shape.py --output build/bench/reference-shape
-	$(BUILD)/bench/kernels build/bench/reference-shape $(if $(CSV),--csv $(CSV))
+	$(PYTHON) tests/bench/record.py kernels $(BUILD)/bench/kernels build/bench/reference-shape
 
 bench-policies: deps ## hit ratios of eviction policies for user states, by simulation (5 minutes)
 	@$(MAKE) --no-print-directory -s -j$(JOBS) $(BUILD)/bench/policies
-	$(BUILD)/bench/policies $(if $(CSV),--csv $(CSV))
+	$(PYTHON) tests/bench/record.py policies $(BUILD)/bench/policies
 
 bench-states: deps ## user states: what to keep, what a hit saves of a request, what a look-up costs (3 minutes)
 	@$(MAKE) --no-print-directory -s -j$(JOBS) $(addprefix $(BUILD)/bench/,states hits user_cache)
 	@$(PYTHON) tests/bench/reference_shape.py --output build/bench/reference-shape
 	@set -e; for bench in states hits user_cache; do \
-	  $(BUILD)/bench/$$bench build/bench/reference-shape $(if $(CSV),--csv $(CSV)-$$bench.csv); done
+	  $(PYTHON) tests/bench/record.py $$bench $(BUILD)/bench/$$bench build/bench/reference-shape; done
 
 bench-memory: deps ## a million users' states in half the memory, then SECONDS (600) of users that come and go
 	@$(MAKE) --no-print-directory -s -j$(JOBS) $(BUILD)/bench/million
 	@$(PYTHON) tests/bench/reference_shape.py --output build/bench/reference-shape
-	$(BUILD)/bench/million build/bench/reference-shape --seconds $(or $(SECONDS),600) $(if $(CSV),--csv $(CSV))
+	$(PYTHON) tests/bench/record.py million $(BUILD)/bench/million build/bench/reference-shape --seconds $(or $(SECONDS),600)
 
 bench-wire: deps ## decode, resolve, rank and encode beside the scoring call, on the reference shape
 	@$(MAKE) --no-print-directory -s -j$(JOBS) $(BUILD)/bench/wire
 	@$(PYTHON) tests/bench/reference_shape.py --output build/bench/reference-shape
-	$(BUILD)/bench/wire build/bench/reference-shape $(if $(CSV),--csv $(CSV))
+	$(PYTHON) tests/bench/record.py wire $(BUILD)/bench/wire build/bench/reference-shape
 
 bench-gather: deps ## embeddings of rows that are in no cache: a table of 288 MB
 	@$(MAKE) --no-print-directory -s -j$(JOBS) $(BUILD)/bench/gather
 	@$(PYTHON) tests/bench/reference_shape.py --items 4000000 --output build/bench/large-table
-	$(BUILD)/bench/gather build/bench/large-table $(if $(CSV),--csv $(CSV))
+	$(PYTHON) tests/bench/record.py gather $(BUILD)/bench/gather build/bench/large-table
 
 bench-exponentials: deps ## the exponential and what is built of it against double, over all floats (20 minutes)
 	@$(MAKE) --no-print-directory -s -j$(JOBS) $(BUILD)/bench/exponentials
-	$(BUILD)/bench/exponentials $(if $(CSV),--csv $(CSV))
+	$(PYTHON) tests/bench/record.py exponentials $(BUILD)/bench/exponentials
 
 bench-peers: deps-bench $(ONNXRUNTIME) ## one request on one thread beside ONNX Runtime and PyTorch
 	@$(MAKE) --no-print-directory -s -j$(JOBS) $(BUILD)/bench/library
@@ -148,10 +149,18 @@ bench-sweep: deps-bench ## how time grows with candidates, behaviours and hidden
 	@$(PYTHON) tests/bench/sweep.py --export
 	$(PYTHON) tests/bench/sweep.py --library $(BUILD)/bench/library
 
+bench-split: deps-bench ## large requests among scoring threads, small ones beside them
+	@$(MAKE) --no-print-directory -s -j$(JOBS) build
+	$(PYTHON) tests/bench/split.py --server $(BUILD)/dien-server
+
+bench-precision: deps-bench ## what reduced precision changes and saves; the demo model on the sessions in DATA, UCI data set 553
+	@$(MAKE) --no-print-directory -s -j$(JOBS) $(BUILD)/bench/precision
+	$(PYTHON) tests/bench/precision.py --tool $(BUILD)/bench/precision $(if $(DATA),--data $(DATA))
+
 bench-server: bench-peers ## the server over HTTP, closed and open loop, beside one around ONNX Runtime
 	@$(MAKE) --no-print-directory -s -j$(JOBS) build $(BUILD)/bench/openloop
 	$(PYTHON) tests/bench/server.py --server $(BUILD)/dien-server --openloop $(BUILD)/bench/openloop
-	$(PYTHON) tests/bench/server.py --server $(BUILD)/dien-server --openloop $(BUILD)/bench/openloop --append \
+	$(PYTHON) tests/bench/server.py --server $(BUILD)/dien-server --openloop $(BUILD)/bench/openloop \
 	  --servers dien --kinds cached --server-options "--queue 16" --connections 8
 
 bench-figures: ## draw the figures from the CSV
@@ -200,7 +209,7 @@ build-fuzz:
 # The server and the tests of what differs between instruction sets; these run in an emulator.
 build-aarch64: $(SYSROOT)/.complete
 	@$(MAKE) --no-print-directory BUILD=build/aarch64 CC='aarch64-linux-gnu-gcc --sysroot=$(SYSROOT)' build \
-	  $(addprefix build/aarch64/unit/,test_kernels test_exponentials test_model) build/aarch64/bench/kernels
+	  $(addprefix build/aarch64/unit/,test_kernels test_exponentials test_reduced test_model) build/aarch64/bench/kernels
 
 # Random models over all of FORMAT.md, with PyTorch's scores: for the unit tests of model/ and for tests/e2e.
 MODELS := build/models

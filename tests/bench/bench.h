@@ -1,9 +1,10 @@
-/* bench.h: what the measurements of user states share: time, medians, options, a model, random histories.
+/* bench.h: what measurements share: options, a model, random histories.
  */
 #ifndef TESTS_BENCH_BENCH_H
 #define TESTS_BENCH_BENCH_H
 
 #include "model/dien.h"
+#include "tests/bench/timing.h"
 #include "tests/support/random_bits.h"
 
 #include <stdbool.h>
@@ -11,13 +12,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
-
-static inline double now(void) {
-    struct timespec time;
-    clock_gettime(CLOCK_MONOTONIC, &time);
-    return (double)time.tv_sec + 1e-9 * (double)time.tv_nsec;
-}
 
 /* A measurement that finds its own ground untrue says so and ends. */
 static inline void require(bool truth, const char *what) {
@@ -32,17 +26,6 @@ static inline void *allocate(size_t count, size_t size) {
     void *memory = aligned_alloc(DIEN_ALIGNMENT, bytes);
     require(memory != NULL, "memory suffices");
     return memset(memory, 0, bytes);
-}
-
-static inline int ascending(const void *a, const void *b) {
-    double x = *(const double *)a, y = *(const double *)b;
-    return (x > y) - (x < y);
-}
-
-/* Sorts them. */
-static inline double median_of(double *values, size_t count) {
-    qsort(values, count, sizeof *values, ascending);
-    return values[count / 2];
 }
 
 static inline size_t random_below(uint64_t *state, size_t bound) {

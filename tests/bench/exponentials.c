@@ -95,7 +95,8 @@ int main(int count, char **arguments) {
         set_count += strcmp(sets[set_count]->name, "openblas") != 0; /* its functions are the reference's */
     printf("%-12s %-9s %-28s %-28s %-28s\n", "", "kernels", "largest error", "in proportion", "largest fall");
     if (csv != NULL)
-        fprintf(csv, "function,kernels,largest_error,at,largest_error_in_proportion,at,largest_fall,at\n");
+        fprintf(csv,
+                "function,kernels,largest_error,at,largest_error_in_proportion,proportion_at,largest_fall,fall_at\n");
     for (size_t i = 0; i < EXPONENTIALS; i++) {
         struct found found[SETS_MAX];
         if (strcmp(text_option(arguments, "--only", exponentials[i].name), exponentials[i].name) != 0)

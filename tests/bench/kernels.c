@@ -7,13 +7,13 @@
  * multiply-adds of products count as floating-point operations (two each).
  */
 #include "model/model.h"
+#include "tests/bench/timing.h"
 
 #include <assert.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 #if defined(__x86_64__)
 #include <immintrin.h>
@@ -32,12 +32,6 @@ static FILE *csv;
 static double peak; /* multiply-add operations a second, of the widest vectors that this CPU has */
 
 /* ---- time ---- */
-
-static double now(void) {
-    struct timespec time;
-    clock_gettime(CLOCK_MONOTONIC, &time);
-    return (double)time.tv_sec + 1e-9 * (double)time.tv_nsec;
-}
 
 /* One thing to measure: run(context, set) once; `flop` multiply-add operations. */
 struct task {
@@ -61,11 +55,6 @@ static size_t calls_for(const struct task *task, size_t set) {
     return one > 1e-4 ? 1 : (size_t)(1e-4 / one) + 1;
 }
 
-static int compare(const void *a, const void *b) {
-    double x = *(const double *)a, y = *(const double *)b;
-    return (x > y) - (x < y);
-}
-
 static void print_row(const struct task *task, size_t set, const double *sorted) {
     double median = sorted[repeats / 2], least = sorted[0];
     printf("%-34s %-9s %10.2f %10.2f %9.1f %7.1f\n", task->name, sets[set]->name, 1e6 * median, 1e6 * least,
@@ -84,7 +73,7 @@ static void measure(const struct task *task) {
         for (size_t set = 0; set < set_count; set++)
             seconds[set][i] = time_of(task, set, calls[set]);
     for (size_t set = 0; set < set_count; set++) {
-        qsort(seconds[set], repeats, sizeof seconds[set][0], compare);
+        qsort(seconds[set], repeats, sizeof seconds[set][0], ascending);
         print_row(task, set, seconds[set]);
     }
 }

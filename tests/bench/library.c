@@ -9,11 +9,11 @@
  * builds the state in each call. The first line of output says the kernels and the precision.
  */
 #include "model/dien.h"
+#include "tests/bench/timing.h"
 
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 enum form { CACHED, RESTORED, UNCACHED };
 
@@ -100,12 +100,6 @@ static void score(struct bench *bench, enum form form) {
     if (form == UNCACHED)
         user = dien_user_build(bench->model, bench->scratch, &bench->history, bench->memory);
     dien_score(bench->model, bench->scratch, user, &bench->request, bench->scores, NULL);
-}
-
-static double now(void) {
-    struct timespec time;
-    clock_gettime(CLOCK_MONOTONIC, &time);
-    return (double)time.tv_sec + 1e-9 * (double)time.tv_nsec;
 }
 
 static void answer_times(struct bench *bench, enum form form, unsigned long calls) {

@@ -7,18 +7,14 @@ wrk keeps a number of connections busy with varied requests. Beside it an ordina
 the time and compares the bits of its scores. The run fails when any request does, or when memory grows. `--model
 reference` takes the golden reference model, which has the shape that the design's cost figures are for.
 
-The rows go to tests/bench/results/CPU.csv, where CPU is the processor's name. One machine runs the server and the load.
+A row is added to tests/bench/results/PROCESSOR.load.csv. One machine runs the server and the load.
 """
 
 import argparse
-import csv
-import datetime
 import json
 import os
 import pathlib
-import platform
 import random
-import re
 import subprocess
 import sys
 import tempfile
@@ -26,6 +22,7 @@ import threading
 import time
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
+import machine  # noqa: E402
 from support import builds, service  # noqa: E402
 from support.modelfile import ModelDirectory  # noqa: E402
 
@@ -45,7 +42,7 @@ def arguments():
     parser.add_argument("--history", type=int, default=50, help="most behaviours of a request")
     parser.add_argument("--candidates", type=int, default=100, help="candidates of a request")
     parser.add_argument("--fixed", action="store_true", help="every history has full length, instead of 1 to that")
-    parser.add_argument("--output", type=pathlib.Path, default=HERE / "results")
+    parser.add_argument("--output", type=pathlib.Path, default=machine.RESULTS)
     parser.add_argument("--note", default="")
     return parser.parse_args()
 
@@ -116,13 +113,6 @@ def run_wrk(running, options, bodies, path="/score", media_type=None):
     return json.loads(next(line for line in output.splitlines() if line.startswith("{")))
 
 
-def processor():
-    for line in pathlib.Path("/proc/cpuinfo").read_text().splitlines():
-        if line.startswith("model name"):
-            return line.split(":", 1)[1].strip()
-    return platform.machine()
-
-
 def first_line(*command):
     try:
         return subprocess.run(command, capture_output=True, text=True, check=True, cwd=builds.TOP).stdout.splitlines()[0]
@@ -136,16 +126,9 @@ def started(running):
     return f"{line.get('kernels', '?')}, OpenBLAS {line.get('blas', '?')}"
 
 
-def flags():
-    text = pathlib.Path("/proc/cpuinfo").read_text()
-    return " ".join(name for name in ("avx2", "avx512f", "avx512_fp16", "amx_tile") if f" {name}" in text)
-
-
 def row_of(options, model, running, load, watch):
     seconds = load["microseconds"] / 1e6
     return {
-        "date": datetime.date.today().isoformat(),
-        "commit": first_line("git", "rev-parse", "--short", "HEAD"),
         "requests_per_second": round(load["requests"] / seconds),
         "p50_us": load["p50"], "p90_us": load["p90"], "p99_us": load["p99"], "p999_us": load["p999"], "max_us": load["max"],
         "requests": load["requests"], "seconds": round(seconds, 1),
@@ -155,27 +138,14 @@ def row_of(options, model, running, load, watch):
         "model": f"{model.config['name']} {model.config['version']}",
         "history": options.history if options.fixed else f"1-{options.history}", "candidates": options.candidates,
         "connections": options.connections, "load_threads": options.load_threads, "server_threads": options.threads or "own choice",
-        "kernels": started(running),
-        "machine": f"{processor()}, {os.cpu_count()} processors, {flags()}", "kernel": platform.release(),
-        "compiler": first_line("gcc", "--version"), "note": options.note,
+        "kernels": started(running), "compiler": first_line("gcc", "--version"), "note": options.note,
         "command": " ".join(["tests/bench/load.py", *sys.argv[1:]]),
     }
 
 
-def save(row, directory):
-    directory.mkdir(parents=True, exist_ok=True)
-    path = directory / (re.sub(r"[^a-z0-9]+", "-", processor().lower()).strip("-") + ".csv")
-    new = not path.exists()
-    with open(path, "a", newline="") as file:
-        writer = csv.DictWriter(file, row, lineterminator="\n")
-        if new:
-            writer.writeheader()
-        writer.writerow(row)
-    return path
-
-
 def main():
     options = arguments()
+    machine.check_quiet()
     build = builds.Build(options.server.resolve().parents[1], options.server.resolve().parent.name)
     with tempfile.TemporaryDirectory(prefix="dien-bench-") as scratch:
         scratch = pathlib.Path(scratch)
@@ -189,7 +159,7 @@ def main():
                 time.sleep(1.1)
                 load = run_wrk(running, options, scratch / "bodies")
             row = row_of(options, model, running, load, watch)
-    path = save(row, options.output)
+    path = machine.save("load", [row], options.output, replaces=lambda old: False)
     print(f"{row['requests_per_second']} requests/s   p50 {row['p50_us'] / 1000:.2f} ms   p99 {row['p99_us'] / 1000:.2f} ms   "
           f"{row['errors']} errors   memory {row['resident_start_mib']} -> {row['resident_end_mib']} MiB")
     print(f"row added to {os.path.relpath(path)}")

@@ -1,4 +1,4 @@
-"""Where a measurement was made, and its rows: tests/bench/results/PROCESSOR.BENCHMARK.csv, the last run only."""
+"""Where a measurement was made, and its rows: tests/bench/results/PROCESSOR.BENCHMARK.csv."""
 
 import csv
 import datetime
@@ -74,14 +74,25 @@ def where():
             "busy_before_percent": busy_before}
 
 
-def save(benchmark, rows, directory=RESULTS, append=False):
-    """Write the rows of one run in place of the last one's, or behind them; the path."""
+def kept(path, names, replaces):
+    """Rows of earlier runs that those of a new one do not take the place of."""
+    with open(path, newline="") as file:
+        reader = csv.DictReader(file)
+        rows = [row for row in reader if not replaces(row)]
+    if rows and reader.fieldnames != names:
+        raise SystemExit(f"{path} has rows to be kept but other columns than this run's: move it away")
+    return rows
+
+
+def save(benchmark, rows, directory=RESULTS, replaces=lambda row: True):
+    """Write the rows of a run, behind those of earlier runs for which replaces(row) is false; the path."""
     directory.mkdir(parents=True, exist_ok=True)
     path = directory / f"{slug()}.{benchmark}.csv"
-    append = append and path.exists()
-    with open(path, "a" if append else "w", newline="") as file:
-        writer = csv.DictWriter(file, [*rows[0], *where()], lineterminator="\n")
-        if not append:
-            writer.writeheader()
-        writer.writerows({**row, **where()} for row in rows)
+    here = where()
+    new = [{**row, **here} for row in rows]
+    old = kept(path, list(new[0]), replaces) if path.exists() else []
+    with open(path, "w", newline="") as file:
+        writer = csv.DictWriter(file, new[0], lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(old + new)
     return path

@@ -8,6 +8,8 @@
  * one request in flight. Good answers (200) and refusals (429, 503, 504) have percentiles of their own; whatever has no
  * answer GRACE seconds after the last was due is counted as unanswered.
  */
+#include "tests/bench/timing.h"
+
 #include <arpa/inet.h>
 #include <errno.h>
 #include <netinet/tcp.h>
@@ -19,7 +21,6 @@
 #include <strings.h>
 #include <sys/epoll.h>
 #include <sys/socket.h>
-#include <time.h>
 #include <unistd.h>
 
 enum { BODIES_MAX = 4096, CONNECTIONS_MAX = 8192, REPLY_ROOM = 1 << 18, EVENTS = 256, GRACE = 5 };
@@ -70,12 +71,6 @@ static void *checked(void *memory) {
     if (memory == NULL)
         fail("out of memory");
     return memory;
-}
-
-static double now(void) {
-    struct timespec time;
-    clock_gettime(CLOCK_MONOTONIC, &time);
-    return (double)time.tv_sec + 1e-9 * (double)time.tv_nsec;
 }
 
 static double due(size_t number) {
@@ -236,18 +231,13 @@ static void serve(void) {
     }
 }
 
-static int compare(const void *a, const void *b) {
-    double x = *(const double *)a, y = *(const double *)b;
-    return (x > y) - (x < y);
-}
-
 /* Latencies in microseconds at the usual places. */
 static void print_percentiles(const char *name, struct latencies *latencies) {
     static const struct {
         const char *name;
         double part;
     } places[] = {{"p50", 0.5}, {"p90", 0.9}, {"p99", 0.99}, {"p999", 0.999}, {"max", 1}};
-    qsort(latencies->seconds, latencies->count, sizeof *latencies->seconds, compare);
+    qsort(latencies->seconds, latencies->count, sizeof *latencies->seconds, ascending);
     printf("\"%s\": {\"count\": %zu", name, latencies->count);
     for (size_t i = 0; i < sizeof places / sizeof *places && latencies->count > 0; i++) {
         size_t place = (size_t)(places[i].part * (double)(latencies->count - 1) + 0.5);

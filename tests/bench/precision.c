@@ -4,8 +4,9 @@
  *
  * REQUESTS is a file in the form of samples.json; its scores are not looked at. Every request is scored in float32 and
  * in reduced precision, in turns, on one thread, without a cache. One line of CSV: precision, requests, scores, largest
- * difference, share of the ten best that agree, share of attention scores below the threshold of skipping, share of
- * steps that no candidate of a batch attends to, seconds of scoring in float32 and in reduced precision.
+ * difference, share of the ten best that agree (- where no request has more than ten), share of attention scores below
+ * the threshold of skipping, share of steps that no candidate of a batch attends to, seconds of scoring in float32 and
+ * in reduced precision.
  */
 #include "model/kernels/kernels.h"
 #include "proto/decode.h"
@@ -38,7 +39,7 @@ static size_t rank_of(const float *scores, size_t count, size_t i) {
 static void compare(const float *exact, const float *reduced, size_t count, struct tally *tally) {
     for (size_t i = 0; i < count; i++) {
         tally->largest = fmax(tally->largest, fabs((double)exact[i] - (double)reduced[i]));
-        bool best = rank_of(exact, count, i) < TOP;
+        bool best = count > TOP && rank_of(exact, count, i) < TOP;
         tally->compared += best;
         tally->agreed += best && rank_of(reduced, count, i) < TOP;
     }
@@ -96,6 +97,16 @@ static double share(size_t part, size_t whole) {
     return whole > 0 ? (double)part / (double)whole : 0;
 }
 
+static void print_row(const char *precision, const struct tally *tally) {
+    printf("%s,%zu,%zu,%.2e,", precision, tally->requests, tally->scores, tally->largest);
+    if (tally->compared > 0)
+        printf("%.5f", share(tally->agreed, tally->compared));
+    else
+        printf("-");
+    printf(",%.4f,%.4f,%.3f,%.3f\n", share(tally->small, tally->attended), share(tally->skipped, tally->steps),
+           tally->seconds[0], tally->seconds[1]);
+}
+
 static char *read_file(const char *path, size_t *size) {
     FILE *file = fopen(path, "rb");
     char *text = NULL;
@@ -145,8 +156,6 @@ int main(int count, char **arguments) {
     for (size_t i = 0; i < samples_count; i++)
         if (!score_both(scorers, &samples[i].request, &tally))
             return 1;
-    printf("%s,%zu,%zu,%.2e,%.5f,%.4f,%.4f,%.3f,%.3f\n", dien_precision_name(scorers[1].model), tally.requests,
-           tally.scores, tally.largest, share(tally.agreed, tally.compared), share(tally.small, tally.attended),
-           share(tally.skipped, tally.steps), tally.seconds[0], tally.seconds[1]);
+    print_row(dien_precision_name(scorers[1].model), &tally);
     return 0;
 }

@@ -2,15 +2,17 @@
 last click hidden, every item of the catalogue a candidate), the golden cases on their own requests, and random weights
 of the reference shape.
 
-    /usr/bin/python3 tests/bench/precision.py --tool build/release/bench/precision --data e-shop-clothing-2008.csv.gz \
-        --csv tests/bench/results/precision.csv
+    make bench-precision DATA=e-shop-clothing-2008.csv.gz
 
-The data set is UCI 553 (model/demo/README.md); without --data the demo model is left out.
+The data set is UCI 553 (model/demo/README.md); without it the demo model is left out. With DIEN_ISA=avx2 nothing but
+the skipping of steps applies. The rows take the place of those of the same model and precision in
+tests/bench/results/PROCESSOR.precision.csv.
 """
 from __future__ import annotations
 
 import argparse
 import json
+import os
 import pathlib
 import random
 import subprocess
@@ -22,13 +24,14 @@ TOP = pathlib.Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(TOP / "model" / "export"))
 
 import clickstream  # noqa: E402  (found by the line above)
+import machine  # noqa: E402
 
 REFERENCE_REQUESTS = 300
 REFERENCE_SIZES = ((100, 100), (50, 100), (100, 16), (100, 1))
 GOLDEN = TOP / "tests" / "golden"
 FRAMEWORKS = ("deepctr-torch", "fuxictr", "recbole", "reference-tf1", "torch-rechub")
-HEADER = "model,precision,requests,scores,largest_difference,top_10_agreement,attention_below,steps_skipped," \
-         "float32_seconds,reduced_seconds"
+COLUMNS = ("model", "precision", "requests", "scores", "largest_difference", "top_10_agreement", "attention_below",
+           "steps_skipped", "float32_seconds", "reduced_seconds")
 
 
 def test_requests(data: str) -> Iterator[dict[str, Any]]:
@@ -42,13 +45,15 @@ def test_requests(data: str) -> Iterator[dict[str, Any]]:
                "candidates": {"item": catalogue.codes}, "scores": [0.0] * len(catalogue.codes)}
 
 
-def compare(tool: str, name: str, model: pathlib.Path, requests: pathlib.Path) -> str:
-    """A line of the CSV."""
-    return name + "," + subprocess.run([tool, str(model), str(requests)], check=True, stdout=subprocess.PIPE,
-                                       text=True).stdout.strip()
+def compare(tool: str, name: str, model: pathlib.Path, requests: pathlib.Path) -> dict[str, str]:
+    """A row of the CSV; it is printed, too."""
+    ran = subprocess.run([tool, str(model), str(requests)], check=True, stdout=subprocess.PIPE, text=True)
+    row = dict(zip(COLUMNS, [name, *ran.stdout.strip().split(",")], strict=True))
+    print(",".join(row.values()), flush=True)
+    return row
 
 
-def demo_line(tool: str, data: str, directory: pathlib.Path) -> str:
+def demo_row(tool: str, data: str, directory: pathlib.Path) -> dict[str, str]:
     """The demo model on the test sessions."""
     requests = directory / "sessions.json"
     with requests.open("w", encoding="utf-8") as file:
@@ -56,7 +61,8 @@ def demo_line(tool: str, data: str, directory: pathlib.Path) -> str:
     return compare(tool, "demo", TOP / "model" / "demo", requests)
 
 
-def reference_line(tool: str, history: int, candidates: int, directory: pathlib.Path, *options: str) -> str:
+def reference_row(tool: str, history: int, candidates: int, directory: pathlib.Path,
+                   *options: str) -> dict[str, str]:
     """Random requests to random weights of the shape that the cost figures are for."""
     model, requests = directory / "reference", directory / "requests.json"
     subprocess.run([sys.executable, str(TOP / "tests" / "bench" / "reference_shape.py"), *options, "--output",
@@ -74,7 +80,7 @@ def reference_line(tool: str, history: int, candidates: int, directory: pathlib.
     return compare(tool, name, model, requests)
 
 
-def golden_line(tool: str, case: pathlib.Path, directory: pathlib.Path) -> str:
+def golden_row(tool: str, case: pathlib.Path, directory: pathlib.Path) -> dict[str, str]:
     """A golden case, converted, on its own requests."""
     framework = next(name for name in FRAMEWORKS if case.name.startswith(name))
     model = directory / case.name
@@ -89,20 +95,23 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--tool", default="build/release/bench/precision", help="the built tests/bench/precision.c")
     parser.add_argument("--data", help="your copy of UCI data set 553")
-    parser.add_argument("--csv", help="file to write as well")
+    parser.add_argument("--output", type=pathlib.Path, default=machine.RESULTS)
     arguments = parser.parse_args()
-    lines = [HEADER]
+    machine.check_quiet()
+    print(",".join(COLUMNS))
+    rows = []
     with tempfile.TemporaryDirectory() as directory:
         if arguments.data:
-            lines.append(demo_line(arguments.tool, arguments.data, pathlib.Path(directory)))
+            rows.append(demo_row(arguments.tool, arguments.data, pathlib.Path(directory)))
         for history, candidates in REFERENCE_SIZES:
-            lines.append(reference_line(arguments.tool, history, candidates, pathlib.Path(directory)))
-        lines.append(reference_line(arguments.tool, 50, 100, pathlib.Path(directory), "--attention", "bilinear",
+            rows.append(reference_row(arguments.tool, history, candidates, pathlib.Path(directory)))
+        rows.append(reference_row(arguments.tool, 50, 100, pathlib.Path(directory), "--attention", "bilinear",
                                     "--hidden", "32", "--cell", "augru-and"))
-        lines += [golden_line(arguments.tool, case, pathlib.Path(directory)) for case in sorted(GOLDEN.iterdir())]
-    print("\n".join(lines))
-    if arguments.csv:
-        pathlib.Path(arguments.csv).write_text("\n".join(lines) + "\n", encoding="utf-8")
+        rows += [golden_row(arguments.tool, case, pathlib.Path(directory)) for case in sorted(GOLDEN.iterdir())]
+    rows = [row for row in rows if row["precision"] != "float32"]  # nothing applied: nothing was measured
+    measured = {(row["model"], row["precision"]) for row in rows}
+    path = machine.save("precision", rows, arguments.output, lambda row: (row["model"], row["precision"]) in measured)
+    print(f"rows in {os.path.relpath(path)}")
 
 
 if __name__ == "__main__":

@@ -1,24 +1,21 @@
 """Large requests among scoring threads, and small ones beside them: latency over HTTP at the reference shape.
 
     python3 tests/bench/split.py --server build/release/dien-server
-    python3 tests/bench/split.py --server OTHER/dien-server --commit C --note N    # to compare
+    python3 tests/bench/split.py --server OTHER/dien-server --note "what it is"    # to compare
 
 1. One client, one request of T = 100, C = 4,000 after another, its user's state cached, with 1 scoring thread and with
    as many as there are processors: the time per request.
 2. As many scoring threads as processors, as many clients with such requests as keep them all busy, and beside them one
    client with a small request (T = 20, C = 10) every few milliseconds: the small ones' and the large ones' times.
 
-The rows go to tests/bench/results/CPU-split.csv. One machine runs the server and the load.
+The rows are added to tests/bench/results/PROCESSOR.split.csv. One machine runs the server and the load.
 """
 
 import argparse
-import csv
-import datetime
 import json
 import os
 import pathlib
 import random
-import re
 import statistics
 import subprocess
 import sys
@@ -27,7 +24,7 @@ import threading
 import time
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
-from load import first_line, processor  # noqa: E402
+import machine  # noqa: E402
 from support import builds, service  # noqa: E402
 from support.modelfile import ModelDirectory  # noqa: E402
 
@@ -40,8 +37,7 @@ def arguments():
     parser = argparse.ArgumentParser(description=__doc__.split("\n", maxsplit=1)[0])
     parser.add_argument("--server", type=pathlib.Path, default=builds.TOP / "build/release/dien-server")
     parser.add_argument("--seconds", type=float, default=8, help="of each measurement")
-    parser.add_argument("--output", type=pathlib.Path, default=HERE / "results")
-    parser.add_argument("--commit", default="", help="that the server was built from, if it is not this tree's")
+    parser.add_argument("--output", type=pathlib.Path, default=machine.RESULTS)
     parser.add_argument("--note", default="")
     return parser.parse_args()
 
@@ -80,11 +76,10 @@ def together(running, asked, seconds):
 def row_of(options, case, threads, times):
     ordered = sorted(times)
     return {
-        "date": datetime.date.today().isoformat(), "commit": options.commit or first_line("git", "rev-parse", "--short", "HEAD"),
         "case": case, "server_threads": threads, "requests": len(times),
         "p50_ms": round(1e3 * statistics.median(ordered), 3), "p90_ms": round(1e3 * ordered[len(ordered) * 9 // 10], 3),
         "p99_ms": round(1e3 * ordered[len(ordered) * 99 // 100], 3), "max_ms": round(1e3 * ordered[-1], 3),
-        "machine": f"{processor()}, {os.cpu_count()} processors", "note": options.note,
+        "note": options.note,
         "command": f"tests/bench/split.py --seconds {options.seconds:g}",
     }
 
@@ -107,27 +102,17 @@ def measure(options, model):
     return rows
 
 
-def save(rows, directory):
-    directory.mkdir(parents=True, exist_ok=True)
-    path = directory / (re.sub(r"[^a-z0-9]+", "-", processor().lower()).strip("-") + "-split.csv")
-    new = not path.exists()
-    with open(path, "a", newline="") as file:
-        writer = csv.DictWriter(file, rows[0], lineterminator="\n")
-        if new:
-            writer.writeheader()
-        writer.writerows(rows)
-    return path
-
-
 def main():
     options = arguments()
+    machine.check_quiet()
     with tempfile.TemporaryDirectory(prefix="dien-bench-") as scratch:
         subprocess.run([sys.executable, HERE / "reference_shape.py", "--output", scratch], check=True)
         rows = measure(options, ModelDirectory(scratch))
     for row in rows:
         print("{case:20} {server_threads} threads  {requests:5} requests  p50 {p50_ms} ms  p90 {p90_ms} ms  p99 {p99_ms} ms  "
               "max {max_ms} ms".format(**row))
-    print(f"rows added to {os.path.relpath(save(rows, options.output))}")
+    path = machine.save("split", rows, options.output, replaces=lambda old: False)
+    print(f"rows added to {os.path.relpath(path)}")
 
 
 if __name__ == "__main__":

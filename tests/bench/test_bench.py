@@ -14,6 +14,7 @@ from xml.etree import ElementTree
 
 import pytest
 
+import machine
 from support import builds
 
 HERE = pathlib.Path(__file__).resolve().parent
@@ -144,6 +145,33 @@ def test_exponentials_are_within_their_bounds(build, tmp_path):
     assert all(0 < float(row["largest_error"]) < 5e-7 for row in rows), rows
 
 
+def write_rows(path, rows):
+    with open(path, "w", newline="") as file:
+        writer = csv.DictWriter(file, rows[0])
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+def test_rows_are_kept_with_their_origin(tmp_path):
+    """record.py puts a program's rows in place of the last run's, and says where they were measured."""
+    source = tmp_path / "source.csv"
+    for number in (1, 2):
+        write_rows(source, [{"what": "a", "us": number}, {"what": "b", "us": number}])
+        run("record.py", "--output", tmp_path, "copied", "sh", "-c", f'cp {source} "$2"', "program")
+    rows = rows_in(tmp_path, "copied")
+    assert [(row["what"], row["us"]) for row in rows] == [("a", "2"), ("b", "2")]
+    assert all(row["date"] and row["machine"] and row["busy_before_percent"] for row in rows)
+
+
+def test_rows_of_other_kinds_stay(tmp_path):
+    machine.save("kinds", [{"kind": "a", "us": 1}, {"kind": "b", "us": 1}], tmp_path)
+    machine.save("kinds", [{"kind": "b", "us": 2}], tmp_path, replaces=lambda row: row["kind"] == "b")
+    assert [(row["kind"], row["us"]) for row in rows_in(tmp_path, "kinds")] == [("a", "1"), ("b", "2")]
+    with pytest.raises(SystemExit, match="other columns"):
+        machine.save("kinds", [{"kind": "b", "ms": 2}], tmp_path, replaces=lambda row: row["kind"] == "b")
+    assert len(rows_in(tmp_path, "kinds")) == 2
+
+
 def test_figures_from_rows(tmp_path):
     with open(tmp_path / "x.sweep.csv", "w") as file:
         file.write("what,kernels,T,C,H,seconds_median\n")
@@ -152,6 +180,18 @@ def test_figures_from_rows(tmp_path):
     run("figures.py", "--results", tmp_path, "--slug", "x")
     drawing = ElementTree.parse(tmp_path / "x.sweep-C.svg")
     assert len([each for each in drawing.iter() if each.tag.endswith("circle")]) == 3
+
+
+@pytest.mark.only_on("release")
+def test_server_is_measured_in_both_loops(build, model, tmp_path):
+    run("server.py", "--server", build.server, "--model", model, "--openloop", build.directory / "bench" / "openloop",
+        "--kinds", "cached", "--shape", "3x2", "--servers", "dien", "--seconds", 0.3, "--output", tmp_path)
+    rows = rows_in(tmp_path, "server")
+    assert [(row["path"], row["loop"], row["load"]) for row in rows] == [
+        ("/score", "closed", "1"), *[("/score", "open", "0.7")] * 3, ("/score", "open", "1.1"), ("/health/live", "closed", "1")]
+    for row in rows:
+        assert row["errors"] == "0" and float(row["good_per_second"]) > 0, row
+        assert (row["late_p99_us"] != "") == (row["loop"] == "open"), row
 
 
 @pytest.mark.only_on("release")

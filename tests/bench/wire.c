@@ -13,11 +13,11 @@
 #include "proto/score.pb-c.h"
 #include "server/request.h"
 #include "server/user_cache.h"
+#include "tests/bench/timing.h"
 
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 enum { REPEATS_MAX = 10001, COLUMNS = 9 };
 enum column { TOTAL = REQUEST_PHASES, RANK, JANSSON, SHARE };
@@ -27,27 +27,11 @@ static const char *const column_names[COLUMNS] = {"decode", "resolve", "state", 
 static size_t repeats = 301, history = 100, candidates = 100;
 static struct arena spare;
 
-static double now(void) {
-    struct timespec time;
-    clock_gettime(CLOCK_MONOTONIC, &time);
-    return (double)time.tv_sec + 1e-9 * (double)time.tv_nsec;
-}
-
 static void stop_if(bool wrong, const char *what) {
     if (!wrong)
         return;
     fprintf(stderr, "wire: %s\n", what);
     exit(1);
-}
-
-static int compare(const void *a, const void *b) {
-    double x = *(const double *)a, y = *(const double *)b;
-    return (x > y) - (x < y);
-}
-
-static double median(double *values) {
-    qsort(values, repeats, sizeof *values, compare);
-    return values[repeats / 2];
 }
 
 /* ---- bodies ---- */
@@ -192,7 +176,7 @@ static void run_once(struct kind *kind, struct scorer *scorer, struct user_cache
 static void print_kind(struct kind *kind, FILE *csv) {
     printf("%-22s", kind->name);
     for (int column = 0; column < COLUMNS; column++) {
-        double value = 1e6 * median(kind->seconds[column]);
+        double value = 1e6 * median_of(kind->seconds[column], repeats);
         printf(" %9.2f", value);
         if (csv != NULL)
             fprintf(csv, "\"%s\",%zu,%zu,%zu,%s,%.3f\n", kind->name, history, candidates, kind->size,
@@ -253,7 +237,8 @@ static void measure_strings(FILE *csv) {
         scanned[i] = now() - start;
         encoded[i] = time_of_encode(&request, results);
     }
-    double figures[] = {1e6 * median(scanned), 1e6 * median(parsed), 1e6 * median(encoded)};
+    double figures[] = {1e6 * median_of(scanned, repeats), 1e6 * median_of(parsed, repeats),
+                        1e6 * median_of(encoded, repeats)};
     printf("%-22s decode %.2f, by jansson %.2f, encode %.2f\n", "string ids, columns", figures[0], figures[1],
            figures[2]);
     for (size_t i = 0; csv != NULL && i < 3; i++)
