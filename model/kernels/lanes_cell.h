@@ -113,8 +113,8 @@ static void move_block(struct form form, const struct step *step) {
     }
 }
 
-/* What lanes_evolve is called with, and its work: the gates' products [2 * units, LANES], the candidate's and r * h,
- * [units, LANES] each. Reset after: the candidate's is the third of the gates'. */
+/* What lanes_evolve is called with, and its work: the gates' products of as many blocks as are taken together, and then
+ * the candidate's and r * h, [units, LANES] each. Reset after: the candidate's is the third of the gates'. */
 struct evolution {
     const struct cell *cell;
     enum kernel_write write;
@@ -124,26 +124,37 @@ struct evolution {
     float *h, *gates, *candidate, *reset_h;
 };
 
-/* One step of one block. */
-static void evolve_step(const struct evolution *e, size_t i, size_t block) {
+/* One step of a block, the i-th of those together. */
+static struct step step_of(const struct evolution *e, size_t number, size_t block, size_t i) {
     const struct cell *cell = e->cell;
     size_t units = cell->units, size = units * LANES;
-    float *h = e->h + block * size;
-    struct step step = {.units = units,
-                        .input = e->inputs + i * 3 * units,
-                        .bias = e->bias,
-                        .attention = e->attention[block] + i * LANES,
-                        .gates = e->gates,
-                        .candidate = e->candidate,
-                        .h = h,
-                        .reset_h = e->reset_h,
-                        .next = h};
-    project_block(&cell->gates, h, e->gates);
+    float *gates = e->gates + i * cell->gates.units * LANES, *h = e->h + block * size;
+    return (struct step){.units = units,
+                         .input = e->inputs + number * 3 * units,
+                         .bias = e->bias,
+                         .attention = e->attention[block] + number * LANES,
+                         .gates = gates,
+                         .candidate = cell->reset_after ? gates + 2 * size : e->candidate + i * size,
+                         .h = h,
+                         .reset_h = e->reset_h + i * size,
+                         .next = h};
+}
+
+/* One step of the blocks that are taken together. */
+static void evolve_step(const struct evolution *e, size_t number, size_t block, size_t together) {
+    const struct cell *cell = e->cell;
+    lanes_project(&cell->gates, together, e->h + block * cell->units * LANES, e->gates);
     if (!cell->reset_after) {
-        reset_block(&step);
-        project_block(&cell->candidate, e->reset_h, e->candidate);
+        for (size_t i = 0; i < together; i++) {
+            struct step step = step_of(e, number, block + i, i);
+            reset_block(&step);
+        }
+        lanes_project(&cell->candidate, together, e->reset_h, e->candidate);
     }
-    move_block((struct form){e->write, cell->reset_after}, &step);
+    for (size_t i = 0; i < together; i++) {
+        struct step step = step_of(e, number, block + i, i);
+        move_block((struct form){e->write, cell->reset_after}, &step);
+    }
 }
 
 /* ---- evolution of few candidates: a vector is a few units of one ---- */
@@ -302,11 +313,12 @@ static void lanes_evolve(const struct kernels *kernels, const struct cell *cell,
     bool few = rest > 0 && are_few(rest, cell->units);
     if (rest > 0 && !few)
         blocks++;
-    size_t size = cell->units * LANES;
-    struct evolution e = {cell, write, inputs, bias, blocks, attention, h, work, work + 2 * size, work + 3 * size};
+    size_t most = TWO_BLOCKS ? 2 : 1, together = blocks < most ? blocks : most, size = cell->units * LANES;
+    struct evolution e = {
+        cell, write, inputs, bias, blocks, attention, h, work, work + 2 * together * size, work + 3 * together * size};
     for (size_t i = 0; i < steps; i++)
-        for (size_t block = 0; block < blocks; block++)
-            evolve_step(&e, i, block);
+        for (size_t block = 0; block < blocks; block += together)
+            evolve_step(&e, i, block, blocks - block < together ? blocks - block : together);
     if (few)
         evolve_few(&e, steps, rest);
 }

@@ -16,19 +16,23 @@
 
 #include <string.h>
 
-/* x in words of the columns' own steps, and of the step of states. */
+/* Room for one block's words, and how far the next one's are behind them. */
+#define WORDS_STRIDE ((size_t)WORDS_INPUTS_MAX / 2 * LANES)
+
+/* x in words or bytes of the columns' own steps, and in words of the step of states. */
 static __attribute__((noinline)) void multiply_scaled(const struct projection *projection, const int32_t *x, vector one,
                                                       float *y) {
-    multiply_words(projection, x, &one, &(struct rows){.way = TO_ROWS, .y = y});
+    multiply_integers(1, false, projection, x, 0, &one, &(struct rows){.way = TO_ROWS, .y = y});
 }
 
 static __attribute__((noinline)) void multiply_scaled_bytes(const struct projection *projection, const int32_t *x,
                                                             vector one, float *y) {
-    multiply_bytes(projection, x, &one, &(struct rows){.way = TO_ROWS, .y = y});
+    multiply_integers(1, true, projection, x, 0, &one, &(struct rows){.way = TO_ROWS, .y = y});
 }
 
-static __attribute__((noinline)) void multiply_states(const struct projection *projection, const int32_t *x, float *y) {
-    multiply_words(projection, x, NULL, &(struct rows){.way = TO_ROWS, .y = y});
+static __attribute__((noinline)) void multiply_states(size_t blocks, const struct projection *projection,
+                                                      const int32_t *x, size_t stride, float *y) {
+    multiply_some(blocks, false, projection, x, stride, NULL, &(struct rows){.way = TO_ROWS, .y = y});
 }
 
 static void vnni_project(const struct projection *projection, size_t blocks, const float *x, float *y) {
@@ -46,59 +50,70 @@ static void vnni_project(const struct projection *projection, size_t blocks, con
 
 /* ---- attention ---- */
 
-/* The parts are added as the rows leave the registers: the same sums as after vnni_project. */
-static __attribute__((noinline)) void multiply_attended(const struct projection *product, const int32_t *x, vector one,
-                                                        const float *lane_part, const float *part, float *y) {
-    multiply_words(product, x, &one, &(struct rows){.way = TO_SUMS, .lane_part = lane_part, .part = part, .y = y});
+/* One step or two, x of each WORDS_INPUTS_MAX / 2 vectors behind the last. The parts are added as the rows leave the
+ * registers: the same sums as after vnni_project. */
+static __attribute__((noinline)) void multiply_attended(size_t steps, const struct projection *product,
+                                                        const int32_t *x, const vector *one, const float *lane_part,
+                                                        const float *part, float *y) {
+    struct rows rows = {.way = TO_SUMS, .lane_part = lane_part, .part = part, .y = y};
+    multiply_some(steps, false, product, x, WORDS_STRIDE, one, &rows);
 }
 
-static __attribute__((noinline)) void multiply_attended_bytes(const struct projection *product, const int32_t *x,
-                                                              vector one, const float *lane_part, const float *part,
-                                                              float *y) {
-    multiply_bytes(product, x, &one, &(struct rows){.way = TO_SUMS, .lane_part = lane_part, .part = part, .y = y});
+static __attribute__((noinline)) void multiply_attended_bytes(size_t steps, const struct projection *product,
+                                                              const int32_t *x, const vector *one,
+                                                              const float *lane_part, const float *part, float *y) {
+    struct rows rows = {.way = TO_SUMS, .lane_part = lane_part, .part = part, .y = y};
+    multiply_some(steps, true, product, x, WORDS_STRIDE, one, &rows);
 }
 
 static void vnni_attend(const struct kernels *kernels, const struct projection *product, size_t steps,
                         const float *query, const float *scale, const float *query_part, const float *keys,
                         const float *key_parts, float *y, float *work) {
-    size_t units = product->units, inputs = product->inputs;
+    size_t units = product->units, inputs = product->inputs, some = 0;
     if (product->words.packed == NULL) {
         kernels_avx512.attend(kernels, product, steps, query, scale, query_part, keys, key_parts, y, work);
         return;
     }
-    int32_t words[WORDS_INPUTS_MAX / 2 * LANES] __attribute__((aligned(64)));
-    for (size_t step = 0; step < steps; step++, keys += inputs, key_parts += units, y += units * LANES) {
-        for (size_t i = 0; i < inputs; i++)
-            store(work + i * LANES, multiply(load(query + i * LANES), broadcast(keys[i])));
-        if (product->words.start != NULL)
-            multiply_attended_bytes(product, words, bytes_of(inputs, work, words), query_part, key_parts, y);
-        else
-            multiply_attended(product, words, words_of(inputs, work, words), query_part, key_parts, y);
+    bool bytes = product->words.start != NULL;
+    int32_t words[VECTORS_TOGETHER * WORDS_STRIDE] __attribute__((aligned(64)));
+    for (size_t step = 0; step < steps; step += some) {
+        vector one[VECTORS_TOGETHER];
+        some = steps - step < VECTORS_TOGETHER ? steps - step : VECTORS_TOGETHER;
+        for (size_t i = 0; i < some; i++, keys += inputs) {
+            for (size_t j = 0; j < inputs; j++)
+                store(work + j * LANES, multiply(load(query + j * LANES), broadcast(keys[j])));
+            one[i] = (bytes ? bytes_of : words_of)(inputs, work, words + i * WORDS_STRIDE);
+        }
+        (bytes ? multiply_attended_bytes : multiply_attended)(some, product, words, one, query_part,
+                                                              key_parts + step * units, y + step * units * LANES);
     }
 }
 
 /* Values before a squashing activation go on as a product's rows do. */
-ALWAYS_INLINE void keep_rows(const struct rows *rows, size_t units, const float *x) {
-    for (size_t unit = 0; unit < units; unit += GROUP) {
-        vector value[GROUP];
-        UNROLL for (size_t i = 0; i < GROUP; i++) value[i] =
-            unit + i < units ? load(x + (unit + i) * LANES) : broadcast(0);
-        keep_group(rows, unit, units - unit, value);
-    }
+ALWAYS_INLINE void keep_rows(size_t blocks, const struct rows *rows, size_t units, const float *x) {
+    for (size_t i = 0; i < blocks; i++, x += units * LANES)
+        for (size_t unit = 0; unit < units; unit += GROUP) {
+            vector value[GROUP];
+            UNROLL for (size_t j = 0; j < GROUP; j++) value[j] =
+                unit + j < units ? load(x + (unit + j) * LANES) : broadcast(0);
+            keep_group(rows, i, units, unit, value);
+        }
 }
 
-/* One layer of a block: x is the first one's values before its activation, or words or bytes within 1. */
+/* One layer of one block or two: x is the first one's values before its activation, or words or bytes within 1, those
+ * of each block WORDS_STRIDE behind the last one's. */
 #define KEEP(name, way_, squash_)                                                                                      \
-    static __attribute__((noinline)) void name(const struct projection *projection, const float *x,                    \
+    static __attribute__((noinline)) void name(size_t blocks, const struct projection *projection, const float *x,     \
                                                const int32_t *words, int32_t *next, const float *weight,               \
                                                vector *dot) {                                                          \
-        struct rows rows = {.way = (way_), .squash = (squash_), .words = next, .weight = weight, .dot = dot};          \
+        struct rows rows = {                                                                                           \
+            .way = (way_), .squash = (squash_), .words = next, .stride = WORDS_STRIDE, .weight = weight, .dot = dot};  \
         if (words == NULL)                                                                                             \
-            keep_rows(&rows, projection->units, x);                                                                    \
+            keep_rows(blocks, &rows, projection->units, x);                                                            \
         else if (projection->words.start != NULL)                                                                      \
-            multiply_bytes(projection, words, NULL, &rows);                                                            \
+            multiply_some(blocks, true, projection, words, WORDS_STRIDE, NULL, &rows);                                 \
         else                                                                                                           \
-            multiply_words(projection, words, NULL, &rows);                                                            \
+            multiply_some(blocks, false, projection, words, WORDS_STRIDE, NULL, &rows);                                \
     }
 KEEP(sigmoids_to_words, TO_WORDS, KERNEL_SIGMOID)
 KEEP(sigmoids_to_bytes, TO_BYTES, KERNEL_SIGMOID)
@@ -107,27 +122,37 @@ KEEP(tangents_to_words, TO_WORDS, KERNEL_TANH)
 KEEP(tangents_to_dot, TO_DOT, KERNEL_TANH)
 #undef KEEP
 
+/* All layers but the last of one block or two; what the last makes of them before its activation. */
+static void finish_some(const struct layer *layers, size_t count, size_t blocks, const float *x, vector *dot) {
+    int32_t words[2][VECTORS_TOGETHER * WORDS_STRIDE] __attribute__((aligned(64)));
+    for (size_t i = 0; i + 1 < count; i++) {
+        const int32_t *in = i > 0 ? words[(i - 1) % 2] : NULL;
+        const struct projection *layer = &layers[i].projection;
+        const float *weight = layers[count - 1].projection.weight;
+        bool tanh = layers[i].activation.kind == KERNEL_TANH;
+        if (i + 2 < count && layers[i + 1].projection.words.start != NULL)
+            sigmoids_to_bytes(blocks, layer, x, in, words[i % 2], NULL, dot);
+        else if (i + 2 < count)
+            (tanh ? tangents_to_words : sigmoids_to_words)(blocks, layer, x, in, words[i % 2], NULL, dot);
+        else
+            (tanh ? tangents_to_dot : sigmoids_to_dot)(blocks, layer, x, in, NULL, weight, dot);
+    }
+}
+
 /* The last layer has one unit, and its product is in float32. */
 static const float *vnni_finish(const struct kernels *kernels, const struct layer *layers, size_t count, size_t blocks,
                                 float *x, float *y) {
     if (!layers_keep_within_one(layers, count))
         return finish_by_layers(kernels, layers, count, blocks, x, y);
-    int32_t words[2][WORDS_INPUTS_MAX / 2 * LANES] __attribute__((aligned(64)));
     const struct layer *last = &layers[count - 1];
-    for (size_t block = 0; block < blocks; block++, x += layers[0].projection.units * LANES) {
-        vector dot = broadcast(last->projection.bias[0]);
-        for (size_t i = 0; i + 1 < count; i++) {
-            const int32_t *in = i > 0 ? words[(i - 1) % 2] : NULL;
-            const float *weight = last->projection.weight;
-            bool tanh = layers[i].activation.kind == KERNEL_TANH;
-            if (i + 2 < count && layers[i + 1].projection.words.start != NULL)
-                sigmoids_to_bytes(&layers[i].projection, x, in, words[i % 2], NULL, &dot);
-            else if (i + 2 < count)
-                (tanh ? tangents_to_words : sigmoids_to_words)(&layers[i].projection, x, in, words[i % 2], NULL, &dot);
-            else
-                (tanh ? tangents_to_dot : sigmoids_to_dot)(&layers[i].projection, x, in, NULL, weight, &dot);
-        }
-        store(y + block * LANES, dot);
+    size_t units = layers[0].projection.units, some = 0;
+    for (size_t block = 0; block < blocks; block += some) {
+        some = blocks - block < VECTORS_TOGETHER ? blocks - block : VECTORS_TOGETHER;
+        vector dot[VECTORS_TOGETHER];
+        UNROLL for (size_t i = 0; i < VECTORS_TOGETHER; i++) dot[i] = broadcast(last->projection.bias[0]);
+        finish_some(layers, count, some, x + block * units * LANES, dot);
+        for (size_t i = 0; i < some; i++)
+            store(y + (block + i) * LANES, dot[i]);
     }
     kernels_avx512.activate(&last->activation, 1, blocks, y);
     return y;
@@ -183,43 +208,58 @@ ALWAYS_INLINE void move_all(struct form form, const struct step *step, int32_t *
     UNROLL for (size_t n = 1; n < TOGETHER; n++) if (n == step->units - i) move_units(form, step, i, n, words);
 }
 
-/* One step of one block; the words of h are read and then replaced. The candidate's come where the reset gate was. */
-ALWAYS_INLINE void evolve_step(struct form form, const struct cell *cell, const struct step *step, float *gates,
-                               float *candidate, int32_t *words) {
-    multiply_states(&cell->gates, words, gates);
-    if (!form.reset_after) {
-        int32_t *reset_h = (int32_t *)(void *)gates;
-        reset_all(step, reset_h);
-        multiply_states(&cell->candidate, reset_h, candidate);
-    }
-    move_all(form, step, words);
-}
-
-/* What vnni_evolve is called with, and its work: gates [3 * units, LANES], words [blocks, units / 2 rounded up, LANES].
- */
+/* What vnni_evolve is called with, and its work: the gates' products of as many blocks as are taken together, the
+ * candidates' (of a reset after the product they are the gates' third), and words [blocks, units / 2 rounded up,
+ * LANES]. */
 struct evolution {
     const struct cell *cell;
     size_t steps, blocks;
     const float *inputs, *bias;
     float *const *attention;
-    float *h, *gates;
+    float *h, *gates, *candidate;
     int32_t *words;
 };
 
+/* One step of a block, the i-th of those together. */
+ALWAYS_INLINE struct step step_of(struct form form, const struct evolution *e, size_t number, size_t block, size_t i) {
+    size_t units = e->cell->units, size = units * LANES;
+    float *gates = e->gates + i * e->cell->gates.units * LANES, *h = e->h + block * size;
+    return (struct step){.units = units,
+                         .input = e->inputs + number * 3 * units,
+                         .bias = e->bias,
+                         .attention = e->attention[block] + number * LANES,
+                         .gates = gates,
+                         .candidate = form.reset_after ? gates + 2 * size : e->candidate + i * size,
+                         .h = h,
+                         .next = h};
+}
+
+/* One step of one block or two; the words of h are read and then replaced. Those of a block's r * h come where its
+ * reset gate was. */
+ALWAYS_INLINE void evolve_step(struct form form, const struct evolution *e, size_t number, size_t block,
+                               size_t together) {
+    const struct cell *cell = e->cell;
+    size_t stride = (cell->units + 1) / 2 * LANES, gates = cell->gates.units * LANES;
+    int32_t *words = e->words + block * stride, *reset_words = (int32_t *)(void *)e->gates;
+    multiply_states(together, &cell->gates, words, stride, e->gates);
+    if (!form.reset_after) {
+        for (size_t i = 0; i < together; i++) {
+            struct step step = step_of(form, e, number, block + i, i);
+            reset_all(&step, reset_words + i * gates);
+        }
+        multiply_states(together, &cell->candidate, reset_words, gates, e->candidate);
+    }
+    for (size_t i = 0; i < together; i++) {
+        struct step step = step_of(form, e, number, block + i, i);
+        move_all(form, &step, words + i * stride);
+    }
+}
+
 ALWAYS_INLINE void evolve_all(struct form form, const struct evolution *e) {
-    size_t units = e->cell->units, size = units * LANES, pairs = (units + 1) / 2;
-    for (size_t i = 0; i < e->steps; i++)
-        for (size_t block = 0; block < e->blocks; block++) {
-            float *h = e->h + block * size;
-            struct step step = {.units = units,
-                                .input = e->inputs + i * 3 * units,
-                                .bias = e->bias,
-                                .attention = e->attention[block] + i * LANES,
-                                .gates = e->gates,
-                                .candidate = e->gates + 2 * size,
-                                .h = h,
-                                .next = h};
-            evolve_step(form, e->cell, &step, e->gates, e->gates + 2 * size, e->words + block * pairs * LANES);
+    for (size_t number = 0; number < e->steps; number++)
+        for (size_t block = 0; block < e->blocks; block += VECTORS_TOGETHER) {
+            size_t left = e->blocks - block;
+            evolve_step(form, e, number, block, left < VECTORS_TOGETHER ? left : VECTORS_TOGETHER);
         }
 }
 
@@ -260,8 +300,8 @@ ALWAYS_INLINE void column_some(size_t vectors, const struct projection *projecti
     const int32_t *row = projection->words.column + unit;
     UNROLL for (size_t i = 0; i < vectors; i++) sum[i] = _mm512_setzero_si512();
     for (size_t pair = 0; pair < (projection->inputs + 1) / 2; pair++, row += units)
-        UNROLL for (size_t i = 0; i < vectors; i++) multiply_add_words(
-            &sum[i], _mm512_maskz_loadu_epi32(first_units(i + 1 < vectors ? VECTOR : last), row + i * VECTOR),
+        UNROLL for (size_t i = 0; i < vectors; i++) multiply_add_integers(
+            false, &sum[i], _mm512_maskz_loadu_epi32(first_units(i + 1 < vectors ? VECTOR : last), row + i * VECTOR),
             x + pair);
     UNROLL for (size_t i = 0; i < vectors; i++) {
         size_t at = unit + i * VECTOR, count = i + 1 < vectors ? VECTOR : last;
@@ -385,8 +425,17 @@ static void vnni_evolve(const struct kernels *kernels, const struct cell *cell, 
         kernels_avx512.evolve(kernels, cell, write, steps, inputs, bias, candidates, attention, h, work);
         return;
     }
-    struct evolution e = {
-        cell, steps, blocks, inputs, bias, attention, h, work, (int32_t *)(void *)(work + 3 * units * LANES)};
+    size_t together = blocks < VECTORS_TOGETHER ? blocks : VECTORS_TOGETHER, size = units * LANES;
+    struct evolution e = {.cell = cell,
+                          .steps = steps,
+                          .blocks = blocks,
+                          .inputs = inputs,
+                          .bias = bias,
+                          .attention = attention,
+                          .h = h,
+                          .gates = work,
+                          .candidate = work + 2 * together * size,
+                          .words = (int32_t *)(void *)(work + 3 * together * size)};
     for (size_t block = 0; block < blocks; block++)
         for (size_t i = 0; i < units; i += 2) {
             const float *at = h + (block * units + i) * LANES;

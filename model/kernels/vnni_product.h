@@ -13,7 +13,8 @@
 
 typedef __m512i integers;
 
-enum { GROUPS = 6 }; /* of rows whose sums grow in registers */
+/* Groups of rows whose sums grow in registers, of one vector of columns; of two, half as many. */
+enum { GROUPS = 6, VECTORS_TOGETHER = 2 };
 
 /* x times the factor as an integer in the low 16 bits, for what is within 2^15 then: after adding 1.5 * 2^23 the last
  * bit of a float32 is worth 1. What is not a number, or not finite, leaves 0 there: where the step is the column's own
@@ -74,36 +75,57 @@ ALWAYS_INLINE vector bytes_of(size_t inputs, const float *x, int32_t *words) {
     return multiply_add(most, broadcast(0), most);
 }
 
-/* sum += x times the word in every lane. In assembly, for gcc 12 keeps the sums of the intrinsic on the stack. */
-ALWAYS_INLINE void multiply_add_words(integers *sum, integers x, const int32_t *word) {
-    __asm__("vpdpwssd %2%{1to16%}, %1, %0" : "+v"(*sum) : "v"(x), "m"(*word));
+/* sum += x times the word in every lane. In assembly, for gcc 12 keeps the sums of the intrinsic on the stack. Of bytes
+ * those of x have no sign, those of the word have one. */
+ALWAYS_INLINE void multiply_add_integers(bool bytes, integers *sum, integers x, const int32_t *word) {
+    if (bytes)
+        __asm__("vpdpbusd %2%{1to16%}, %1, %0" : "+v"(*sum) : "v"(x), "m"(*word));
+    else
+        __asm__("vpdpwssd %2%{1to16%}, %1, %0" : "+v"(*sum) : "v"(x), "m"(*word));
 }
 
-/* x being four bytes without a sign, the word four with one. */
-ALWAYS_INLINE void multiply_add_bytes(integers *sum, integers x, const int32_t *word) {
-    __asm__("vpdpbusd %2%{1to16%}, %1, %0" : "+v"(*sum) : "v"(x), "m"(*word));
+/* The same, the word being in all lanes of a register already. */
+ALWAYS_INLINE void multiply_add_spread(bool bytes, integers *sum, integers x, integers word) {
+    if (bytes)
+        __asm__("vpdpbusd %2, %1, %0" : "+v"(*sum) : "v"(x), "v"(word));
+    else
+        __asm__("vpdpwssd %2, %1, %0" : "+v"(*sum) : "v"(x), "v"(word));
 }
 
-/* The integer sums of `groups` groups of rows. */
-ALWAYS_INLINE void sum_groups(size_t groups, bool bytes, const struct projection *projection, size_t first,
-                              const int32_t *x, integers *sum) {
+/* One word more of each row's sums. A CPU that multiplies twice a cycle loads twice a cycle at most: with two vectors
+ * of columns one load serves two products. */
+ALWAYS_INLINE void sums_add_word(size_t rows, size_t vectors, bool bytes, const int32_t *const *group, size_t word,
+                                 const integers *in, integers (*sum)[VECTORS_TOGETHER]) {
+    UNROLL for (size_t row = 0; row < rows; row++) {
+        const int32_t *weights = group[row / GROUP] + word * GROUP + row % GROUP;
+        if (vectors == 1) {
+            multiply_add_integers(bytes, &sum[row][0], in[0], weights);
+        } else {
+            integers spread = _mm512_set1_epi32(*weights);
+            UNROLL for (size_t i = 0; i < vectors; i++) multiply_add_spread(bytes, &sum[row][i], in[i], spread);
+        }
+    }
+}
+
+/* The integer sums of `groups` groups of rows, for `vectors` vectors of columns; x of one is `stride` behind that of
+ * the last. */
+ALWAYS_INLINE void sum_groups(size_t groups, size_t vectors, bool bytes, const struct projection *projection,
+                              size_t first, const int32_t *x, size_t stride, integers (*sum)[VECTORS_TOGETHER]) {
     const int32_t *group[GROUPS];
     size_t words = bytes ? (projection->inputs + 3) / 4 : (projection->inputs + 1) / 2;
     UNROLL for (size_t i = 0; i < groups; i++) {
         group[i] = projection->words.packed + (first + i) * words * GROUP;
         KEEP_IN_REGISTER(group[i]);
     }
-    UNROLL for (size_t row = 0; row < groups * GROUP; row++) sum[row] =
-        bytes ? _mm512_set1_epi32(projection->words.start[first * GROUP + row]) : _mm512_setzero_si512();
+    UNROLL for (size_t row = 0; row < groups * GROUP; row++) {
+        integers start =
+            bytes ? _mm512_set1_epi32(projection->words.start[first * GROUP + row]) : _mm512_setzero_si512();
+        UNROLL for (size_t i = 0; i < vectors; i++) sum[row][i] = start;
+    }
     for (size_t word = 0; word < words; word++, x += LANES) {
-        integers in = _mm512_loadu_si512(x);
-        UNROLL for (size_t row = 0; row < groups * GROUP; row++) {
-            const int32_t *weights = group[row / GROUP] + word * GROUP + row % GROUP;
-            if (bytes)
-                multiply_add_bytes(&sum[row], in, weights);
-            else
-                multiply_add_words(&sum[row], in, weights);
-        }
+        integers in[VECTORS_TOGETHER];
+        UNROLL for (size_t i = 0; i < vectors; i++) in[i] = _mm512_loadu_si512(x + i * stride);
+        sums_add_word(groups * GROUP, vectors, bytes, group, word, in, sum);
     }
 }
 
@@ -114,102 +136,98 @@ enum way { TO_ROWS, TO_SUMS, TO_WORDS, TO_BYTES, TO_DOT };
 struct rows {
     enum way way;
     enum kernel_activation squash; /* words, bytes, dot: KERNEL_SIGMOID or KERNEL_TANH */
-    float *y;                      /* rows, sums: [units, LANES] */
-    const float *lane_part, *part; /* sums: [units, LANES] and [units] */
-    int32_t *words;                /* words: [units / 2 rounded up, LANES]; bytes: a quarter of units */
+    float *y;                      /* rows, sums: [vectors, units, LANES] */
+    const float *lane_part, *part; /* sums: [units, LANES] and [vectors, units] */
+    int32_t *words;                /* words: [vectors, units / 2 rounded up, LANES]; bytes: a quarter of units */
+    size_t stride;                 /* words: of vectors */
     const float *weight;           /* dot: [units] */
-    vector *dot;
+    vector *dot;                   /* [vectors] */
 };
 
-/* One row, its value within 1 where it goes on. */
-ALWAYS_INLINE void keep_row(const struct rows *rows, size_t unit, vector value) {
-    switch (rows->way) {
-    case TO_ROWS:
-        store(rows->y + unit * LANES, value);
-        break;
-    case TO_SUMS:
-        value = add(value, add(load(rows->lane_part + unit * LANES), broadcast(rows->part[unit])));
-        store(rows->y + unit * LANES, value);
-        break;
-    case TO_DOT:
-        *rows->dot = multiply_add(value, broadcast(rows->weight[unit]), *rows->dot);
-        break;
-    case TO_WORDS: /* by twos and fours, below */
-    case TO_BYTES:
-        break;
-    }
-}
-
-/* A group's rows, of which `left` are of the projection. */
-ALWAYS_INLINE void keep_group(const struct rows *rows, size_t unit, size_t left, vector *value) {
+/* A group's rows of vector i, of which `left` are of the projection. */
+ALWAYS_INLINE void keep_group(const struct rows *rows, size_t i, size_t units, size_t unit, vector *value) {
+    size_t left = units - unit;
     bool packs = rows->way == TO_WORDS || rows->way == TO_BYTES;
+    int32_t *words = rows->words + i * rows->stride;
     if (packs || rows->way == TO_DOT) {
         if (rows->squash == KERNEL_SIGMOID)
             sigmoids(GROUP, value, value);
         else
             hyperbolic_tangents(GROUP, value, value);
     }
-    UNROLL for (size_t i = 0; i < GROUP; i++) {
-        if (i < left)
-            keep_row(rows, unit + i, value[i]);
-        else
-            value[i] = broadcast(0);
+    UNROLL for (size_t j = 0; j < GROUP; j++) {
+        if (j >= left)
+            value[j] = broadcast(0);
+        else if (rows->way == TO_DOT)
+            rows->dot[i] = multiply_add(value[j], broadcast(rows->weight[unit + j]), rows->dot[i]);
+        else if (!packs)
+            store(rows->y + (i * units + unit + j) * LANES, value[j]);
     }
     if (packs) {
         vector sum = add(add(value[0], value[1]), add(value[2], value[3])); /* within 4; or the NaN that words lose */
-        *rows->dot = multiply_add(sum, broadcast(0), *rows->dot);
+        rows->dot[i] = multiply_add(sum, broadcast(0), rows->dot[i]);
     }
     if (rows->way == TO_BYTES) {
-        UNROLL for (size_t i = 0; i < GROUP; i++) value[i] = in_low_bits(value[i], broadcast(BYTES_SIGMOID_ONE));
-        _mm512_storeu_si512(rows->words + unit / 4 * LANES, word_of_bytes(value));
+        UNROLL for (size_t j = 0; j < GROUP; j++) value[j] = in_low_bits(value[j], broadcast(BYTES_SIGMOID_ONE));
+        _mm512_storeu_si512(words + unit / 4 * LANES, word_of_bytes(value));
     }
     if (rows->way == TO_WORDS) {
-        store_words(rows->words, unit / 2, broadcast(WORDS_ONE), value[0], value[1]);
+        store_words(words, unit / 2, broadcast(WORDS_ONE), value[0], value[1]);
         if (left > 2)
-            store_words(rows->words, unit / 2 + 1, broadcast(WORDS_ONE), value[2], value[3]);
+            store_words(words, unit / 2 + 1, broadcast(WORDS_ONE), value[2], value[3]);
     }
 }
 
-/* `groups` groups of rows of y = W x + b; x is in words or bytes, of which WORDS_ONE or BYTES_ONE is worth *one, or 1
- * where one is NULL. */
-ALWAYS_INLINE void multiply_groups(size_t groups, bool bytes, const struct projection *projection, size_t first,
-                                   const int32_t *x, const vector *one, const struct rows *rows) {
-    integers sum[GROUPS * GROUP];
-    sum_groups(groups, bytes, projection, first, x, sum);
+/* One row's values, of which `left` are of the projection: what the sums are worth, the bias, the parts. */
+ALWAYS_INLINE void finish_row(size_t vectors, const struct projection *projection, size_t unit, const vector *one,
+                              const struct rows *rows, const integers *sum, vector (*value)[GROUP], size_t j) {
+    vector step = broadcast(projection->words.step[unit]), zero = broadcast(0);
+    bool there = unit < projection->units, adds = rows->way == TO_SUMS && there;
+    vector bias = there ? broadcast(projection->bias[unit]) : zero;
+    vector lane_part = adds ? load(rows->lane_part + unit * LANES) : zero;
+    UNROLL for (size_t i = 0; i < vectors; i++) {
+        vector y = multiply_add(_mm512_cvtepi32_ps(sum[i]), one != NULL ? multiply(step, one[i]) : step, bias);
+        if (adds)
+            y = add(y, add(lane_part, broadcast(rows->part[i * projection->units + unit])));
+        value[i][j] = y;
+    }
+}
+
+/* `groups` groups of rows of y = W x + b, for `vectors` vectors of columns; x is in words or bytes, of which WORDS_ONE
+ * or BYTES_ONE is worth one[vectors], or 1 where one is NULL. */
+ALWAYS_INLINE void multiply_groups(size_t groups, size_t vectors, bool bytes, const struct projection *projection,
+                                   size_t first, const int32_t *x, size_t stride, const vector *one,
+                                   const struct rows *rows) {
+    integers sum[GROUPS * GROUP][VECTORS_TOGETHER];
+    sum_groups(groups, vectors, bytes, projection, first, x, stride, sum);
     UNROLL for (size_t i = 0; i < groups; i++) {
-        size_t unit = (first + i) * GROUP, left = projection->units - unit;
-        vector value[GROUP];
-        UNROLL for (size_t j = 0; j < GROUP; j++) {
-            vector step = broadcast(projection->words.step[unit + j]);
-            vector bias = j < left ? broadcast(projection->bias[unit + j]) : broadcast(0);
-            if (one != NULL)
-                step = multiply(step, *one);
-            value[j] = multiply_add(_mm512_cvtepi32_ps(sum[i * GROUP + j]), step, bias);
-        }
-        keep_group(rows, unit, left, value);
+        size_t unit = (first + i) * GROUP;
+        vector value[VECTORS_TOGETHER][GROUP];
+        UNROLL for (size_t j = 0; j < GROUP; j++)
+            finish_row(vectors, projection, unit + j, one, rows, sum[i * GROUP + j], value, j);
+        UNROLL for (size_t k = 0; k < vectors; k++) keep_group(rows, k, projection->units, unit, value[k]);
     }
 }
 
 /* The groups are spread evenly: a small last share would wait for its own sums. */
-ALWAYS_INLINE void multiply_integers(bool bytes, const struct projection *projection, const int32_t *x,
-                                     const vector *one, const struct rows *rows) {
-    size_t groups = (projection->units + GROUP - 1) / GROUP, first = 0;
-    for (size_t left = (groups + GROUPS - 1) / GROUPS; left > 0; left--) {
+ALWAYS_INLINE void multiply_integers(size_t vectors, bool bytes, const struct projection *projection, const int32_t *x,
+                                     size_t stride, const vector *one, const struct rows *rows) {
+    size_t groups = (projection->units + GROUP - 1) / GROUP, first = 0, most = GROUPS / vectors;
+    for (size_t left = (groups + most - 1) / most; left > 0; left--) {
         size_t count = (groups - first) / left;
-        UNROLL for (size_t n = 1; n <= GROUPS; n++) if (n == count)
-            multiply_groups(n, bytes, projection, first, x, one, rows);
+        UNROLL for (size_t n = 1; n <= most; n++) if (n == count)
+            multiply_groups(n, vectors, bytes, projection, first, x, stride, one, rows);
         first += count;
     }
 }
 
-ALWAYS_INLINE void multiply_words(const struct projection *projection, const int32_t *x, const vector *one,
-                                  const struct rows *rows) {
-    multiply_integers(false, projection, x, one, rows);
-}
-
-ALWAYS_INLINE void multiply_bytes(const struct projection *projection, const int32_t *x, const vector *one,
-                                  const struct rows *rows) {
-    multiply_integers(true, projection, x, one, rows);
+/* One vector of columns, or two. */
+ALWAYS_INLINE void multiply_some(size_t vectors, bool bytes, const struct projection *projection, const int32_t *x,
+                                 size_t stride, const vector *one, const struct rows *rows) {
+    if (vectors == VECTORS_TOGETHER)
+        multiply_integers(VECTORS_TOGETHER, bytes, projection, x, stride, one, rows);
+    else
+        multiply_integers(1, bytes, projection, x, stride, one, rows);
 }
 
 #endif
