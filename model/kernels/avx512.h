@@ -57,6 +57,12 @@ static inline vector multiply_add(vector a, vector b, vector c) {
     return _mm512_fmadd_ps(a, b, c);
 }
 
+/* *sum += a b. In assembly, for gcc 12 overwrites a factor in place of the sum, and moves registers to make up for it:
+ * nothing where only multipliers are busy, but where additions run beside them it takes their place in the queue. */
+static inline void multiply_add_to(vector *sum, vector a, vector b) {
+    __asm__("vfmadd231ps %2, %1, %0" : "+v"(*sum) : "v"(a), "v"(b));
+}
+
 /* c - a b. */
 static inline vector negative_multiply_add(vector a, vector b, vector c) {
     return _mm512_fnmadd_ps(a, b, c);

@@ -29,24 +29,37 @@ static bool has_avx2(void) {
     return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
 }
 
-/* AMD's family 25 has AVX-512 from Zen 4 on; in the next one, Zen 5, crossed sums have not been measured. */
-static bool is_zen4(void) {
+/* AMD's families: 25 has AVX-512 from Zen 4 on, 26 is Zen 5. */
+static bool is_amd(unsigned family) {
     unsigned signature, rest[3];
     return has_avx512() && __builtin_cpu_is("amd") && __get_cpuid(1, &signature, &rest[0], &rest[1], &rest[2]) != 0 &&
-           (signature >> 8 & 15) + (signature >> 20 & 255) == 25;
+           (signature >> 8 & 15) + (signature >> 20 & 255) == family;
 }
 
-/* Elsewhere they run as well, but for no gain. */
+static bool is_zen4(void) {
+    return is_amd(25);
+}
+
+static bool is_zen5(void) {
+    return is_amd(26);
+}
+
+/* Where they are not the best they run as well. */
 static bool runs_zen4_too(void) {
     return has_avx512() && !is_zen4();
+}
+
+static bool runs_zen5_too(void) {
+    return has_avx512() && !is_zen5();
 }
 #endif
 
 bool kernels_reduce(const struct kernels *of, struct kernels *reduced) {
 #if defined(__x86_64__)
-    if ((of == &kernels_zen4 || of == &kernels_avx512) && __builtin_cpu_supports("avx512vnni")) {
+    bool ours = of == &kernels_zen5 || of == &kernels_zen4 || of == &kernels_avx512;
+    if (ours && __builtin_cpu_supports("avx512vnni")) {
         *reduced = kernels_avx512;
-        kernels_use_vnni(reduced);
+        kernels_use_vnni(reduced, of == &kernels_zen4 ? 1 : 2);
         return true;
     }
 #endif
@@ -60,8 +73,10 @@ static const struct choice {
     bool (*runs)(void);
 } choices[] = {
 #if defined(__x86_64__)
+    {&kernels_zen5, is_zen5},
     {&kernels_zen4, is_zen4},
     {&kernels_avx512, has_avx512},
+    {&kernels_zen5, runs_zen5_too},
     {&kernels_zen4, runs_zen4_too},
     {&kernels_avx2, has_avx2},
 #elif defined(__aarch64__)

@@ -41,19 +41,34 @@ ALWAYS_INLINE void sums_add(struct sums *sums, size_t count, size_t vectors, siz
     }
 }
 
+#if CROSSES
+/* A row's three weights, each in every lane; for one vector of columns they are operands in memory, for more they are
+ * read once. */
+ALWAYS_INLINE void weights_of_three(const float *packed, size_t vectors, vector weight[3]) {
+    UNROLL for (size_t j = 0; j < 3; j++) {
+        weight[j] = broadcast(packed[j * GROUP]);
+        if (vectors > 1)
+            KEEP_VECTOR(weight[j]);
+    }
+}
+
 /* Three inputs more, crossed (kernels.h); row by row, so that additions and multiply-adds alternate. */
 ALWAYS_INLINE void sums_cross(struct sums *sums, size_t count, size_t vectors, size_t input, const float *x,
                               size_t stride) {
-    vector in[3][VECTORS_MAX];
+    vector in[3][VECTORS_MAX], weight[3];
     UNROLL for (size_t i = 0; i < vectors; i++) {
         UNROLL for (size_t j = 0; j < 3; j++) in[j][i] = load(x + j * LANES + place_of(i, stride));
     }
     UNROLL for (size_t row = 0; row < count * GROUP; row++) {
-        const float *weight = sums->group[row / GROUP] + (input + 1) * GROUP + row % GROUP;
+        weights_of_three(sums->group[row / GROUP] + (input + 1) * GROUP + row % GROUP, vectors, weight);
         UNROLL for (size_t i = 0; i < vectors; i++) {
-            vector both = multiply_add(add(in[1][i], broadcast(weight[0])), add(in[0][i], broadcast(weight[GROUP])),
-                                       sums->of[row][i]);
-            sums->of[row][i] = multiply_add(broadcast(weight[(size_t)2 * GROUP]), in[2][i], both);
+            vector *sum = &sums->of[row][i], one = add(in[1][i], weight[0]), other = add(in[0][i], weight[1]);
+            if (vectors > 1) {
+                multiply_add_to(sum, one, other);
+                multiply_add_to(sum, weight[2], in[2][i]);
+            } else {
+                *sum = multiply_add(weight[2], in[2][i], multiply_add(one, other, *sum));
+            }
         }
     }
 }
@@ -65,14 +80,17 @@ ALWAYS_INLINE vector crossed_excess(size_t inputs, const float *x) {
         sum = negative_multiply_add(load(x + input * LANES), load(x + (input + 1) * LANES), sum);
     return sum;
 }
+#endif
 
 /* All inputs, of crossed sums with the excess that is taken off. */
 ALWAYS_INLINE void sums_add_all(struct sums *sums, size_t count, size_t vectors, const struct projection *projection,
                                 const float *x, const vector *excess) {
     size_t inputs = projection->inputs, stride = inputs * LANES, input = 0;
+#if CROSSES
     if (excess != NULL)
         for (; input + 3 <= inputs; input += 3)
             sums_cross(sums, count, vectors, input, x + input * LANES, stride);
+#endif
     for (; input < inputs; input++)
         sums_add(sums, count, vectors, input, x + input * LANES, stride);
     if (excess != NULL)
@@ -129,15 +147,29 @@ ALWAYS_INLINE void multiply_block(size_t groups, size_t vectors, const struct pr
 
 #if TWO_BLOCKS
 /* Two blocks of lanes: few rows suffice to keep the multipliers busy. A last group does not go alone. */
-ALWAYS_INLINE void multiply_pair(const struct projection *projection, const float *x, const struct parts *parts,
-                                 float *y) {
+ALWAYS_INLINE void multiply_pair_groups(const struct projection *projection, const float *x, const vector *excess,
+                                        const struct parts *parts, float *y) {
     size_t groups = (projection->units + GROUP - 1) / GROUP, first = 0;
     for (; groups - first > 3 || groups - first == 2; first += 2)
-        multiply_block(2, 2 * LANE_VECTORS, projection, first, x, NULL, parts, y);
+        multiply_block(2, 2 * LANE_VECTORS, projection, first, x, excess, parts, y);
     if (groups - first == 3)
-        multiply_block(3, 2 * LANE_VECTORS, projection, first, x, NULL, parts, y);
+        multiply_block(3, 2 * LANE_VECTORS, projection, first, x, excess, parts, y);
     else if (groups - first == 1)
-        multiply_block(1, 2 * LANE_VECTORS, projection, first, x, NULL, parts, y);
+        multiply_block(1, 2 * LANE_VECTORS, projection, first, x, excess, parts, y);
+}
+
+ALWAYS_INLINE void multiply_pair(const struct projection *projection, const float *x, const struct parts *parts,
+                                 float *y) {
+#if CROSSES
+    if (projection->crossed != NULL) {
+        vector excess[2 * LANE_VECTORS];
+        UNROLL for (size_t i = 0; i < 2 * LANE_VECTORS; i++) excess[i] =
+            crossed_excess(projection->inputs, x + place_of(i, projection->inputs * LANES));
+        multiply_pair_groups(projection, x, excess, parts, y);
+        return;
+    }
+#endif
+    multiply_pair_groups(projection, x, NULL, parts, y);
 }
 #endif
 

@@ -69,7 +69,7 @@ static __attribute__((noinline)) void multiply_attended_bytes(size_t steps, cons
 static void vnni_attend(const struct kernels *kernels, const struct projection *product, size_t steps,
                         const float *query, const float *scale, const float *query_part, const float *keys,
                         const float *key_parts, float *y, float *work) {
-    size_t units = product->units, inputs = product->inputs, some = 0;
+    size_t units = product->units, inputs = product->inputs, some = 0, most = kernels->together;
     if (product->words.packed == NULL) {
         kernels_avx512.attend(kernels, product, steps, query, scale, query_part, keys, key_parts, y, work);
         return;
@@ -78,7 +78,7 @@ static void vnni_attend(const struct kernels *kernels, const struct projection *
     int32_t words[VECTORS_TOGETHER * WORDS_STRIDE] __attribute__((aligned(64)));
     for (size_t step = 0; step < steps; step += some) {
         vector one[VECTORS_TOGETHER];
-        some = steps - step < VECTORS_TOGETHER ? steps - step : VECTORS_TOGETHER;
+        some = steps - step < most ? steps - step : most;
         for (size_t i = 0; i < some; i++, keys += inputs) {
             for (size_t j = 0; j < inputs; j++)
                 store(work + j * LANES, multiply(load(query + j * LANES), broadcast(keys[j])));
@@ -145,9 +145,9 @@ static const float *vnni_finish(const struct kernels *kernels, const struct laye
     if (!layers_keep_within_one(layers, count))
         return finish_by_layers(kernels, layers, count, blocks, x, y);
     const struct layer *last = &layers[count - 1];
-    size_t units = layers[0].projection.units, some = 0;
+    size_t units = layers[0].projection.units, some = 0, most = kernels->together;
     for (size_t block = 0; block < blocks; block += some) {
-        some = blocks - block < VECTORS_TOGETHER ? blocks - block : VECTORS_TOGETHER;
+        some = blocks - block < most ? blocks - block : most;
         vector dot[VECTORS_TOGETHER];
         UNROLL for (size_t i = 0; i < VECTORS_TOGETHER; i++) dot[i] = broadcast(last->projection.bias[0]);
         finish_some(layers, count, some, x + block * units * LANES, dot);
@@ -213,7 +213,7 @@ ALWAYS_INLINE void move_all(struct form form, const struct step *step, int32_t *
  * LANES]. */
 struct evolution {
     const struct cell *cell;
-    size_t steps, blocks;
+    size_t steps, blocks, together;
     const float *inputs, *bias;
     float *const *attention;
     float *h, *gates, *candidate;
@@ -257,9 +257,9 @@ ALWAYS_INLINE void evolve_step(struct form form, const struct evolution *e, size
 
 ALWAYS_INLINE void evolve_all(struct form form, const struct evolution *e) {
     for (size_t number = 0; number < e->steps; number++)
-        for (size_t block = 0; block < e->blocks; block += VECTORS_TOGETHER) {
+        for (size_t block = 0; block < e->blocks; block += e->together) {
             size_t left = e->blocks - block;
-            evolve_step(form, e, number, block, left < VECTORS_TOGETHER ? left : VECTORS_TOGETHER);
+            evolve_step(form, e, number, block, left < e->together ? left : e->together);
         }
 }
 
@@ -425,10 +425,11 @@ static void vnni_evolve(const struct kernels *kernels, const struct cell *cell, 
         kernels_avx512.evolve(kernels, cell, write, steps, inputs, bias, candidates, attention, h, work);
         return;
     }
-    size_t together = blocks < VECTORS_TOGETHER ? blocks : VECTORS_TOGETHER, size = units * LANES;
+    size_t together = blocks < kernels->together ? blocks : kernels->together, size = units * LANES;
     struct evolution e = {.cell = cell,
                           .steps = steps,
                           .blocks = blocks,
+                          .together = together,
                           .inputs = inputs,
                           .bias = bias,
                           .attention = attention,
@@ -448,8 +449,9 @@ static void vnni_evolve(const struct kernels *kernels, const struct cell *cell, 
         column_form[write][cell->reset_after](&e, lane);
 }
 
-void kernels_use_vnni(struct kernels *kernels) {
+void kernels_use_vnni(struct kernels *kernels, size_t together) {
     kernels->name = "avx512vnni";
+    kernels->together = together;
     kernels->project = vnni_project;
     kernels->attend = vnni_attend;
     kernels->finish = vnni_finish;

@@ -120,7 +120,7 @@ ALWAYS_INLINE void sum_groups(size_t groups, size_t vectors, bool bytes, const s
     UNROLL for (size_t row = 0; row < groups * GROUP; row++) {
         integers start =
             bytes ? _mm512_set1_epi32(projection->words.start[first * GROUP + row]) : _mm512_setzero_si512();
-        UNROLL for (size_t i = 0; i < vectors; i++) sum[row][i] = start;
+        sum[row][0] = sum[row][vectors - 1] = start; /* one or two; of a loop clang makes a memset, and complains */
     }
     for (size_t word = 0; word < words; word++, x += LANES) {
         integers in[VECTORS_TOGETHER];

@@ -9,13 +9,25 @@ from support import builds
 NOT_HERE = "must be one of"  # what the library says of a set that this build or this CPU lacks
 
 
-@pytest.mark.only_on("release")
-@pytest.mark.parametrize("isa", ["zen4", "avx512", "avx2", "neon", "openblas", "ref"])
-def test_models_keep_the_promises(build, isa):
-    """Scores near PyTorch's float64, and the same bits in any company: all of test_model.c."""
-    ran = subprocess.run([build.directory / "unit" / "test_model"], cwd=builds.TOP, env=builds.environment(DIEN_ISA=isa), check=False,
+def run(build, program, isa):
+    """The output of a unit program that must pass with these kernels, or a skip."""
+    ran = subprocess.run([build.directory / "unit" / program], cwd=builds.TOP, env=builds.environment(DIEN_ISA=isa), check=False,
                          stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=300)
     if NOT_HERE in ran.stdout:
         pytest.skip(f"no {isa} here")
-    assert f"models, {isa} kernels" in ran.stdout
     assert ran.returncode == 0, ran.stdout[-3000:]
+    return ran.stdout
+
+
+@pytest.mark.only_on("release")
+@pytest.mark.parametrize("isa", ["zen5", "zen4", "avx512", "avx2", "neon", "openblas", "ref"])
+def test_models_keep_the_promises(build, isa):
+    """Scores near PyTorch's float64, and the same bits in any company: all of test_model.c."""
+    assert f"models, {isa} kernels" in run(build, "test_model", isa)
+
+
+@pytest.mark.only_on("release")
+@pytest.mark.parametrize("isa", ["zen5", "zen4", "avx512"])
+def test_reduced_precision(build, isa):
+    """Its products take two blocks together beside some sets, and one beside others."""
+    run(build, "test_reduced", isa)

@@ -17,7 +17,7 @@
 /* The argument of the child processes of test_every_core_keeps_bits. */
 #define ONLY_BITS "--only-bits"
 
-static const char *const known[] = {"ref", "openblas", "zen4", "avx512", "avx2", "neon"};
+static const char *const known[] = {"ref", "openblas", "zen5", "zen4", "avx512", "avx2", "neon"};
 static const char *sets[sizeof known / sizeof *known]; /* those that run here */
 static size_t set_count;
 static const size_t lengths[] = {1, 2, 3, 4, 7, 8, 9, 15, 16, 17, 31, 32, 33, 36, 63, 64, 65, 108, 127, 128, 129};
@@ -736,6 +736,7 @@ static void test_sets(void **state) {
     assert_non_null(kernels_named("openblas"));
 #if defined(__x86_64__)
     assert_int_equal(kernels_named("zen4") != NULL, __builtin_cpu_supports("avx512vl") != 0);
+    assert_int_equal(kernels_named("zen5") != NULL, __builtin_cpu_supports("avx512vl") != 0);
     assert_int_equal(kernels_named("avx512") != NULL, __builtin_cpu_supports("avx512vl") != 0);
     assert_int_equal(kernels_named("avx2") != NULL, __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"));
 #elif defined(__aarch64__)

@@ -1,0 +1,47 @@
+/* zen5.c: the kernels of lanes.h in AVX-512 for AMD's Zen 5, which has two multiply-adds and two additions of 512 bits
+ * a cycle, in units of their own: sums are crossed (kernels.h). It loads twice a cycle, so a weight that is read goes
+ * with two vectors of columns: else loads, one for each multiply-add or addition of a weight, would be the bound.
+ */
+#if defined(__x86_64__)
+
+#if defined(__clang__)
+#pragma clang attribute push(__attribute__((target("avx512f,avx512dq,avx512bw,avx512vl,avx2,fma"))),                   \
+                             apply_to = function)
+#else
+#pragma GCC target("avx512f,avx512dq,avx512bw,avx512vl,avx2,fma")
+#endif
+
+#include "model/kernels/avx512.h"
+
+#define GROUPS_ALONE 4
+#define TWO_BLOCKS   1
+#define CROSSES      1
+
+#include "model/kernels/lanes.h"
+
+const struct kernels kernels_zen5 = {
+    .name = "zen5",
+    .crosses = true,
+    .project = lanes_project,
+    .project_few = lanes_project_few,
+    .project_column = lanes_project_column,
+    .project_rows = lanes_project_rows,
+    .activate = lanes_activate,
+    .extract = lanes_extract,
+    .attend = lanes_attend,
+    .finish = finish_by_layers,
+    .multiply_pairs = lanes_multiply_pairs,
+    .add_pairs = lanes_add_pairs,
+    .dot = lanes_dot,
+    .softmax = lanes_softmax,
+    .evolve = lanes_evolve,
+    .pool = lanes_pool,
+};
+
+#if defined(__clang__)
+#pragma clang attribute pop
+#endif
+
+#else
+typedef int no_zen5; /* ISO C wants a declaration in every file */
+#endif
