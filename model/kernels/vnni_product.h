@@ -92,18 +92,16 @@ ALWAYS_INLINE void multiply_add_spread(bool bytes, integers *sum, integers x, in
         __asm__("vpdpwssd %2, %1, %0" : "+v"(*sum) : "v"(x), "v"(word));
 }
 
-/* One word more of each row's sums. A CPU that multiplies twice a cycle loads twice a cycle at most: with two vectors
- * of columns one load serves two products. */
-ALWAYS_INLINE void sums_add_word(size_t rows, size_t vectors, bool bytes, const int32_t *const *group, size_t word,
-                                 const integers *in, integers (*sum)[VECTORS_TOGETHER]) {
-    UNROLL for (size_t row = 0; row < rows; row++) {
-        const int32_t *weights = group[row / GROUP] + word * GROUP + row % GROUP;
-        if (vectors == 1) {
-            multiply_add_integers(bytes, &sum[row][0], in[0], weights);
-        } else {
-            integers spread = _mm512_set1_epi32(*weights);
-            UNROLL for (size_t i = 0; i < vectors; i++) multiply_add_spread(bytes, &sum[row][i], in[i], spread);
-        }
+/* One word more of a row's sums. A CPU that multiplies twice a cycle loads twice a cycle at most: with two vectors of
+ * columns one load serves two products. */
+ALWAYS_INLINE void sums_add_word(size_t vectors, bool bytes, const int32_t *weights, const integers *in,
+                                 integers *sum) {
+    if (vectors == 1) {
+        multiply_add_integers(bytes, &sum[0], in[0], weights);
+    } else {
+        integers spread = _mm512_set1_epi32(*weights);
+        multiply_add_spread(bytes, &sum[0], in[0], spread);
+        multiply_add_spread(bytes, &sum[1], in[1], spread);
     }
 }
 
@@ -125,7 +123,8 @@ ALWAYS_INLINE void sum_groups(size_t groups, size_t vectors, bool bytes, const s
     for (size_t word = 0; word < words; word++, x += LANES) {
         integers in[VECTORS_TOGETHER];
         UNROLL for (size_t i = 0; i < vectors; i++) in[i] = _mm512_loadu_si512(x + i * stride);
-        sums_add_word(groups * GROUP, vectors, bytes, group, word, in, sum);
+        UNROLL for (size_t i = 0; i < groups; i++) UNROLL for (size_t j = 0; j < GROUP; j++)
+            sums_add_word(vectors, bytes, group[i] + word * GROUP + j, in, sum[i * GROUP + j]);
     }
 }
 
