@@ -1,7 +1,7 @@
 """Draw the README's figures from tests/bench/results/*.csv as SVG, beside the CSV. Needs nothing but Python.
 
     make bench-figures
-    python3 tests/bench/figures.py --slug amd-epyc
+    python3 tests/bench/figures.py --slug amd-epyc-25-17
 
 PROCESSOR.peers.svg from PROCESSOR.peers.csv, PROCESSOR.server.svg from PROCESSOR.server.csv, and PROCESSOR.sweep-X.svg
 for X in C, T, H from PROCESSOR.sweep.csv, whose columns are what, kernels, T, C, H, seconds_median: rows whose `what`

@@ -27,7 +27,9 @@ def processor():
 
 
 def slug():
-    return re.sub(r"[^a-z0-9]+", "-", processor().lower()).strip("-")
+    """The processor's name, with its family and model where it has them: clouds call several generations "AMD EPYC"."""
+    words = " ".join((processor(), cpu("cpu family"), cpu("model")))
+    return re.sub(r"[^a-z0-9]+", "-", words.lower()).strip("-")
 
 
 def instruction_sets():
@@ -67,7 +69,6 @@ busy_before = ""
 
 def where():
     """The columns that every row ends with."""
-    # Clouds call several generations "AMD EPYC": family and model tell them apart.
     model = f"family {cpu('cpu family')} model {cpu('model')}" if cpu("cpu family") else ""
     return {"date": datetime.date.today().isoformat(), "commit": commit(),
             "machine": f"{processor()} {model}, {os.cpu_count()} processors, {instruction_sets()}", "kernel": platform.release(),
