@@ -172,8 +172,9 @@ struct kernels {
     const char *name;
     bool crosses; /* gains by crossed sums, and has them in all functions but project_few; others must not be given any
                    */
-    /* Blocks that products of integers take together, 1 or 2: a weight is read once for both, but by an instruction of
-     * its own, which pays where the CPU multiplies as often as it loads. Of others 0. */
+    /* Blocks that products of integers take together in attend(), finish() and evolve(), 1 or 2: a weight is read once
+     * for both, but by an instruction of its own, which pays where the CPU multiplies as often as it loads. 0 where
+     * there are no such products. */
     size_t together;
     /* y [blocks, units, LANES] = W x [blocks, inputs, LANES] + b. */
     void (*project)(const struct projection *projection, size_t blocks, const float *x, float *y);

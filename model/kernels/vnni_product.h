@@ -143,11 +143,11 @@ struct rows {
     vector *dot;                   /* [vectors] */
 };
 
-/* A group's rows of vector i, of which `left` are of the projection. */
+/* A group's rows of vector i, of which those up to `units` are of the projection. */
 ALWAYS_INLINE void keep_group(const struct rows *rows, size_t i, size_t units, size_t unit, vector *value) {
     size_t left = units - unit;
     bool packs = rows->way == TO_WORDS || rows->way == TO_BYTES;
-    int32_t *words = rows->words + i * rows->stride;
+    int32_t *words = packs ? rows->words + i * rows->stride : NULL;
     if (packs || rows->way == TO_DOT) {
         if (rows->squash == KERNEL_SIGMOID)
             sigmoids(GROUP, value, value);
@@ -177,7 +177,8 @@ ALWAYS_INLINE void keep_group(const struct rows *rows, size_t i, size_t units, s
     }
 }
 
-/* One row's values, of which `left` are of the projection: what the sums are worth, the bias, the parts. */
+/* Row `unit`, the j-th of its group: what its sums are worth, the bias, the parts; what pads the last group is of no
+ * use. */
 ALWAYS_INLINE void finish_row(size_t vectors, const struct projection *projection, size_t unit, const vector *one,
                               const struct rows *rows, const integers *sum, vector (*value)[GROUP], size_t j) {
     vector step = broadcast(projection->words.step[unit]), zero = broadcast(0);

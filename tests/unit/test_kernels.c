@@ -545,6 +545,7 @@ static void check_evolve_bits(const struct kernels *kernels, size_t units, bool 
                 some_attention[i / LANES][step * LANES + i % LANES] =
                     attention[(first + i) % ALL / LANES][step * LANES + (first + i) % LANES];
         memset(got, 0, ALL * units * sizeof *got);
+        free(work), work = floats((count + LANES - 1) / LANES * LANES * 4 * units); /* no more than is promised */
         kernels->evolve(kernels, &test.cell, write, STEPS_HERE, inputs, scaled ? bias : NULL, count, some_attention,
                         got, work);
         for (size_t i = 0; i < count * units; i++) {

@@ -27,6 +27,14 @@ static void need_kernels(void) {
     }
 }
 
+/* For test_every_isa.py to see that these kernels were tested, and not others. */
+static void test_kernels_in_use(void **state) {
+    (void)state;
+    need_kernels();
+    assert_true(reduced.together == 1 || reduced.together == 2);
+    print_message("beside %s: %s, %zu blocks together\n", kernels_choose()->name, reduced.name, reduced.together);
+}
+
 static float uniform(float least, float most) {
     return least + (most - least) * (float)rand() / (float)RAND_MAX;
 }
@@ -174,8 +182,8 @@ static void test_what_is_not_finite(void **state) {
     free_product(&p);
 }
 
-/* A column alone, in any place, of any number of blocks; and through attend() as through project(). */
-static void check_product_keeps_bits(bool bytes) {
+/* A column alone, in any place, of any number of blocks; and through attend() of some steps as through project(). */
+static void check_product_keeps_bits(bool bytes, size_t steps) {
     enum { UNITS = 27, INPUTS = 19 };
     struct product p = new_product(UNITS, INPUTS);
     pack_product(&p);
@@ -185,8 +193,8 @@ static void check_product_keeps_bits(bool bytes) {
     float *keys = floats((size_t)STEPS * INPUTS, -1, 1), *key_parts = floats((size_t)STEPS * UNITS, -1, 1);
     float *y = floats((size_t)STEPS * UNITS * LANES, 0, 0), *work = floats((size_t)STEPS * INPUTS * LANES, 0, 0);
     float *x = floats((size_t)STEPS * INPUTS * LANES, -9, 9), *z = floats((size_t)STEPS * UNITS * LANES, 0, 0);
-    reduced.attend(&reduced, &p.projection, STEPS, query, NULL, parts, keys, key_parts, y, work);
-    for (size_t place = 0; place < (size_t)STEPS * LANES; place++) {
+    reduced.attend(&reduced, &p.projection, steps, query, NULL, parts, keys, key_parts, y, work);
+    for (size_t place = 0; place < steps * LANES; place++) {
         size_t step = place / LANES, lane = place % LANES, other = (place * 37 + 5) % ((size_t)STEPS * LANES);
         float *column = x + other / LANES * INPUTS * LANES + other % LANES;
         for (size_t i = 0; i < INPUTS; i++)
@@ -205,8 +213,9 @@ static void check_product_keeps_bits(bool bytes) {
 static void test_product_keeps_bits(void **state) {
     (void)state;
     need_kernels();
-    check_product_keeps_bits(false);
-    check_product_keeps_bits(true);
+    static const size_t steps[] = {1, 2, 3, STEPS};
+    for (size_t i = 0; i < 2 * COUNT(steps); i++)
+        check_product_keeps_bits(i % 2 > 0, steps[i / 2]);
 }
 
 /* ---- the attention network behind its first product ---- */
@@ -324,27 +333,31 @@ static void test_finish(void **state) {
     assert_true(largest < 0.1); /* the bound adds up what mostly cancels */
 }
 
-/* Words hold no NaN, yet a score keeps it. */
+/* Words hold no NaN, yet a score keeps it, in its own place: in a value of each block, in the biases of a layer. */
+static void check_nan(const size_t *units, const enum kernel_activation *kinds, bool bytes, size_t bad, size_t block) {
+    struct network network = new_network(units, NETWORK_MAX, kinds, bytes);
+    size_t room = (size_t)FINISHED * WIDE * LANES;
+    float *x = floats(room, -1, 1), *y = floats(room, 0, 0);
+    if (bad == 0)
+        x[(block * units[0] + 6) * LANES + 3] = NAN;
+    else
+        network.products[bad].bias[1] = NAN;
+    const float *scores = reduced.finish(&reduced, network.layers, NETWORK_MAX, FINISHED, x, y);
+    for (size_t place = 0; place < (size_t)FINISHED * LANES; place++)
+        assert_int_equal(isnan(scores[place]) != 0, bad > 0 || place == block * LANES + 3);
+    free(x), free(y);
+    free_network(&network);
+}
+
 static void test_finish_keeps_nan(void **state) {
     (void)state;
     need_kernels();
     static const size_t units[NETWORK_MAX] = {8, 5, 3, 1};
     static const enum kernel_activation kinds[NETWORK_MAX] = {KERNEL_SIGMOID, KERNEL_TANH, KERNEL_SIGMOID,
                                                               KERNEL_LINEAR};
-    for (size_t i = 0; i < 6; i++) { /* in a value, in the biases of a layer */
-        size_t bad = i % 3;
-        struct network network = new_network(units, NETWORK_MAX, kinds, i >= 3);
-        float *x = floats((size_t)WIDE * LANES, -1, 1), *y = floats((size_t)WIDE * LANES, 0, 0);
-        if (bad == 0)
-            x[6 * LANES + 3] = NAN;
-        else
-            network.products[bad].bias[1] = NAN;
-        const float *scores = reduced.finish(&reduced, network.layers, NETWORK_MAX, 1, x, y);
-        for (size_t lane = 0; lane < LANES; lane++)
-            assert_int_equal(isnan(scores[lane]) != 0, bad > 0 || lane == 3);
-        free(x), free(y);
-        free_network(&network);
-    }
+    for (size_t i = 0; i < 6; i++)
+        for (size_t block = 0; block < FINISHED; block++)
+            check_nan(units, kinds, i >= 3, i % 3, block);
 }
 
 /* Of random sigmoids the score is off by what bytes_noise() says, as near as a mean of so many tells. */
@@ -410,7 +423,8 @@ static struct test_cell new_cell(size_t units, bool reset_after) {
 
 static void evolve_with(const struct kernels *kernels, const struct cell *cell, enum kernel_write write, size_t steps,
                         const float *inputs, const float *bias, size_t candidates, float *attention, float *h) {
-    float *scores[BLOCKS], *work = floats((size_t)ALL * 4 * cell->units, 0, 0);
+    size_t blocks = (candidates + LANES - 1) / LANES;
+    float *scores[BLOCKS], *work = floats(blocks * 4 * cell->units * LANES, 0, 0);
     for (size_t i = 0; i < BLOCKS; i++)
         scores[i] = attention + i * steps * LANES;
     memset(h, 0, ALL * cell->units * sizeof *h);
@@ -604,6 +618,7 @@ static void test_skipping_is_attention_of_zero(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_kernels_in_use),
         cmocka_unit_test(test_project),
         cmocka_unit_test(test_largest_sums),
         cmocka_unit_test(test_what_is_not_finite),
