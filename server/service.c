@@ -20,7 +20,6 @@
 #include "server/loader.h"
 #include "server/loop.h"
 #include "server/process.h"
-#include "server/schedule.h"
 #include "server/users.h"
 
 #include <errno.h>
@@ -557,7 +556,6 @@ int service_run(const struct options *options) {
     service.threads = options->threads > 0 ? options->threads : cpu_quota_threads("");
     enter(&service, LOADING);
     if (start(&service, error, sizeof error)) {
-        schedule_loop();
         loop_run(service.loop);
     } else {
         log_message(LEVEL_ERROR, "start-failed", "%s", error);

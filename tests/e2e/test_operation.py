@@ -1,9 +1,6 @@
 """The server as its operators meet it: options, health, model, metrics, log, full queues, deadlines, draining, the end."""
 
-import ctypes
 import json
-import os
-import platform
 import random
 import re
 import shutil
@@ -282,44 +279,6 @@ def test_histograms_are_cumulative_and_fine(server, small):
     for (name, _), bounds in buckets.items():
         # Durations start at 50 microseconds, the age of what is evicted at a second.
         assert bounds[0][0] <= (1 if name == "dien_cache_eviction_age_seconds_bucket" else 50e-6), name
-
-
-# Threads.
-
-LOOP_SLICE = 10_000_000  # ns
-
-
-def slice_of(thread):
-    """The time slice that a thread has asked for, or 0 where the kernel does not say (before Linux 6.12)."""
-    number = {"x86_64": 315, "aarch64": 275}[platform.machine()]  # sched_getattr(2)
-    attributes = (ctypes.c_uint64 * 6)()
-    assert ctypes.CDLL(None).syscall(number, thread, attributes, ctypes.sizeof(attributes), 0) == 0
-    return attributes[3]
-
-
-def schedules(server):
-    """The scheduling policy and slice of the loop, and of each scoring thread."""
-    pid = server.process.pid
-    threads = [int(name) for name in os.listdir(f"/proc/{pid}/task")]
-    scorers = [thread for thread in threads if open(f"/proc/{pid}/task/{thread}/comm").read() == "score\n"]
-    assert len(scorers) == 2
-    return [(os.sched_getscheduler(thread), slice_of(thread)) for thread in (pid, *scorers)]
-
-
-def test_loop_is_not_interrupted_by_scoring_threads(start):
-    """They run under SCHED_BATCH, and it has a longer slice than they, where the kernel gives any."""
-    loop, *scorers = schedules(start("--threads", "2"))
-    assert loop[0] == os.SCHED_OTHER and loop[1] in (0, LOOP_SLICE)
-    assert all(policy == os.SCHED_BATCH and length != LOOP_SLICE for policy, length in scorers)
-
-
-def test_policy_of_whoever_started_it_is_kept(start):
-    os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
-    try:
-        server = start("--threads", "2")
-    finally:
-        os.sched_setscheduler(0, os.SCHED_OTHER, os.sched_param(0))
-    assert all(policy == os.SCHED_BATCH and length != LOOP_SLICE for policy, length in schedules(server))
 
 
 def test_limits_are_metrics(build, start, demo):
