@@ -98,7 +98,7 @@ check: deps tools ## sanitizers and static analysis only
 	@$(MAKE) --no-print-directory -j$(JOBS) builds models
 	$(PYTEST) --builds=asan,tsan tests/static tests/unit tests/e2e tests/fuzz
 
-bench: bench-kernels bench-peers bench-server bench-sweep bench-wire bench-split bench-load bench-figures ## these; tables, CSV in tests/bench/results (20 minutes; tests/bench/README.md)
+bench: bench-kernels bench-peers bench-server bench-sweep bench-wire bench-split bench-load bench-figures ## these; tables, CSV in tests/bench/results (15 minutes; tests/bench/README.md)
 
 bench-load: deps-bench ## 60 s of closed-loop load on the demo model
 	@$(MAKE) --no-print-directory -s -j$(JOBS) build
