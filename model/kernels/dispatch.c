@@ -29,8 +29,8 @@ static bool has_avx2(void) {
     return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
 }
 
-/* AMD's families: 25 has AVX-512 from Zen 4 on, 26 is Zen 5; what of it has AVX-512 in two halves, in notebooks, and
- * what comes after it was not measured. */
+/* AMD's families: 25 has AVX-512 from Zen 4 on, 26 is Zen 5 and what follows. Of these one was measured, which has
+ * AVX-512 in full; all get its kernels. */
 static bool is_amd(unsigned family) {
     unsigned signature, rest[3];
     return has_avx512() && __builtin_cpu_is("amd") && __get_cpuid(1, &signature, &rest[0], &rest[1], &rest[2]) != 0 &&

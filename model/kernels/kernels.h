@@ -249,7 +249,7 @@ const float *finish_by_layers(const struct kernels *kernels, const struct layer 
 bool layers_keep_within_one(const struct layer *layers, size_t count);
 
 /* The kernels of `of` in reduced precision into *reduced, where this CPU has instructions that make them faster:
- * products of projections that have words are in 16-bit integers. False: it has none. */
+ * products of projections that have words are in integers of 16 or 8 bits. False: it has none. */
 bool kernels_reduce(const struct kernels *of, struct kernels *reduced);
 
 /* The best table that runs here, or the one that DIEN_ISA names; NULL when it names none. */
