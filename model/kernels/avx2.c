@@ -126,23 +126,7 @@ ALWAYS_INLINE void powers(size_t count, const vector *x, float factor, vector *y
 
 #include "model/kernels/lanes.h"
 
-const struct kernels kernels_avx2 = {
-    .name = "avx2",
-    .project = lanes_project,
-    .project_few = lanes_project_few,
-    .project_column = lanes_project_column,
-    .project_rows = lanes_project_rows,
-    .activate = lanes_activate,
-    .extract = lanes_extract,
-    .attend = lanes_attend,
-    .finish = finish_by_layers,
-    .multiply_pairs = lanes_multiply_pairs,
-    .add_pairs = lanes_add_pairs,
-    .dot = lanes_dot,
-    .softmax = lanes_softmax,
-    .evolve = lanes_evolve,
-    .pool = lanes_pool,
-};
+const struct kernels kernels_avx2 = LANES_KERNELS("avx2");
 
 #if defined(__clang__)
 #pragma clang attribute pop

@@ -19,24 +19,7 @@
 
 #include "model/kernels/lanes.h"
 
-const struct kernels kernels_zen4 = {
-    .name = "zen4",
-    .crosses = true,
-    .project = lanes_project,
-    .project_few = lanes_project_few,
-    .project_column = lanes_project_column,
-    .project_rows = lanes_project_rows,
-    .activate = lanes_activate,
-    .extract = lanes_extract,
-    .attend = lanes_attend,
-    .finish = finish_by_layers,
-    .multiply_pairs = lanes_multiply_pairs,
-    .add_pairs = lanes_add_pairs,
-    .dot = lanes_dot,
-    .softmax = lanes_softmax,
-    .evolve = lanes_evolve,
-    .pool = lanes_pool,
-};
+const struct kernels kernels_zen4 = LANES_KERNELS("zen4");
 
 #if defined(__clang__)
 #pragma clang attribute pop
