@@ -60,7 +60,8 @@ bool kernels_reduce(const struct kernels *of, struct kernels *reduced) {
     bool ours = of == &kernels_zen5 || of == &kernels_zen4 || of == &kernels_avx512;
     if (ours && __builtin_cpu_supports("avx512vnni")) {
         *reduced = kernels_avx512;
-        kernels_use_vnni(reduced, of == &kernels_zen4 ? 1 : 2);
+        reduced->together = of->together;
+        kernels_use_vnni(reduced);
         return true;
     }
 #endif

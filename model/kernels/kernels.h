@@ -172,9 +172,9 @@ struct kernels {
     const char *name;
     bool crosses; /* gains by crossed sums, and has them in all functions but project_few; others must not be given any
                    */
-    /* Blocks that products of integers take together in attend(), finish() and evolve(), 1 or 2: a weight is read once
-     * for both, but by an instruction of its own, which pays where the CPU multiplies as often as it loads. 0 where
-     * there are no such products. */
+    /* Blocks that evolve() takes together, and in reduced precision attend() and finish() as well, 1 or 2: a weight is
+     * read once for both, but by an instruction of its own, which pays where the CPU multiplies as often as it loads.
+     * 0 where it is of no use. */
     size_t together;
     /* y [blocks, units, LANES] = W x [blocks, inputs, LANES] + b. */
     void (*project)(const struct projection *projection, size_t blocks, const float *x, float *y);
@@ -232,8 +232,8 @@ extern const struct kernels kernels_openblas;
 #if defined(__x86_64__)
 /* Complete as well; only for a CPU that has the instructions. */
 extern const struct kernels kernels_zen5, kernels_zen4, kernels_avx512, kernels_avx2;
-/* Replace products of kernels_avx512 by those of integers, for a CPU that has AVX512-VNNI; `together` as above. */
-void kernels_use_vnni(struct kernels *kernels, size_t together);
+/* Replace products of kernels_avx512 by those of integers, for a CPU that has AVX512-VNNI. */
+void kernels_use_vnni(struct kernels *kernels);
 #endif
 #if defined(__aarch64__)
 /* Complete as well; every such CPU has the instructions. */

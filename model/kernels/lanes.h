@@ -21,9 +21,9 @@
 /* The complete table. */
 #define LANES_KERNELS(called)                                                                                          \
     {                                                                                                                  \
-        .name = (called), .crosses = CROSSES, .project = lanes_project, .project_few = lanes_project_few,              \
-        .project_column = lanes_project_column, .project_rows = lanes_project_rows, .activate = lanes_activate,        \
-        .extract = lanes_extract, .attend = lanes_attend, .finish = finish_by_layers,                                  \
+        .name = (called), .crosses = CROSSES, .together = TWO_BLOCKS ? 2 : 1, .project = lanes_project,                \
+        .project_few = lanes_project_few, .project_column = lanes_project_column, .project_rows = lanes_project_rows,  \
+        .activate = lanes_activate, .extract = lanes_extract, .attend = lanes_attend, .finish = finish_by_layers,      \
         .multiply_pairs = lanes_multiply_pairs, .add_pairs = lanes_add_pairs, .dot = lanes_dot,                        \
         .softmax = lanes_softmax, .evolve = lanes_evolve, .pool = lanes_pool,                                          \
     }

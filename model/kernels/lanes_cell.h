@@ -308,12 +308,11 @@ static bool are_few(size_t columns, size_t units) {
 static void lanes_evolve(const struct kernels *kernels, const struct cell *cell, enum kernel_write write, size_t steps,
                          const float *inputs, const float *bias, size_t candidates, float *const *attention, float *h,
                          float *work) {
-    (void)kernels;
     size_t blocks = candidates / LANES, rest = candidates % LANES;
     bool few = rest > 0 && are_few(rest, cell->units);
     if (rest > 0 && !few)
         blocks++;
-    size_t most = TWO_BLOCKS ? 2 : 1, together = blocks < most ? blocks : most, size = cell->units * LANES;
+    size_t together = blocks < kernels->together ? blocks : kernels->together, size = cell->units * LANES;
     struct evolution e = {
         cell, write, inputs, bias, blocks, attention, h, work, work + 2 * together * size, work + 3 * together * size};
     for (size_t i = 0; i < steps; i++)

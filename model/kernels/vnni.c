@@ -449,9 +449,8 @@ static void vnni_evolve(const struct kernels *kernels, const struct cell *cell, 
         column_form[write][cell->reset_after](&e, lane);
 }
 
-void kernels_use_vnni(struct kernels *kernels, size_t together) {
+void kernels_use_vnni(struct kernels *kernels) {
     kernels->name = "avx512vnni";
-    kernels->together = together;
     kernels->project = vnni_project;
     kernels->attend = vnni_attend;
     kernels->finish = vnni_finish;
