@@ -44,7 +44,11 @@ struct http {
 };
 
 #define PROBLEM_TYPE "application/problem+json"
-enum { RUNS_A_TURN = 4, ARENA_KEEP = 65536, QUIET_ACCEPTS = 2000 };
+enum { ARENA_KEEP = 65536, QUIET_ACCEPTS = 2000 };
+/* One MHD_run() serves each ready connection once. After this time the loop polls again, in nanoseconds. */
+static const uint64_t turn_budget = 100000;
+/* The last accepts before the listener closes, in nanoseconds: a flood must not hold up the end. */
+static const uint64_t quiet_budget = 250000000;
 static const uint64_t dismissed_after = 1000000000; /* nanoseconds without a byte */
 
 /* ---- Answers. */
@@ -527,14 +531,15 @@ int http_linger_descriptor(const struct http *http) {
 }
 
 int http_run(struct http *http) {
-    for (int i = 0; i < RUNS_A_TURN; i++) {
+    uint64_t began = clock_now();
+    do {
         MHD_UNSIGNED_LONG_LONG timeout = 0;
         MHD_run(http->daemon);
         if (MHD_get_timeout(http->daemon, &timeout) != MHD_YES)
             return -1;
         if (timeout > 0)
             return timeout < 1000 ? (int)timeout : 1000;
-    }
+    } while (clock_now() - began < turn_budget);
     return 0;
 }
 
@@ -565,7 +570,8 @@ void http_drain(struct http *http) {
 /* Clients whose connection the kernel has made already would be reset: take them first. */
 static void accept_the_last(struct http *http) {
     struct pollfd one = {.fd = http->options.listening, .events = POLLIN};
-    for (int i = 0; i < QUIET_ACCEPTS && poll(&one, 1, 0) == 1; i++)
+    uint64_t began = clock_now();
+    for (int i = 0; i < QUIET_ACCEPTS && clock_now() - began < quiet_budget && poll(&one, 1, 0) == 1; i++)
         MHD_run(http->daemon);
 }
 

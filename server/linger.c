@@ -15,7 +15,8 @@ struct lingering {
     uint64_t until;
 };
 
-enum { EVENTS = 64, READ_BYTES = 1 << 16, READS_A_TURN = 16 };
+/* At most 2 MB a turn, a fraction of a millisecond: clients that go on sending must not keep the loop. */
+enum { EVENTS = 16, READ_BYTES = 1 << 16, READS_A_TURN = 2 };
 
 int linger_start(struct linger_list *linger, uint64_t patience) {
     *linger = (struct linger_list){.descriptor = epoll_create1(EPOLL_CLOEXEC), .patience = patience};

@@ -1,4 +1,8 @@
-/* loop.c: libuv's handles behind loop.h. */
+/* loop.c: libuv's handles behind loop.h.
+ *
+ * libuv 1.44 runs a 0 ms timer that is armed again in its own callback without polling in between (libuv#4245), so one
+ * busy client would keep signals, ticks and all other clients out. An idle handle runs once for each poll.
+ */
 #include "server/loop.h"
 
 #include <signal.h>
@@ -17,6 +21,7 @@ struct loop {
     uv_loop_t uv;
     struct loop_handlers handlers;
     uv_timer_t timer;
+    uv_idle_t idle; /* the timer's place when its time is 0 */
     uv_timer_t ticker;
     uv_async_t async;
     uv_signal_t signals[STOP_SIGNALS];
@@ -26,6 +31,11 @@ struct loop {
 
 static void on_timer(uv_timer_t *timer) {
     struct loop *loop = timer->data;
+    loop->handlers.timer(loop->handlers.context);
+}
+
+static void on_idle(uv_idle_t *idle) {
+    struct loop *loop = idle->data;
     loop->handlers.timer(loop->handlers.context);
 }
 
@@ -57,6 +67,8 @@ static void on_readable(uv_poll_t *poll, int status, int events) {
 static bool start_handles(struct loop *loop) {
     uv_timer_init(&loop->uv, &loop->timer);
     loop->timer.data = loop;
+    uv_idle_init(&loop->uv, &loop->idle);
+    loop->idle.data = loop;
     uv_timer_init(&loop->uv, &loop->ticker);
     loop->ticker.data = loop;
     uv_timer_start(&loop->ticker, on_tick, LOOP_TICK_MILLISECONDS, 0);
@@ -113,11 +125,12 @@ bool loop_watch(struct loop *loop, int descriptor, void (*ready)(void *context))
 }
 
 void loop_after(struct loop *loop, int milliseconds) {
-    if (milliseconds < 0) {
-        uv_timer_stop(&loop->timer);
-    } else {
+    uv_timer_stop(&loop->timer);
+    uv_idle_stop(&loop->idle);
+    if (milliseconds == 0)
+        uv_idle_start(&loop->idle, on_idle);
+    else if (milliseconds > 0)
         uv_timer_start(&loop->timer, on_timer, (uint64_t)milliseconds, 0);
-    }
 }
 
 void loop_wake(struct loop *loop) {

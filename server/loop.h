@@ -27,7 +27,8 @@ void loop_free(struct loop *loop);
 
 /* Call `ready` whenever the descriptor is readable. At most LOOP_WATCHES. */
 bool loop_watch(struct loop *loop, int descriptor, void (*ready)(void *context));
-/* Arm the timer anew; a negative time disarms it. */
+/* Arm the timer anew; a negative time disarms it. With 0 it fires after the next poll: descriptors, signals, ticks and
+ * wake-ups have their turn before it, however often it is armed. */
 void loop_after(struct loop *loop, int milliseconds);
 /* From any thread. Calls that come before the loop has looked are one. */
 void loop_wake(struct loop *loop);

@@ -1,0 +1,107 @@
+"""One client that sends without end: its neighbours are answered, ticks and signals come."""
+
+import contextlib
+import random
+import socket
+import threading
+import time
+
+import pytest
+
+from support.service import head
+
+# Each request that the event loop answers by itself, and one that a scoring thread refuses.
+FLOODS = {
+    "live": head(None, method="GET", path="/health/live"),
+    "ready": head(None, method="GET", path="/health/ready"),
+    "headed": head(None, method="HEAD", path="/health"),
+    "model": head(None, method="GET", path="/model"),
+    "metrics": head(None, method="GET", path="/metrics"),
+    "user": head(None, method="GET", path="/users/u"),
+    "forgotten user": head(None, method="DELETE", path="/users/u"),
+    "no such path": head(None, method="GET", path="/nowhere"),
+    "no such method": head(0, method="PUT", path="/score"),
+    "media type": head(2, "Content-Type: text/plain").replace(b"Content-Type: application/json\r\n", b"") + b"{}",
+    "no JSON": head(2) + b"{!",
+}
+ANSWER_SECONDS = 5  # many times the slowest build's time; a starved loop answers never
+
+
+class Flood:
+    """Sends one request over and over without waiting, and reads the replies without looking at them."""
+
+    def __init__(self, address, request):
+        self.socket = socket.create_connection(address, 60)
+        self.chunk = request * (65536 // len(request) + 1)
+        self.received = 0
+        self.ending = False
+        self.threads = [threading.Thread(target=self._send), threading.Thread(target=self._receive)]
+
+    def _send(self):
+        try:
+            while not self.ending:
+                self.socket.sendall(self.chunk)
+        except OSError:
+            pass
+
+    def _receive(self):
+        try:
+            while more := self.socket.recv(1 << 20):
+                self.received += len(more)
+        except OSError:
+            pass
+
+    def __enter__(self):
+        for thread in self.threads:
+            thread.start()
+        limit = time.monotonic() + 30
+        while self.received == 0 and time.monotonic() < limit:
+            time.sleep(0.001)
+        return self
+
+    def __exit__(self, *exception):
+        self.ending = True
+        with contextlib.suppress(OSError):  # the server may have closed first
+            self.socket.shutdown(socket.SHUT_RDWR)
+        for thread in self.threads:
+            thread.join()
+        self.socket.close()
+
+
+@pytest.fixture(scope="module")
+def small(demo, build):
+    return demo.request(random.Random(build.name), history=3, candidates=2)
+
+
+@pytest.mark.parametrize("kind", FLOODS)
+def test_a_flood_keeps_nobody_waiting(server, small, kind):
+    expected = server.score(small).scores()
+    with Flood(server.address, FLOODS[kind]) as flood:
+        for _ in range(10):
+            with server.client(timeout=ANSWER_SECONDS) as client:
+                assert client.post(small).scores() == expected
+                assert client.get("/health/live").status == 200
+        assert flood.received > 0
+        before = flood.received
+        time.sleep(0.1)
+        assert flood.received > before, "the flood was over before its neighbours were answered"
+
+
+@pytest.mark.parametrize("clients", [1, 8])
+def test_a_flood_does_not_outlast_sigterm(start, clients):
+    """Signals and deadlines come on time: the drain ends while the flood goes on."""
+    running = start("--drain-timeout", "5")
+    with contextlib.ExitStack() as stack:
+        for _ in range(clients):
+            stack.enter_context(Flood(running.address, FLOODS["live"]))
+        began = time.monotonic()
+        running.stop()
+        assert time.monotonic() - began < 15
+
+
+def test_deadlines_come_during_a_flood(start):
+    """A half-sent head is answered with 408 by a tick, though the loop never rests."""
+    running = start("--header-timeout", "1")
+    with Flood(running.address, FLOODS["live"]), running.raw(timeout=15) as slow:
+        slow.send(b"POST /score HTTP/1.1\r\nHost: te")
+        assert slow.reply().status == 408
