@@ -25,6 +25,7 @@ enum problem_kind {
     PROBLEM_UNSUPPORTED_MEDIA,   /* 415 */
     PROBLEM_TOO_MANY_CANDIDATES, /* 422: past --max-candidates */
     PROBLEM_HISTORY_TOO_LONG,    /* 422: past --max-history */
+    PROBLEM_HEADERS_TOO_LARGE,   /* 431: they leave no room for a body and a reply in --connection-memory */
     PROBLEM_MODEL_FAULT,         /* 500: the model's numbers are not numbers */
     PROBLEM_OUT_OF_MEMORY,       /* 503: the request's memory limit, or the machine's */
     PROBLEM_SATURATED,           /* 503: the queue is full */

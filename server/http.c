@@ -11,6 +11,11 @@
  * - A Content-Length that is no number never comes to the handler: MHD answers it by itself, and writes the head of
  * that answer twice, which reads as two answers. It tells its log first; there we write the answer, and end the
  * connection before it can.
+ * - Where MHD answers a request by itself, on_completed() may never come: the exchange then ends with its connection.
+ * - One pool of --connection-memory bytes holds a connection's head, an entry for each header, cookie and argument, a
+ * copy of the cookies, the body's buffer and the reply's head. When it is full, no byte of the body can be read, and
+ * MHD's ready list never runs empty. Arguments are cut off before they are parsed, since no route has any, and a head
+ * that leaves less than ROOM_AFTER_HEAD is refused.
  */
 #include "server/http.h"
 
@@ -44,7 +49,7 @@ struct http {
 };
 
 #define PROBLEM_TYPE "application/problem+json"
-enum { ARENA_KEEP = 65536, QUIET_ACCEPTS = 2000 };
+enum { ARENA_KEEP = 65536, QUIET_ACCEPTS = 2000, ROOM_AFTER_HEAD = 1024 };
 /* One MHD_run() serves each ready connection once. After this time the loop polls again, in nanoseconds. */
 static const uint64_t turn_budget = 100000;
 /* The last accepts before the listener closes, in nanoseconds: a flood must not hold up the end. */
@@ -186,6 +191,21 @@ static bool run_guard(struct exchange *exchange, const char *method, const char 
     return guard_finish(guard, &exchange->problem);
 }
 
+/* Bytes of the connection's pool that the head leaves for the body's buffer and the reply's head, at the least: each
+ * header and each cookie has an entry, and the first Cookie header is copied. Both are rounded up to 16 bytes. */
+static size_t room_after_head(const struct exchange *exchange) {
+    enum { ENTRY_BYTES = 64, ROUNDING = 16 };
+    const union MHD_ConnectionInfo *head =
+        MHD_get_connection_info(exchange->handle, MHD_CONNECTION_INFO_REQUEST_HEADER_SIZE);
+    int entries = MHD_get_connection_values(
+        exchange->handle, (enum MHD_ValueKind)(MHD_HEADER_KIND | MHD_COOKIE_KIND | MHD_GET_ARGUMENT_KIND), NULL, NULL);
+    const char *cookies = header(exchange, "Cookie");
+    size_t used = (head != NULL ? head->header_size : 0) + (size_t)(entries > 0 ? entries : 0) * ENTRY_BYTES +
+                  (cookies != NULL ? strlen(cookies) + 1 + ROUNDING : 0) + ROUNDING;
+    size_t memory = exchange->http->options.options->connection_memory;
+    return used < memory ? memory - used : 0;
+}
+
 /* With or without parameters. */
 static bool is_type(const char *type, const char *expected) {
     size_t length = strlen(expected);
@@ -249,6 +269,13 @@ static enum MHD_Result take_headers(struct exchange *exchange, const char *path,
         check_request(exchange, &guard, path, method);
     }
     connection_enter(exchange->connection, CONNECTION_BODY, exchange->began);
+    if (room_after_head(exchange) < ROOM_AFTER_HEAD) { /* nor for MHD's own reply */
+        problem_set(&exchange->problem, PROBLEM_HEADERS_TOO_LARGE, "",
+                    "The headers and cookies take more than --connection-memory, %zu bytes, allows.",
+                    http->options.options->connection_memory);
+        refuse_unfinished(exchange);
+        return MHD_NO;
+    }
     if (must_refuse_now(exchange)) {
         linger_on(http, exchange->socket);
         answer_problem(exchange, &exchange->problem);
@@ -334,24 +361,6 @@ static enum MHD_Result on_request(void *context, struct MHD_Connection *handle, 
     return answered ? queue_answer(exchange) : take_whole(exchange);
 }
 
-/* MHD's first word of a request: its first line is here. Whatever becomes of the request, on_completed() follows. */
-static void *on_first_line(void *context, const char *uri, struct MHD_Connection *handle) {
-    (void)uri;
-    const union MHD_ConnectionInfo *info = MHD_get_connection_info(handle, MHD_CONNECTION_INFO_SOCKET_CONTEXT);
-    struct exchange *exchange = calloc(1, sizeof *exchange);
-    if (exchange == NULL || info->socket_context == NULL) {
-        free(exchange);
-        return NULL;
-    }
-    exchange->http = context;
-    exchange->handle = handle;
-    exchange->connection = info->socket_context;
-    exchange->connection->owner = exchange;
-    exchange->socket = exchange->connection->socket;
-    connection_request_began(exchange->connection, clock_now());
-    return exchange;
-}
-
 /* ---- The end of a request. */
 
 /* MHD refused the request by itself (a malformed line, headers too large): take its status as our answer. */
@@ -371,24 +380,58 @@ static void free_exchange(struct exchange *exchange) {
     free(exchange);
 }
 
-static void on_completed(void *context, struct MHD_Connection *handle, void **slot,
-                         enum MHD_RequestTerminationCode code) {
-    struct http *http = context;
-    struct exchange *exchange = *slot;
-    (void)handle;
-    (void)code;
-    if (exchange == NULL)
-        return;
-    adopt_status(exchange);
+static void end_exchange(struct exchange *exchange) {
+    struct http *http = exchange->http;
     account_exchange(exchange, http->options.metrics, http->options.options->access_log);
     http->in_flight -= exchange->counted;
     exchange->connection->owner = NULL;
     connection_enter(exchange->connection, CONNECTION_WAITING, clock_now());
     free_exchange(exchange);
+}
+
+static void on_completed(void *context, struct MHD_Connection *handle, void **slot,
+                         enum MHD_RequestTerminationCode code) {
+    struct exchange *exchange = *slot;
+    (void)context;
+    (void)handle;
+    (void)code;
+    if (exchange == NULL)
+        return;
+    adopt_status(exchange);
+    end_exchange(exchange);
     *slot = NULL;
 }
 
-/* ---- Connections. */
+/* ---- The start of a request, and connections. */
+
+/* End the query where it begins: MHD splits it next, in this very buffer, into an entry for each argument. */
+static void cut_arguments(const char *uri) {
+    const char *query = strchr(uri, '?');
+    if (query != NULL)
+        *(char *)((uintptr_t)query + 1) = '\0';
+}
+
+/* MHD's first word of a request: its first line is here. on_completed() follows, or the connection's end. */
+static void *on_first_line(void *context, const char *uri, struct MHD_Connection *handle) {
+    cut_arguments(uri);
+    const union MHD_ConnectionInfo *info = MHD_get_connection_info(handle, MHD_CONNECTION_INFO_SOCKET_CONTEXT);
+    struct connection *connection = info->socket_context;
+    if (connection == NULL)
+        return NULL;
+    if (connection->owner != NULL) {
+        end_exchange(connection->owner); /* MHD has given it up without a word */
+    }
+    struct exchange *exchange = calloc(1, sizeof *exchange);
+    if (exchange == NULL)
+        return NULL;
+    exchange->http = context;
+    exchange->handle = handle;
+    exchange->connection = connection;
+    exchange->connection->owner = exchange;
+    exchange->socket = exchange->connection->socket;
+    connection_request_began(exchange->connection, clock_now());
+    return exchange;
+}
 
 static void on_connection(void *context, struct MHD_Connection *handle, void **slot,
                           enum MHD_ConnectionNotificationCode code) {
@@ -406,6 +449,8 @@ static void on_connection(void *context, struct MHD_Connection *handle, void **s
     struct connection *connection = *slot;
     metrics_add(&metrics->connections_ended[connection != NULL ? connection->end : END_ORDINARY], 1);
     if (connection != NULL) {
+        if (connection->owner != NULL)
+            end_exchange(connection->owner);
         connections_remove(&http->connections, connection);
         free(connection);
     }
@@ -426,8 +471,12 @@ static void refuse_late(struct http *http, struct connection *connection) {
     }
 }
 
-/* A connection is past its deadline. Shut down, it becomes readable, and MHD then closes it. */
+/* A connection is past its deadline. Shut down, it becomes readable, and MHD then closes it. Where MHD cannot read any
+ * more, its own timeout does so a second later. */
 static void on_expired(void *context, struct connection *connection, enum connection_end why) {
+    const struct exchange *exchange = connection->owner;
+    if (exchange != NULL)
+        MHD_set_connection_option(exchange->handle, MHD_CONNECTION_OPTION_TIMEOUT, 1u);
     if (why == END_HEADER_TIMEOUT || why == END_BODY_TIMEOUT)
         refuse_late(context, connection);
     shutdown(connection->socket, SHUT_RDWR);
@@ -472,9 +521,24 @@ static void refuse_bad_length(struct http *http) {
     }
 }
 
+/* MHD's own answer to a request line that is too long or of another version: of these it tells its log alone. */
+static void count_own_answer(struct http *http, va_list arguments) {
+    unsigned status = va_arg(arguments, unsigned);
+    if (status == MHD_HTTP_URI_TOO_LONG || status == MHD_HTTP_HTTP_VERSION_NOT_SUPPORTED) {
+        metrics_response(http->options.metrics, ROUTE_NONE, (int)status);
+        metrics_add(&http->options.metrics->requests[PROBLEM_INVALID_HTTP], 1);
+    }
+}
+
 /* MHD reports each lost connection, which is not news. */
 static void on_message(void *context, const char *format, va_list arguments) {
     char text[512];
+    if (strstr(format, "HTTP response code is %u") != NULL) {
+        va_list copy;
+        va_copy(copy, arguments);
+        count_own_answer(context, copy);
+        va_end(copy);
+    }
     if (strstr(format, "Content-Length") != NULL)
         refuse_bad_length(context);
     if (log_wanted(LEVEL_DEBUG)) {

@@ -161,7 +161,8 @@ def test_what_the_server_says_is_documented(server, demo):
         said += said_of_users(client, good["history"])
         said += [("/score", "post", client.post({**EXAMPLES["token"]["value"], "user_id": "nobody"}))]
         assert said[-1][2].status == 409
-    for text in (head(None), head(10**9), head(5, "Content-Length: 6"), head(5, f"X-Long: {'x' * 60_000}")):
+    for text in (head(None), head(10**9), head(5, "Content-Length: 6"), head(5, f"X-Long: {'x' * 60_000}"),
+                 head(5, f"X-Long: {'x' * 15_400}")):
         with server.raw() as raw:
             raw.send(text)
             said.append(("/score", "post", raw.reply()))
@@ -170,7 +171,7 @@ def test_what_the_server_says_is_documented(server, demo):
         documented = OPENAPI["paths"][path][method]["responses"]
         assert str(reply.status) in documented, (path, method, reply)
         content = resolve(documented[str(reply.status)]).get("content")
-        if content is None:
+        if reply.headers["Content-Type"] is None:
             continue  # libmicrohttpd's own answers have no type
         media = reply.headers["Content-Type"].split(";")[0]
         assert media in {each.split(";")[0] for each in content}, (path, reply)

@@ -1,0 +1,119 @@
+"""Heads that fill a connection's memory: each gets one answer or its connection's end, and nobody else notices.
+
+libmicrohttpd keeps a head, an entry for each header, cookie and argument, the body's buffer and the reply's head in one
+pool. Heads of each size are swept through: some leave no room for the body or for the reply.
+"""
+
+import contextlib
+import random
+import re
+import socket
+import time
+
+import pytest
+
+from support.service import Raw, head
+
+TOGETHER = 64  # connections open at once in a sweep
+PAUSE = 0.03  # seconds between head and body, so that the server has read the head alone
+
+# name: sizes to sweep, and a request's head with so much of it
+GROWING = {
+    "cookie": (range(7000, 8300, 9), lambda size: head(2, f"Cookie: {'c' * size}")),
+    "cookies in pairs": (range(40, 240, 2), lambda size: head(2, "Cookie: " + "; ".join(f"k{i}=vvvvvv" for i in range(size)))),
+    "header": (range(13000, 16400, 23), lambda size: head(2, f"X-Trace: {'x' * size}")),
+    "headers": (range(90, 250, 2), lambda size: head(2, *[f"X-{i}: v" for i in range(size)])),
+    "arguments and a cookie": (range(1000, 8300, 53),
+                               lambda size: head(2, f"Cookie: {'c' * size}", path="/score?" + "a&" * 100)),
+    "arguments": (range(20, 2000, 19), lambda size: head(2, path="/score?" + "a&" * size)),
+    "history": (range(13000, 16400, 23), lambda size: head(2, f"X-Trace: {'x' * size}", path="/users/u/history")),
+    "one argument": (range(13000, 16400, 23), lambda size: head(2, path="/score?" + "a" * size)),
+}
+
+
+def read_all(raw):
+    """Everything that the server sends until it closes, or until nothing has come for a while."""
+    got = raw.pending
+    raw.socket.settimeout(5)
+    with contextlib.suppress(TimeoutError, ConnectionResetError):
+        while more := raw.socket.recv(65536):
+            got += more
+    return got
+
+
+@pytest.fixture(scope="module")
+def good(demo):
+    return demo.request(random.Random(5), history=3, candidates=2)
+
+
+@pytest.fixture
+def one_thread(start):
+    return start("--body-timeout", "3", "--idle-timeout", "3")
+
+
+@pytest.mark.parametrize("kind", GROWING)
+def test_a_head_of_any_size(one_thread, good, kind):
+    """The body comes after the head and the client closes its side: answered once, closed, and the server goes on."""
+    sizes, make = GROWING[kind]
+    statuses = set()
+    sizes = list(sizes)
+    for begin in range(0, len(sizes), TOGETHER):
+        raws = [(size, Raw(one_thread.address)) for size in sizes[begin:begin + TOGETHER]]
+        for size, raw in raws:
+            with contextlib.suppress(OSError):
+                raw.send(make(size))
+        time.sleep(PAUSE)
+        for _, raw in raws:
+            with contextlib.suppress(OSError):
+                raw.send(b"{}")
+                raw.socket.shutdown(socket.SHUT_WR)
+        for size, raw in raws:
+            with raw:
+                got = read_all(raw)
+                heads = re.findall(rb"^HTTP/1.1 (\d+)", got, re.M)
+                assert len(heads) <= 1 or set(heads) == {b"431"}, (size, got)
+                statuses |= set(heads)
+    assert {b"400"} < statuses | {b"431"} and statuses <= {b"400", b"404", b"414", b"431"}, statuses
+    with one_thread.client(timeout=5) as client:
+        assert client.get("/health/live").status == 200
+        assert client.post(good).status == 200
+    limit = time.monotonic() + 20
+    while (open_now := one_thread.metrics()["dien_connections"]) > 1:  # this one
+        assert time.monotonic() < limit, f"{open_now} connections never end"
+        time.sleep(0.1)
+
+
+# Requests that libmicrohttpd once gave up without a word, and those that it answers by itself.
+GIVEN_UP = {
+    "arguments": head(None, method="GET", path="/health/live?" + "a&" * 300),
+    "arguments and cookies": head(None, "Cookie: " + "; ".join(f"k{i}=v" for i in range(90)), method="GET",
+                                  path="/health/live?" + "a&" * 90),
+    "cookies": head(None, "Cookie: " + "; ".join(f"k{i}=v" for i in range(400)), method="GET", path="/health/live"),
+    "headers": head(None, *[f"X-{i}: v" for i in range(400)], method="GET", path="/health/live"),
+    "a long target": head(None, method="GET", path="/health/live?" + "a" * 20000),
+    "another version": head(None, method="GET", path="/health/live", version="2.0"),
+}
+
+
+@pytest.mark.only_on("release")  # a sanitizer's quarantine keeps what is freed
+@pytest.mark.parametrize("kind", GIVEN_UP)
+def test_requests_without_a_handler_leave_nothing_behind(start, good, kind):
+    """Their memory is returned and each is counted, however libmicrohttpd ends them."""
+    running = start("--access-log", "off")
+
+    def send(count):
+        for _ in range(count):
+            with running.raw() as raw, contextlib.suppress(OSError):
+                raw.send(GIVEN_UP[kind])
+                raw.socket.shutdown(socket.SHUT_WR)
+                read_all(raw)
+
+    def counted():
+        return sum(value for name, value in running.metrics().items() if name.startswith("dien_http_responses_total"))
+
+    send(100)
+    before, earlier = running.resident_bytes(), counted()
+    send(1000)
+    assert running.resident_bytes() - before < 768 << 10, "memory is lost"
+    assert counted() - earlier >= 1000
+    assert running.score(good).status == 200
