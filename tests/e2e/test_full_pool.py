@@ -7,7 +7,6 @@ pool. Heads of each size are swept through: some leave no room for the body or f
 import contextlib
 import random
 import re
-import socket
 import time
 
 import pytest
@@ -19,25 +18,29 @@ PAUSE = 0.03  # seconds between head and body, so that the server has read the h
 
 # name: sizes to sweep, and a request's head with so much of it
 GROWING = {
-    "cookie": (range(7000, 8300, 9), lambda size: head(2, f"Cookie: {'c' * size}")),
-    "cookies in pairs": (range(40, 240, 2), lambda size: head(2, "Cookie: " + "; ".join(f"k{i}=vvvvvv" for i in range(size)))),
-    "header": (range(13000, 16400, 23), lambda size: head(2, f"X-Trace: {'x' * size}")),
-    "headers": (range(90, 250, 2), lambda size: head(2, *[f"X-{i}: v" for i in range(size)])),
-    "arguments and a cookie": (range(1000, 8300, 53),
+    "cookie": ([*range(7000, 7700, 9), *range(7700, 8260)], lambda size: head(2, f"Cookie: {'c' * size}")),
+    "cookies in pairs": (range(40, 240), lambda size: head(2, "Cookie: " + "; ".join(f"k{i}=vvvvvv" for i in range(size)))),
+    "header": ([*range(13000, 15700, 23), *range(15700, 16400)], lambda size: head(2, f"X-Trace: {'x' * size}")),
+    "headers": (range(90, 250), lambda size: head(2, *[f"X-{i}: v" for i in range(size)])),
+    "arguments and a cookie": ([*range(1000, 8300, 53), *range(4500, 4900)],
                                lambda size: head(2, f"Cookie: {'c' * size}", path="/score?" + "a&" * 100)),
     "arguments": (range(20, 2000, 19), lambda size: head(2, path="/score?" + "a&" * size)),
-    "history": (range(13000, 16400, 23), lambda size: head(2, f"X-Trace: {'x' * size}", path="/users/u/history")),
+    "history": ([*range(13000, 15700, 23), *range(15700, 16400)], lambda size: head(2, f"X-Trace: {'x' * size}", path="/users/u/history")),
     "one argument": (range(13000, 16400, 23), lambda size: head(2, path="/score?" + "a" * size)),
 }
 
 
-def read_all(raw):
-    """Everything that the server sends until it closes, or until nothing has come for a while."""
-    got = raw.pending
-    raw.socket.settimeout(5)
-    with contextlib.suppress(TimeoutError, ConnectionResetError):
+def read_reply(raw):
+    """The first reply's bytes, b"" where the connection ends without one."""
+    got = b""
+    raw.socket.settimeout(10)
+    with contextlib.suppress(ConnectionResetError):
         while more := raw.socket.recv(65536):
             got += more
+            head_bytes, _, body = got.partition(b"\r\n\r\n")
+            length = re.search(rb"Content-Length: (\d+)", head_bytes)
+            if length and len(body) >= int(length[1]):
+                break
     return got
 
 
@@ -53,7 +56,7 @@ def one_thread(start):
 
 @pytest.mark.parametrize("kind", GROWING)
 def test_a_head_of_any_size(one_thread, good, kind):
-    """The body comes after the head and the client closes its side: answered once, closed, and the server goes on."""
+    """The body comes after the head: answered once, or the connection ends, and the server goes on."""
     sizes, make = GROWING[kind]
     statuses = set()
     sizes = list(sizes)
@@ -66,10 +69,9 @@ def test_a_head_of_any_size(one_thread, good, kind):
         for _, raw in raws:
             with contextlib.suppress(OSError):
                 raw.send(b"{}")
-                raw.socket.shutdown(socket.SHUT_WR)
         for size, raw in raws:
             with raw:
-                got = read_all(raw)
+                got = read_reply(raw)
                 heads = re.findall(rb"^HTTP/1.1 (\d+)", got, re.M)
                 assert len(heads) <= 1 or set(heads) == {b"431"}, (size, got)
                 statuses |= set(heads)
@@ -105,8 +107,7 @@ def test_requests_without_a_handler_leave_nothing_behind(start, good, kind):
         for _ in range(count):
             with running.raw() as raw, contextlib.suppress(OSError):
                 raw.send(GIVEN_UP[kind])
-                raw.socket.shutdown(socket.SHUT_WR)
-                read_all(raw)
+                read_reply(raw)
 
     def counted():
         return sum(value for name, value in running.metrics().items() if name.startswith("dien_http_responses_total"))
