@@ -19,4 +19,9 @@ static inline double clock_seconds(uint64_t nanoseconds) {
     return (double)nanoseconds / 1e9;
 }
 
+/* For waits on conditions whose clock is CLOCK_MONOTONIC. */
+static inline struct timespec clock_timespec(uint64_t time) {
+    return (struct timespec){.tv_sec = (time_t)(time / 1000000000u), .tv_nsec = (long)(time % 1000000000u)};
+}
+
 #endif

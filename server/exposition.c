@@ -186,6 +186,14 @@ static void write_connections(FILE *out, const struct metrics *metrics, const st
     }
 }
 
+static void write_log(FILE *out, const struct log_counts *log) {
+    single(out, "dien_log_lines_total", "counter", "Lines of the log, those that were dropped included.",
+           (double)log->lines);
+    single(out, "dien_log_dropped_total", "counter",
+           "Lines of the log that were dropped: nobody read it in time, or it cannot be written.",
+           (double)log->dropped);
+}
+
 static void write_limits(FILE *out, const struct options *options) {
     struct options_limit limits[OPTIONS_MAX_LIMITS];
     size_t count = options_limits(options, limits);
@@ -252,6 +260,7 @@ char *exposition_text(const struct metrics *metrics, const struct metric_gauges 
     write_states(out, metrics);
     write_cache(out, &gauges->cache);
     write_connections(out, metrics, gauges);
+    write_log(out, &gauges->log);
     write_limits(out, options);
     write_server(out, gauges);
     write_process(out, gauges);

@@ -2,6 +2,7 @@
 #ifndef SERVER_EXPOSITION_H
 #define SERVER_EXPOSITION_H
 
+#include "server/log.h"
 #include "server/metrics.h"
 #include "server/options.h"
 
@@ -23,6 +24,7 @@ struct metric_gauges {
     const char *kernels, *blas_core;
     double cpu_quota; /* CPUs; 0: no quota */
     struct user_cache_counts cache;
+    struct log_counts log;
 };
 
 #define EXPOSITION_TYPE "text/plain; version=0.0.4; charset=utf-8"

@@ -1,10 +1,9 @@
-/* log.c: lines are made by proto_encode_line() and written with one write(2) each, so that lines of several threads, or
- * of several servers on one pipe, never mix.
- *
- * A reader that stops reading stops the server's loop at its next line: give it a log that is read, or --access-log
- * off.
+/* log.c: makes lines with proto_encode_line() and hands them to the ring of log_ring.h, or, before there is one, to one
+ * write(2) each.
  */
 #include "server/log.h"
+
+#include "server/log_ring.h"
 
 #include <errno.h>
 #include <math.h>
@@ -19,9 +18,31 @@
 static const char *const level_names[] = {"debug", "info", "warning", "error"};
 enum { LEVELS = sizeof level_names / sizeof level_names[0], LINE_KEEP = 65536 };
 
-static pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER;
-static struct arena arena; /* under the mutex */
 static _Atomic enum log_level least_level = LEVEL_INFO;
+static struct log_ring *_Atomic ring; /* once there, it stays: threads may log until the process ends */
+static _Atomic uint64_t logged, dropped_directly;
+
+/* A thread's lines are made in memory of its own, freed at the thread's end. */
+static _Thread_local struct arena arena;
+static pthread_key_t arena_key;
+static pthread_once_t arena_once = PTHREAD_ONCE_INIT;
+
+static void free_arena(void *own) {
+    arena_free(own);
+}
+
+static void make_key(void) {
+    pthread_key_create(&arena_key, free_arena);
+}
+
+static struct arena *own_arena(void) {
+    if (arena.keep == 0) {
+        pthread_once(&arena_once, make_key);
+        arena_init(&arena, 0, LINE_KEEP);
+        pthread_setspecific(arena_key, &arena);
+    }
+    return &arena;
+}
 
 bool log_level_named(const char *name, enum log_level *level) {
     for (size_t i = 0; i < LEVELS; i++) {
@@ -31,17 +52,6 @@ bool log_level_named(const char *name, enum log_level *level) {
         }
     }
     return false;
-}
-
-void log_start(enum log_level least) {
-    least_level = least;
-    arena_init(&arena, 0, LINE_KEEP);
-}
-
-void log_stop(void) {
-    pthread_mutex_lock(&mutex);
-    arena_free(&arena);
-    pthread_mutex_unlock(&mutex);
 }
 
 bool log_wanted(enum log_level level) {
@@ -58,10 +68,10 @@ static void time_now(char *text, size_t size) {
     snprintf(text + at, size - at, ".%03ldZ", now.tv_nsec / 1000000);
 }
 
-/* The line with its line end in the arena. */
+/* The line with its line end in the thread's arena. */
 static struct proto_string make_line(const struct proto_member *members, size_t count) {
-    struct proto_string text = proto_encode_line(members, count, &arena);
-    char *line = text.data != NULL ? arena_alloc(&arena, text.length + 1) : NULL;
+    struct proto_string text = proto_encode_line(members, count, own_arena());
+    char *line = text.data != NULL ? arena_alloc(own_arena(), text.length + 1) : NULL;
     if (line == NULL)
         return (struct proto_string){NULL, 0};
     memcpy(line, text.data, text.length);
@@ -69,16 +79,30 @@ static struct proto_string make_line(const struct proto_member *members, size_t 
     return (struct proto_string){line, text.length + 1};
 }
 
-static void write_line(struct proto_string line) {
+static bool write_line(struct proto_string line) {
     ssize_t written = 0;
-    do {
-        written = write(STDERR_FILENO, line.data, line.length);
-    } while (written < 0 && errno == EINTR);
+    for (size_t at = 0; at < line.length; at += (size_t)written) {
+        do {
+            written = write(STDERR_FILENO, line.data + at, line.length - at);
+        } while (written < 0 && errno == EINTR);
+        if (written <= 0)
+            return false;
+    }
+    return true;
 }
 
-void log_members(enum log_level level, const char *event, const struct proto_member *members, size_t count) {
-    if (!log_wanted(level))
-        return;
+static void put_line(struct proto_string line) {
+    struct log_ring *there = ring;
+    logged++;
+    if (there != NULL && line.data != NULL)
+        log_ring_put(there, line.data, line.length);
+    else if (line.data == NULL || !write_line(line))
+        dropped_directly++;
+}
+
+/* The members that are there, behind those of every line. */
+static struct proto_string make_event(enum log_level level, const char *event, const struct proto_member *members,
+                                      size_t count) {
     char now[40];
     time_now(now, sizeof now);
     struct proto_member all[LOG_MAX_MEMBERS + 3] = {LOG_STRING("time", now), LOG_STRING("level", level_names[level]),
@@ -88,12 +112,14 @@ void log_members(enum log_level level, const char *event, const struct proto_mem
         if (members[i].string != NULL || !isnan(members[i].number))
             all[used++] = members[i];
     }
-    pthread_mutex_lock(&mutex);
-    struct proto_string line = make_line(all, used);
-    if (line.data != NULL)
-        write_line(line);
-    arena_reset(&arena);
-    pthread_mutex_unlock(&mutex);
+    return make_line(all, used);
+}
+
+void log_members(enum log_level level, const char *event, const struct proto_member *members, size_t count) {
+    if (!log_wanted(level))
+        return;
+    put_line(make_event(level, event, members, count));
+    arena_reset(own_arena());
 }
 
 void log_message(enum log_level level, const char *event, const char *format, ...) {
@@ -103,4 +129,37 @@ void log_message(enum log_level level, const char *event, const char *format, ..
     vsnprintf(message, sizeof message, format, arguments);
     va_end(arguments);
     log_line(level, event, LOG_STRING("message", message));
+}
+
+/* The ring's notice, on its writer's thread. */
+static size_t tell_dropped(uint64_t lost, char text[LOG_NOTICE_MOST]) {
+    const struct proto_member lines = LOG_NUMBER("lines", (double)lost);
+    struct proto_string line = make_event(LEVEL_WARNING, "log-dropped", &lines, 1);
+    size_t length = line.data != NULL && line.length <= LOG_NOTICE_MOST ? line.length : 0;
+    memcpy(text, line.data != NULL ? line.data : "", length);
+    arena_reset(own_arena());
+    return length;
+}
+
+void log_start(enum log_level least) {
+    least_level = least;
+}
+
+bool log_start_writer(size_t bytes) {
+    ring = log_ring_start(STDERR_FILENO, bytes, tell_dropped);
+    return ring != NULL;
+}
+
+void log_stop(void) {
+    struct log_ring *there = ring;
+    if (there != NULL)
+        log_ring_stop(there, LOG_STOP_SECONDS);
+    arena_free(&arena);
+    arena = (struct arena){0};
+}
+
+struct log_counts log_count(void) {
+    struct log_ring *there = ring;
+    uint64_t dropped = dropped_directly + (there != NULL ? log_ring_dropped(there) : 0);
+    return (struct log_counts){.lines = logged, .dropped = dropped};
 }

@@ -1,4 +1,6 @@
-/* log.h: the log: one JSON object a line on standard error. Any thread may log. */
+/* log.h: the log: one JSON object a line on standard error. Any thread may log, and none waits for who reads it once
+ * log_start_writer() was called.
+ */
 #ifndef SERVER_LOG_H
 #define SERVER_LOG_H
 
@@ -6,14 +8,29 @@
 
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdint.h>
 
 enum log_level { LEVEL_DEBUG, LEVEL_INFO, LEVEL_WARNING, LEVEL_ERROR };
 
 bool log_level_named(const char *name, enum log_level *level);
 
-/* Once before the first line, and once after the last. */
+/* From here on lines of at least this level are written, each by the thread that logs it. */
 void log_start(enum log_level least);
+
+/* From here on lines wait in `bytes` of memory for a thread that writes them. Once a process, and not before a fork or
+ * an exec. False with errno set: no memory or no thread, and nothing has changed. */
+bool log_start_writer(size_t bytes);
+
+/* Writes what waits, for at most LOG_STOP_SECONDS. Before every end of the process; other threads may still log, and
+ * what they log is dropped. */
+#define LOG_STOP_SECONDS 1.0
 void log_stop(void);
+
+struct log_counts {
+    uint64_t lines; /* logged, the dropped ones included */
+    uint64_t dropped;
+};
+struct log_counts log_count(void);
 
 bool log_wanted(enum log_level level);
 

@@ -14,11 +14,23 @@
 #include "server/version.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
+
+/* A socket must not become standard error because that was closed. Writing to what stands there instead fails as
+ * before, and lines of the log count as dropped. */
+static void hold_standard_descriptors(void) {
+    int descriptor = -1;
+    do {
+        descriptor = open("/dev/null", O_RDONLY);
+    } while (descriptor >= 0 && descriptor <= STDERR_FILENO);
+    if (descriptor >= 0)
+        close(descriptor);
+}
 
 /* Once: the variable that is set here is looked at first. Returns when there is nothing to do, or no way to do it. */
 static void run_with_better_blas(char **argv) {
@@ -64,10 +76,21 @@ static void log_begin(const struct options *options, const char *kernels) {
              LOG_NUMBER("threads", (double)(options->threads > 0 ? options->threads : cpu_quota_threads(""))));
 }
 
+/* The log's thread starts here: a re-execution or a check of the model needs none. */
+static int serve(const struct options *options, const char *kernels) {
+    if (!log_start_writer(options->log_buffer)) {
+        log_message(LEVEL_ERROR, "start-failed", "The log's thread cannot start: %s", strerror(errno));
+        return 1;
+    }
+    log_begin(options, kernels);
+    return service_run(options);
+}
+
 int main(int argc, char **argv) {
     struct options options;
     struct dien_error no_kernels = {""};
     char error[512] = "";
+    hold_standard_descriptors();
     enum options_result result = options_parse(&options, argc, argv, stdout, error, sizeof error);
     if (result != OPTIONS_RUN) {
         fputs(error, stderr);
@@ -88,8 +111,7 @@ int main(int argc, char **argv) {
     } else if (options.check) {
         status = check_model(&options);
     } else {
-        log_begin(&options, kernels);
-        status = service_run(&options);
+        status = serve(&options, kernels);
     }
     log_stop();
     return status;

@@ -72,6 +72,8 @@ static const struct row rows[] = {
     {"precision", PRECISION, NO_LIMIT, FIELD(precision), "float32", 0, 0,
      "float32, or reduced: faster, scores off by up to 1e-3, where this CPU and the model gain by it"},
     {"log-level", LEVEL, NO_LIMIT, FIELD(log_level), "info", 0, 0, "debug, info, warning or error"},
+    {"log-buffer", BYTES, LIMIT, FIELD(log_buffer), "1M", 16384, 1024 * 1024 * 1024.0,
+     "log lines that wait to be written; more: dropped and counted"},
     {"access-log", SWITCH, NO_LIMIT, FIELD(access_log), "on", 0, 0, "a log line for each request"},
     {"check", FLAG, NO_LIMIT, FIELD(check), "off", 0, 0, "load the model, prove its samples, say how well, and exit"},
     {"probe", TEXT, NO_LIMIT, FIELD(probe), NULL, 0, 0, "ask the server at HOST:PORT whether it is ready, and exit"},

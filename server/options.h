@@ -40,6 +40,7 @@ struct options {
     double samples_tolerance;
     enum dien_precision precision;
     enum log_level log_level;
+    size_t log_buffer;
     bool access_log;
     bool check;
     const char *probe; /* ask this address instead of serving; NULL: serve */
@@ -58,7 +59,7 @@ struct options_limit {
     double value;
     bool for_clients; /* a client meets it, so GET /model tells it */
 };
-enum { OPTIONS_MAX_LIMITS = 32 };
+enum { OPTIONS_MAX_LIMITS = 40 };
 size_t options_limits(const struct options *options, struct options_limit limits[OPTIONS_MAX_LIMITS]);
 
 #endif

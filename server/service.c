@@ -172,6 +172,7 @@ static struct metric_gauges read_gauges(const struct service *service) {
         .blas_core = dien_blas_core(),
         .cpu_quota = cpu_quota_read(""),
         .cache = cache,
+        .log = log_count(),
     };
 }
 
@@ -431,6 +432,7 @@ static void on_signal(void *context, int signal) {
     struct service *service = context;
     if (service->state >= DRAINING) {
         log_message(LEVEL_WARNING, "killed", "A second signal: the process ends at once.");
+        log_stop();
         _exit(1);
     }
     log_line(LEVEL_INFO, "draining", LOG_NUMBER("signal", signal),
@@ -535,6 +537,7 @@ static void stop(struct service *service) {
     struct loaded loaded = {.model = NULL};
     if (service->loader != NULL && !loader_take(service->loader, &loaded)) {
         log_message(LEVEL_WARNING, "drain-timeout", "The model is still loading: the process ends without it.");
+        log_stop();
         _exit(service->status);
     }
     dien_close(loaded.model);

@@ -1,6 +1,7 @@
 """The server as its operators meet it: options, health, model, metrics, log, full queues, deadlines, draining, the end."""
 
 import json
+import os
 import random
 import re
 import shutil
@@ -317,6 +318,127 @@ def test_no_access_log(start, small):
     for _ in range(5):
         server.score(small)
     assert not [line for line in server.log() if line.get("status") == 200]
+
+
+# A log that is not read, or cannot be written.
+
+LOG_REQUESTS = 5000
+
+
+def serve_many(server, small, lost):
+    """Requests and health are answered as if somebody read the log. How many lines are lost, as the metric says."""
+    with server.client(timeout=20) as client:
+        for number in range(LOG_REQUESTS):
+            assert client.ask("GET", "/nothing").status == 404, number
+        assert client.post(small).status == 200
+        began = time.monotonic()
+        assert client.get("/health/live").status == 200
+        assert time.monotonic() - began < server.build.patience
+    metrics = server.metrics()
+    assert metrics["dien_log_lines_total"] >= LOG_REQUESTS
+    assert (metrics["dien_log_dropped_total"] > 0) == lost
+    return metrics["dien_log_dropped_total"]
+
+
+def end(server):
+    began = time.monotonic()
+    server.stop()
+    assert time.monotonic() - began < 5 + server.build.patience
+
+
+def log_lines(text):
+    """(lines, how many are told as lost). Each line is whole, the last one too."""
+    assert text.endswith(b"\n")
+    lines = [json.loads(line) for line in text.splitlines()]
+    return lines, sum(line["lines"] for line in lines if line["event"] == "log-dropped")
+
+
+@pytest.fixture
+def log_pipe():
+    """Both ends of a pipe, as unbuffered files."""
+    reading, writing = os.pipe()
+    with open(reading, "rb", buffering=0) as reader, open(writing, "wb", buffering=0) as writer:
+        yield reader, writer
+
+
+def test_a_log_that_nobody_reads_stops_nothing(build, demo, small, log_pipe):
+    reader, writer = log_pipe
+    server = service.Service(build, demo.path, "--log-buffer", "64K", log=writer)
+    writer.close()
+    serve_many(server, small, lost=True)
+    end(server)
+    lines, _ = log_lines(reader.read(1 << 20))
+    assert len(lines) > 100, "the pipe was full"
+
+
+def test_a_log_that_is_read_late_says_what_it_lost(build, demo, small, log_pipe):
+    reader, writer = log_pipe
+    server = service.Service(build, demo.path, "--log-buffer", "64K", log=writer)
+    writer.close()
+    dropped = serve_many(server, small, lost=True)
+    chunks = []
+    thread = threading.Thread(target=lambda: chunks.extend(iter(lambda: reader.read(1 << 16), b"")))
+    thread.start()
+    limit = time.monotonic() + 30
+    while b"log-dropped" not in b"".join(chunks):
+        assert time.monotonic() < limit
+        time.sleep(0.01)
+    server.score(small, **{"X-Request-Id": "read-again"})
+    end(server)
+    thread.join()
+    lines, told = log_lines(b"".join(chunks))
+    assert told == dropped
+    assert any(line.get("request_id") == "read-again" for line in lines)
+    assert lines[-1]["event"] == "stopped"
+    assert sum(line["event"] == "request" for line in lines) + told >= LOG_REQUESTS
+
+
+def test_a_second_signal_is_fast_though_nobody_reads_the_log(build, demo, log_pipe):
+    _, writer = log_pipe
+    server = service.Service(build, demo.path, "--drain-delay", "60", log=writer)
+    with server.client() as client:
+        for _ in range(1000):
+            client.get("/nothing")
+    server.terminate()
+    time.sleep(0.3)
+    began = time.monotonic()
+    server.terminate()
+    assert server.wait(10) == 1
+    assert time.monotonic() - began < 5
+
+
+def test_a_second_signal_loses_no_line_of_the_log(build, demo):
+    server = service.Service(build, demo.path, "--drain-delay", "60")
+    with server.client() as client:
+        for _ in range(100):
+            client.get("/nothing")
+    server.terminate()
+    time.sleep(0.3)
+    server.terminate()
+    assert server.wait(10) == 1
+    lines = server.log()
+    assert sum(line["event"] == "request" for line in lines) == 100
+    assert lines[-1]["event"] == "killed"
+
+
+def test_a_log_on_a_full_disk_stops_nothing(build, demo, small):
+    with open("/dev/full", "wb", buffering=0) as full:
+        server = service.Service(build, demo.path, log=full)
+    serve_many(server, small, lost=True)
+    end(server)
+
+
+def test_no_standard_error_stops_nothing(build, demo, small):
+    """Nor does a socket take its place and receive the log."""
+    server = service.Service(build, demo.path, log=service.Service.CLOSED)
+    serve_many(server, small, lost=True)
+    assert os.readlink(f"/proc/{server.process.pid}/fd/2") == "/dev/null"
+    end(server)
+
+
+def test_a_log_that_is_read_loses_nothing(start, small):
+    server = start()
+    serve_many(server, small, lost=False)
 
 
 # A full queue, a passed deadline.

@@ -125,9 +125,13 @@ def head(length, *lines, method="POST", path="/score", version="1.1"):
 
 
 class Service:
-    """dien-server on a port of its own choice. As a context it stops in order: SIGTERM, exit status 0, no report."""
+    """dien-server on a port of its own choice. As a context it stops in order: SIGTERM, exit status 0, no report.
 
-    def __init__(self, build, model, *options, wait_ready=True, **variables):
+    `log` is a file or a descriptor for its log in place of the output file; CLOSED: it has no standard error."""
+
+    CLOSED = "closed"
+
+    def __init__(self, build, model, *options, wait_ready=True, log=subprocess.STDOUT, **variables):
         self.build = build
         self.temporary = tempfile.TemporaryDirectory(prefix="dien-e2e-")
         self.directory = pathlib.Path(self.temporary.name)
@@ -135,12 +139,15 @@ class Service:
         arguments = [build.server, "--model", model, "--listen", "127.0.0.1:0", "--address-file", address_file]
         if "--drain-delay" not in options:
             arguments += ["--drain-delay", "0"]
+        if log == self.CLOSED:
+            arguments = ["sh", "-c", 'exec "$@" 2>&-', "sh", *arguments]
+            log = subprocess.STDOUT
         self.arguments = [str(argument) for argument in (*arguments, *options)]
         self.output_file = self.directory / "output"
         self.terminated = False  # told to stop
         with open(self.output_file, "wb") as output:
             self.process = subprocess.Popen(self.arguments, cwd=builds.TOP, stdin=subprocess.DEVNULL, stdout=output,
-                                            stderr=subprocess.STDOUT, env=builds.environment(**variables))
+                                            stderr=log, env=builds.environment(**variables))
         self.address = self._wait_for(address_file)
         if wait_ready:
             self.wait_ready()

@@ -260,6 +260,15 @@ static void a_failed_request_counts_its_decoding(void **state) {
     assert_value("dien_user_states_total{state=\"computed\"}", 0);
 }
 
+static void the_log_is_shown(void **state) {
+    (void)state;
+    gauges.log = (struct log_counts){.lines = 7, .dropped = 3};
+    write_text();
+    assert_value("dien_log_lines_total", 7);
+    assert_value("dien_log_dropped_total", 3);
+    assert_value("dien_limit{name=\"log_buffer_bytes\"}", 1 << 20);
+}
+
 static void labels_are_escaped(void **state) {
     (void)state;
     write_text();
@@ -324,6 +333,7 @@ int main(void) {
         cmocka_unit_test_setup_teardown(an_update_is_no_scoring_request, start, stop),
         cmocka_unit_test_setup_teardown(a_state_without_a_key_is_no_miss, start, stop),
         cmocka_unit_test_setup_teardown(the_cache_is_shown, start, stop),
+        cmocka_unit_test_setup_teardown(the_log_is_shown, start, stop),
         cmocka_unit_test_setup_teardown(labels_are_escaped, start, stop),
         cmocka_unit_test_setup_teardown(families_are_in_order, start, stop),
         cmocka_unit_test_setup_teardown(threads_lose_nothing, start, stop),

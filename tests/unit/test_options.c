@@ -60,6 +60,7 @@ static void defaults_hold(void **state) {
     assert_int_equal(options.max_body, 4 << 20);
     assert_int_equal(options.max_candidates, 4096);
     assert_int_equal(options.max_connections, 10000);
+    assert_int_equal(options.log_buffer, 1 << 20);
     assert_true(options.idle_timeout == 75);
     assert_true(options.samples_tolerance == 1e-5);
     assert_int_equal(options.log_level, LEVEL_INFO);
