@@ -205,6 +205,8 @@ static void write_limits(FILE *out, const struct options *options) {
 static void write_server(FILE *out, const struct metric_gauges *gauges) {
     single(out, "dien_ready", "gauge", "1 while requests are scored and more are welcome.", gauges->ready);
     single(out, "dien_draining", "gauge", "1 once the server was told to stop.", gauges->draining);
+    single(out, "dien_loop_stalls_total", "counter", "Times that the event loop stood still for a second or more.",
+           (double)gauges->loop_stalls);
     single(out, "dien_uptime_seconds", "gauge", "Time since start.", gauges->uptime_seconds);
     family(out, "dien_build_info", "gauge", "What runs: always 1.");
     fputs("dien_build_info{version=\"" SERVER_VERSION "\",compiler=", out);

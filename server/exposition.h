@@ -22,6 +22,7 @@ struct metric_gauges {
     const char *model_name, *model_version, *model_precision; /* NULL before there is a model */
     size_t model_mapped_bytes, model_packed_bytes;
     const char *kernels, *blas_core;
+    uint64_t loop_stalls;
     double cpu_quota; /* CPUs; 0: no quota */
     struct user_cache_counts cache;
     struct log_counts log;

@@ -67,6 +67,8 @@ static const struct row rows[] = {
      "a request in the queue; more: 504, or 503 at once where it is to be expected"},
     {"drain-delay", SECONDS, LIMIT, FIELD(drain_delay), "5", 0, DAY, "after SIGTERM: not ready, but still accepting"},
     {"drain-timeout", SECONDS, LIMIT, FIELD(drain_timeout), "30", 0, DAY, "after that: for requests in flight"},
+    {"watchdog", SECONDS, LIMIT, FIELD(watchdog), "30", 0, DAY,
+     "an event loop that stands still; more: the process ends with a stack trace; 0: never"},
     {"samples-tolerance", NUMBER, LIMIT, FIELD(samples_tolerance), "1e-5", 0, 1,
      "a score of samples.json off by more: the model is refused"},
     {"precision", PRECISION, NO_LIMIT, FIELD(precision), "float32", 0, 0,

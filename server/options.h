@@ -37,6 +37,7 @@ struct options {
     double deadline;
     double drain_delay;
     double drain_timeout;
+    double watchdog; /* 0: a stalled loop is logged only */
     double samples_tolerance;
     enum dien_precision precision;
     enum log_level log_level;

@@ -21,6 +21,7 @@
 #include "server/loop.h"
 #include "server/process.h"
 #include "server/users.h"
+#include "server/watchdog.h"
 
 #include <errno.h>
 #include <math.h>
@@ -41,7 +42,8 @@ struct service {
     struct metrics metrics;
     struct loop *loop;
     struct http *http;
-    struct loader *loader; /* while LOADING */
+    struct watchdog *watchdog; /* NULL before the loop turns */
+    struct loader *loader;     /* while LOADING */
     struct dien_model *model;
     struct worker_pool *workers; /* once there is a model */
     struct user_cache *cache;    /* NULL: no user states are kept */
@@ -54,6 +56,8 @@ struct service {
 static const char json_type[] = "application/json";
 /* GRACE_SECONDS: a request that is on its way when we stop accepting still gets its answer. */
 enum { GRACE_SECONDS = 1, DESCRIPTOR_RESERVE = 64, LAST_RUNS = 100, ARENA_KEEP = 65536 };
+/* LIVE_SECONDS: ticks that do not come for so long mean that the loop serves one thing and nothing else. */
+enum { LIVE_SECONDS = 2 };
 
 static void wake_loop(void *context) {
     loop_wake(context);
@@ -170,6 +174,7 @@ static struct metric_gauges read_gauges(const struct service *service) {
         .model_packed_bytes = model != NULL ? dien_packed_bytes(model) : 0,
         .kernels = dien_kernels_name(&(struct dien_error){""}),
         .blas_core = dien_blas_core(),
+        .loop_stalls = watchdog_stalls(service->watchdog),
         .cpu_quota = cpu_quota_read(""),
         .cache = cache,
         .log = log_count(),
@@ -238,7 +243,7 @@ static bool handle(void *context, struct exchange *exchange) {
         answer_model(service, exchange);
         break;
     case ROUTE_LIVE:
-        answer_health(service, exchange, true);
+        answer_health(service, exchange, watchdog_age(service->watchdog) < LIVE_SECONDS);
         break;
     case ROUTE_HEALTH:
     case ROUTE_READY:
@@ -421,6 +426,7 @@ _Static_assert((int)SWEEPS_A_ROUND <= (int)LOOP_TICK_MILLISECONDS, "a part has a
 
 static int on_tick(void *context) {
     struct service *service = context;
+    watchdog_beat(service->watchdog);
     size_t parts = http_sweep(service->http);
     tidy(service);
     run_http(service);
@@ -559,7 +565,12 @@ int service_run(const struct options *options) {
     service.threads = options->threads > 0 ? options->threads : cpu_quota_threads("");
     enter(&service, LOADING);
     if (start(&service, error, sizeof error)) {
+        service.watchdog = watchdog_start(options->watchdog);
+        if (service.watchdog == NULL)
+            log_message(LEVEL_WARNING, "watchdog", "Nothing watches the event loop: %s.", strerror(errno));
         loop_run(service.loop);
+        watchdog_stop(service.watchdog);
+        service.watchdog = NULL;
     } else {
         log_message(LEVEL_ERROR, "start-failed", "%s", error);
         service.status = 1;

@@ -1,13 +1,17 @@
 """One client that sends without end: its neighbours are answered, ticks and signals come."""
 
 import contextlib
+import ctypes
+import os
 import random
+import signal
 import socket
 import threading
 import time
 
 import pytest
 
+from support import service
 from support.service import head
 
 # Each request that the event loop answers by itself, and one that a scoring thread refuses.
@@ -105,3 +109,63 @@ def test_deadlines_come_during_a_flood(start):
     with Flood(running.address, FLOODS["live"]), running.raw(timeout=15) as slow:
         slow.send(b"POST /score HTTP/1.1\r\nHost: te")
         assert slow.reply().status == 408
+
+
+# The watchdog. ptrace holds one thread still: the loop's, while the others go on.
+
+PTRACE_CONT, PTRACE_ATTACH, PTRACE_DETACH = 7, 16, 17
+
+
+class HeldThread:
+    """The loop's thread of a server, which stands still from hold() to let_go()."""
+
+    def __init__(self, pid):
+        self.pid = pid
+        self.libc = ctypes.CDLL(None, use_errno=True)
+        self.libc.ptrace.argtypes = [ctypes.c_long, ctypes.c_int, ctypes.c_void_p, ctypes.c_void_p]
+
+    def _ptrace(self, request):
+        if self.libc.ptrace(request, self.pid, None, None) != 0:
+            raise OSError(ctypes.get_errno(), "ptrace")
+
+    def hold(self):
+        try:
+            self._ptrace(PTRACE_ATTACH)
+        except PermissionError:
+            pytest.skip("this machine allows no ptrace")
+        os.waitpid(self.pid, 0x40000000)  # __WALL
+
+    def let_go(self):
+        self._ptrace(PTRACE_DETACH)
+
+
+def test_a_stalled_loop_is_logged_and_counted(start, small):
+    running = start()
+    held = HeldThread(running.process.pid)
+    held.hold()
+    time.sleep(2)
+    held.let_go()
+    assert running.score(small).status == 200
+    assert running.metrics()["dien_loop_stalls_total"] == 1
+    limit = time.monotonic() + 10
+    while not {"loop-stalled", "loop-resumed"} <= {line["event"] for line in running.log()}:
+        assert time.monotonic() < limit, running.output
+        time.sleep(0.05)
+
+
+@pytest.mark.only_on("release")  # a sanitizer reports the abort as its own
+def test_a_loop_that_stands_still_ends_the_process(build, demo):
+    running = service.Service(build, demo.path, "--watchdog", "1")
+    held = HeldThread(running.process.pid)
+    held.hold()
+    limit = time.monotonic() + 30
+    status = None
+    while status is None and time.monotonic() < limit:
+        pid, got = os.waitpid(running.process.pid, os.WNOHANG | 0x40000000)
+        if pid and os.WIFSTOPPED(got):  # the tracer is asked about each signal
+            held.libc.ptrace(PTRACE_CONT, running.process.pid, None, os.WSTOPSIG(got))
+        elif pid:
+            status = got
+        time.sleep(0.02)
+    assert status is not None and os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGABRT
+    assert any(line["event"] == "watchdog" for line in running.log())
