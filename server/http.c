@@ -407,8 +407,11 @@ static void on_completed(void *context, struct MHD_Connection *handle, void **sl
 /* End the query where it begins: MHD splits it next, in this very buffer, into an entry for each argument. */
 static void cut_arguments(const char *uri) {
     const char *query = strchr(uri, '?');
-    if (query != NULL)
-        *(char *)((uintptr_t)query + 1) = '\0';
+    char *arguments = NULL;
+    if (query == NULL)
+        return;
+    memcpy(&arguments, &query, sizeof arguments); /* MHD lends its buffer as const */
+    arguments[1] = '\0';
 }
 
 /* MHD's first word of a request: its first line is here. on_completed() follows, or the connection's end. */
@@ -522,8 +525,7 @@ static void refuse_bad_length(struct http *http) {
 }
 
 /* MHD's own answer to a request line that is too long or of another version: of these it tells its log alone. */
-static void count_own_answer(struct http *http, va_list arguments) {
-    unsigned status = va_arg(arguments, unsigned);
+static void count_own_answer(struct http *http, unsigned status) {
     if (status == MHD_HTTP_URI_TOO_LONG || status == MHD_HTTP_HTTP_VERSION_NOT_SUPPORTED) {
         metrics_response(http->options.metrics, ROUTE_NONE, (int)status);
         metrics_add(&http->options.metrics->requests[PROBLEM_INVALID_HTTP], 1);
@@ -536,8 +538,9 @@ static void on_message(void *context, const char *format, va_list arguments) {
     if (strstr(format, "HTTP response code is %u") != NULL) {
         va_list copy;
         va_copy(copy, arguments);
-        count_own_answer(context, copy);
+        unsigned status = va_arg(copy, unsigned);
         va_end(copy);
+        count_own_answer(context, status);
     }
     if (strstr(format, "Content-Length") != NULL)
         refuse_bad_length(context);
