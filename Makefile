@@ -27,13 +27,13 @@ else
   CFLAGS_ALL += -U_FORTIFY_SOURCE -D_FORTIFY_SOURCE=2
 endif
 
-MODEL_C := $(wildcard model/*.c model/kernels/*.c)
+MODEL_C := $(wildcard model/*.c model/*/*.c)
 PROTO_C := $(wildcard proto/*.c)
-SERVER_C := $(filter-out server/main.c,$(wildcard server/*.c))
+SERVER_C := $(filter-out server/main.c,$(wildcard server/*.c server/*/*.c))
 UNIT_C := $(wildcard tests/unit/test_*.c)
 FUZZ_C := $(wildcard tests/fuzz/fuzz_*.c)
 BENCH_C := $(wildcard tests/bench/*.c)
-C_FILES := $(wildcard model/*.[ch] model/kernels/*.[ch] proto/*.[ch] server/*.[ch] tests/*/*.[ch])
+C_FILES := $(wildcard model/*.[ch] model/*/*.[ch] proto/*.[ch] server/*.[ch] server/*/*.[ch] tests/*/*.[ch])
 objects = $(patsubst %.c,$(BUILD)/%.o,$(1))
 # The messages of proto/score.proto, in C.
 MESSAGES := $(BUILD)/generated/proto/score

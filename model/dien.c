@@ -3,9 +3,9 @@
  */
 #include "model/dien.h"
 
-#include "model/embed.h"
-#include "model/error.h"
-#include "model/stages.h"
+#include "model/format/error.h"
+#include "model/network/embed.h"
+#include "model/network/stages.h"
 
 #include <limits.h>
 #include <stdio.h>

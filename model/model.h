@@ -4,10 +4,10 @@
 #ifndef MODEL_MODEL_H
 #define MODEL_MODEL_H
 
-#include "model/config.h"
+#include "model/format/config.h"
+#include "model/format/safetensors.h"
+#include "model/format/vocabulary.h"
 #include "model/kernels/kernels.h"
-#include "model/safetensors.h"
-#include "model/vocabulary.h"
 
 /* An embedding table, in the mapped file. */
 struct table {

@@ -7,7 +7,7 @@
  */
 #include "proto/protobuf.h"
 
-#include "proto/decode.h"
+#include "proto/json_decode.h"
 #include "proto/parse_memory.h"
 #include "proto/score.pb-c.h"
 #include "proto/utf8.h"

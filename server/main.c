@@ -4,14 +4,14 @@
  * the program looks at what it chose, and where the CPU can do better, says so in the environment and runs itself anew.
  */
 #include "model/dien.h"
-#include "proto/decode.h"
-#include "server/cpu_quota.h"
-#include "server/loader.h"
-#include "server/log.h"
+#include "proto/json_decode.h"
+#include "server/base/cpu_quota.h"
+#include "server/base/log.h"
+#include "server/base/version.h"
+#include "server/http/health_probe.h"
+#include "server/models/model_loader.h"
 #include "server/options.h"
-#include "server/probe.h"
 #include "server/service.h"
-#include "server/version.h"
 
 #include <errno.h>
 #include <fcntl.h>

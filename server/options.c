@@ -1,7 +1,7 @@
 /* options.c: the table of options, and what reads it. */
 #include "server/options.h"
 
-#include "server/version.h"
+#include "server/base/version.h"
 
 #include <ctype.h>
 #include <errno.h>

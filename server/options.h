@@ -6,7 +6,7 @@
 #define SERVER_OPTIONS_H
 
 #include "model/dien.h"
-#include "server/log.h"
+#include "server/base/log.h"
 
 #include <stdbool.h>
 #include <stddef.h>

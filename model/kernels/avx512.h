@@ -1,8 +1,8 @@
 /* avx512.h: the operations of lanes.h in AVX-512, a block of lanes being one vector; for a file that is compiled for
  * it.
  */
-#ifndef KERNELS_AVX512_H
-#define KERNELS_AVX512_H
+#ifndef MODEL_KERNELS_AVX512_H
+#define MODEL_KERNELS_AVX512_H
 
 #include <immintrin.h>
 #include <stddef.h>

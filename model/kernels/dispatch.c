@@ -1,6 +1,6 @@
 /* dispatch.c: choose the kernels: the best that this CPU can run, or those that DIEN_ISA names.
  */
-#include "model/gemm.h"
+#include "model/kernels/gemm.h"
 #include "model/kernels/kernels.h"
 
 #if defined(__x86_64__)

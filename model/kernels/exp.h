@@ -7,8 +7,8 @@
  * |r| <= 1/2. With rounding, e^x for -87 <= x <= 0 is within (2.5e-7 + 1.4e-8 |x|) e^x, the second term because
  * log2 e is rounded to float32 (tests/unit/test_exponentials.c; over all floats tests/bench/exponentials.c).
  */
-#ifndef KERNELS_EXP_H
-#define KERNELS_EXP_H
+#ifndef MODEL_KERNELS_EXP_H
+#define MODEL_KERNELS_EXP_H
 
 #include <stdint.h>
 

@@ -11,8 +11,8 @@
  * All matrices are float32, row-major, aligned to 64 bytes where they are columns in lanes; none overlap unless said
  * so.
  */
-#ifndef KERNELS_H
-#define KERNELS_H
+#ifndef MODEL_KERNELS_H
+#define MODEL_KERNELS_H
 
 #include <stdbool.h>
 #include <stddef.h>

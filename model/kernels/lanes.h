@@ -10,8 +10,8 @@
  * at the end), starting from the bias: in a block of lanes, in a single column, wherever a value is computed. That is
  * what keeps a column's bits the same in any company.
  */
-#ifndef KERNELS_LANES_H
-#define KERNELS_LANES_H
+#ifndef MODEL_KERNELS_LANES_H
+#define MODEL_KERNELS_LANES_H
 
 #include "model/kernels/lanes_activation.h"
 #include "model/kernels/lanes_attention.h"

@@ -1,7 +1,7 @@
 /* lanes_activation.h: activations (lanes.h).
  */
-#ifndef KERNELS_LANES_ACTIVATION_H
-#define KERNELS_LANES_ACTIVATION_H
+#ifndef MODEL_KERNELS_LANES_ACTIVATION_H
+#define MODEL_KERNELS_LANES_ACTIVATION_H
 
 #include "model/kernels/lanes_functions.h"
 

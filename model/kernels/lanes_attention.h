@@ -1,7 +1,7 @@
 /* lanes_attention.h: the attention network's first layer, dot products, softmax, pooling (lanes.h).
  */
-#ifndef KERNELS_LANES_ATTENTION_H
-#define KERNELS_LANES_ATTENTION_H
+#ifndef MODEL_KERNELS_LANES_ATTENTION_H
+#define MODEL_KERNELS_LANES_ATTENTION_H
 
 #include "model/kernels/lanes_product.h"
 

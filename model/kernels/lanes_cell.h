@@ -1,7 +1,7 @@
 /* lanes_cell.h: the recurrent cells: one step of the extractor, all steps of the evolution (lanes.h).
  */
-#ifndef KERNELS_LANES_CELL_H
-#define KERNELS_LANES_CELL_H
+#ifndef MODEL_KERNELS_LANES_CELL_H
+#define MODEL_KERNELS_LANES_CELL_H
 
 #include "model/kernels/lanes_columns.h"
 #include "model/kernels/lanes_gates.h"

@@ -1,7 +1,7 @@
 /* lanes_columns.h: products of few columns, and lanes filled with few candidates' pairs (lanes.h).
  */
-#ifndef KERNELS_LANES_COLUMNS_H
-#define KERNELS_LANES_COLUMNS_H
+#ifndef MODEL_KERNELS_LANES_COLUMNS_H
+#define MODEL_KERNELS_LANES_COLUMNS_H
 
 #include "model/kernels/lanes_product.h"
 

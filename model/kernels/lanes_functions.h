@@ -1,7 +1,7 @@
 /* lanes_functions.h: functions of several values at once, each in every lane (lanes.h).
  */
-#ifndef KERNELS_LANES_FUNCTIONS_H
-#define KERNELS_LANES_FUNCTIONS_H
+#ifndef MODEL_KERNELS_LANES_FUNCTIONS_H
+#define MODEL_KERNELS_LANES_FUNCTIONS_H
 
 #include "model/kernels/kernels.h"
 #include "model/kernels/unroll.h"

@@ -1,7 +1,7 @@
 /* lanes_gates.h: the gates of a recurrent cell, vector by vector, once their products are there (lanes.h).
  */
-#ifndef KERNELS_LANES_GATES_H
-#define KERNELS_LANES_GATES_H
+#ifndef MODEL_KERNELS_LANES_GATES_H
+#define MODEL_KERNELS_LANES_GATES_H
 
 #include "model/kernels/lanes_functions.h"
 

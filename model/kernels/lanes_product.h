@@ -1,7 +1,7 @@
 /* lanes_product.h: products of weights with columns in lanes, and with one column (lanes.h).
  */
-#ifndef KERNELS_LANES_PRODUCT_H
-#define KERNELS_LANES_PRODUCT_H
+#ifndef MODEL_KERNELS_LANES_PRODUCT_H
+#define MODEL_KERNELS_LANES_PRODUCT_H
 
 #include "model/kernels/lanes_functions.h"
 

@@ -1,6 +1,6 @@
 /* openblas.c: the reference kernels with the products of lanes done by OpenBLAS, for CPUs without kernels of their own.
  */
-#include "model/gemm.h"
+#include "model/kernels/gemm.h"
 #include "model/kernels/ref.h"
 
 const struct kernels kernels_openblas = {

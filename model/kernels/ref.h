@@ -1,7 +1,7 @@
 /* ref.h: the reference kernels by name, for a table that keeps some of them.
  */
-#ifndef KERNELS_REF_H
-#define KERNELS_REF_H
+#ifndef MODEL_KERNELS_REF_H
+#define MODEL_KERNELS_REF_H
 
 #include "model/kernels/kernels.h"
 

@@ -1,7 +1,7 @@
 /* unroll.h: how the vector kernels ask the compiler for registers in place of arrays.
  */
-#ifndef KERNELS_UNROLL_H
-#define KERNELS_UNROLL_H
+#ifndef MODEL_KERNELS_UNROLL_H
+#define MODEL_KERNELS_UNROLL_H
 
 /* In front of a loop whose count is known: all of it, so that its arrays become registers. */
 #if defined(__clang__)

@@ -5,8 +5,8 @@
  * column's own (kernels.h), or fixed where the values are known to be within 1, as states are. Or it has four bytes of
  * four inputs, [inputs / 4 rounded up, LANES].
  */
-#ifndef KERNELS_VNNI_PRODUCT_H
-#define KERNELS_VNNI_PRODUCT_H
+#ifndef MODEL_KERNELS_VNNI_PRODUCT_H
+#define MODEL_KERNELS_VNNI_PRODUCT_H
 
 #include "model/kernels/avx512.h"
 #include "model/kernels/lanes_functions.h"

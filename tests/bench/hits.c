@@ -8,7 +8,7 @@
  * columns; decode, resolve, rank and encode are included. Times are medians; ratios are medians of each repetition's
  * ratio to the first way.
  */
-#include "server/request.h"
+#include "server/scoring/request.h"
 #include "tests/bench/bench.h"
 
 #include <stdarg.h>

@@ -12,7 +12,7 @@
  * behind it growth has ended; while users come and go the process stays within baseline and 110 % of the budget.
  */
 #include "proto/arena.h"
-#include "server/user_state.h"
+#include "server/users/user_state.h"
 #include "tests/bench/bench.h"
 
 #include <pthread.h>

@@ -8,7 +8,7 @@
  * The method and what follows are in eviction.md. Sources: LRU and CLOCK, textbooks; SIEVE, Zhang et al., NSDI 2024;
  * S3-FIFO, Yang et al., SOSP 2023; W-TinyLFU, Einziger et al., ACM TOS 2017; the optimum, Belady 1966.
  */
-#include "server/user_cache.h"
+#include "server/users/user_cache.h"
 #include "tests/support/random_bits.h"
 
 #include <inttypes.h>
@@ -544,7 +544,7 @@ static struct user_key key_of(const uint32_t *user) {
     return (struct user_key){(const char *)user, sizeof *user};
 }
 
-/* As server/user_state.c goes about it: read; on a miss compute, and store. */
+/* As server/users/user_state.c goes about it: read; on a miss compute, and store. */
 static bool serve_from(struct user_cache *cache, const uint32_t *user, struct arena *arena) {
     static const char state[SERVER_STATE];
     struct user_copy copy = {0};
@@ -561,7 +561,7 @@ static bool serve_from(struct user_cache *cache, const uint32_t *user, struct ar
     return false;
 }
 
-/* server/user_cache.c with a budget for `capacity` users; what an entry takes of its index is counted. */
+/* server/users/user_cache.c with a budget for `capacity` users; what an entry takes of its index is counted. */
 static struct counts run_server(const struct trace *trace, uint64_t capacity) {
     struct counts counts = {.bytes = trace->length};
     struct user_cache_counts said;

@@ -9,8 +9,8 @@
  * in reduced precision.
  */
 #include "model/kernels/kernels.h"
-#include "proto/decode.h"
-#include "server/request.h"
+#include "proto/json_decode.h"
+#include "server/scoring/request.h"
 
 #include <math.h>
 #include <stdio.h>

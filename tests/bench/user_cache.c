@@ -11,7 +11,7 @@
  * time stamp counter, which runs at one pace whatever the clock of the core does; none where there is no such counter.
  */
 #include "proto/arena.h"
-#include "server/user_entry.h"
+#include "server/users/user_entry.h"
 #include "tests/bench/bench.h"
 
 #include <pthread.h>

@@ -8,11 +8,11 @@
  * in the whole request; jansson's, alone, stands beside it, as do both on ids that are strings.
  */
 #include "model/dien.h"
-#include "proto/decode.h"
-#include "proto/encode.h"
+#include "proto/json_decode.h"
+#include "proto/json_encode.h"
 #include "proto/score.pb-c.h"
-#include "server/request.h"
-#include "server/user_cache.h"
+#include "server/scoring/request.h"
+#include "server/users/user_cache.h"
 #include "tests/bench/timing.h"
 
 #include <stdio.h>

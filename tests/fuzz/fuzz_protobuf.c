@@ -4,9 +4,9 @@
  *
  * tests/fuzz/protobuf holds one small named file for each thing once worth a look; libFuzzer starts from them.
  */
-#include "proto/decode.h"
+#include "proto/json_decode.h"
 #include "proto/protobuf.h"
-#include "proto/tally.h"
+#include "proto/protobuf_count.h"
 #include "tests/fuzz/fuzz.h"
 #include "tests/support/same_request.h"
 

@@ -4,9 +4,9 @@
  *
  * Runs in the repository's top directory. tests/fuzz/request holds what was worth a look.
  */
-#include "proto/decode.h"
-#include "proto/encode.h"
-#include "server/request.h"
+#include "proto/json_decode.h"
+#include "proto/json_encode.h"
+#include "server/scoring/request.h"
 #include "tests/fuzz/fuzz.h"
 
 #include <jansson.h>

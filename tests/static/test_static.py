@@ -50,12 +50,12 @@ def test_there_is_something_to_look_at():
 
 
 ENTRANCES = {
-    "microhttpd.h": {"server/http.c"},
-    "uv.h": {"server/loop.c", "server/worker.c", "server/http.c"},
-    "jansson.h": {"proto/decode.c", "proto/encode.c", "model/config.c", "model/safetensors.c"},
+    "microhttpd.h": {"server/http/http.c"},
+    "uv.h": {"server/base/loop.c", "server/scoring/worker_pool.c", "server/http/http.c"},
+    "jansson.h": {"proto/json_decode.c", "proto/json_encode.c", "model/format/config.c", "model/format/safetensors.c"},
     "score.pb-c.h": {"proto/protobuf.c"},
-    "cblas.h": {"model/gemm.c"},
-    "xxhash.h": {"server/user_cache.c"},
+    "cblas.h": {"model/kernels/gemm.c"},
+    "xxhash.h": {"server/users/user_cache.c"},
 }
 
 
@@ -93,8 +93,8 @@ def test_wire_and_model_meet_in_the_request_only():
     """Where a request becomes table rows and scores become a reply; elsewhere at most one of the two is known."""
     both = {str(path) for path in SHIPPED if path.suffix == ".c"
             and any(each.startswith("model/") for each in includes(path))
-            and any(each in ("proto/decode.h", "proto/encode.h") for each in includes(path))}
-    assert "server/request.c" in both
+            and any(each in ("proto/json_decode.h", "proto/json_encode.h") for each in includes(path))}
+    assert "server/scoring/request.c" in both
     assert not {path for path in both if not path.startswith("server/")}
 
 

@@ -1,5 +1,5 @@
 /* test_connections.c: deadlines of connections, with real sockets and a clock that the test moves. */
-#include "server/connections.h"
+#include "server/http/connections.h"
 
 #include <arpa/inet.h>
 #include <netinet/in.h>

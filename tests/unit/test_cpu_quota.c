@@ -1,5 +1,5 @@
 /* test_cpu_quota.c: trees of files like those of the kernel, and the quota that is read from them. */
-#include "server/cpu_quota.h"
+#include "server/base/cpu_quota.h"
 
 #include <errno.h>
 #include <ftw.h>

@@ -3,7 +3,7 @@
  * A user is a letter. A queue is written as its users, the oldest first: small "AB" and main "C" say that A is the next
  * to go from `small`. A2 is a user A whose entry has two uses left. Where nothing else is said a user takes one block.
  */
-#include "server/eviction.h"
+#include "server/users/eviction.h"
 
 #include <setjmp.h>
 #include <stdarg.h>

@@ -1,5 +1,5 @@
 /* test_listen.c: addresses as people write them. */
-#include "server/listen.h"
+#include "server/base/listen.h"
 
 #include <setjmp.h>
 #include <stdarg.h>

@@ -1,7 +1,7 @@
 /* test_log.c: lines reach their descriptor whole and in order, or are counted; nobody waits for who does not read. */
-#include "server/clock.h"
-#include "server/log.h"
-#include "server/log_ring.h"
+#include "server/base/clock.h"
+#include "server/base/log.h"
+#include "server/base/log_ring.h"
 
 #include <errno.h>
 #include <fcntl.h>

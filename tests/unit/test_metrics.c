@@ -1,5 +1,5 @@
 /* test_metrics.c: recording, and the text that Prometheus reads. */
-#include "server/exposition.h"
+#include "server/api/metrics_page.h"
 
 #include <ctype.h>
 #include <math.h>

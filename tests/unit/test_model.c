@@ -2,8 +2,8 @@
  * always.
  */
 #include "model/model.h"
-#include "proto/decode.h"
-#include "server/samples.h"
+#include "proto/json_decode.h"
+#include "server/scoring/sample_check.h"
 #include "tests/unit/columns.h"
 
 #include <pthread.h>

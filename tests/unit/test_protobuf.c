@@ -1,10 +1,10 @@
 /* test_protobuf.c: ScoreRequest and HistoryRequest beside the same requests in JSON, their replies read back, and what
  * is refused, with its place.
  */
-#include "proto/decode.h"
+#include "proto/json_decode.h"
 #include "proto/protobuf.h"
+#include "proto/protobuf_count.h"
 #include "proto/score.pb-c.h"
-#include "proto/tally.h"
 #include "tests/support/same_request.h"
 
 #include <setjmp.h>

@@ -1,9 +1,9 @@
 /* test_reduced.c: reduced precision: its kernels against the reference, within bounds that follow from the integers'
  * steps; the same bits in any company; models near the training code's scores; what skipped steps could have done.
  */
-#include "model/stages.h"
-#include "proto/decode.h"
-#include "server/samples.h"
+#include "model/network/stages.h"
+#include "proto/json_decode.h"
+#include "server/scoring/sample_check.h"
 #include "tests/unit/columns.h"
 
 #include <math.h>

@@ -1,6 +1,6 @@
 /* test_routes.c: paths and methods, and the ids of requests. */
-#include "server/request_id.h"
-#include "server/routes.h"
+#include "server/http/request_id.h"
+#include "server/http/routes.h"
 
 #include <setjmp.h>
 #include <stdarg.h>

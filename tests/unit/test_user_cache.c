@@ -1,7 +1,7 @@
 /* test_user_cache.c: the cache of user states alone: what is stored comes back, nothing else does, the budget holds. */
-#include "server/block_pool.h"
-#include "server/clock.h"
-#include "server/user_cache.h"
+#include "server/base/clock.h"
+#include "server/users/block_pool.h"
+#include "server/users/user_cache.h"
 
 #include <pthread.h>
 #include <setjmp.h>
@@ -505,7 +505,7 @@ struct crowd {
     atomic_int computed;
 };
 
-/* What server/user_state.c does: look, lead, store. */
+/* What server/users/user_state.c does: look, lead, store. */
 static void *join_crowd(void *context) {
     struct crowd *crowd = context;
     struct arena own;

@@ -1,8 +1,8 @@
 /* test_user_state.c: promise 2 through the cache of user states: whatever was sent before, by whom, in which order and
  * from which thread, a state that is held, extended or computed scores with the bits of one that was built afresh.
  */
-#include "proto/decode.h"
-#include "server/user_state.h"
+#include "proto/json_decode.h"
+#include "server/users/user_state.h"
 #include "tests/unit/columns.h"
 
 #include <pthread.h>

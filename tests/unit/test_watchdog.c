@@ -1,9 +1,9 @@
 /* test_watchdog.c: a loop that beats, one that stalls and resumes, one that stalls for good, a process that was paused.
  * Each case is a process of its own, since some of them end by a signal.
  */
-#include "server/watchdog.h"
+#include "server/base/watchdog.h"
 
-#include "server/log.h"
+#include "server/base/log.h"
 
 #include <setjmp.h>
 #include <signal.h>

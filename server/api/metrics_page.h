@@ -1,0 +1,37 @@
+/* metrics_page.h: the metrics as Prometheus reads them: text format 0.0.4. */
+#ifndef SERVER_API_METRICS_PAGE_H
+#define SERVER_API_METRICS_PAGE_H
+
+#include "server/api/metrics.h"
+#include "server/base/log.h"
+#include "server/options.h"
+
+#include <stdbool.h>
+#include <stddef.h>
+
+/* What holds at this moment, as the parts that know it say. */
+struct metric_gauges {
+    bool ready, draining;
+    double uptime_seconds;
+    size_t threads, threads_busy;
+    size_t queue_depth;
+    double queue_seconds; /* until all of it is taken, as estimated */
+    size_t requests_in_flight;
+    size_t connections, connections_lingering;
+    size_t buffered_bytes;
+    const char *model_name, *model_version, *model_precision; /* NULL before there is a model */
+    size_t model_mapped_bytes, model_packed_bytes;
+    const char *kernels, *blas_core;
+    uint64_t loop_stalls;
+    double cpu_quota; /* CPUs; 0: no quota */
+    struct user_cache_counts cache;
+    struct log_counts log;
+};
+
+#define EXPOSITION_TYPE "text/plain; version=0.0.4; charset=utf-8"
+
+/* A malloc'ed text of *size bytes, the caller's; NULL when memory is out. */
+char *exposition_text(const struct metrics *metrics, const struct metric_gauges *gauges, const struct options *options,
+                      size_t *size);
+
+#endif

@@ -1,0 +1,13 @@
+/* model_page.h: the body of GET /model: what a client must send to this server. */
+#ifndef SERVER_API_MODEL_PAGE_H
+#define SERVER_API_MODEL_PAGE_H
+
+#include "model/dien.h"
+#include "proto/arena.h"
+#include "proto/score.h"
+#include "server/options.h"
+
+/* In the arena; data NULL when memory is out. */
+struct proto_string describe_model(const struct dien_model *model, const struct options *options, struct arena *arena);
+
+#endif

@@ -1,0 +1,50 @@
+/* address.c: from a text such as "[::1]:8080" to socket addresses. */
+#include "server/base/address.h"
+
+#include <ctype.h>
+#include <netdb.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* getaddrinfo() would take 70000 for 4464. */
+static bool is_port(const char *text) {
+    char *end = NULL;
+    unsigned long port = strtoul(text, &end, 10);
+    return isdigit((unsigned char)*text) && *end == '\0' && port <= UINT16_MAX;
+}
+
+/* "[::1]:80" is "::1" and "80". */
+static bool split(const char *address, char host[ADDRESS_TEXT], const char **port) {
+    const char *colon = strrchr(address, ':');
+    if (colon == NULL || !is_port(colon + 1) || strlen(address) >= ADDRESS_TEXT)
+        return false;
+    size_t length = (size_t)(colon - address);
+    bool brackets = length >= 2 && address[0] == '[' && address[length - 1] == ']';
+    if (!brackets && memchr(address, ':', length) != NULL)
+        return false;
+    const char *from = brackets ? address + 1 : address;
+    length -= brackets ? 2 : 0;
+    memcpy(host, from, length);
+    host[length] = '\0';
+    *port = colon + 1;
+    return true;
+}
+
+struct addrinfo *address_find(const char *text, bool listening, char *error, size_t error_size) {
+    char host[ADDRESS_TEXT];
+    const char *port = NULL;
+    if (!split(text, host, &port)) {
+        snprintf(error, error_size, "\"%s\" is not HOST:PORT, nor [IPV6]:PORT", text);
+        return NULL;
+    }
+    const struct addrinfo hints = {.ai_flags = AI_NUMERICSERV | (listening ? AI_PASSIVE : 0),
+                                   .ai_socktype = SOCK_STREAM};
+    struct addrinfo *found = NULL;
+    int status = getaddrinfo(*host == '\0' ? NULL : host, port, &hints, &found);
+    if (status == 0)
+        return found;
+    snprintf(error, error_size, "\"%s\": %s", text, gai_strerror(status));
+    return NULL;
+}

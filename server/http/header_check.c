@@ -1,0 +1,95 @@
+/* header_check.c: the rules of RFC 9112, sections 2.2, 5.1, 5.2, 6.1 and 6.3, and RFC 9110, sections 5.6.2 and 7.2. */
+#include "server/http/header_check.h"
+
+#include <string.h>
+#include <strings.h>
+
+enum { LINE_BREAK = 2 /* CR LF */, CONTENT_LENGTH_DIGITS = 18 /* fit in 64 bits */ };
+
+static void fault(struct guard *guard, const char *text) {
+    if (guard->fault == NULL)
+        guard->fault = text;
+}
+
+static bool received(const struct guard *guard, const char *place) {
+    uintptr_t at = (uintptr_t)place;
+    return at >= (uintptr_t)guard->begin && at < (uintptr_t)guard->end;
+}
+
+/* From the last line's end to `place` there must be `bytes` bytes. */
+static void expect_gap(struct guard *guard, const char *place, ptrdiff_t bytes) {
+    if (received(guard, guard->line_end) && place - guard->line_end != bytes)
+        fault(guard, "a line is folded, holds a NUL, or does not end in CR LF");
+}
+
+static bool is_token_character(unsigned char byte) {
+    return (byte >= '0' && byte <= '9') || (byte >= 'A' && byte <= 'Z') || (byte >= 'a' && byte <= 'z') ||
+           (byte != '\0' && strchr("!#$%&'*+-.^_`|~", byte) != NULL);
+}
+
+static bool is_token(const char *text, size_t length) {
+    for (size_t i = 0; i < length; i++) {
+        if (!is_token_character((unsigned char)text[i]))
+            return false;
+    }
+    return length > 0;
+}
+
+static bool is_named(const char *name, size_t length, const char *expected) {
+    return length == strlen(expected) && strncasecmp(name, expected, length) == 0;
+}
+
+static void read_length(struct guard *guard, const char *value, size_t length) {
+    guard->length_is_digits = length > 0 && length <= CONTENT_LENGTH_DIGITS;
+    guard->length = 0;
+    for (size_t i = 0; i < length && guard->length_is_digits; i++) {
+        guard->length_is_digits = value[i] >= '0' && value[i] <= '9';
+        guard->length = guard->length * 10 + (uint64_t)(value[i] - '0');
+    }
+}
+
+void guard_start(struct guard *guard, const char *begin, size_t size, const char *version) {
+    *guard = (struct guard){.begin = begin, .end = begin + size, .line_end = version + strlen(version)};
+    guard->http_1_1 = strcmp(version, "HTTP/1.1") == 0;
+}
+
+void guard_header(struct guard *guard, const char *name, size_t name_length, const char *value, size_t value_length) {
+    if (received(guard, name)) {
+        expect_gap(guard, name, LINE_BREAK);
+    } else if (received(guard, value)) {
+        fault(guard, "a header is folded onto a second line");
+    }
+    guard->line_end = value + value_length;
+    if (!is_token(name, name_length))
+        fault(guard, "a header's name has a character that names may not have");
+    if (is_named(name, name_length, "content-length")) {
+        guard->lengths++;
+        read_length(guard, value, value_length);
+    }
+    guard->encodings += is_named(name, name_length, "transfer-encoding");
+    guard->hosts += is_named(name, name_length, "host");
+}
+
+static void check_counts(struct guard *guard) {
+    if (guard->lengths + guard->encodings > 1)
+        fault(guard, "Content-Length or Transfer-Encoding is repeated, or both are there");
+    if (guard->lengths == 1 && !guard->length_is_digits)
+        fault(guard, "Content-Length is not a number");
+    if (guard->hosts > 1 || (guard->hosts == 0 && guard->http_1_1))
+        fault(guard, "there must be one Host header");
+}
+
+bool guard_finish(struct guard *guard, struct problem *problem) {
+    expect_gap(guard, guard->end, (ptrdiff_t)2 * LINE_BREAK);
+    check_counts(guard);
+    if (guard->fault != NULL) {
+        problem_set(problem, PROBLEM_INVALID_HTTP, "", "The request's headers are refused: %s.", guard->fault);
+        return false;
+    }
+    if (guard->encodings > 0) {
+        problem_set(problem, PROBLEM_LENGTH_REQUIRED, "",
+                    "Transfer-Encoding is not supported; send a Content-Length instead.");
+        return false;
+    }
+    return true;
+}

@@ -1,0 +1,43 @@
+/* header_check.h: request headers that two servers could read differently, which is how requests are smuggled past a
+ * proxy.
+ *
+ * libmicrohttpd 0.9.75 takes requests that RFC 9112 tells a server to refuse: Content-Length twice, or beside
+ * Transfer-Encoding; a space before the colon (it then ignores the header); lines that end in a bare LF; lines folded
+ * onto the next. The guard walks the headers once, in the order in which they came, and finds these.
+ *
+ * Bare LF and folding cannot be seen in the strings themselves. Names and values, though, still lie where they were
+ * received: from the end of one line to the start of the next there are exactly two bytes, CR and LF. Where a later
+ * libmicrohttpd keeps its strings elsewhere, that part of the guard stands aside.
+ */
+#ifndef SERVER_HTTP_HEADER_CHECK_H
+#define SERVER_HTTP_HEADER_CHECK_H
+
+#include "proto/problem.h"
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+/* A request's head as it was received: [begin, end), from the method to the empty line's end. All fields but the first
+ * group belong to the guard. */
+struct guard {
+    const char *begin;
+    const char *end;
+    const char *line_end; /* where the last line seen ends, before its CR LF */
+    bool http_1_1;
+    unsigned lengths; /* headers of this name seen */
+    unsigned encodings;
+    unsigned hosts;
+    bool length_is_digits;
+    uint64_t length;
+    const char *fault; /* the first one found, or NULL */
+};
+
+/* `version` is the end of the request line, as "HTTP/1.1". */
+void guard_start(struct guard *guard, const char *begin, size_t size, const char *version);
+void guard_header(struct guard *guard, const char *name, size_t name_length, const char *value, size_t value_length);
+
+/* False when the request must be refused and its connection closed, as where its body ends is not known. */
+bool guard_finish(struct guard *guard, struct problem *problem);
+
+#endif

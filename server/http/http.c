@@ -1,0 +1,661 @@
+/* http.c: libmicrohttpd (MHD) in external epoll mode. What its documentation leaves open, and the traps of 0.9.75:
+ *
+ * - Its epoll is edge-triggered with a ready list of its own: after each MHD_run() its timeout must be asked for, else
+ *   connections hang. It must not be stopped while a connection is suspended.
+ * - A suspended connection is not looked at, so an exchange whose answer is pending cannot end.
+ * - The handler is called for the headers, for each part of the body, and for the whole; after a connection was
+ *   suspended at that point, once more. Answering in the first call closes the connection, so a refusal that can wait
+ *   for the end of the body does, and the body is thrown away.
+ * - While a body comes in no answer can be queued. The 408 for a body (or headers) that takes too long is therefore
+ *   written to the socket as it is; nothing else has been written for that request.
+ * - A Content-Length that is no number never comes to the handler: MHD answers it by itself, and writes the head of
+ * that answer twice, which reads as two answers. It tells its log first; there we write the answer, and end the
+ * connection before it can.
+ * - Where MHD answers a request by itself, on_completed() may never come: the exchange then ends with its connection.
+ * - One pool of --connection-memory bytes holds a connection's head, an entry for each header, cookie and argument, a
+ * copy of the cookies, the body's buffer and the reply's head. When it is full, no byte of the body can be read, and
+ * MHD's ready list never runs empty. Arguments are cut off before they are parsed, since no route has any, and a head
+ * that leaves less than ROOM_AFTER_HEAD is refused.
+ */
+#include "server/http/http.h"
+
+#include "proto/json_encode.h"
+#include "server/api/access_log.h"
+#include "server/base/clock.h"
+#include "server/base/log.h"
+#include "server/http/header_check.h"
+#include "server/http/lingering_close.h"
+#include "server/http/request_id.h"
+
+#include <microhttpd.h>
+#include <poll.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <strings.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+struct http {
+    struct http_options options;
+    struct MHD_Daemon *daemon;
+    struct connections connections;
+    struct linger_list linger;
+    struct arena arena; /* for problem details, reset after each */
+    size_t in_flight;
+    size_t buffered;
+    bool draining;
+};
+
+#define PROBLEM_TYPE "application/problem+json"
+enum { ARENA_KEEP = 65536, QUIET_ACCEPTS = 2000, ROOM_AFTER_HEAD = 1024 };
+/* One MHD_run() serves each ready connection once. After this time the loop polls again, in nanoseconds. */
+static const uint64_t turn_budget = 100000;
+/* The last accepts before the listener closes, in nanoseconds: a flood must not hold up the end. */
+static const uint64_t quiet_budget = 250000000;
+static const uint64_t dismissed_after = 1000000000; /* nanoseconds without a byte */
+
+/* ---- Answers. */
+
+static const char *header(const struct exchange *exchange, const char *name) {
+    return MHD_lookup_connection_value(exchange->handle, MHD_HEADER_KIND, name);
+}
+
+/* The problem's document as the answer. */
+static void answer_problem(struct exchange *exchange, const struct problem *problem) {
+    struct arena *arena = &exchange->http->arena;
+    struct proto_string body = proto_encode_problem(problem, exchange->request_id, arena);
+    exchange->answer = (struct answer){.status = problem_status(problem->kind), .problem = problem->kind};
+    if (body.data != NULL)
+        http_text(exchange, exchange->answer.status, PROBLEM_TYPE, body.data, body.length);
+    arena_reset(arena);
+}
+
+void http_text(struct exchange *exchange, int status, const char *type, const char *text, size_t size) {
+    struct answer *answer = &exchange->answer;
+    answer->body = malloc(size + 1);
+    if (answer->body == NULL) { /* an answer without a body */
+        answer->problem = answer->problem == PROBLEM_NONE ? PROBLEM_OUT_OF_MEMORY : answer->problem;
+        answer->status = problem_status(answer->problem);
+        return;
+    }
+    memcpy(answer->body, text, size);
+    answer->status = status;
+    answer->type = type;
+    answer->size = size;
+    answer->memory = ANSWER_GIVEN;
+}
+
+void http_problem(struct exchange *exchange, enum problem_kind kind, const char *format, ...) {
+    char detail[256];
+    struct problem problem;
+    va_list arguments;
+    va_start(arguments, format);
+    vsnprintf(detail, sizeof detail, format, arguments);
+    va_end(arguments);
+    problem_set(&problem, kind, "", "%s", detail);
+    answer_problem(exchange, &problem);
+}
+
+static void add_retry_after(struct MHD_Response *response, unsigned seconds) {
+    char text[16];
+    snprintf(text, sizeof text, "%u", seconds > 0 ? seconds : 1);
+    MHD_add_response_header(response, "Retry-After", text);
+}
+
+static void add_headers(const struct exchange *exchange, struct MHD_Response *response) {
+    const struct answer *answer = &exchange->answer;
+    MHD_add_response_header(response, "X-Request-Id", exchange->request_id);
+    MHD_add_response_header(response, "Cache-Control", "no-store");
+    if (answer->type != NULL && answer->size > 0)
+        MHD_add_response_header(response, "Content-Type", answer->type);
+    if (answer->problem == PROBLEM_METHOD_NOT_ALLOWED)
+        MHD_add_response_header(response, "Allow", routes_allowed(exchange->route));
+    if (answer->problem == PROBLEM_UNSUPPORTED_MEDIA)
+        MHD_add_response_header(response, "Accept", "application/json, application/x-protobuf");
+    if (answer->problem != PROBLEM_NONE && answer->status == 503)
+        add_retry_after(response, answer->retry_after);
+    if (exchange->http->draining)
+        MHD_add_response_header(response, "Connection", "close");
+}
+
+/* Hand the answer to MHD; also the result of its handler. */
+static enum MHD_Result queue_answer(struct exchange *exchange) {
+    static const enum MHD_ResponseMemoryMode modes[] = {
+        [ANSWER_GIVEN] = MHD_RESPMEM_MUST_FREE, [ANSWER_KEPT] = MHD_RESPMEM_PERSISTENT};
+    struct answer *answer = &exchange->answer;
+    if (answer->status == 0)
+        return MHD_NO;
+    struct MHD_Response *response = MHD_create_response_from_buffer(answer->size, answer->body, modes[answer->memory]);
+    if (response == NULL) {
+        return MHD_NO; /* and the body stays the exchange's, which frees it */
+    }
+    if (answer->memory == ANSWER_GIVEN)
+        answer->body = NULL;
+    add_headers(exchange, response);
+    connection_enter(exchange->connection, CONNECTION_REPLYING, clock_now());
+    enum MHD_Result result = MHD_queue_response(exchange->handle, (unsigned)answer->status, response);
+    MHD_destroy_response(response);
+    return result;
+}
+
+/* ---- Refusals that MHD cannot send. */
+
+/* Write a problem straight to the socket: MHD takes no answer before the request is whole, and nothing else has been
+ * written for it. What does not fit in the socket's buffer is lost, with the connection. `request_id` may be "". */
+static void write_refusal(struct http *http, int socket, const struct problem *problem, const char *request_id) {
+    struct proto_string body = proto_encode_problem(problem, *request_id != '\0' ? request_id : NULL, &http->arena);
+    int status = problem_status(problem->kind);
+    char head[512];
+    int length = snprintf(head, sizeof head,
+                          "HTTP/1.1 %d %s\r\nConnection: close\r\nCache-Control: no-store\r\n%s%s%s%s"
+                          "Content-Type: " PROBLEM_TYPE "\r\nContent-Length: %zu\r\n\r\n",
+                          status, MHD_get_reason_phrase_for((unsigned)status),
+                          status == 503 ? "Retry-After: 1\r\n" : "", *request_id != '\0' ? "X-Request-Id: " : "",
+                          request_id, *request_id != '\0' ? "\r\n" : "", body.length);
+    if (body.data != NULL && send(socket, head, (size_t)length, MSG_DONTWAIT | MSG_NOSIGNAL | MSG_MORE) == length)
+        (void)!send(socket, body.data, body.length, MSG_DONTWAIT | MSG_NOSIGNAL);
+    arena_reset(&http->arena);
+}
+
+static void linger_on(struct http *http, int socket) {
+    if (http->linger.count < http->options.options->max_connections)
+        linger_add(&http->linger, socket, clock_now());
+}
+
+/* Refuse a request in the middle, and end its connection: MHD finds that it cannot write any more. */
+static void refuse_unfinished(struct exchange *exchange) {
+    write_refusal(exchange->http, exchange->socket, &exchange->problem, exchange->request_id);
+    linger_on(exchange->http, exchange->socket);
+    connection_enter(exchange->connection, CONNECTION_CLOSING, clock_now());
+    exchange->answer.status = problem_status(exchange->problem.kind);
+    exchange->answer.problem = exchange->problem.kind;
+    shutdown(exchange->socket, SHUT_WR);
+}
+
+/* ---- The request's headers. */
+
+static enum MHD_Result guard_one(void *context, enum MHD_ValueKind kind, const char *name, size_t name_size,
+                                 const char *value, size_t value_size) {
+    (void)kind;
+    guard_header(context, name, name_size, value != NULL ? value : "", value_size);
+    return MHD_YES;
+}
+
+static bool run_guard(struct exchange *exchange, const char *method, const char *version, struct guard *guard) {
+    const union MHD_ConnectionInfo *size =
+        MHD_get_connection_info(exchange->handle, MHD_CONNECTION_INFO_REQUEST_HEADER_SIZE);
+    guard_start(guard, method, size != NULL ? size->header_size : 0, version);
+    MHD_get_connection_values_n(exchange->handle, MHD_HEADER_KIND, guard_one, guard);
+    return guard_finish(guard, &exchange->problem);
+}
+
+/* Bytes of the connection's pool that the head leaves for the body's buffer and the reply's head, at the least: each
+ * header and each cookie has an entry, and the first Cookie header is copied. Both are rounded up to 16 bytes. */
+static size_t room_after_head(const struct exchange *exchange) {
+    enum { ENTRY_BYTES = 64, ROUNDING = 16 };
+    const union MHD_ConnectionInfo *head =
+        MHD_get_connection_info(exchange->handle, MHD_CONNECTION_INFO_REQUEST_HEADER_SIZE);
+    int entries = MHD_get_connection_values(
+        exchange->handle, (enum MHD_ValueKind)(MHD_HEADER_KIND | MHD_COOKIE_KIND | MHD_GET_ARGUMENT_KIND), NULL, NULL);
+    const char *cookies = header(exchange, "Cookie");
+    size_t used = (head != NULL ? head->header_size : 0) + (size_t)(entries > 0 ? entries : 0) * ENTRY_BYTES +
+                  (cookies != NULL ? strlen(cookies) + 1 + ROUNDING : 0) + ROUNDING;
+    size_t memory = exchange->http->options.options->connection_memory;
+    return used < memory ? memory - used : 0;
+}
+
+/* With or without parameters. */
+static bool is_type(const char *type, const char *expected) {
+    size_t length = strlen(expected);
+    return type != NULL && strncasecmp(type, expected, length) == 0 && strchr("; \t", type[length]) != NULL;
+}
+
+/* The body's format, by its media type. Sets exchange->problem when it is neither that is taken. */
+static void check_type(struct exchange *exchange) {
+    const char *type = header(exchange, "Content-Type");
+    exchange->format = is_type(type, proto_media_types[PROTO_PROTOBUF]) ? PROTO_PROTOBUF : PROTO_JSON;
+    if (exchange->format == PROTO_PROTOBUF || is_type(type, proto_media_types[PROTO_JSON]))
+        return;
+    problem_set(&exchange->problem, PROBLEM_UNSUPPORTED_MEDIA, "", "The Content-Type must be %s or %s.",
+                proto_media_types[PROTO_JSON], proto_media_types[PROTO_PROTOBUF]);
+}
+
+/* Sets exchange->problem when this cannot be a request of ours. */
+static void check_request(struct exchange *exchange, const struct guard *guard, const char *path, const char *method) {
+    const struct options *options = exchange->http->options.options;
+    struct problem *problem = &exchange->problem;
+    if (exchange->body_expected > options->max_body) {
+        problem_set(problem, PROBLEM_BODY_TOO_LARGE, "", "The body has %llu bytes; at most %zu are taken.",
+                    (unsigned long long)exchange->body_expected, options->max_body);
+    } else if (exchange->route == ROUTE_NONE) {
+        problem_set(problem, PROBLEM_NOT_FOUND, "", "There is nothing at this path.");
+    } else if (!routes_allow(exchange->route, method)) {
+        problem_set(problem, PROBLEM_METHOD_NOT_ALLOWED, "", "This path takes %s.", routes_allowed(exchange->route));
+    } else if ((exchange->route == ROUTE_USER || exchange->route == ROUTE_HISTORY) &&
+               !routes_user_id(path, exchange->user_id, &exchange->user_id_length)) {
+        problem_set(problem, PROBLEM_INVALID_USER_ID, "", "A user id has 1 to %d bytes, percent-encoded in a path.",
+                    USER_ID_MOST);
+    } else if (routes_has_body(exchange->route) && guard->lengths == 0) {
+        problem_set(problem, PROBLEM_LENGTH_REQUIRED, "", "The request has no Content-Length.");
+    } else if (routes_has_body(exchange->route)) {
+        check_type(exchange);
+    }
+}
+
+/* Must the refusal go out before the body? Its end is not known, or it is too long to be read, or the client waits to
+ * be told to send it. The connection is then closed. */
+static bool must_refuse_now(const struct exchange *exchange) {
+    enum problem_kind kind = exchange->problem.kind;
+    const char *expect = header(exchange, "Expect");
+    return kind == PROBLEM_INVALID_HTTP || kind == PROBLEM_LENGTH_REQUIRED || kind == PROBLEM_BODY_TOO_LARGE ||
+           (kind != PROBLEM_NONE && exchange->body_expected > 0 && expect != NULL);
+}
+
+static enum MHD_Result take_headers(struct exchange *exchange, const char *path, const char *method,
+                                    const char *version) {
+    struct http *http = exchange->http;
+    struct guard guard;
+    exchange->began = clock_now();
+    exchange->counted = true;
+    http->in_flight++;
+    snprintf(exchange->method, sizeof exchange->method, "%s", method);
+    exchange->route = routes_find(path);
+    routes_logged(exchange->route, path, exchange->path, sizeof exchange->path);
+    request_id_choose(header(exchange, "X-Request-Id"), exchange->request_id);
+    if (run_guard(exchange, method, version, &guard)) {
+        exchange->body_expected = guard.length;
+        check_request(exchange, &guard, path, method);
+    }
+    connection_enter(exchange->connection, CONNECTION_BODY, exchange->began);
+    if (room_after_head(exchange) < ROOM_AFTER_HEAD) { /* nor for MHD's own reply */
+        problem_set(&exchange->problem, PROBLEM_HEADERS_TOO_LARGE, "",
+                    "The headers and cookies take more than --connection-memory, %zu bytes, allows.",
+                    http->options.options->connection_memory);
+        refuse_unfinished(exchange);
+        return MHD_NO;
+    }
+    if (must_refuse_now(exchange)) {
+        linger_on(http, exchange->socket);
+        answer_problem(exchange, &exchange->problem);
+        return queue_answer(exchange);
+    }
+    exchange->discarding = exchange->problem.kind != PROBLEM_NONE || !routes_has_body(exchange->route);
+    return MHD_YES;
+}
+
+/* ---- The request's body. */
+
+static void free_body(struct exchange *exchange) {
+    exchange->http->buffered -= exchange->body_size;
+    free(exchange->body);
+    exchange->body = NULL;
+    exchange->body_size = 0;
+}
+
+/* The buffer has the whole body's size, but counts as bytes arrive: memory that is not touched is not there yet, and a
+ * client that promises much and sends little holds nothing. False: the request is refused. */
+static bool take_body(struct exchange *exchange, const char *data, size_t size) {
+    struct http *http = exchange->http;
+    if (exchange->discarding)
+        return true;
+    if (http->buffered + size > http->options.options->max_buffered) {
+        problem_set(&exchange->problem, PROBLEM_SATURATED, "", "The server holds as many bytes of requests as it may.");
+        return false;
+    }
+    if (exchange->body == NULL)
+        exchange->body = malloc((size_t)exchange->body_expected);
+    if (exchange->body == NULL || exchange->body_size + size > exchange->body_expected) {
+        problem_set(&exchange->problem, PROBLEM_OUT_OF_MEMORY, "", "There is no memory for the request's body.");
+        return false;
+    }
+    memcpy(exchange->body + exchange->body_size, data, size);
+    exchange->body_size += size;
+    http->buffered += size;
+    return true;
+}
+
+/* ---- The whole request. */
+
+static enum MHD_Result take_whole(struct exchange *exchange) {
+    struct http *http = exchange->http;
+    if (exchange->problem.kind != PROBLEM_NONE) {
+        answer_problem(exchange, &exchange->problem);
+        return queue_answer(exchange);
+    }
+    if (http->options.handle(http->options.context, exchange))
+        return queue_answer(exchange);
+    exchange->pending = true;
+    connection_enter(exchange->connection, CONNECTION_WORKING, clock_now());
+    MHD_suspend_connection(exchange->handle);
+    return MHD_YES;
+}
+
+/* MHD calls the handler again, which then finds the answer. */
+void http_answered(struct exchange *exchange) {
+    exchange->pending = false;
+    free_body(exchange);
+    MHD_resume_connection(exchange->handle);
+}
+
+/* MHD's handler; see the top of this file for when it is called. */
+static enum MHD_Result on_request(void *context, struct MHD_Connection *handle, const char *path, const char *method,
+                                  const char *version, const char *data, size_t *size, void **slot) {
+    (void)context;
+    (void)handle;
+    struct exchange *exchange = *slot;
+    if (exchange == NULL || exchange->connection->phase == CONNECTION_CLOSING)
+        return MHD_NO;
+    if (exchange->began == 0)
+        return take_headers(exchange, path, method, version);
+    if (*size > 0) {
+        if (!take_body(exchange, data, *size)) {
+            refuse_unfinished(exchange);
+            return MHD_NO;
+        }
+        *size = 0;
+        return MHD_YES;
+    }
+    bool answered = exchange->connection->phase == CONNECTION_WORKING;
+    return answered ? queue_answer(exchange) : take_whole(exchange);
+}
+
+/* ---- The end of a request. */
+
+/* MHD refused the request by itself (a malformed line, headers too large): take its status as our answer. */
+static void adopt_status(struct exchange *exchange) {
+    const union MHD_ConnectionInfo *info = MHD_get_connection_info(exchange->handle, MHD_CONNECTION_INFO_HTTP_STATUS);
+    if (exchange->answer.status == 0 && info != NULL) {
+        exchange->answer.status = (int)info->http_status;
+        exchange->answer.problem = PROBLEM_INVALID_HTTP;
+    }
+}
+
+static void free_exchange(struct exchange *exchange) {
+    free_body(exchange);
+    if (exchange->answer.memory == ANSWER_GIVEN) {
+        free(exchange->answer.body); /* an answer that was never queued */
+    }
+    free(exchange);
+}
+
+static void end_exchange(struct exchange *exchange) {
+    struct http *http = exchange->http;
+    account_exchange(exchange, http->options.metrics, http->options.options->access_log);
+    http->in_flight -= exchange->counted;
+    exchange->connection->owner = NULL;
+    connection_enter(exchange->connection, CONNECTION_WAITING, clock_now());
+    free_exchange(exchange);
+}
+
+static void on_completed(void *context, struct MHD_Connection *handle, void **slot,
+                         enum MHD_RequestTerminationCode code) {
+    struct exchange *exchange = *slot;
+    (void)context;
+    (void)handle;
+    (void)code;
+    if (exchange == NULL)
+        return;
+    adopt_status(exchange);
+    end_exchange(exchange);
+    *slot = NULL;
+}
+
+/* ---- The start of a request, and connections. */
+
+/* End the query where it begins: MHD splits it next, in this very buffer, into an entry for each argument. */
+static void cut_arguments(const char *uri) {
+    const char *query = strchr(uri, '?');
+    char *arguments = NULL;
+    if (query == NULL)
+        return;
+    memcpy(&arguments, &query, sizeof arguments); /* MHD lends its buffer as const */
+    arguments[1] = '\0';
+}
+
+/* MHD's first word of a request: its first line is here. on_completed() follows, or the connection's end. */
+static void *on_first_line(void *context, const char *uri, struct MHD_Connection *handle) {
+    cut_arguments(uri);
+    const union MHD_ConnectionInfo *info = MHD_get_connection_info(handle, MHD_CONNECTION_INFO_SOCKET_CONTEXT);
+    struct connection *connection = info->socket_context;
+    if (connection == NULL)
+        return NULL;
+    if (connection->owner != NULL) {
+        end_exchange(connection->owner); /* MHD has given it up without a word */
+    }
+    struct exchange *exchange = calloc(1, sizeof *exchange);
+    if (exchange == NULL)
+        return NULL;
+    exchange->http = context;
+    exchange->handle = handle;
+    exchange->connection = connection;
+    exchange->connection->owner = exchange;
+    exchange->socket = exchange->connection->socket;
+    connection_request_began(exchange->connection, clock_now());
+    return exchange;
+}
+
+static void on_connection(void *context, struct MHD_Connection *handle, void **slot,
+                          enum MHD_ConnectionNotificationCode code) {
+    struct http *http = context;
+    struct metrics *metrics = http->options.metrics;
+    if (code == MHD_CONNECTION_NOTIFY_STARTED) {
+        const union MHD_ConnectionInfo *info = MHD_get_connection_info(handle, MHD_CONNECTION_INFO_CONNECTION_FD);
+        struct connection *connection = calloc(1, sizeof *connection);
+        *slot = connection;
+        if (connection != NULL)
+            connections_add(&http->connections, connection, info->connect_fd, clock_now());
+        metrics_add(&metrics->connections_accepted, 1);
+        return;
+    }
+    struct connection *connection = *slot;
+    metrics_add(&metrics->connections_ended[connection != NULL ? connection->end : END_ORDINARY], 1);
+    if (connection != NULL) {
+        if (connection->owner != NULL)
+            end_exchange(connection->owner);
+        connections_remove(&http->connections, connection);
+        free(connection);
+    }
+    *slot = NULL;
+}
+
+static void refuse_late(struct http *http, struct connection *connection) {
+    struct exchange *exchange = connection->owner;
+    struct problem problem;
+    problem_set(&problem, PROBLEM_REQUEST_TIMEOUT, "", "The request did not arrive in time.");
+    write_refusal(http, connection->socket, &problem, exchange != NULL ? exchange->request_id : "");
+    if (exchange != NULL) {
+        exchange->answer.status = problem_status(PROBLEM_REQUEST_TIMEOUT);
+        exchange->answer.problem = PROBLEM_REQUEST_TIMEOUT;
+    } else {
+        metrics_response(http->options.metrics, ROUTE_NONE, problem_status(PROBLEM_REQUEST_TIMEOUT));
+        metrics_add(&http->options.metrics->requests[PROBLEM_REQUEST_TIMEOUT], 1);
+    }
+}
+
+/* A connection is past its deadline. Shut down, it becomes readable, and MHD then closes it. Where MHD cannot read any
+ * more, its own timeout does so a second later. */
+static void on_expired(void *context, struct connection *connection, enum connection_end why) {
+    const struct exchange *exchange = connection->owner;
+    if (exchange != NULL)
+        MHD_set_connection_option(exchange->handle, MHD_CONNECTION_OPTION_TIMEOUT, 1u);
+    if (why == END_HEADER_TIMEOUT || why == END_BODY_TIMEOUT)
+        refuse_late(context, connection);
+    shutdown(connection->socket, SHUT_RDWR);
+}
+
+size_t http_sweep(struct http *http) {
+    connections_sweep(&http->connections, clock_now(), on_expired, http);
+    return connections_sweeps(&http->connections);
+}
+
+void http_tidy(struct http *http) {
+    linger_expire(&http->linger, clock_now());
+}
+
+/* ---- The daemon. */
+
+/* Paths and queries stay as they were sent. */
+static size_t on_unescape(void *context, struct MHD_Connection *handle, char *text) {
+    (void)context;
+    (void)handle;
+    return strlen(text);
+}
+
+static void on_message(void *context, const char *format, va_list arguments) __attribute__((format(printf, 2, 0)));
+
+/* MHD is about to answer a Content-Length that is no number; see the top of this file. It does not say whose: it is the
+ * one whose headers are complete without our handler having seen them, or an answer being there. */
+static void refuse_bad_length(struct http *http) {
+    for (struct connection *connection = http->connections.first; connection != NULL; connection = connection->next) {
+        struct exchange *exchange = connection->owner;
+        if (exchange == NULL || exchange->began != 0 || connection->phase == CONNECTION_CLOSING ||
+            MHD_get_connection_info(exchange->handle, MHD_CONNECTION_INFO_REQUEST_HEADER_SIZE) == NULL ||
+            MHD_get_connection_info(exchange->handle, MHD_CONNECTION_INFO_HTTP_STATUS) != NULL)
+            continue;
+        const char *length = header(exchange, "Content-Length");
+        bool large = length != NULL && *length != '\0' && length[strspn(length, "0123456789")] == '\0';
+        problem_set(&exchange->problem, large ? PROBLEM_BODY_TOO_LARGE : PROBLEM_INVALID_HTTP, "",
+                    large ? "The body is larger than any number we know." : "Content-Length is not a number.");
+        request_id_choose(header(exchange, "X-Request-Id"), exchange->request_id);
+        refuse_unfinished(exchange);
+        return;
+    }
+}
+
+/* MHD's own answer to a request line that is too long or of another version: of these it tells its log alone. */
+static void count_own_answer(struct http *http, unsigned status) {
+    if (status == MHD_HTTP_URI_TOO_LONG || status == MHD_HTTP_HTTP_VERSION_NOT_SUPPORTED) {
+        metrics_response(http->options.metrics, ROUTE_NONE, (int)status);
+        metrics_add(&http->options.metrics->requests[PROBLEM_INVALID_HTTP], 1);
+    }
+}
+
+/* MHD reports each lost connection, which is not news. */
+static void on_message(void *context, const char *format, va_list arguments) {
+    char text[512];
+    if (strstr(format, "HTTP response code is %u") != NULL) {
+        va_list copy;
+        va_copy(copy, arguments);
+        unsigned status = va_arg(copy, unsigned);
+        va_end(copy);
+        count_own_answer(context, status);
+    }
+    if (strstr(format, "Content-Length") != NULL)
+        refuse_bad_length(context);
+    if (log_wanted(LEVEL_DEBUG)) {
+        vsnprintf(text, sizeof text, format, arguments);
+        text[strcspn(text, "\n")] = '\0';
+        log_line(LEVEL_DEBUG, "libmicrohttpd", LOG_STRING("message", text));
+    }
+}
+
+static struct MHD_Daemon *start_daemon(struct http *http) {
+    const struct options *options = http->options.options;
+    return MHD_start_daemon(MHD_USE_EPOLL | MHD_ALLOW_SUSPEND_RESUME | MHD_USE_ERROR_LOG, 0, NULL, NULL, on_request,
+                            http, MHD_OPTION_EXTERNAL_LOGGER, on_message, http, MHD_OPTION_LISTEN_SOCKET,
+                            http->options.listening, MHD_OPTION_CONNECTION_LIMIT, (unsigned)options->max_connections,
+                            MHD_OPTION_PER_IP_CONNECTION_LIMIT, 0u, MHD_OPTION_CONNECTION_MEMORY_LIMIT,
+                            options->connection_memory, MHD_OPTION_CONNECTION_TIMEOUT, 0u, MHD_OPTION_URI_LOG_CALLBACK,
+                            on_first_line, http, MHD_OPTION_UNESCAPE_CALLBACK, on_unescape, NULL,
+                            MHD_OPTION_NOTIFY_COMPLETED, on_completed, http, MHD_OPTION_NOTIFY_CONNECTION,
+                            on_connection, http, MHD_OPTION_SIGPIPE_HANDLED_BY_APP, 1, MHD_OPTION_END);
+}
+
+struct http *http_start(const struct http_options *options) {
+    struct http *http = calloc(1, sizeof *http);
+    if (http == NULL) {
+        close(options->listening);
+        return NULL;
+    }
+    const struct options *flags = options->options;
+    http->options = *options;
+    http->connections = (struct connections){
+        .header_timeout = clock_from_seconds(flags->header_timeout),
+        .body_timeout = clock_from_seconds(flags->body_timeout),
+        .reply_timeout = clock_from_seconds(flags->reply_timeout),
+        .idle_timeout = clock_from_seconds(flags->idle_timeout),
+    };
+    arena_init(&http->arena, 0, ARENA_KEEP);
+    if (linger_start(&http->linger, clock_from_seconds(flags->linger_timeout)) >= 0)
+        http->daemon = start_daemon(http);
+    if (http->daemon == NULL) {
+        close(options->listening);
+        linger_stop(&http->linger);
+        free(http);
+        return NULL;
+    }
+    return http;
+}
+
+int http_descriptor(const struct http *http) {
+    return MHD_get_daemon_info(http->daemon, MHD_DAEMON_INFO_EPOLL_FD)->epoll_fd;
+}
+
+int http_linger_descriptor(const struct http *http) {
+    return http->linger.descriptor;
+}
+
+int http_run(struct http *http) {
+    uint64_t began = clock_now();
+    do {
+        MHD_UNSIGNED_LONG_LONG timeout = 0;
+        MHD_run(http->daemon);
+        if (MHD_get_timeout(http->daemon, &timeout) != MHD_YES)
+            return -1;
+        if (timeout > 0)
+            return timeout < 1000 ? (int)timeout : 1000;
+    } while (clock_now() - began < turn_budget);
+    return 0;
+}
+
+void http_linger(struct http *http) {
+    linger_run(&http->linger);
+}
+
+size_t http_in_flight(const struct http *http) {
+    return http->in_flight;
+}
+
+size_t http_connections(const struct http *http) {
+    return http->connections.count;
+}
+
+size_t http_lingering(const struct http *http) {
+    return http->linger.count;
+}
+
+size_t http_buffered(const struct http *http) {
+    return http->buffered;
+}
+
+void http_drain(struct http *http) {
+    http->draining = true;
+}
+
+/* Clients whose connection the kernel has made already would be reset: take them first. */
+static void accept_the_last(struct http *http) {
+    struct pollfd one = {.fd = http->options.listening, .events = POLLIN};
+    uint64_t began = clock_now();
+    for (int i = 0; i < QUIET_ACCEPTS && clock_now() - began < quiet_budget && poll(&one, 1, 0) == 1; i++)
+        MHD_run(http->daemon);
+}
+
+void http_quiesce(struct http *http) {
+    accept_the_last(http);
+    int listening = MHD_quiesce_daemon(http->daemon);
+    if (listening >= 0)
+        close(listening);
+}
+
+void http_dismiss(struct http *http) {
+    connections_dismiss(&http->connections, clock_now(), dismissed_after, on_expired, http);
+}
+
+void http_stop(struct http *http) {
+    MHD_stop_daemon(http->daemon);
+    linger_stop(&http->linger);
+    arena_free(&http->arena);
+    free(http);
+}

@@ -1,0 +1,116 @@
+/* http.h: HTTP/1.1 for one handler: connections, headers, bodies, answers. libmicrohttpd comes in here and nowhere
+ * else.
+ *
+ * http.c reads a request, refuses what cannot be a request of ours (guard, routes, lengths, media type, timeouts), and
+ * hands the rest over as an exchange. The handler answers at once, or says that the answer comes later and calls
+ * http_answered() then. All calls are the loop's thread's.
+ */
+#ifndef SERVER_HTTP_H
+#define SERVER_HTTP_H
+
+#include "proto/problem.h"
+#include "server/api/metrics.h"
+#include "server/http/connections.h"
+#include "server/http/request_id.h"
+#include "server/http/routes.h"
+#include "server/options.h"
+#include "server/scoring/worker_pool.h"
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+struct http;
+
+enum answer_memory {
+    ANSWER_GIVEN, /* malloc'ed, and http's from now on */
+    ANSWER_KEPT   /* the handler's, for as long as the server lives */
+};
+
+struct answer {
+    int status;                /* 0: there is no answer, the connection is closed */
+    enum problem_kind problem; /* PROBLEM_NONE: success */
+    const char *type;          /* Content-Type */
+    char *body;
+    size_t size;
+    enum answer_memory memory;
+    unsigned retry_after; /* seconds, of a 503; 0: one */
+};
+
+enum { METHOD_MOST = 15, PATH_MOST = 127 };
+
+/* One request and its answer. Lives from the request's first line until the answer has gone or the connection is lost;
+ * never ends while its answer is pending. */
+struct exchange {
+    enum route route;
+    char request_id[REQUEST_ID_MOST + 1];
+    char method[METHOD_MOST + 1]; /* for the log, cut to fit, as the path */
+    char path[PATH_MOST + 1];     /* without the user's id */
+    char user_id[USER_ID_MOST];   /* of the path, where the route has one */
+    size_t user_id_length;
+    enum proto_format format; /* of the body */
+    char *body;               /* malloc'ed, http's; NULL: empty */
+    size_t body_size;
+    int socket;
+
+    struct answer answer; /* the handler's to fill in */
+    struct job job;       /* the handler's, for an answer that comes later */
+
+    /* http's own. */
+    struct http *http;
+    void *handle; /* libmicrohttpd's connection */
+    struct connection *connection;
+    uint64_t began;         /* headers complete; 0: not yet */
+    uint64_t body_expected; /* Content-Length */
+    struct problem problem; /* kind PROBLEM_NONE: not refused */
+    bool pending;
+    bool discarding; /* the body is read and thrown away */
+    bool counted;    /* in http_in_flight() */
+};
+
+struct http_options {
+    const struct options *options;
+    struct metrics *metrics;
+    int listening; /* socket; http's from now on */
+    void *context;
+    /* Fill in exchange->answer and return true; or return false, and call http_answered() later. */
+    bool (*handle)(void *context, struct exchange *exchange);
+};
+
+/* NULL when it cannot start: then the socket is closed. */
+struct http *http_start(const struct http_options *options);
+
+/* Two descriptors to watch; http_run() when the first is readable, http_linger() when the second is. */
+int http_descriptor(const struct http *http);
+int http_linger_descriptor(const struct http *http);
+/* Do what can be done now. Returns the milliseconds after which to call it again in any case; negative: only when
+ * readable. */
+int http_run(struct http *http);
+void http_linger(struct http *http);
+/* Deadlines of some of the connections; http_run() comes after it. Returns the calls until it was every connection's
+ * turn, 1 to 250: as many belong into a fraction of a second. */
+size_t http_sweep(struct http *http);
+/* Let go of clients that were read on from after a refusal for long enough; a few times a second. */
+void http_tidy(struct http *http);
+
+/* The pending answer is there, in exchange->answer. Call http_run() when all that are there have been given. */
+void http_answered(struct exchange *exchange);
+/* Fill in the answer with a copy of a text; out of memory, with a problem. */
+void http_text(struct exchange *exchange, int status, const char *type, const char *text, size_t size);
+/* Fill in the answer with a problem. */
+void http_problem(struct exchange *exchange, enum problem_kind kind, const char *format, ...)
+    __attribute__((format(printf, 3, 4)));
+
+size_t http_in_flight(const struct http *http); /* requests from headers to the end of the answer */
+size_t http_connections(const struct http *http);
+size_t http_lingering(const struct http *http);
+size_t http_buffered(const struct http *http); /* bytes of bodies */
+
+/* The end, in this order: every answer closes its connection; no connection is accepted; those that have been silent
+ * for a second are closed; all are closed. No exchange may be pending at the last. */
+void http_drain(struct http *http);
+void http_quiesce(struct http *http);
+void http_dismiss(struct http *http);
+void http_stop(struct http *http);
+
+#endif

@@ -1,0 +1,114 @@
+/* routes.c: the table of paths. */
+#include "server/http/routes.h"
+
+#include <ctype.h>
+#include <stdio.h>
+#include <string.h>
+#include <strings.h>
+
+static const char get[] = "GET, HEAD";
+static const char post[] = "POST";
+static const char users[] = "/users/";
+
+/* "{id}" stands for one segment, not empty. */
+static const struct {
+    const char *path;
+    const char *allowed;
+} routes[ROUTES] = {
+    [ROUTE_NONE] = {"other", ""},
+    [ROUTE_SCORE] = {"/score", post},
+    [ROUTE_MODEL] = {"/model", get},
+    [ROUTE_HEALTH] = {"/health", get},
+    [ROUTE_LIVE] = {"/health/live", get},
+    [ROUTE_READY] = {"/health/ready", get},
+    [ROUTE_METRICS] = {"/metrics", get},
+    [ROUTE_USER] = {"/users/{id}", "GET, HEAD, DELETE"},
+    [ROUTE_HISTORY] = {"/users/{id}/history", post},
+};
+
+/* A proxy may ask for "http://host/path" (RFC 9112, section 3.2.2). */
+static const char *skip_authority(const char *target) {
+    static const char scheme[] = "http://";
+    if (strncasecmp(target, scheme, sizeof scheme - 1) != 0)
+        return target;
+    const char *path = strchr(target + sizeof scheme - 1, '/');
+    return path != NULL ? path : "/";
+}
+
+/* Does the path match, "{id}" being any segment? */
+static bool matches(const char *pattern, const char *path) {
+    const char *hole = strchr(pattern, '{');
+    if (hole == NULL)
+        return strcmp(pattern, path) == 0;
+    size_t before = (size_t)(hole - pattern);
+    if (strncmp(pattern, path, before) != 0)
+        return false;
+    size_t segment = strcspn(path + before, "/");
+    return segment > 0 && strcmp(strchr(hole, '}') + 1, path + before + segment) == 0;
+}
+
+enum route routes_find(const char *target) {
+    const char *path = skip_authority(target);
+    for (enum route route = ROUTE_NONE + 1; route < ROUTES; route++) {
+        if (matches(routes[route].path, path))
+            return route;
+    }
+    return ROUTE_NONE;
+}
+
+const char *routes_label(enum route route) {
+    return routes[route].path;
+}
+
+/* Of a path that is none of ours no more than the first segment: an id may stand anywhere behind it. */
+void routes_logged(enum route route, const char *target, char *text, size_t size) {
+    if (route != ROUTE_NONE) {
+        snprintf(text, size, "%s", routes_label(route));
+        return;
+    }
+    size_t length = *target == '/' ? 1 + strcspn(target + 1, "/") : 0;
+    snprintf(text, size, "%.*s%s", (int)(length < size ? length : size), target, target[length] != '\0' ? "/..." : "");
+}
+
+static int hexadecimal(char digit) {
+    const char *digits = "0123456789abcdef";
+    const char *place = digit != '\0' ? strchr(digits, tolower((unsigned char)digit)) : NULL;
+    return place != NULL ? (int)(place - digits) : -1;
+}
+
+bool routes_user_id(const char *target, char id[USER_ID_MOST], size_t *length) {
+    *length = 0;
+    const char *at = skip_authority(target);
+    if (strncmp(at, users, sizeof users - 1) != 0)
+        return false;
+    at += sizeof users - 1;
+    const char *end = at + strcspn(at, "/");
+    for (; at < end; at++) {
+        int high = *at == '%' ? hexadecimal(at[1]) : 0;
+        int low = *at == '%' && high >= 0 ? hexadecimal(at[2]) : 0;
+        if (high < 0 || low < 0 || *length == USER_ID_MOST)
+            return false;
+        id[(*length)++] = *at == '%' ? (char)(high << 4 | low) : *at;
+        at += *at == '%' ? 2 : 0;
+    }
+    return *length > 0;
+}
+
+bool routes_has_body(enum route route) {
+    return route == ROUTE_SCORE || route == ROUTE_HISTORY;
+}
+
+bool routes_allow(enum route route, const char *method) {
+    size_t length = strlen(method);
+    const char *at = routes[route].allowed;
+    for (; length > 0 && (at = strstr(at, method)) != NULL; at += length) {
+        bool starts = at == routes[route].allowed || at[-1] == ' ';
+        if (starts && (at[length] == ',' || at[length] == '\0'))
+            return true;
+    }
+    return false;
+}
+
+const char *routes_allowed(enum route route) {
+    return routes[route].allowed;
+}

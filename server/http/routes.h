@@ -1,0 +1,39 @@
+/* routes.h: which paths and methods there are. */
+#ifndef SERVER_HTTP_ROUTES_H
+#define SERVER_HTTP_ROUTES_H
+
+#include "server/users/user_cache.h"
+
+#include <stdbool.h>
+#include <stddef.h>
+
+enum route {
+    ROUTE_NONE,
+    ROUTE_SCORE,   /* POST /score */
+    ROUTE_MODEL,   /* GET /model */
+    ROUTE_HEALTH,  /* GET /health */
+    ROUTE_LIVE,    /* GET /health/live */
+    ROUTE_READY,   /* GET /health/ready */
+    ROUTE_METRICS, /* GET /metrics */
+    ROUTE_USER,    /* GET, DELETE /users/{id} */
+    ROUTE_HISTORY, /* POST /users/{id}/history */
+    ROUTES
+};
+
+/* The route of a request's target, without its query; ROUTE_NONE if there is none. Paths match byte for byte. */
+enum route routes_find(const char *target);
+/* The path, as a metric's label; "other" for ROUTE_NONE. */
+const char *routes_label(enum route route);
+/* The path for the log: without what could be a user's id. */
+void routes_logged(enum route route, const char *target, char *text, size_t size);
+/* The {id} of a path of ROUTE_USER or ROUTE_HISTORY, percent-decoded. False when it is empty, longer than USER_ID_MOST
+ * or badly encoded. */
+bool routes_user_id(const char *target, char id[USER_ID_MOST], size_t *length);
+/* A request must have a body, of application/json; elsewhere one is ignored. */
+bool routes_has_body(enum route route);
+/* HEAD is allowed wherever GET is. */
+bool routes_allow(enum route route, const char *method);
+/* What the Allow header of a 405 says. */
+const char *routes_allowed(enum route route);
+
+#endif

@@ -1,0 +1,95 @@
+/* model_loader.c: a model goes live only when it is whole and gives the scores of its training code. */
+#include "server/models/model_loader.h"
+
+#include "server/base/clock.h"
+
+#include <math.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+struct loader {
+    pthread_t thread;
+    struct load load;
+    void (*wake)(void *context);
+    void *context;
+    struct loaded loaded;
+    atomic_bool finished; /* loaded is complete */
+};
+
+/* Samples are the model's own: the limits of clients' requests are not for them. */
+static bool prove(struct dien_model *model, const struct load *load, struct loaded *loaded) {
+    const struct request_limits none = {.max_candidates = SIZE_MAX, .max_history = SIZE_MAX, .memory = 0};
+    struct dien_reduction reduced = dien_reduced(model);
+    loaded->tolerance = load->tolerance;
+    loaded->reduced = reduced.products || reduced.skips;
+    if (loaded->reduced)
+        loaded->tolerance = fmax(load->tolerance, DIEN_REDUCED_TOLERANCE);
+    struct scorer scorer;
+    bool good = scorer_init(&scorer, model, &none);
+    if (!good) {
+        snprintf(loaded->message, sizeof loaded->message, "%s: no memory to score with", load->directory);
+    } else {
+        good = samples_prove(&scorer, load->directory, loaded->tolerance, &loaded->samples);
+        snprintf(loaded->message, sizeof loaded->message, "%s", loaded->samples.message);
+    }
+    scorer_free(&scorer);
+    return good;
+}
+
+void loader_load(const struct load *load, struct loaded *loaded) {
+    struct dien_error error = {""};
+    uint64_t start = clock_now();
+    memset(loaded, 0, sizeof *loaded);
+    struct dien_model *model = dien_open_as(load->directory, load->precision, &error);
+    if (model == NULL) {
+        snprintf(loaded->message, sizeof loaded->message, "%s", error.message);
+    } else if (prove(model, load, loaded)) {
+        loaded->model = model;
+    } else {
+        dien_close(model);
+    }
+    loaded->seconds = clock_seconds(clock_now() - start);
+}
+
+static void *run(void *argument) {
+    struct loader *loader = argument;
+    void (*wake)(void *) = loader->wake;
+    void *context = loader->context;
+    pthread_setname_np(pthread_self(), "load-model");
+    loader_load(&loader->load, &loader->loaded);
+    loader->finished = true; /* from here on the loader may be taken */
+    wake(context);
+    return NULL;
+}
+
+struct loader *loader_start(const struct load *load, void (*wake)(void *context), void *context) {
+    struct loader *loader = calloc(1, sizeof *loader);
+    if (loader == NULL)
+        return NULL;
+    loader->load = *load;
+    loader->wake = wake;
+    loader->context = context;
+    sigset_t all, before;
+    sigfillset(&all); /* signals are the loop's thread's */
+    pthread_sigmask(SIG_SETMASK, &all, &before);
+    int status = pthread_create(&loader->thread, NULL, run, loader);
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    if (status != 0) {
+        free(loader);
+        return NULL;
+    }
+    return loader;
+}
+
+bool loader_take(struct loader *loader, struct loaded *loaded) {
+    if (!loader->finished)
+        return false;
+    pthread_join(loader->thread, NULL);
+    *loaded = loader->loaded;
+    free(loader);
+    return true;
+}

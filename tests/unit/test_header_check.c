@@ -1,0 +1,199 @@
+/* test_header_check.c: heads of requests as bytes, cut into lines in place as libmicrohttpd does it, and what the guard
+ * says.
+ */
+#include "server/http/header_check.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+static struct problem problem;
+static struct guard guard;
+
+/* Ends the line at `line` with NULs over its CR LF or LF; returns the next line. */
+static char *cut_line(char *line, const char *end) {
+    char *feed = memchr(line, '\n', (size_t)(end - line));
+    assert_non_null(feed);
+    if (feed > line && feed[-1] == '\r')
+        feed[-1] = '\0';
+    *feed = '\0';
+    return feed + 1;
+}
+
+static void give_header(char *line) {
+    char *colon = strchr(line, ':');
+    assert_non_null(colon);
+    const char *value = colon + 1 + strspn(colon + 1, " \t");
+    guard_header(&guard, line, (size_t)(colon - line), value, strlen(value));
+}
+
+/* What the guard says of a head; `size` because it may hold NULs. */
+static enum problem_kind judge_bytes(const char *text, size_t size) {
+    char *head = malloc(size);
+    assert_non_null(head);
+    memcpy(head, text, size);
+    const char *end = head + size;
+    char *next = cut_line(head, end);
+    guard_start(&guard, head, size, strrchr(head, ' ') + 1);
+    for (char *line = next; line < end && *line != '\r' && *line != '\n'; line = next) {
+        next = cut_line(line, end);
+        give_header(line);
+    }
+    memset(&problem, 0, sizeof problem);
+    bool good = guard_finish(&guard, &problem);
+    free(head);
+    assert_true(good == (problem.kind == PROBLEM_NONE));
+    return problem.kind;
+}
+
+static enum problem_kind judge(const char *text) {
+    return judge_bytes(text, strlen(text));
+}
+
+#define LINE  "POST /score HTTP/1.1\r\n"
+#define HOST  "Host: example\r\n"
+#define START LINE HOST
+
+static void good_heads_pass(void **state) {
+    (void)state;
+    assert_int_equal(judge(START "Content-Length: 17\r\n\r\n"), PROBLEM_NONE);
+    assert_int_equal(guard.lengths, 1);
+    assert_int_equal(guard.length, 17);
+    assert_int_equal(judge(START "content-LENGTH:0\r\nX-A:\r\n\r\n"), PROBLEM_NONE);
+    assert_int_equal(guard.length, 0);
+    assert_int_equal(judge("GET / HTTP/1.1\r\nHost:\t a \r\n\r\n"), PROBLEM_NONE);
+    assert_int_equal(guard.lengths, 0);
+    assert_int_equal(judge("GET / HTTP/1.0\r\n\r\n"), PROBLEM_NONE);
+    assert_int_equal(judge(START "!#$%&'*+-.^_`|~09azAZ: x\r\n\r\n"), PROBLEM_NONE);
+    assert_int_equal(judge(START "Content-Length: 999999999999999999\r\n\r\n"), PROBLEM_NONE);
+    assert_true(guard.length == 999999999999999999u);
+}
+
+static void two_lengths_are_refused(void **state) {
+    (void)state;
+    static const char *const heads[] = {
+        START "Content-Length: 5\r\nContent-Length: 5\r\n\r\n",
+        START "Content-Length: 5\r\nX: y\r\ncontent-length: 6\r\n\r\n",
+        START "Content-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n",
+        START "Transfer-Encoding: chunked\r\nContent-Length: 5\r\n\r\n",
+        START "Transfer-Encoding: chunked\r\nTransfer-Encoding: identity\r\n\r\n",
+    };
+    for (size_t i = 0; i < sizeof heads / sizeof heads[0]; i++)
+        assert_int_equal(judge(heads[i]), PROBLEM_INVALID_HTTP);
+}
+
+static void lengths_are_digits(void **state) {
+    (void)state;
+    static const char *const lengths[] = {
+        "", "+5", "-5", "0x5", "5,5", "5, 5", "5 5", "5.0", "five", "1234567890123456789", "5;"};
+    for (size_t i = 0; i < sizeof lengths / sizeof lengths[0]; i++) {
+        char head[256];
+        snprintf(head, sizeof head, START "Content-Length: %s\r\n\r\n", lengths[i]);
+        if (judge(head) != PROBLEM_INVALID_HTTP)
+            fail_msg("Content-Length: %s passed", lengths[i]);
+    }
+}
+
+static void transfer_encoding_is_refused(void **state) {
+    (void)state;
+    assert_int_equal(judge(START "Transfer-Encoding: chunked\r\n\r\n"), PROBLEM_LENGTH_REQUIRED);
+    assert_int_equal(judge(START "transfer-encoding: \r\n\r\n"), PROBLEM_LENGTH_REQUIRED);
+}
+
+static void names_are_tokens(void **state) {
+    (void)state;
+    static const char bad[] = " \t\"(),/;<=>?@[\\]{}\x01\x7f\x80\xff";
+    for (size_t i = 0; i + 1 < sizeof bad; i++) {
+        char head[256];
+        snprintf(head, sizeof head, START "X%cA: y\r\n\r\n", bad[i]);
+        if (judge(head) != PROBLEM_INVALID_HTTP)
+            fail_msg("a name with byte %u passed", (unsigned char)bad[i]);
+    }
+    assert_int_equal(judge(START "Content-Length : 5\r\n\r\n"), PROBLEM_INVALID_HTTP);
+    assert_int_equal(judge(START ": y\r\n\r\n"), PROBLEM_INVALID_HTTP);
+}
+
+/* Every line end of a good head in turn is made a bare LF. */
+static void bare_line_feeds_are_refused(void **state) {
+    (void)state;
+    static const char head[] = START "Content-Length: 5\r\nX-A: b\r\n\r\n";
+    unsigned tried = 0;
+    for (const char *end = strstr(head, "\r\n"); end != NULL; end = strstr(end + 2, "\r\n")) {
+        char changed[sizeof head];
+        size_t at = (size_t)(end - head);
+        memcpy(changed, head, at);
+        memcpy(changed + at, head + at + 1, sizeof head - at - 1);
+        if (judge(changed) != PROBLEM_INVALID_HTTP)
+            fail_msg("a bare LF at byte %zu passed", at);
+        tried++;
+    }
+    assert_int_equal(tried, 5);
+    assert_int_equal(judge("GET / HTTP/1.0\n\n"), PROBLEM_INVALID_HTTP);
+    assert_int_equal(judge("GET / HTTP/1.0\n\r\n"), PROBLEM_INVALID_HTTP);
+    assert_int_equal(judge("GET / HTTP/1.0\r\n\n"), PROBLEM_INVALID_HTTP);
+}
+
+static void nul_is_refused(void **state) {
+    (void)state;
+    static const char head[] = START "X-A: b\0c\r\nContent-Length: 5\r\n\r\n";
+    static const char last[] = START "Content-Length: 5\r\nX-A: b\0c\r\n\r\n";
+    assert_int_equal(judge_bytes(head, sizeof head - 1), PROBLEM_INVALID_HTTP);
+    assert_int_equal(judge_bytes(last, sizeof last - 1), PROBLEM_INVALID_HTTP);
+}
+
+/* libmicrohttpd moves the name of a folded header to new memory and leaves the value where it was. */
+static void folding_is_refused(void **state) {
+    (void)state;
+    char head[] = "GET / HTTP/1.1\0\nHost: a\0\nX-A: b\0\n c\0\nX-B: d\0\n\0\n";
+    char moved[] = "X-A\0 bc";
+    guard_start(&guard, head, sizeof head - 1, strstr(head, "HTTP"));
+    char *host = head + 16;
+    char *folded = host + 9;
+    char *after = folded + 8 + 4;
+    assert_string_equal(after, "X-B: d");
+    guard_header(&guard, host, 4, host + 6, 1);
+    guard_header(&guard, moved, 3, folded + 5, 1);
+    guard_header(&guard, after, 3, after + 5, 1);
+    assert_false(guard_finish(&guard, &problem));
+    assert_int_equal(problem.kind, PROBLEM_INVALID_HTTP);
+}
+
+/* A libmicrohttpd that keeps its strings elsewhere must not have every request refused. */
+static void strings_elsewhere_are_not_measured(void **state) {
+    (void)state;
+    static const char head[] = "GET / HTTP/1.1\r\nHost: a\r\n\r\n";
+    guard_start(&guard, head, sizeof head - 1, "HTTP/1.1");
+    guard_header(&guard, "Host", 4, "a", 1);
+    guard_header(&guard, "Content-Length", 14, "5", 1);
+    assert_true(guard_finish(&guard, &problem));
+    assert_int_equal(guard.length, 5);
+}
+
+static void there_is_one_host(void **state) {
+    (void)state;
+    assert_int_equal(judge(LINE "Content-Length: 5\r\n\r\n"), PROBLEM_INVALID_HTTP);
+    assert_int_equal(judge(LINE "Host: a\r\nHost: a\r\n\r\n"), PROBLEM_INVALID_HTTP);
+    assert_int_equal(judge("GET / HTTP/1.0\r\nHost: a\r\nhost: b\r\n\r\n"), PROBLEM_INVALID_HTTP);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(good_heads_pass),
+        cmocka_unit_test(two_lengths_are_refused),
+        cmocka_unit_test(lengths_are_digits),
+        cmocka_unit_test(transfer_encoding_is_refused),
+        cmocka_unit_test(names_are_tokens),
+        cmocka_unit_test(bare_line_feeds_are_refused),
+        cmocka_unit_test(nul_is_refused),
+        cmocka_unit_test(folding_is_refused),
+        cmocka_unit_test(strings_elsewhere_are_not_measured),
+        cmocka_unit_test(there_is_one_host),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

@@ -1,0 +1,841 @@
+/* test_json_decode.c: bodies and what proto/json_decode.c makes of them, good and bad. */
+#include "proto/json_decode.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+static struct arena arena;
+static struct proto_request request;
+static struct problem problem;
+
+static int start(void **state) {
+    (void)state;
+    proto_decode_start();
+    arena_init(&arena, 0, 1 << 20);
+    return 0;
+}
+
+static int stop(void **state) {
+    (void)state;
+    arena_free(&arena);
+    return 0;
+}
+
+typedef bool decoder(const char *body, size_t size, struct arena *to, struct proto_request *decoded,
+                     struct problem *why);
+
+/* Decode from memory of exactly `size` bytes, gone right after: a read past its end, or a string that still points into
+ * it, is seen by AddressSanitizer and valgrind. */
+static bool decode_by(decoder *decode_body, const char *body, size_t size) {
+    char *exact = malloc(size > 0 ? size : 1);
+    assert_non_null(exact);
+    memcpy(exact, body, size);
+    arena_reset(&arena);
+    memset(&request, 0xA5, sizeof request);
+    memset(&problem, 0xA5, sizeof problem);
+    bool decoded = decode_body(exact, size, &arena, &request, &problem);
+    free(exact);
+    return decoded;
+}
+
+static bool decode_bytes(const char *body, size_t size) {
+    return decode_by(proto_decode_request, body, size);
+}
+
+static bool decode_history_bytes(const char *body, size_t size) {
+    return decode_by(proto_decode_history, body, size);
+}
+
+static void decode_history(const char *body) {
+    if (!decode_history_bytes(body, strlen(body)))
+        fail_msg("%s: %s at '%s'", body, problem.detail, problem.pointer);
+}
+
+static void decode(const char *body) {
+    if (!decode_bytes(body, strlen(body)))
+        fail_msg("%s: %s at '%s'", body, problem.detail, problem.pointer);
+}
+
+static void assert_text(struct proto_string string, const char *expected) {
+    assert_int_equal(string.length, strlen(expected));
+    assert_memory_equal(string.data, expected, string.length);
+}
+
+static const struct proto_column *column(const struct proto_table *table, const char *name) {
+    for (size_t i = 0; i < table->columns; i++) {
+        const struct proto_column *found = &table->column[i];
+        if (found->name.length == strlen(name) && memcmp(found->name.data, name, found->name.length) == 0)
+            return found;
+    }
+    fail_msg("there is no column %s", name);
+    return NULL;
+}
+
+static const struct proto_value *value(const struct proto_table *table, const char *name, size_t row) {
+    const struct proto_column *found = column(table, name);
+    assert_true(row < found->count);
+    return &found->values[row];
+}
+
+static void assert_string(const struct proto_value *found, const char *expected) {
+    assert_int_equal(found->kind, PROTO_STRING);
+    assert_text((struct proto_string){found->string, found->length}, expected);
+}
+
+static void assert_integer(const struct proto_value *found, int64_t expected) {
+    assert_int_equal(found->kind, PROTO_INTEGER);
+    assert_int_equal(found->integer, expected);
+}
+
+/* Good bodies. */
+
+static const char everything[] =
+    "{\"user_id\": \"u42\", \"user\": {\"country\": 29, \"taste\": [0.5, -1, 2e3]}, \"context\": {\"month\": 8, "
+    "\"hour\": 17.25, \"page\": \"home\"}, \"history\": {\"item\": [\"A13\", \"A16\", \"B4\"], \"category\": [1, 1, "
+    "2]}, \"candidates\": {\"item\": [\"B10\", \"C5\"], \"price\": [28.0, 33.5], \"look\": [[1, 2], [3.5, 4]]}, "
+    "\"top_k\": 10, \"explain\": true}";
+
+static void a_request_with_everything(void **state) {
+    (void)state;
+    decode(everything);
+    assert_true(request.has_user_id);
+    assert_text(request.user_id, "u42");
+    assert_int_equal(request.top_k, 10);
+    assert_true(request.explain);
+
+    assert_int_equal(request.user.columns, 2);
+    assert_int_equal(request.user.rows, 1);
+    assert_integer(value(&request.user, "country", 0), 29);
+    const struct proto_value *taste = value(&request.user, "taste", 0);
+    assert_int_equal(taste->kind, PROTO_VECTOR);
+    assert_int_equal(taste->length, 3);
+    assert_true(taste->vector[0] == 0.5 && taste->vector[1] == -1.0 && taste->vector[2] == 2000.0);
+    assert_integer(value(&request.context, "month", 0), 8);
+    assert_int_equal(value(&request.context, "hour", 0)->kind, PROTO_REAL);
+    assert_true(value(&request.context, "hour", 0)->real == 17.25);
+    assert_string(value(&request.context, "page", 0), "home");
+
+    assert_true(request.history.present);
+    assert_int_equal(request.history.form, PROTO_COLUMNS);
+    assert_int_equal(request.history.rows, 3);
+    assert_string(value(&request.history, "item", 2), "B4");
+    assert_integer(value(&request.history, "category", 2), 2);
+    assert_int_equal(request.candidates.rows, 2);
+    assert_true(value(&request.candidates, "price", 0)->real == 28.0);
+    assert_true(value(&request.candidates, "look", 1)->vector[0] == 3.5);
+}
+
+static void the_least_request(void **state) {
+    (void)state;
+    decode("{\"candidates\":{\"item\":[\"A1\"]}}");
+    assert_false(request.has_user_id);
+    assert_false(request.user.present);
+    assert_false(request.context.present);
+    assert_false(request.history.present);
+    assert_int_equal(request.history.rows, 0);
+    assert_int_equal(request.history.columns, 0);
+    assert_true(request.candidates.present);
+    assert_int_equal(request.top_k, 0);
+    assert_false(request.explain);
+}
+
+static void an_empty_history_is_present(void **state) {
+    (void)state;
+    static const char *const histories[] = {"{}", "[]", "{\"item\":[]}"};
+    for (size_t i = 0; i < 3; i++) {
+        char body[128];
+        snprintf(body, sizeof body, "{\"history\":%s,\"candidates\":{\"item\":[1]}}", histories[i]);
+        decode(body);
+        assert_true(request.history.present);
+        assert_int_equal(request.history.rows, 0);
+        assert_int_equal(request.history.columns, i == 2);
+        assert_int_equal(request.history.form, i == 1 ? PROTO_ROWS : PROTO_COLUMNS);
+    }
+}
+
+static void columns_may_differ_in_length(void **state) {
+    (void)state;
+    decode("{\"candidates\":{\"a\":[1],\"b\":[1,2,3],\"c\":[1,2]}}");
+    assert_int_equal(request.candidates.rows, 3);
+    assert_int_equal(column(&request.candidates, "a")->count, 1);
+    assert_int_equal(column(&request.candidates, "c")->count, 2);
+}
+
+static void every_kind_of_value(void **state) {
+    (void)state;
+    decode("{\"candidates\":{\"x\":[0,-9223372036854775808,9223372036854775807,1.0,\"\",[],[1],[1,\"a\"],[[1]],null,"
+           "true,false,{},1e-999]}}");
+    const struct proto_value *values = column(&request.candidates, "x")->values;
+    assert_integer(&values[0], 0);
+    assert_integer(&values[1], INT64_MIN);
+    assert_integer(&values[2], INT64_MAX);
+    assert_int_equal(values[3].kind, PROTO_REAL);
+    assert_string(&values[4], "");
+    assert_int_equal(values[5].kind, PROTO_VECTOR);
+    assert_int_equal(values[5].length, 0);
+    assert_int_equal(values[6].kind, PROTO_VECTOR);
+    for (size_t i = 7; i < 13; i++)
+        assert_int_equal(values[i].kind, PROTO_OTHER);
+    assert_true(values[13].kind == PROTO_REAL && values[13].real == 0.0);
+}
+
+static void strings_are_utf8_and_unescaped(void **state) {
+    (void)state;
+    decode("{\"candidates\":{\"n\xC3\xA4me\":[\"caf\xC3\xA9\",\"caf\\u00e9\",\"\\ud83d\\ude00\",\"\\\"\\\\\\/\\b\\n\","
+           "\"\xF0\x9F\x98\x80\"]}}");
+    const struct proto_table *table = &request.candidates;
+    assert_string(value(table, "n\xC3\xA4me", 0), "caf\xC3\xA9");
+    assert_string(value(table, "n\xC3\xA4me", 1), "caf\xC3\xA9");
+    assert_string(value(table, "n\xC3\xA4me", 2), "\xF0\x9F\x98\x80");
+    assert_string(value(table, "n\xC3\xA4me", 3), "\"\\/\b\n");
+    assert_string(value(table, "n\xC3\xA4me", 4), "\xF0\x9F\x98\x80");
+}
+
+static void user_id_up_to_its_limit(void **state) {
+    (void)state;
+    for (int length = 1; length <= 300; length++) {
+        char body[400];
+        snprintf(body, sizeof body, "{\"user_id\":\"%0*d\",\"candidates\":{\"i\":[1]}}", length, 7);
+        assert_int_equal(decode_bytes(body, strlen(body)), length <= 256);
+    }
+    assert_string_equal(problem.pointer, "/user_id");
+}
+
+/* A token and what is appended stand in place of the history. */
+static void a_token_in_place_of_the_history(void **state) {
+    (void)state;
+    decode("{\"user_id\":\"u\",\"history_token\":\"0f\\u0061\",\"candidates\":{\"i\":[1]}}");
+    assert_true(request.has_history_token);
+    assert_text(request.history_token, "0fa");
+    assert_false(request.history.present);
+    assert_false(request.history_append.present);
+    decode("{\"history_append\":{\"i\":[5,6]},\"user_id\":\"u\",\"history_token\":\"t\",\"candidates\":{\"i\":[1]}}");
+    assert_true(request.history_append.present);
+    assert_int_equal(request.history_append.rows, 2);
+    assert_integer(value(&request.history_append, "i", 1), 6);
+    decode("{\"user_id\":\"u\",\"candidates\":{\"i\":[1]}}");
+    assert_false(request.has_history_token);
+}
+
+static void token_up_to_its_limit(void **state) {
+    (void)state;
+    char body[400];
+    snprintf(body, sizeof body, "{\"user_id\":\"u\",\"candidates\":[{\"i\":1}],\"history_token\":\"%0256d\"}", 0);
+    decode(body);
+    assert_int_equal(request.history_token.length, 256);
+    snprintf(body, sizeof body, "{\"user_id\":\"u\",\"candidates\":[{\"i\":1}],\"history_token\":\"%0257d\"}", 0);
+    assert_false(decode_bytes(body, strlen(body)));
+    assert_string_equal(problem.pointer, "/history_token");
+}
+
+static void histories_alone(void **state) {
+    (void)state;
+    decode_history("{\"history\":{\"i\":[1,2]}}");
+    assert_true(request.history.present);
+    assert_int_equal(request.history.rows, 2);
+    assert_false(request.has_user_id || request.has_history_token || request.candidates.present);
+    decode_history("{\"history\":[]}");
+    assert_true(request.history.present);
+    decode_history("{\"history_append\":[{\"i\":7}]}");
+    assert_integer(value(&request.history_append, "i", 0), 7);
+    assert_false(request.has_history_token);
+    decode_history("{\"history_token\":\"t\",\"history_append\":[]}");
+    assert_true(request.has_history_token && request.history_append.present);
+}
+
+static const struct {
+    const char *body;
+    const char *pointer;
+    const char *detail; /* part of it */
+} not_histories[] = {
+    {"[]", "", "must be an object"},
+    {"{}", "", "a history or a history_append"},
+    {"{\"history_token\":\"t\"}", "", "a history or a history_append"},
+    {"{\"history\":[],\"history_token\":\"t\"}", "/history_token", "not both"},
+    {"{\"history\":[],\"history_append\":[]}", "/history_append", "part of the history"},
+    {"{\"history\":5}", "/history", "object of columns or an array of row objects"},
+    {"{\"history\":[],\"user_id\":\"u\"}", "/user_id", "no such member"},
+    {"{\"history\":[],\"candidates\":[{\"i\":1}]}", "/candidates", "no such member"},
+    {"{\"history\":[],\"top_k\":1}", "/top_k", "no such member"},
+};
+
+static void wrong_histories_point_at_the_fault(void **state) {
+    (void)state;
+    for (size_t i = 0; i < sizeof not_histories / sizeof *not_histories; i++) {
+        const char *body = not_histories[i].body;
+        if (decode_history_bytes(body, strlen(body)))
+            fail_msg("%s was taken", body);
+        assert_int_equal(problem.kind, PROBLEM_INVALID_REQUEST);
+        assert_string_equal(problem.pointer, not_histories[i].pointer);
+        if (strstr(problem.detail, not_histories[i].detail) == NULL)
+            fail_msg("%s: %s", body, problem.detail);
+    }
+    assert_false(decode_history_bytes("{", 1));
+    assert_int_equal(problem.kind, PROBLEM_INVALID_JSON);
+}
+
+static void brackets_in_strings_do_not_nest(void **state) {
+    (void)state;
+    decode("{\"candidates\":{\"i\":[\"[[[[[[[[[[[[[[[[[[[[[[{{{{{{{\\\"[[[[\\\\\"]}}");
+    assert_string(value(&request.candidates, "i", 0), "[[[[[[[[[[[[[[[[[[[[[[{{{{{{{\"[[[[\\");
+}
+
+/* Rows. */
+
+static void rows_take_the_union_of_their_keys(void **state) {
+    (void)state;
+    decode("{\"candidates\":[{\"a\":1,\"b\":\"x\"},{},{\"b\":\"y\",\"c\":2.5,\"a\":3},{\"c\":[1,2]}]}");
+    const struct proto_table *table = &request.candidates;
+    assert_int_equal(table->form, PROTO_ROWS);
+    assert_int_equal(table->rows, 4);
+    assert_int_equal(table->columns, 3);
+    assert_text(table->column[0].name, "a");
+    assert_text(table->column[1].name, "b");
+    assert_text(table->column[2].name, "c");
+    for (size_t i = 0; i < 3; i++)
+        assert_int_equal(table->column[i].count, 4);
+    static const enum proto_value_kind kinds[4][3] = {{PROTO_INTEGER, PROTO_STRING, PROTO_ABSENT},
+                                                      {PROTO_ABSENT, PROTO_ABSENT, PROTO_ABSENT},
+                                                      {PROTO_INTEGER, PROTO_STRING, PROTO_REAL},
+                                                      {PROTO_ABSENT, PROTO_ABSENT, PROTO_VECTOR}};
+    for (size_t row = 0; row < 4; row++) {
+        for (size_t i = 0; i < 3; i++)
+            assert_int_equal(table->column[i].values[row].kind, kinds[row][i]);
+    }
+    assert_integer(value(table, "a", 2), 3);
+    assert_string(value(table, "b", 2), "y");
+}
+
+static void assert_same_value(const struct proto_value *a, const struct proto_value *b) {
+    assert_int_equal(a->kind, b->kind);
+    assert_int_equal(a->length, b->length);
+    if (a->kind == PROTO_STRING)
+        assert_memory_equal(a->string, b->string, a->length);
+    else if (a->kind == PROTO_VECTOR)
+        assert_memory_equal(a->vector, b->vector, a->length * sizeof *a->vector);
+    else
+        assert_int_equal(a->integer, b->integer);
+}
+
+static void assert_same_table(const struct proto_table *a, const struct proto_table *b) {
+    assert_int_equal(a->present, b->present);
+    assert_int_equal(a->rows, b->rows);
+    assert_int_equal(a->columns, b->columns);
+    for (size_t i = 0; i < a->columns; i++) {
+        assert_int_equal(a->column[i].name.length, b->column[i].name.length);
+        assert_memory_equal(a->column[i].name.data, b->column[i].name.data, a->column[i].name.length);
+        assert_int_equal(a->column[i].count, b->column[i].count);
+        for (size_t row = 0; row < a->column[i].count; row++)
+            assert_same_value(&a->column[i].values[row], &b->column[i].values[row]);
+    }
+}
+
+/* Field `field` of candidate i: one of each valid kind of value. */
+static const char *const field_names[] = {"item", "category", "price", "look"};
+
+static void write_value(FILE *out, size_t field, size_t i) {
+    if (field == 0)
+        fprintf(out, "\"A%zu\"", i);
+    else if (field == 1)
+        fprintf(out, "%zu", i % 5);
+    else if (field == 2)
+        fprintf(out, "%zu.5", i);
+    else
+        fprintf(out, "[%zu,0.25]", i);
+}
+
+static void write_rows(FILE *out, size_t count) {
+    for (size_t i = 0; i < count; i++) {
+        for (size_t field = 0; field < 4; field++) {
+            fprintf(out, "%s\"%s\":", field > 0 ? "," : i > 0 ? "},{" : "[{", field_names[field]);
+            write_value(out, field, i);
+        }
+    }
+    fputs("}]", out);
+}
+
+static void write_columns(FILE *out, size_t count) {
+    for (size_t field = 0; field < 4; field++) {
+        fprintf(out, "%s\"%s\":", field > 0 ? "]," : "{", field_names[field]);
+        for (size_t i = 0; i < count; i++) {
+            fputc(i > 0 ? ',' : '[', out);
+            write_value(out, field, i);
+        }
+    }
+    fputs("]}", out);
+}
+
+/* A body with `count` behaviours and as many candidates. */
+static char *long_body(size_t count, enum proto_form form) {
+    void (*write_table)(FILE *, size_t) = form == PROTO_ROWS ? write_rows : write_columns;
+    char *body;
+    size_t size;
+    FILE *out = open_memstream(&body, &size);
+    assert_non_null(out);
+    fputs("{\"history\":", out);
+    write_table(out, count);
+    fputs(",\"candidates\":", out);
+    write_table(out, count);
+    fputc('}', out);
+    fclose(out);
+    return body;
+}
+
+static void both_forms_say_the_same(void **state) {
+    (void)state;
+    static const size_t counts[] = {1, 2, 1000, 4000};
+    for (size_t i = 0; i < 4; i++) {
+        char *columns = long_body(counts[i], PROTO_COLUMNS);
+        char *rows = long_body(counts[i], PROTO_ROWS);
+        struct arena other;
+        arena_init(&other, 0, 0);
+        struct proto_request from_columns;
+        assert_true(proto_decode_request(columns, strlen(columns), &other, &from_columns, &problem));
+        decode(rows);
+        assert_int_equal(request.candidates.rows, counts[i]);
+        assert_same_table(&request.candidates, &from_columns.candidates);
+        assert_same_table(&request.history, &from_columns.history);
+        arena_free(&other);
+        free(columns);
+        free(rows);
+    }
+}
+
+/* Bad bodies. */
+
+static const struct {
+    const char *body;
+    const char *pointer;
+    const char *detail; /* part of it */
+} not_requests[] = {
+    {"42", "", "must be an object"},
+    {"null", "", "must be an object"},
+    {"\"text\"", "", "must be an object"},
+    {"[]", "", "must be an object"},
+    {"{}", "/candidates", "must have candidates"},
+    {"{\"foo\":1}", "/foo", "no such member"},
+    {"{\"token\":\"x\"}", "/token", "no such member"},
+    {"{\"a/b~c\":1}", "/a~1b~0c", "no such member"},
+    {"{\"\":1}", "/", "no such member"},
+    {"{\"sch\xC3\xB6n\":1}", "/sch\xC3\xB6n", "no such member"},
+    {"{\"scores\":[1],\"candidates\":{\"i\":[1]}}", "/scores", "no such member"},
+    {"{\"user_id\":42}", "/user_id", "string of 1 to 256 bytes"},
+    {"{\"user_id\":\"\"}", "/user_id", "string of 1 to 256 bytes"},
+    {"{\"user_id\":null}", "/user_id", "string of 1 to 256 bytes"},
+    {"{\"user\":null}", "/user", "must be an object"},
+    {"{\"user\":[]}", "/user", "must be an object"},
+    {"{\"context\":\"x\"}", "/context", "must be an object"},
+    {"{\"history\":null}", "/history", "object of columns or an array of row objects"},
+    {"{\"history\":\"A13\"}", "/history", "object of columns or an array of row objects"},
+    {"{\"history\":{\"item\":\"A13\"}}", "/history/item", "must be an array"},
+    {"{\"history\":{\"a\":[],\"x/y~\":{}}}", "/history/x~1y~0", "must be an array"},
+    {"{\"history\":[{\"item\":1},{},{},\"A13\"]}", "/history/3", "must be an object"},
+    {"{\"history\":[[]]}", "/history/0", "must be an object"},
+    {"{\"candidates\":7}", "/candidates", "object of columns or an array of row objects"},
+    {"{\"candidates\":{}}", "/candidates", "at least one candidate"},
+    {"{\"candidates\":[]}", "/candidates", "at least one candidate"},
+    {"{\"candidates\":[{},{}]}", "/candidates", "at least one candidate"},
+    {"{\"candidates\":{\"item\":[]}}", "/candidates", "at least one candidate"},
+    {"{\"candidates\":{\"item\":null}}", "/candidates/item", "must be an array"},
+    {"{\"candidates\":[null]}", "/candidates/0", "must be an object"},
+    {"{\"top_k\":0}", "/top_k", "integer of at least 1"},
+    {"{\"top_k\":-3}", "/top_k", "integer of at least 1"},
+    {"{\"top_k\":1.0}", "/top_k", "integer of at least 1"},
+    {"{\"top_k\":\"3\"}", "/top_k", "integer of at least 1"},
+    {"{\"top_k\":true}", "/top_k", "integer of at least 1"},
+    {"{\"explain\":1}", "/explain", "true or false"},
+    {"{\"explain\":null}", "/explain", "true or false"},
+    {"{\"history_token\":5}", "/history_token", "string of 1 to 256 bytes"},
+    {"{\"history_token\":\"\"}", "/history_token", "string of 1 to 256 bytes"},
+    {"{\"history_token\":null}", "/history_token", "string of 1 to 256 bytes"},
+    {"{\"history_append\":\"A13\"}", "/history_append", "object of columns or an array of row objects"},
+    {"{\"history_append\":[1]}", "/history_append/0", "must be an object"},
+    {"{\"user_id\":\"u\",\"history_token\":\"t\"}", "/candidates", "must have candidates"},
+    {"{\"history_token\":\"t\",\"candidates\":[{\"i\":1}]}", "/history_token", "needs the user_id"},
+    {"{\"history_append\":[],\"candidates\":[{\"i\":1}]}", "/history_append", "needs the history_token"},
+    {"{\"user_id\":\"u\",\"history_append\":[],\"candidates\":[{\"i\":1}]}", "/history_append",
+     "needs the history_token"},
+    {"{\"user_id\":\"u\",\"history_token\":\"t\",\"history\":[],\"candidates\":[{\"i\":1}]}", "/history_token",
+     "not both"},
+};
+
+static void wrong_requests_point_at_the_fault(void **state) {
+    (void)state;
+    for (size_t i = 0; i < sizeof not_requests / sizeof *not_requests; i++) {
+        const char *body = not_requests[i].body;
+        if (decode_bytes(body, strlen(body)))
+            fail_msg("%s was taken", body);
+        assert_int_equal(problem.kind, PROBLEM_INVALID_REQUEST);
+        assert_string_equal(problem.pointer, not_requests[i].pointer);
+        if (strstr(problem.detail, not_requests[i].detail) == NULL)
+            fail_msg("%s: %s", body, problem.detail);
+    }
+}
+
+static const struct {
+    const char *body;
+    const char *detail; /* all of it */
+} not_json[] = {
+    {"", "The text ends too soon, at byte 0 (line 1, column 0)."},
+    {"   ", "The text ends too soon, at byte 3 (line 1, column 3)."},
+    {"{\"a\":", "The text ends too soon, at byte 5 (line 1, column 5)."},
+    {"nul", "Bad syntax: invalid token, at byte 3 (line 1, column 3)."},
+    {"{\"top_k\":NaN}", "Bad syntax: invalid token, at byte 12 (line 1, column 12)."},
+    {"{\"top_k\":Infinity}", "Bad syntax: invalid token, at byte 17 (line 1, column 17)."},
+    {"{\"top_k\":-}", "Bad syntax: invalid token, at byte 10 (line 1, column 10)."},
+    {"{\"top_k\":01}", "Bad syntax: invalid token, at byte 10 (line 1, column 10)."},
+    {"{\"top_k\":1e999}", "A number is too large, at byte 14 (line 1, column 14)."},
+    {"{\"top_k\":9223372036854775808}", "A number is too large, at byte 28 (line 1, column 28)."},
+    {"{\"top_k\":-9223372036854775809}", "A number is too large, at byte 29 (line 1, column 29)."},
+    {"{\"a\":1,}", "Bad syntax: string or '}' expected, at byte 8 (line 1, column 8)."},
+    {"{\"a\" 1}", "Bad syntax: ':' expected, at byte 6 (line 1, column 6)."},
+    {"{a:1}", "Bad syntax: string or '}' expected, at byte 2 (line 1, column 2)."},
+    {"{'a':1}", "Bad syntax: string or '}' expected, at byte 2 (line 1, column 2)."},
+    {"{\n\"a\":1,\n\"a\":2}", "An object has the same name twice, at byte 12 (line 3, column 3)."},
+    {"{\"candidates\":[{\"i\":1,\"i\":1}]}", "An object has the same name twice, at byte 25 (line 1, column 25)."},
+    {"{} {}", "There is more text after the value, at byte 4 (line 1, column 4)."},
+    {"{\"a\":\"\xFF\"}", "The text is not valid UTF-8, at byte 6 (line 1, column 6)."},
+    {"{\"a\":\"\xC0\x80\"}", "The text is not valid UTF-8, at byte 6 (line 1, column 6)."},
+    {"{\"a\":\"\xED\xA0\x80\"}", "The text is not valid UTF-8, at byte 6 (line 1, column 6)."},
+    {"{\"a\":\"\xE2\x82\"}", "The text is not valid UTF-8, at byte 6 (line 1, column 6)."},
+    {"\xFF", "The text is not valid UTF-8, at byte 0 (line 1, column 0)."},
+    {"{\"a\":\"\\u0000\"}", "U+0000 is not allowed in a string, at byte 13 (line 1, column 13)."},
+    {"{\"\\u0000\":1}", "U+0000 is not allowed in a string, at byte 9 (line 1, column 9)."},
+    {"{\"a\":\"\\ud800\"}", "Bad syntax: invalid Unicode '\\uD800', at byte 13 (line 1, column 13)."},
+    {"{\"a\":\"\\x\"}", "Bad syntax: invalid escape, at byte 8 (line 1, column 8)."},
+    {"{\"a\":\"b\nc\"}", "Bad syntax: unexpected newline, at byte 7 (line 1, column 7)."},
+    {"{\"a\":\"\t\"}", "Bad syntax: control character 0x9, at byte 6 (line 1, column 6)."},
+    {"[[[[[[[[[[[[[[[[[", "Arrays and objects nest deeper than 16 levels, at byte 16."},
+};
+
+static void text_that_is_not_json_says_where(void **state) {
+    (void)state;
+    for (size_t i = 0; i < sizeof not_json / sizeof *not_json; i++) {
+        const char *body = not_json[i].body;
+        if (decode_bytes(body, strlen(body)))
+            fail_msg("%s was taken", body);
+        assert_int_equal(problem.kind, PROBLEM_INVALID_JSON);
+        assert_string_equal(problem.pointer, "");
+        assert_string_equal(problem.detail, not_json[i].detail);
+    }
+}
+
+static void a_nul_byte_is_not_json(void **state) {
+    (void)state;
+    static const char inside[] = "{\"a\":\"b\0c\"}";
+    assert_false(decode_bytes(inside, sizeof inside - 1));
+    assert_int_equal(problem.kind, PROBLEM_INVALID_JSON);
+    static const char after[] = "{\"candidates\":{\"i\":[1]}}\0";
+    assert_false(decode_bytes(after, sizeof after - 1));
+    assert_int_equal(problem.kind, PROBLEM_INVALID_JSON);
+}
+
+static void depth_bombs_are_refused_before_parsing(void **state) {
+    (void)state;
+    enum { SIZE = 1 << 20 };
+    char *bomb = malloc(SIZE);
+    assert_non_null(bomb);
+    memset(bomb, '[', SIZE);
+    assert_false(decode_bytes(bomb, SIZE));
+    assert_int_equal(problem.kind, PROBLEM_INVALID_JSON);
+    assert_int_equal(arena.used, 0);
+    for (size_t i = 0; i < SIZE; i++)
+        bomb[i] = "{\"a\":"[i % 5];
+    assert_false(decode_bytes(bomb, SIZE));
+    assert_string_equal(problem.detail, "Arrays and objects nest deeper than 16 levels, at byte 80.");
+    free(bomb);
+}
+
+static void sixteen_levels_are_allowed(void **state) {
+    (void)state;
+    decode("{\"candidates\":{\"i\":[1,[[[[[[[[[[[[[]]]]]]]]]]]]]]}}");
+    assert_int_equal(request.candidates.column[0].values[1].kind, PROTO_OTHER);
+    static const char deeper[] = "{\"candidates\":{\"i\":[1,[[[[[[[[[[[[[[]]]]]]]]]]]]]]]}}";
+    assert_false(decode_bytes(deeper, sizeof deeper - 1));
+    assert_int_equal(problem.kind, PROBLEM_INVALID_JSON);
+}
+
+static void a_body_cut_at_any_byte_is_refused(void **state) {
+    (void)state;
+    for (size_t size = 0; size < sizeof everything - 1; size++) {
+        if (decode_bytes(everything, size))
+            fail_msg("the first %zu bytes were taken", size);
+        assert_int_equal(problem.kind, PROBLEM_INVALID_JSON);
+        assert_string_equal(problem.pointer, "");
+        assert_true(strlen(problem.detail) > 0);
+    }
+    decode(everything);
+}
+
+/* A body with any one byte changed is taken or refused with a reason; never anything else. */
+static void a_body_with_a_changed_byte_is_judged(void **state) {
+    (void)state;
+    static const char others[] = {'\0', '"', '\\', '{', '}', '[', ']', ',', ':', '-', 'e', ' ', '\x80', '\xFF'};
+    size_t taken = 0;
+    for (size_t i = 0; i < sizeof everything - 1; i++) {
+        for (size_t j = 0; j < sizeof others; j++) {
+            char body[sizeof everything];
+            memcpy(body, everything, sizeof body);
+            body[i] = others[j];
+            if (decode_bytes(body, sizeof body - 1)) {
+                taken++;
+                continue;
+            }
+            assert_true(problem.kind == PROBLEM_INVALID_JSON || problem.kind == PROBLEM_INVALID_REQUEST);
+            assert_in_range(strlen(problem.detail), 1, sizeof problem.detail - 1);
+        }
+    }
+    assert_true(taken > 0);
+}
+
+static char *many_fields(size_t count, const char *start_text, const char *format_value, const char *end_text) {
+    char *body;
+    size_t size;
+    FILE *out = open_memstream(&body, &size);
+    assert_non_null(out);
+    fputs(start_text, out);
+    for (size_t i = 0; i < count; i++)
+        fprintf(out, "%s\"f%zu\":%s", i ? "," : "", i, format_value);
+    fputs(end_text, out);
+    fclose(out);
+    return body;
+}
+
+static void a_group_has_at_most_256_fields(void **state) {
+    (void)state;
+    static const struct {
+        const char *start, *value, *end, *pointer;
+    } cases[] = {
+        {"{\"candidates\":{\"i\":[1]},\"user\":{", "1", "}}", "/user"},
+        {"{\"candidates\":{\"i\":[1]},\"history\":{", "[1]", "}}", "/history"},
+        {"{\"candidates\":[{", "1", "}]}", "/candidates"},
+        {"{\"candidates\":[{\"f7\":1},{", "1", "},{\"f200\":1}]}", "/candidates"},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        char *most = many_fields(256, cases[i].start, cases[i].value, cases[i].end);
+        decode(most);
+        free(most);
+        char *over = many_fields(257, cases[i].start, cases[i].value, cases[i].end);
+        assert_false(decode_bytes(over, strlen(over)));
+        assert_int_equal(problem.kind, PROBLEM_INVALID_REQUEST);
+        assert_string_equal(problem.pointer, cases[i].pointer);
+        assert_string_equal(problem.detail, "A group may have at most 256 fields.");
+        free(over);
+    }
+}
+
+static void long_names_leave_a_valid_pointer(void **state) {
+    (void)state;
+    char euros[1201] = "";
+    for (size_t i = 0; i < 1200; i++)
+        euros[i] = "\xE2\x82\xAC"[i % 3];
+    char body[1300];
+    snprintf(body, sizeof body, "{\"history\":{\"%s\":1}}", euros);
+    assert_false(decode_bytes(body, strlen(body)));
+    assert_int_equal(problem.kind, PROBLEM_INVALID_REQUEST);
+    assert_int_equal(strlen(problem.pointer), strlen("/history/") + 309); /* 103 of them: 319 bytes of room */
+}
+
+/* Memory. */
+
+static void assert_out_of_memory(const struct problem *found) {
+    assert_int_equal(found->kind, PROBLEM_OUT_OF_MEMORY);
+    assert_string_equal(found->pointer, "");
+}
+
+/* Decode with room for `limit` bytes; what was handed out until then, SIZE_MAX when that was enough. */
+static size_t used_within(const char *body, decoder *decode_body, size_t limit) {
+    struct arena tight;
+    arena_init(&tight, limit, 0);
+    bool decoded = decode_body(body, strlen(body), &tight, &request, &problem);
+    size_t used = tight.used;
+    assert_true(used <= limit);
+    arena_free(&tight);
+    if (!decoded)
+        assert_out_of_memory(&problem);
+    return decoded ? SIZE_MAX : used;
+}
+
+/* The allocations that fail with more than `low` units of room and less than `high`. More room never fails earlier:
+ * with as much used at both ends it is one allocation that fails everywhere between them. */
+static size_t failures_between(const char *body, decoder *decode_body, size_t low, size_t used_low, size_t high,
+                               size_t used_high) {
+    if (used_low == used_high || high - low < 2)
+        return used_low != used_high && used_high != SIZE_MAX;
+    size_t middle = low + (high - low) / 2, used = used_within(body, decode_body, middle * 64);
+    assert_true(used_low <= used && used <= used_high);
+    return failures_between(body, decode_body, low, used_low, middle, used) +
+           failures_between(body, decode_body, middle, used, high, used_high);
+}
+
+/* With every limit from nothing up to enough, in steps of the arena's unit: each allocation fails once. */
+static void assert_survives_limits(const char *body, decoder *decode_body, size_t failures_least) {
+    size_t enough = 1;
+    while (used_within(body, decode_body, enough * 64) != SIZE_MAX)
+        enough *= 2;
+    size_t used = used_within(body, decode_body, 64);
+    assert_true(used != SIZE_MAX);
+    assert_true(1 + failures_between(body, decode_body, 1, used, enough, SIZE_MAX) >= failures_least);
+}
+
+/* jansson's tree takes many allocations, the scanner few. */
+static void assert_survives_every_limit(const char *body, size_t tree_least, size_t scanner_least) {
+    assert_survives_limits(body, proto_decode_tree, tree_least);
+    assert_survives_limits(body, proto_decode_request, scanner_least);
+}
+
+static void each_allocation_may_fail(void **state) {
+    (void)state;
+    char *rows = long_body(100, PROTO_ROWS);
+    assert_survives_every_limit(everything, 15, 1);
+    assert_survives_every_limit(rows, 200, 3);
+    free(rows);
+}
+
+/* The parser collects a token's text in a buffer that grows: memory that runs out there must not stop the process. */
+static void memory_may_run_out_within_a_token(void **state) {
+    (void)state;
+    static const char *const starts[] = {"{\"candidates\":{\"i\":[\"", "{\"candidates\":{\"i\":[0.",
+                                         "{\"candidates\":{\""};
+    static const char *const ends[] = {"\"]}}", "]}}", "\":[1]}}"};
+    for (size_t i = 0; i < 3; i++) {
+        for (size_t length = 1000; length <= 64000; length *= 4) {
+            char *body;
+            size_t size;
+            FILE *out = open_memstream(&body, &size);
+            assert_non_null(out);
+            fprintf(out, "%s%0*d%s", starts[i], (int)length, 1, ends[i]);
+            fclose(out);
+            assert_survives_every_limit(body, 4, 1);
+            free(body);
+        }
+    }
+}
+
+static void bad_json_is_told_from_too_little_memory(void **state) {
+    (void)state;
+    struct arena tight;
+    arena_init(&tight, 65536, 0);
+    assert_false(proto_decode_request("{\"a\":nul}", 9, &tight, &request, &problem));
+    assert_int_equal(problem.kind, PROBLEM_INVALID_JSON);
+    arena_free(&tight);
+}
+
+static void the_limit_counts_the_parsed_tree(void **state) {
+    (void)state;
+    char *body = long_body(1000, PROTO_ROWS);
+    struct arena tight;
+    arena_init(&tight, strlen(body) * 4, 0);
+    assert_false(proto_decode_tree(body, strlen(body), &tight, &request, &problem));
+    assert_out_of_memory(&problem);
+    arena_free(&tight);
+    free(body);
+}
+
+static void a_warm_arena_is_enough(void **state) {
+    (void)state;
+    char *body = long_body(100, PROTO_ROWS);
+    decode(body);
+    const struct arena_block *blocks = arena.blocks;
+    for (size_t i = 0; i < 10; i++)
+        decode(body);
+    assert_ptr_equal(arena.blocks, blocks);
+    free(body);
+}
+
+/* Samples. */
+
+static const struct proto_sample *samples;
+static size_t sample_count;
+
+static bool decode_samples(const char *text) {
+    arena_reset(&arena);
+    return proto_decode_samples(text, strlen(text), &arena, &samples, &sample_count, &problem);
+}
+
+static void samples_are_requests_with_scores(void **state) {
+    (void)state;
+    assert_true(
+        decode_samples("{\"samples\":[{\"user\":{\"country\":29},\"history\":{\"item\":[\"A13\"]},\"candidates\":{"
+                       "\"item\":[\"B10\",\"C5\"]},\"scores\":[0.25,1]},{\"scores\":[0.125],\"candidates\":[{"
+                       "\"item\":\"P1\"}]}]}"));
+    assert_int_equal(sample_count, 2);
+    assert_integer(value(&samples[0].request.user, "country", 0), 29);
+    assert_string(value(&samples[0].request.candidates, "item", 1), "C5");
+    assert_int_equal(samples[0].score_count, 2);
+    assert_true(samples[0].scores[0] == 0.25 && samples[0].scores[1] == 1.0);
+    assert_int_equal(samples[1].score_count, 1);
+    assert_false(samples[1].request.history.present);
+}
+
+static const struct {
+    const char *text;
+    const char *pointer;
+} not_samples[] = {
+    {"[]", ""},
+    {"{}", ""},
+    {"{\"samples\":[]}", ""},
+    {"{\"samples\":{}}", ""},
+    {"{\"samples\":[{\"candidates\":{\"i\":[1]},\"scores\":[1]}],\"more\":1}", ""},
+    {"{\"samples\":[7]}", "/samples/0"},
+    {"{\"samples\":[{}]}", "/samples/0/candidates"},
+    {"{\"samples\":[{\"candidates\":{\"i\":[1]}}]}", "/samples/0/scores"},
+    {"{\"samples\":[{\"candidates\":{\"i\":[1]},\"scores\":[\"x\"]}]}", "/samples/0/scores"},
+    {"{\"samples\":[{\"candidates\":{\"i\":[1]},\"scores\":[1,2]}]}", "/samples/0/scores"},
+    {"{\"samples\":[{\"candidates\":{\"i\":[1]},\"scores\":[1]},{\"history\":[1]}]}", "/samples/1/history/0"},
+    {"{\"samples\":[{\"candidates\":{\"i\":[1]},\"scores\":[1]},{\"top\":1}]}", "/samples/1/top"},
+};
+
+static void wrong_samples_point_at_the_fault(void **state) {
+    (void)state;
+    for (size_t i = 0; i < sizeof not_samples / sizeof *not_samples; i++) {
+        assert_false(decode_samples(not_samples[i].text));
+        assert_int_equal(problem.kind, PROBLEM_INVALID_REQUEST);
+        assert_string_equal(problem.pointer, not_samples[i].pointer);
+    }
+    assert_false(decode_samples("{\"samples\":[{]}"));
+    assert_int_equal(problem.kind, PROBLEM_INVALID_JSON);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(a_request_with_everything),
+        cmocka_unit_test(the_least_request),
+        cmocka_unit_test(an_empty_history_is_present),
+        cmocka_unit_test(columns_may_differ_in_length),
+        cmocka_unit_test(every_kind_of_value),
+        cmocka_unit_test(strings_are_utf8_and_unescaped),
+        cmocka_unit_test(user_id_up_to_its_limit),
+        cmocka_unit_test(a_token_in_place_of_the_history),
+        cmocka_unit_test(token_up_to_its_limit),
+        cmocka_unit_test(histories_alone),
+        cmocka_unit_test(wrong_histories_point_at_the_fault),
+        cmocka_unit_test(brackets_in_strings_do_not_nest),
+        cmocka_unit_test(rows_take_the_union_of_their_keys),
+        cmocka_unit_test(both_forms_say_the_same),
+        cmocka_unit_test(wrong_requests_point_at_the_fault),
+        cmocka_unit_test(text_that_is_not_json_says_where),
+        cmocka_unit_test(a_nul_byte_is_not_json),
+        cmocka_unit_test(depth_bombs_are_refused_before_parsing),
+        cmocka_unit_test(sixteen_levels_are_allowed),
+        cmocka_unit_test(a_body_cut_at_any_byte_is_refused),
+        cmocka_unit_test(a_body_with_a_changed_byte_is_judged),
+        cmocka_unit_test(a_group_has_at_most_256_fields),
+        cmocka_unit_test(long_names_leave_a_valid_pointer),
+        cmocka_unit_test(each_allocation_may_fail),
+        cmocka_unit_test(memory_may_run_out_within_a_token),
+        cmocka_unit_test(bad_json_is_told_from_too_little_memory),
+        cmocka_unit_test(the_limit_counts_the_parsed_tree),
+        cmocka_unit_test(a_warm_arena_is_enough),
+        cmocka_unit_test(samples_are_requests_with_scores),
+        cmocka_unit_test(wrong_samples_point_at_the_fault),
+    };
+    return cmocka_run_group_tests(tests, start, stop);
+}

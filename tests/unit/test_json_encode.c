@@ -1,0 +1,529 @@
+/* test_json_encode.c: replies, problems, health, model descriptions and log lines as text; each is read back with
+ * jansson.
+ */
+#include "proto/json_decode.h"
+#include "proto/json_encode.h"
+
+#include <float.h>
+#include <jansson.h>
+#include <math.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+static struct arena arena;
+
+/* jansson's memory: refuses one call on request, and counts what is not given back. */
+static size_t asked;
+static size_t refuse_at = SIZE_MAX;
+static long outstanding;
+
+static void *counting_malloc(size_t size) {
+    if (asked++ == refuse_at)
+        return NULL;
+    outstanding++;
+    return malloc(size);
+}
+
+static void counting_free(void *memory) {
+    outstanding -= memory != NULL;
+    free(memory);
+}
+
+static int start(void **state) {
+    (void)state;
+    arena_init(&arena, 0, 1 << 20);
+    json_set_alloc_funcs(counting_malloc, counting_free);
+    return 0;
+}
+
+static int stop(void **state) {
+    (void)state;
+    arena_free(&arena);
+    return 0;
+}
+
+static int refuse_nothing(void **state) {
+    (void)state;
+    refuse_at = SIZE_MAX;
+    return 0;
+}
+
+static void assert_body(struct proto_string body, const char *expected) {
+    assert_non_null(body.data);
+    if (body.length != strlen(expected) || memcmp(body.data, expected, body.length) != 0)
+        fail_msg("\n%.*s\nis not\n%s", (int)body.length, body.data, expected);
+}
+
+static json_t *parse(struct proto_string body) {
+    assert_non_null(body.data);
+    json_error_t error;
+    json_t *root = json_loadb(body.data, body.length, JSON_REJECT_DUPLICATES, &error);
+    if (root == NULL)
+        fail_msg("%s: %.*s", error.text, (int)body.length, body.data);
+    return root;
+}
+
+/* Values as decode.c makes them. */
+
+static struct proto_value integer(int64_t number) {
+    return (struct proto_value){.kind = PROTO_INTEGER, .integer = number};
+}
+
+static struct proto_value real(double number) {
+    return (struct proto_value){.kind = PROTO_REAL, .real = number};
+}
+
+static struct proto_value string(const char *text) {
+    return (struct proto_value){.kind = PROTO_STRING, .length = (uint32_t)strlen(text), .string = text};
+}
+
+static struct proto_value vector(const double *numbers, uint32_t length) {
+    return (struct proto_value){.kind = PROTO_VECTOR, .length = length, .vector = numbers};
+}
+
+static struct proto_column column(const char *name, size_t count, const struct proto_value *values) {
+    return (struct proto_column){{name, strlen(name)}, count, values};
+}
+
+/* A reply over one column, item, with one interest; tests change what they are about. */
+struct fixture {
+    struct proto_value items[3];
+    struct proto_column columns[4];
+    struct proto_table candidates;
+    struct proto_interest interests[2];
+    struct proto_unknown unknown[2];
+    struct proto_result results[3];
+    struct proto_reply reply;
+};
+
+static void fill(struct fixture *f) {
+    *f = (struct fixture){
+        .items = {string("B10"), string("C5"), string("P1")},
+        .candidates = {.form = PROTO_COLUMNS, .present = true, .rows = 3, .columns = 1},
+        .interests = {{"clicks", 60, 50, NULL}, {"carts", 2, 2, NULL}},
+        .unknown = {{"item", 0}, {"category", 7}},
+        .results = {{1, 0.8127f}, {0, 0.4411f}, {2, 0.125f}},
+        .reply = {.model = "eshop", .version = "3", .user_state = "computed"},
+    };
+    f->columns[0] = column("item", 3, f->items);
+    f->candidates.column = f->columns;
+    f->reply.candidates = &f->candidates;
+    f->reply.interests = f->interests;
+    f->reply.interest_count = 1;
+    f->reply.unknown = f->unknown;
+    f->reply.unknown_count = 1;
+    f->reply.results = f->results;
+    f->reply.result_count = 2;
+}
+
+static void a_reply(void **state) {
+    (void)state;
+    struct fixture f;
+    fill(&f);
+    assert_body(proto_encode_reply(&f.reply, &arena),
+                "{\"model\":\"eshop\",\"version\":\"3\",\"user_state\":\"computed\","
+                "\"history\":{\"length\":50,\"received\":60},\"unknown\":{\"item\":0},"
+                "\"results\":[{\"index\":1,\"item\":\"C5\",\"score\":0.812699974},"
+                "{\"index\":0,\"item\":\"B10\",\"score\":0.441100001}]}");
+}
+
+/* What POST /users/{id}/history answers with. */
+static void a_reply_with_a_token_and_no_results(void **state) {
+    (void)state;
+    static const char token[] = "0123456789abcdef0123456789abcdef";
+    struct fixture f;
+    fill(&f);
+    f.reply.token = (struct proto_string){token, sizeof token - 1};
+    f.reply.results = NULL;
+    f.reply.result_count = 0;
+    assert_body(proto_encode_reply(&f.reply, &arena),
+                "{\"model\":\"eshop\",\"version\":\"3\",\"user_state\":\"computed\","
+                "\"history\":{\"length\":50,\"received\":60,\"token\":\"0123456789abcdef0123456789abcdef\"},"
+                "\"unknown\":{\"item\":0}}");
+}
+
+static void what_is_held_of_a_user(void **state) {
+    (void)state;
+    struct fixture f;
+    fill(&f);
+    struct proto_held held = {.model = "eshop",
+                              .version = "3",
+                              .interest_count = 1,
+                              .interests = f.interests,
+                              .bytes = 1024,
+                              .age_seconds = 12.5,
+                              .idle_seconds = 0.25};
+    assert_body(proto_encode_held(&held, &arena),
+                "{\"model\":\"eshop\",\"version\":\"3\",\"history\":{\"length\":50,\"received\":60},"
+                "\"bytes\":1024,\"age_seconds\":12.5,\"idle_seconds\":0.25}");
+}
+
+static void a_reply_with_several_interests(void **state) {
+    (void)state;
+    struct fixture f;
+    fill(&f);
+    f.interests[1].received = 99;
+    f.reply.interest_count = f.reply.unknown_count = 2;
+    f.reply.result_count = 0;
+    assert_body(proto_encode_reply(&f.reply, &arena),
+                "{\"model\":\"eshop\",\"version\":\"3\",\"user_state\":\"computed\","
+                "\"history\":{\"length\":50,\"received\":99,\"interests\":{\"clicks\":{\"length\":50,\"received\":60},"
+                "\"carts\":{\"length\":2,\"received\":99}}},\"unknown\":{\"item\":0,\"category\":7},\"results\":[]}");
+}
+
+static void attention_follows_its_candidate(void **state) {
+    (void)state;
+    static const float clicks[3][2] = {{0.25f, 0.75f}, {0.5f, 0.5f}, {1.0f, 0.0f}};
+    static const float carts[1] = {0};
+    struct fixture f;
+    fill(&f);
+    f.interests[0] = (struct proto_interest){"clicks", 2, 2, clicks[0]};
+    f.interests[1] = (struct proto_interest){"carts", 0, 0, carts};
+    f.reply.interest_count = 2;
+    json_t *root = parse(proto_encode_reply(&f.reply, &arena));
+    const json_t *results = json_object_get(root, "results");
+    for (size_t i = 0; i < 2; i++) {
+        const json_t *attention = json_object_get(json_array_get(results, i), "attention");
+        const json_t *scores = json_object_get(attention, "clicks");
+        assert_int_equal(json_array_size(scores), 2);
+        for (size_t t = 0; t < 2; t++)
+            assert_true(json_number_value(json_array_get(scores, t)) == (double)clicks[f.results[i].index][t]);
+        assert_true(json_is_array(json_object_get(attention, "carts")));
+        assert_int_equal(json_array_size(json_object_get(attention, "carts")), 0);
+    }
+    json_decref(root);
+}
+
+static void candidates_come_back_as_they_were_sent(void **state) {
+    (void)state;
+    static const double numbers[] = {1, -2.5, 1e300, 0.1};
+    const struct proto_value first[] = {integer(INT64_MIN), string("\xC3\xA9\"\\\n\x7F\x01/")};
+    const struct proto_value second[] = {real(1.0), real(0.1)};
+    const struct proto_value third[] = {vector(numbers, 4), vector(numbers, 0)};
+    const struct proto_value fourth[] = {{.kind = PROTO_ABSENT}, real(1e22)};
+    struct fixture f;
+    fill(&f);
+    f.columns[0] = column("a", 2, first);
+    f.columns[1] = column("b\"", 2, second);
+    f.columns[2] = column("sch\xC3\xB6n", 2, third);
+    f.columns[3] = column("d", 2, fourth);
+    f.candidates.form = PROTO_ROWS;
+    f.candidates.rows = 2;
+    f.candidates.columns = 4;
+    struct proto_string body = proto_encode_reply(&f.reply, &arena);
+    json_decref(parse(body));
+    static const char expected[] =
+        "\"results\":[{\"index\":1,\"a\":\"\xC3\xA9\\\"\\\\\\n\x7F\\u0001/\",\"b\\\"\":0.1,\"sch\xC3\xB6n\":[],"
+        "\"d\":1e+22,\"score\":0.812699974},{\"index\":0,\"a\":-9223372036854775808,\"b\\\"\":1.0,"
+        "\"sch\xC3\xB6n\":[1,-2.5,1e+300,0.1],\"score\":0.441100001}]}";
+    const char *results = memmem(body.data, body.length, "\"results\"", 9);
+    assert_non_null(results);
+    assert_body((struct proto_string){results, body.length - (size_t)(results - body.data)}, expected);
+}
+
+static void fields_named_like_the_reply_are_left_out(void **state) {
+    (void)state;
+    static const float attention[3] = {1, 1, 1};
+    struct fixture f;
+    fill(&f);
+    f.columns[1] = column("index", 3, f.items);
+    f.columns[2] = column("score", 3, f.items);
+    f.columns[3] = column("attention", 3, f.items);
+    f.candidates.columns = 4;
+    f.interests[0] = (struct proto_interest){"clicks", 1, 1, attention};
+    json_t *root = parse(proto_encode_reply(&f.reply, &arena));
+    const json_t *result = json_array_get(json_object_get(root, "results"), 0);
+    assert_int_equal(json_integer_value(json_object_get(result, "index")), 1);
+    assert_true(json_is_real(json_object_get(result, "score")));
+    assert_true(json_is_object(json_object_get(result, "attention")));
+    json_decref(root);
+}
+
+static double score_on_the_wire(float score) {
+    struct fixture f;
+    fill(&f);
+    f.results[0].score = score;
+    json_t *root = parse(proto_encode_reply(&f.reply, &arena));
+    double read = json_number_value(json_object_get(json_array_get(json_object_get(root, "results"), 0), "score"));
+    json_decref(root);
+    arena_reset(&arena);
+    return read;
+}
+
+static void scores_are_exact_floats(void **state) {
+    (void)state;
+    static const float edges[] = {0.0f, 1.0f, 0.5f, FLT_MIN, FLT_TRUE_MIN, FLT_EPSILON, 1.0f - FLT_EPSILON / 2};
+    for (size_t i = 0; i < sizeof edges / sizeof *edges; i++)
+        assert_true((float)score_on_the_wire(edges[i]) == edges[i]);
+    uint32_t seed = 1;
+    for (size_t i = 0; i < 20000; i++) {
+        seed = seed * 1664525u + 1013904223u;
+        float score = ldexpf((float)(seed >> 8), -24 - (int)(seed & 31));
+        assert_true((float)score_on_the_wire(score) == score);
+    }
+}
+
+/* What decode.c reads of a number is what encode.c writes of it. */
+static void numbers_survive_the_round_trip(void **state) {
+    (void)state;
+    uint64_t seed = 1;
+    for (size_t i = 0; i < 20000; i++) {
+        seed = seed * 6364136223846793005u + 1442695040888963407u;
+        double number;
+        memcpy(&number, &seed, sizeof number);
+        if (!isfinite(number))
+            continue;
+        const struct proto_value values[] = {real(number), real(number)};
+        struct fixture f;
+        fill(&f);
+        f.columns[0] = column("x", 2, values);
+        json_t *root = parse(proto_encode_reply(&f.reply, &arena));
+        const json_t *read = json_object_get(json_array_get(json_object_get(root, "results"), 0), "x");
+        assert_true(json_is_real(read));
+        assert_true(json_real_value(read) == number);
+        json_decref(root);
+        arena_reset(&arena);
+    }
+}
+
+static void a_decoded_request_comes_back(void **state) {
+    (void)state;
+    static const char body[] = "{\"candidates\":[{\"item\":\"A\\u00e9\",\"v\":[1,2.5]},{\"item\":7,\"x\":0.3}]}";
+    struct proto_request request;
+    struct problem problem;
+    proto_decode_start();
+    assert_true(proto_decode_request(body, sizeof body - 1, &arena, &request, &problem));
+    json_set_alloc_funcs(counting_malloc, counting_free);
+    struct fixture f;
+    fill(&f);
+    f.reply.candidates = &request.candidates;
+    json_t *sent = json_loads(body, 0, NULL);
+    json_t *root = parse(proto_encode_reply(&f.reply, &arena));
+    for (size_t i = 0; i < 2; i++) {
+        json_t *result = json_array_get(json_object_get(root, "results"), i);
+        json_object_del(result, "index");
+        json_object_del(result, "score");
+        assert_true(json_equal(result, json_array_get(json_object_get(sent, "candidates"), f.results[i].index)));
+    }
+    json_decref(root);
+    json_decref(sent);
+}
+
+static void a_reply_of_4000_results(void **state) {
+    (void)state;
+    enum { COUNT = 4000 };
+    static struct proto_value items[COUNT];
+    static struct proto_result results[COUNT];
+    static char names[COUNT][16];
+    for (size_t i = 0; i < COUNT; i++) {
+        snprintf(names[i], sizeof names[i], "item-%zu", i);
+        items[i] = string(names[i]);
+        results[i] = (struct proto_result){COUNT - 1 - i, (float)i / COUNT};
+    }
+    struct fixture f;
+    fill(&f);
+    f.columns[0] = column("item", COUNT, items);
+    f.reply.results = results;
+    f.reply.result_count = COUNT;
+    json_t *root = parse(proto_encode_reply(&f.reply, &arena));
+    const json_t *array = json_object_get(root, "results");
+    assert_int_equal(json_array_size(array), COUNT);
+    for (size_t i = 0; i < COUNT; i++) {
+        const json_t *item = json_object_get(json_array_get(array, i), "item");
+        assert_string_equal(json_string_value(item), names[COUNT - 1 - i]);
+    }
+    json_decref(root);
+}
+
+/* Problems. */
+
+static void a_problem_in_the_body_has_a_pointer(void **state) {
+    (void)state;
+    struct problem problem;
+    problem_set(&problem, PROBLEM_INVALID_REQUEST, "/history/\"item", "say \"%s\"", "\xC3\xA9");
+    assert_body(proto_encode_problem(&problem, NULL, &arena),
+                "{\"type\":\"urn:dien:problem:invalid-request\",\"title\":\"The body is not a valid request\","
+                "\"status\":400,\"detail\":\"say \\\"\xC3\xA9\\\"\",\"pointer\":\"/history/\\\"item\"}");
+    problem_set(&problem, PROBLEM_INVALID_JSON, "", "no");
+    assert_body(proto_encode_problem(&problem, "a1-b_2.c~", &arena),
+                "{\"type\":\"urn:dien:problem:invalid-json\",\"title\":\"The body is not valid JSON\","
+                "\"status\":400,\"detail\":\"no\",\"pointer\":\"\",\"instance\":\"urn:dien:request:a1-b_2.c~\"}");
+}
+
+static void other_problems_have_none(void **state) {
+    (void)state;
+    struct problem problem;
+    problem_set(&problem, PROBLEM_SATURATED, "", "the queue is full");
+    assert_body(proto_encode_problem(&problem, "a b/\xC3\xA9\"", &arena),
+                "{\"type\":\"urn:dien:problem:saturated\",\"title\":\"The server is saturated\",\"status\":503,"
+                "\"detail\":\"the queue is full\",\"instance\":\"urn:dien:request:a%20b%2F%C3%A9%22\"}");
+}
+
+static void every_problem_is_json(void **state) {
+    (void)state;
+    for (int kind = PROBLEM_NONE + 1; kind < PROBLEM_KINDS; kind++) {
+        struct problem problem;
+        problem_set(&problem, (enum problem_kind)kind, "/x", "detail %d", kind);
+        json_t *root = parse(proto_encode_problem(&problem, "id", &arena));
+        assert_int_equal(json_integer_value(json_object_get(root, "status")), problem_status(problem.kind));
+        assert_string_equal(json_string_value(json_object_get(root, "title")), problem_title(problem.kind));
+        assert_int_equal(json_object_get(root, "pointer") != NULL, problem_in_body(problem.kind));
+        json_decref(root);
+    }
+}
+
+/* Health, the model, the log. */
+
+static void health_with_and_without_a_model(void **state) {
+    (void)state;
+    const struct proto_health ready = {"ready", "eshop", "3", 12.5};
+    assert_body(proto_encode_health(&ready, &arena),
+                "{\"status\":\"ready\",\"model\":\"eshop\",\"version\":\"3\",\"uptime_seconds\":12.5}");
+    const struct proto_health loading = {"loading", NULL, NULL, 0};
+    assert_body(proto_encode_health(&loading, &arena), "{\"status\":\"loading\",\"uptime_seconds\":0}");
+}
+
+static void a_model_says_what_it_needs(void **state) {
+    (void)state;
+    const struct proto_model_field user[] = {{"country", "index", 48, 0, NULL}};
+    const struct proto_model_field behaviour[] = {
+        {"item", "string", 218, 0, NULL}, {"category", "index", 5, 0, "item"}, {"price", "dense", 0, 2, NULL}};
+    const struct proto_model_group groups[] = {{"user", 1, user}, {"context", 0, NULL}, {"history", 3, behaviour}};
+    const char *const history[] = {"item", "category"};
+    const struct proto_model_interest interests[] = {{"clicks", 50, 2, history}};
+    const struct proto_limit limits[] = {{"max_candidates", 4000}, {"max_body", SIZE_MAX / 2}};
+    const struct proto_model model = {"eshop", "3", 3, groups, 1, interests, 2, limits};
+    assert_body(
+        proto_encode_model(&model, &arena),
+        "{\"name\":\"eshop\",\"version\":\"3\",\"groups\":{\"user\":[{\"name\":\"country\",\"kind\":\"index\","
+        "\"rows\":48,\"required\":true}],\"context\":[],\"history\":[{\"name\":\"item\",\"kind\":\"string\","
+        "\"rows\":218,\"required\":true},{\"name\":\"category\",\"kind\":\"index\",\"rows\":5,\"required\":false,"
+        "\"attribute_of\":\"item\"},{\"name\":\"price\",\"kind\":\"dense\",\"width\":2,\"required\":true}]},"
+        "\"interests\":[{\"name\":\"clicks\",\"max_length\":50,\"history\":[\"item\",\"category\"]}],"
+        "\"limits\":{\"max_candidates\":4000,\"max_body\":9223372036854775807}}");
+}
+
+static void log_lines_keep_whole_numbers_whole(void **state) {
+    (void)state;
+    const struct proto_member members[] = {
+        {"event", "say \"hi\"\n", 0}, {"zero", NULL, 0},       {"status", NULL, 200},       {"bytes", NULL, 1e15},
+        {"minus", NULL, -3},          {"huge", NULL, 1e300},   {"seconds", NULL, 0.000125}, {"exact", NULL, 0.1},
+        {"nan", NULL, (double)NAN},   {"inf", NULL, INFINITY}, {"caf\xC3\xA9", "", 0.5},
+    };
+    assert_body(proto_encode_line(members, sizeof members / sizeof *members, &arena),
+                "{\"event\":\"say \\\"hi\\\"\\n\",\"zero\":0,\"status\":200,\"bytes\":1000000000000000,\"minus\":-3,"
+                "\"huge\":1e+300,\"seconds\":0.000125,\"exact\":0.1,\"nan\":null,\"inf\":null,\"caf\xC3\xA9\":\"\"}");
+    assert_body(proto_encode_line(NULL, 0, &arena), "{}");
+}
+
+static void log_lines_survive_bytes_that_are_not_utf8(void **state) {
+    (void)state;
+    const struct proto_member members[] = {{"path", "/\xFF\x80z\xC3\"", 0}};
+    assert_body(proto_encode_line(members, 1, &arena), "{\"path\":\"/??z?\\\"\"}");
+}
+
+/* Memory. */
+
+static struct proto_string encode_one(size_t which, struct arena *tight) {
+    static const struct proto_member members[] = {{"path", "\xFF", 0}, {"event", "caf\xC3\xA9", 0}};
+    struct fixture f;
+    fill(&f);
+    f.items[1] = string("\xE2\x82\xAC");
+    struct problem problem;
+    problem_set(&problem, PROBLEM_INVALID_REQUEST, "/\xC3\xA9", "\xC3\xA9");
+    const struct proto_health health = {"ready", "\xC3\xA9", "3", 1};
+    const struct proto_model model = {.name = "\xC3\xA9", .version = "1"};
+    switch (which) {
+    case 0:
+        return proto_encode_reply(&f.reply, tight);
+    case 1:
+        return proto_encode_problem(&problem, "id", tight);
+    case 2:
+        return proto_encode_health(&health, tight);
+    case 3:
+        return proto_encode_model(&model, tight);
+    default:
+        return proto_encode_line(members, 2, tight);
+    }
+}
+
+static void each_of_jansson_s_allocations_may_fail(void **state) {
+    (void)state;
+    for (size_t which = 0; which < 5; which++) {
+        long before = outstanding;
+        for (size_t refuse = 0;; refuse++) {
+            asked = 0;
+            refuse_at = refuse;
+            struct proto_string body = encode_one(which, &arena);
+            bool refused = asked > refuse;
+            refuse_at = SIZE_MAX;
+            assert_int_equal(outstanding, before);
+            if (!refused) {
+                assert_non_null(body.data);
+                assert_true(refuse > 0);
+                break;
+            }
+            /* A refused string may look like one that is not UTF-8: the log and problems go on with '?', nothing else.
+             */
+            bool lenient = which == 1 || which == 4;
+            assert_true(body.data == NULL || lenient);
+            if (body.data != NULL)
+                json_decref(parse(body));
+        }
+    }
+}
+
+static void each_of_the_arena_s_allocations_may_fail(void **state) {
+    (void)state;
+    static char wide[4000];
+    memset(wide, 'x', sizeof wide);
+    bool enough = false;
+    for (size_t limit = 64; limit < 64000; limit += 64) {
+        struct fixture f;
+        fill(&f);
+        f.items[0] = f.items[1] = (struct proto_value){.kind = PROTO_STRING, .length = sizeof wide, .string = wide};
+        struct arena tight;
+        arena_init(&tight, limit, 0);
+        struct proto_string body = proto_encode_reply(&f.reply, &tight);
+        assert_true(body.data != NULL || !enough);
+        enough = body.data != NULL;
+        if (enough)
+            json_decref(parse(body));
+        arena_free(&tight);
+        assert_true(!enough || limit > 2 * sizeof wide);
+    }
+    assert_true(enough);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(a_reply),
+        cmocka_unit_test(a_reply_with_a_token_and_no_results),
+        cmocka_unit_test(what_is_held_of_a_user),
+        cmocka_unit_test(a_reply_with_several_interests),
+        cmocka_unit_test(attention_follows_its_candidate),
+        cmocka_unit_test(candidates_come_back_as_they_were_sent),
+        cmocka_unit_test(fields_named_like_the_reply_are_left_out),
+        cmocka_unit_test(scores_are_exact_floats),
+        cmocka_unit_test(numbers_survive_the_round_trip),
+        cmocka_unit_test(a_decoded_request_comes_back),
+        cmocka_unit_test(a_reply_of_4000_results),
+        cmocka_unit_test(a_problem_in_the_body_has_a_pointer),
+        cmocka_unit_test(other_problems_have_none),
+        cmocka_unit_test(every_problem_is_json),
+        cmocka_unit_test(health_with_and_without_a_model),
+        cmocka_unit_test(a_model_says_what_it_needs),
+        cmocka_unit_test(log_lines_keep_whole_numbers_whole),
+        cmocka_unit_test(log_lines_survive_bytes_that_are_not_utf8),
+        cmocka_unit_test_teardown(each_of_jansson_s_allocations_may_fail, refuse_nothing),
+        cmocka_unit_test(each_of_the_arena_s_allocations_may_fail),
+    };
+    return cmocka_run_group_tests(tests, start, stop);
+}

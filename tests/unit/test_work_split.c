@@ -1,0 +1,255 @@
+/* test_work_split.c: one large request among scoring threads: the same bytes as from one, nobody starves, nothing is
+ * lost.
+ */
+#include "server/scoring/work_split.h"
+
+#include "proto/json_decode.h"
+#include "server/base/clock.h"
+#include "server/scoring/worker_pool.h"
+
+#include <sched.h>
+#include <semaphore.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+enum { CANDIDATES = 4096, BEHAVIOURS = 60, TURNS = 100, MOST_JOBS = 256 };
+
+static struct dien_model *model;
+static struct metrics metrics;
+static struct worker_pool *pool;
+static sem_t woken;
+static char large[1 << 16], light[1 << 10];
+
+static void write_list(char *text, size_t size, const char *name, size_t count, const char *after) {
+    size_t at = strlen(text);
+    at += (size_t)snprintf(text + at, size - at, "\"%s\": {\"item\": [", name);
+    for (size_t i = 0; i < count; i++)
+        at += (size_t)snprintf(text + at, size - at, "%s\"%c%zu\"", i > 0 ? "," : "", (char)('A' + i % 3),
+                               1 + i * 7 % 40);
+    snprintf(text + at, size - at, "]}%s", after);
+}
+
+static void write_body(char *text, size_t size, size_t behaviours, size_t candidates) {
+    snprintf(text, size, "{\"user\": {\"country\": 1}, \"context\": {\"month\": 4}, ");
+    write_list(text, size, "history", behaviours, ", ");
+    write_list(text, size, "candidates", candidates, ", \"explain\": false}");
+}
+
+static int set_up(void **state) {
+    (void)state;
+    struct dien_error error;
+    proto_decode_start();
+    write_body(large, sizeof large, BEHAVIOURS, CANDIDATES);
+    write_body(light, sizeof light, 5, 5);
+    model = dien_open("model/demo", &error);
+    return model != NULL ? 0 : -1;
+}
+
+static int tear_down(void **state) {
+    (void)state;
+    dien_close(model);
+    return 0;
+}
+
+static void wake(void *context) {
+    (void)context;
+    sem_post(&woken);
+}
+
+static void start(size_t threads) {
+    memset(&metrics, 0, sizeof metrics);
+    metrics_model(&metrics, model);
+    sem_init(&woken, 0, 0);
+    const struct worker_options options = {
+        .model = model,
+        .limits = {.max_candidates = CANDIDATES, .max_history = 100, .memory = 1 << 26},
+        .threads = threads,
+        .queue = MOST_JOBS,
+        .deadline = clock_from_seconds(600),
+        .metrics = &metrics,
+        .wake = wake,
+    };
+    pool = worker_start(&options);
+    assert_non_null(pool);
+}
+
+static void finish(void) {
+    worker_stop(pool);
+    worker_free(pool);
+    sem_destroy(&woken);
+}
+
+static void submit(struct job *job, const char *text) {
+    *job =
+        (struct job){.body = text, .size = strlen(text), .request_id = "test", .submitted = clock_now(), .socket = -1};
+    assert_true(worker_submit(pool, job));
+}
+
+/* Wait for `count` jobs, in the order in which they were done. */
+static void collect(size_t count, struct job **taken) {
+    size_t got = 0;
+    while (got < count) {
+        sem_wait(&woken);
+        for (struct job *job = worker_take_done(pool); job != NULL; job = job->next)
+            taken[got++] = job;
+    }
+    assert_int_equal(got, count);
+}
+
+static struct job score_alone(const char *text) {
+    struct job job, *taken;
+    start(1);
+    submit(&job, text);
+    collect(1, &taken);
+    assert_int_equal(job.problem, PROBLEM_NONE);
+    finish();
+    return job;
+}
+
+static void assert_same_reply(const struct job *job, const struct job *expected) {
+    assert_int_equal(job->problem, PROBLEM_NONE);
+    assert_int_equal(job->reply_size, expected->reply_size);
+    assert_memory_equal(job->reply, expected->reply, expected->reply_size);
+}
+
+/* ---- pieces */
+
+static void pieces_cover_each_candidate_once(void **state) {
+    (void)state;
+    const size_t counts[] = {0, 1, 31, 32, 33, 64, 1000, 4096};
+    const double sizes[] = {0, 1, 32, 33, 100, 5000, 1e300};
+    for (size_t i = 0; i < sizeof counts / sizeof *counts; i++) {
+        for (size_t j = 0; j < sizeof sizes / sizeof *sizes; j++) {
+            struct dien_request request = {.candidate_count = counts[i]};
+            struct scoring scoring = {.request = &request};
+            struct parcel parcel;
+            struct range range;
+            size_t next = 0, pieces = 0;
+            parcel_open(&parcel, &scoring, sizes[j]);
+            while (parcel_has_more(&parcel)) {
+                assert_true(parcel_take(&parcel, &range));
+                assert_int_equal(range.first, next);
+                assert_int_equal(range.first % DIEN_BATCH, 0);
+                assert_true(range.count > 0);
+                next += range.count;
+                pieces++;
+            }
+            assert_false(parcel_take(&parcel, &range));
+            assert_int_equal(next, counts[i]);
+            assert_int_equal(pieces, parcel_pieces(&parcel));
+        }
+    }
+}
+
+/* ---- threads */
+
+static void many_threads_give_the_bytes_of_one(void **state) {
+    (void)state;
+    struct job expected = score_alone(large), job, *taken;
+    start(4);
+    for (int turn = 0; turn < TURNS && (turn < 10 || metrics.requests_split == 0); turn++) {
+        submit(&job, large);
+        collect(1, &taken);
+        assert_same_reply(&job, &expected);
+        free(job.reply);
+    }
+    assert_true(metrics.requests_split > 0);
+    assert_true(metrics.pieces_helped >= metrics.requests_split);
+    finish();
+    assert_int_equal(metrics.requests_aside, 0);
+    free(expected.reply);
+}
+
+/* One thread: a light request that comes while it is at a heavy one is done first. */
+static void light_requests_do_not_wait_for_a_heavy_one(void **state) {
+    (void)state;
+    struct job expected[2] = {score_alone(large), score_alone(light)}, jobs[2], *taken[2];
+    bool seen = false;
+    for (int turn = 0; turn < TURNS && !seen; turn++) {
+        start(1);
+        submit(&jobs[0], large);
+        while (worker_busy(pool) == 0)
+            sched_yield();
+        submit(&jobs[1], light);
+        collect(2, taken);
+        for (size_t i = 0; i < 2; i++) {
+            assert_same_reply(&jobs[i], &expected[i]);
+            free(jobs[i].reply);
+        }
+        seen = taken[0] == &jobs[1];
+        assert_int_equal(metrics.requests_aside, seen);
+        finish();
+    }
+    assert_true(seen);
+    for (size_t i = 0; i < 2; i++)
+        free(expected[i].reply);
+}
+
+static void both_kinds_come_back_once(void **state) {
+    (void)state;
+    enum { JOBS = 120 };
+    static struct job jobs[JOBS], *taken[JOBS];
+    struct job expected[2] = {score_alone(light), score_alone(large)};
+    start(3);
+    for (size_t i = 0; i < JOBS; i++)
+        submit(&jobs[i], i % 10 == 3 ? large : light);
+    collect(JOBS, taken);
+    for (size_t i = 0; i < JOBS; i++) {
+        assert_same_reply(&jobs[i], &expected[i % 10 == 3]);
+        free(jobs[i].reply);
+        jobs[i].reply = NULL;
+    }
+    for (size_t i = 0; i < JOBS; i++)
+        assert_null(taken[i]->reply); /* each was among them */
+    assert_null(worker_take_done(pool));
+    assert_int_equal(worker_waiting(pool), 0);
+    assert_int_equal(worker_busy(pool), 0);
+    assert_true(worker_seconds(pool) == 0);
+    finish();
+    free(expected[0].reply);
+    free(expected[1].reply);
+}
+
+/* What is at work is finished, with whoever helps; what waits is refused. */
+static void a_pool_stops_while_a_parcel_is_open(void **state) {
+    (void)state;
+    enum { JOBS = 9 };
+    struct job expected = score_alone(large), jobs[JOBS];
+    for (int turn = 0; turn < 10; turn++) {
+        start(3);
+        for (size_t i = 0; i < (turn % 2 == 0 ? 1 : JOBS); i++)
+            submit(&jobs[i], i % 3 < 2 ? large : light);
+        while (worker_busy(pool) == 0)
+            sched_yield();
+        worker_stop(pool);
+        size_t answered = 0;
+        for (struct job *job = worker_take_done(pool); job != NULL; job = job->next, answered++) {
+            if (job->problem != PROBLEM_DRAINING && job->body == large)
+                assert_same_reply(job, &expected);
+            assert_non_null(job->reply);
+            free(job->reply);
+        }
+        assert_int_equal(answered, turn % 2 == 0 ? 1 : JOBS);
+        worker_free(pool);
+        sem_destroy(&woken);
+    }
+    free(expected.reply);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(pieces_cover_each_candidate_once),
+        cmocka_unit_test(many_threads_give_the_bytes_of_one),
+        cmocka_unit_test(light_requests_do_not_wait_for_a_heavy_one),
+        cmocka_unit_test(both_kinds_come_back_once),
+        cmocka_unit_test(a_pool_stops_while_a_parcel_is_open),
+    };
+    return cmocka_run_group_tests(tests, set_up, tear_down);
+}

@@ -1,0 +1,292 @@
+/* test_worker_pool.c: the scoring threads on the demo model: every job comes back once, with its answer. */
+#include "server/scoring/worker_pool.h"
+
+#include "proto/json_decode.h"
+#include "server/base/clock.h"
+
+#include <pthread.h>
+#include <semaphore.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+static const char body[] =
+    "{\"user\": {\"country\": 1}, \"context\": {\"month\": 4}, \"history\": {\"item\": [\"A13\", \"B4\"]},"
+    " \"candidates\": {\"item\": [\"A1\", \"C5\", \"no such item\"]}}";
+
+static struct dien_model *model;
+static struct metrics metrics;
+static struct worker_pool *pool;
+static sem_t woken;   /* the pool has called wake() */
+static sem_t goes_on; /* wake() returns; posted ahead unless a test holds the threads */
+
+static void wake(void *context) {
+    (void)context;
+    sem_post(&woken);
+    sem_wait(&goes_on);
+}
+
+static int open_model(void **state) {
+    (void)state;
+    struct dien_error error;
+    proto_decode_start();
+    model = dien_open("model/demo", &error);
+    return model != NULL ? 0 : -1;
+}
+
+static int close_model(void **state) {
+    (void)state;
+    dien_close(model);
+    return 0;
+}
+
+static void start(size_t threads, size_t queue, double deadline, bool hold) {
+    memset(&metrics, 0, sizeof metrics);
+    metrics_model(&metrics, model);
+    sem_init(&woken, 0, 0);
+    sem_init(&goes_on, 0, hold ? 0 : 1 << 20);
+    const struct worker_options options = {
+        .model = model,
+        .limits = {.max_candidates = 100, .max_history = 100, .memory = 1 << 24},
+        .threads = threads,
+        .queue = queue,
+        .deadline = clock_from_seconds(deadline),
+        .metrics = &metrics,
+        .wake = wake,
+    };
+    pool = worker_start(&options);
+    assert_non_null(pool);
+}
+
+static void finish(void) {
+    worker_stop(pool);
+    worker_free(pool);
+    sem_destroy(&woken);
+    sem_destroy(&goes_on);
+}
+
+static struct job make_job(const char *text) {
+    return (struct job){
+        .body = text, .size = strlen(text), .request_id = "test", .submitted = clock_now(), .socket = -1};
+}
+
+/* Wait for `count` jobs; they are linked through `next`. */
+static size_t collect(size_t count, struct job **taken) {
+    size_t got = 0;
+    while (got < count) {
+        sem_wait(&woken);
+        for (struct job *job = worker_take_done(pool); job != NULL; job = job->next)
+            taken[got++] = job;
+    }
+    return got;
+}
+
+static void every_job_comes_back_once(void **state) {
+    (void)state;
+    enum { JOBS = 400 };
+    static struct job jobs[JOBS];
+    static struct job *taken[JOBS];
+    start(3, JOBS, 60, false);
+    for (size_t i = 0; i < JOBS; i++) {
+        jobs[i] = make_job(body);
+        assert_true(worker_submit(pool, &jobs[i]));
+    }
+    assert_int_equal(collect(JOBS, taken), JOBS);
+    assert_null(worker_take_done(pool));
+    for (size_t i = 0; i < JOBS; i++) {
+        assert_int_equal(taken[i]->problem, PROBLEM_NONE);
+        assert_int_equal(taken[i]->candidates, 3);
+        assert_int_equal(taken[i]->behaviours, 2);
+        assert_string_equal(taken[i]->user_state, "computed");
+        assert_int_equal(taken[i]->reply_size, taken[0]->reply_size);
+        assert_memory_equal(taken[i]->reply, taken[0]->reply, taken[0]->reply_size); /* the same bits from any thread */
+        taken[i]->candidates = 0;                                                    /* seen */
+    }
+    for (size_t i = 0; i < JOBS; i++)
+        free(jobs[i].reply);
+    assert_int_equal(worker_waiting(pool), 0);
+    assert_int_equal(metrics.candidates, 3 * JOBS);
+    finish();
+}
+
+/* Three behaviours and five candidates in a message, of a field that the model does not have. */
+static void a_message_is_guessed_as_a_message(void **state) {
+    (void)state;
+    static const char message[] = "\x22\x0A\x0A\x08\x0A\x01i\x12\x03\x01\x02\x03"
+                                  "\x3A\x0C\x0A\x0A\x0A\x01i\x12\x05\x01\x02\x03\x04\x05";
+    struct job job = make_job(message);
+    struct job *taken = NULL;
+    job.format = PROTO_PROTOBUF;
+    start(1, 4, 60, false);
+    assert_true(worker_submit(pool, &job));
+    collect(1, &taken);
+    assert_true(job.units == cost_guess(PROTO_PROTOBUF, message, job.size));
+    assert_true(job.units > cost_guess(PROTO_JSON, message, job.size));
+    assert_int_equal(problem_status(job.problem), 400);
+    assert_non_null(memmem(job.reply, job.reply_size, "/history/i", 10));
+    free(job.reply);
+    finish();
+}
+
+static void a_bad_request_gets_its_problem(void **state) {
+    (void)state;
+    struct job bad = make_job("{\"user\": 1}");
+    struct job *taken = NULL;
+    start(1, 4, 60, false);
+    assert_true(worker_submit(pool, &bad));
+    collect(1, &taken);
+    assert_int_equal(problem_status(bad.problem), 400);
+    assert_non_null(memmem(bad.reply, bad.reply_size, "urn:dien:request:test", 21));
+    free(bad.reply);
+    finish();
+}
+
+/* The thread stands in wake() while the queue fills up. */
+static void a_full_queue_refuses(void **state) {
+    (void)state;
+    struct job jobs[4];
+    struct job *taken[4];
+    start(1, 2, 60, true);
+    for (size_t i = 0; i < 4; i++)
+        jobs[i] = make_job(body);
+    assert_true(worker_submit(pool, &jobs[0]));
+    sem_wait(&woken); /* the first is done, its thread is held */
+    assert_true(worker_submit(pool, &jobs[1]));
+    assert_true(worker_submit(pool, &jobs[2]));
+    assert_int_equal(worker_waiting(pool), 2);
+    assert_false(worker_submit(pool, &jobs[3]));
+    sem_post(&woken);
+    for (int i = 0; i < 4; i++)
+        sem_post(&goes_on);
+    collect(3, taken);
+    for (size_t i = 0; i < 3; i++) {
+        assert_ptr_equal(taken[i], &jobs[i]);
+        assert_int_equal(jobs[i].problem, PROBLEM_NONE);
+        free(jobs[i].reply);
+    }
+    finish();
+}
+
+static void a_late_job_is_not_scored(void **state) {
+    (void)state;
+    struct job late = make_job(body);
+    struct job *taken = NULL;
+    late.submitted -= clock_from_seconds(0.5);
+    start(1, 1, 0.25, false);
+    assert_true(worker_submit(pool, &late));
+    collect(1, &taken);
+    assert_int_equal(late.problem, PROBLEM_DEADLINE_PASSED);
+    assert_int_equal(metrics.candidates, 0);
+    free(late.reply);
+    finish();
+}
+
+/* A client that closed only its own side still reads its answer. */
+static void a_half_closed_client_is_answered(void **state) {
+    (void)state;
+    int pair[2];
+    struct job job = make_job(body);
+    struct job *taken[1];
+    assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM, 0, pair), 0);
+    assert_int_equal(shutdown(pair[1], SHUT_WR), 0);
+    start(1, 1, 60, false);
+    job.socket = pair[0];
+    assert_true(worker_submit(pool, &job));
+    collect(1, taken);
+    assert_false(job.cancelled);
+    assert_int_equal(job.problem, PROBLEM_NONE);
+    free(job.reply);
+    close(pair[0]);
+    close(pair[1]);
+    finish();
+}
+
+static void a_job_without_a_client_is_not_scored(void **state) {
+    (void)state;
+    const double patience = 20;
+    int pair[2];
+    struct job jobs[2] = {make_job(body), make_job(body)};
+    struct job *taken[2];
+    assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM, 0, pair), 0);
+    start(1, 2, 60, true);
+    jobs[0].socket = pair[0];
+    jobs[1].socket = pair[0];
+    assert_true(worker_submit(pool, &jobs[0]));
+    sem_wait(&woken);
+    close(pair[1]);                                    /* while the second waits */
+    jobs[1].submitted -= clock_from_seconds(patience); /* and has waited long */
+    assert_true(worker_submit(pool, &jobs[1]));
+    sem_post(&woken);
+    sem_post(&goes_on);
+    sem_post(&goes_on);
+    collect(2, taken);
+    assert_false(jobs[0].cancelled);
+    assert_true(jobs[1].cancelled);
+    assert_null(jobs[1].reply);
+    assert_int_equal(metrics.candidates, 3);
+    free(jobs[0].reply);
+    close(pair[0]);
+    finish();
+}
+
+static void *stop_pool(void *unused) {
+    worker_stop(pool);
+    return unused;
+}
+
+/* The thread stands in wake() until the pool takes no more jobs. */
+static void what_waits_at_the_end_is_refused(void **state) {
+    (void)state;
+    enum { MOST = 5000 };
+    static struct job jobs[MOST];
+    pthread_t helper;
+    start(1, MOST, 60, true);
+    jobs[0] = make_job(body);
+    assert_true(worker_submit(pool, &jobs[0]));
+    sem_wait(&woken);
+    assert_ptr_equal(worker_take_done(pool), &jobs[0]);
+    free(jobs[0].reply);
+    assert_int_equal(pthread_create(&helper, NULL, stop_pool, NULL), 0);
+    size_t submitted = 0;
+    for (size_t i = 1; i < MOST; i++) {
+        jobs[i] = make_job(body);
+        if (!worker_submit(pool, &jobs[i]))
+            break;
+        submitted++;
+        usleep(1000);
+    }
+    assert_true(submitted + 1 < MOST);
+    sem_post(&goes_on);
+    pthread_join(helper, NULL);
+    size_t answered = 0;
+    for (struct job *job = worker_take_done(pool); job != NULL; job = job->next) {
+        assert_int_equal(job->problem, PROBLEM_DRAINING);
+        assert_non_null(job->reply);
+        free(job->reply);
+        answered++;
+    }
+    assert_int_equal(answered, submitted);
+    assert_int_equal(worker_waiting(pool), 0);
+    worker_free(pool);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(every_job_comes_back_once),
+        cmocka_unit_test(a_message_is_guessed_as_a_message),
+        cmocka_unit_test(a_bad_request_gets_its_problem),
+        cmocka_unit_test(a_full_queue_refuses),
+        cmocka_unit_test(a_late_job_is_not_scored),
+        cmocka_unit_test(a_half_closed_client_is_answered),
+        cmocka_unit_test(a_job_without_a_client_is_not_scored),
+        cmocka_unit_test(what_waits_at_the_end_is_refused),
+    };
+    return cmocka_run_group_tests(tests, open_model, close_model);
+}
