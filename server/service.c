@@ -145,7 +145,7 @@ static void answer_user(struct service *service, struct exchange *exchange) {
 static void forget_user(struct service *service, struct exchange *exchange) {
     struct user_key key = {exchange->user_id, exchange->user_id_length};
     if (service->cache != NULL)
-        user_cache_forget(service->cache, key);
+        user_cache_delete(service->cache, key);
     exchange->answer = (struct answer){.status = 204, .memory = ANSWER_KEPT};
 }
 
@@ -160,9 +160,9 @@ static struct metric_gauges read_gauges(const struct service *service) {
         .draining = service->state > READY,
         .uptime_seconds = clock_seconds(clock_now() - service->started),
         .threads = workers != NULL ? service->threads : 0,
-        .threads_busy = workers != NULL ? worker_busy(workers) : 0,
-        .queue_depth = workers != NULL ? worker_waiting(workers) : 0,
-        .queue_seconds = workers != NULL ? worker_seconds(workers) : 0,
+        .threads_busy = workers != NULL ? worker_pool_busy(workers) : 0,
+        .queue_depth = workers != NULL ? worker_pool_waiting(workers) : 0,
+        .queue_seconds = workers != NULL ? worker_pool_wait_seconds(workers) : 0,
         .requests_in_flight = http_in_flight(service->http),
         .connections = http_connections(service->http),
         .connections_lingering = http_lingering(service->http),
@@ -197,7 +197,7 @@ static void answer_metrics(struct service *service, struct exchange *exchange) {
 static void refuse(struct service *service, struct exchange *exchange) {
     const struct job *job = &exchange->job;
     metrics_add(&service->metrics.refusals[job->refusal], 1);
-    if (job->refusal == JOB_TOO_LATE)
+    if (job->refusal == JOB_DEADLINE_UNREACHABLE)
         http_problem(exchange, PROBLEM_SATURATED,
                      "The request would wait for about %.3f s, too long for its deadline of %.3f s.", job->wait,
                      service->options->deadline);
@@ -221,7 +221,7 @@ static bool submit(struct service *service, struct exchange *exchange) {
                      .request_id = exchange->request_id,
                      .submitted = clock_now(),
                      .socket = exchange->socket};
-    if (worker_submit(service->workers, &exchange->job))
+    if (worker_pool_submit(service->workers, &exchange->job))
         return false;
     refuse(service, exchange);
     return true;
@@ -277,7 +277,7 @@ static void give_answer(struct job *job) {
 
 static void give_answers(struct service *service) {
     struct job *next = NULL;
-    for (struct job *job = worker_take_done(service->workers); job != NULL; job = next) {
+    for (struct job *job = worker_pool_take_done(service->workers); job != NULL; job = next) {
         next = job->next;
         give_answer(job);
     }
@@ -299,7 +299,7 @@ static bool describe(struct service *service) {
 }
 
 static bool start_workers(struct service *service) {
-    const struct worker_options options = {
+    const struct worker_pool_options options = {
         .model = service->model,
         .limits = request_limits(service->options),
         .cache = service->cache,
@@ -311,7 +311,7 @@ static bool start_workers(struct service *service) {
         .wake = wake_loop,
         .context = service->loop,
     };
-    service->workers = worker_start(&options);
+    service->workers = worker_pool_start(&options);
     return service->workers != NULL;
 }
 
@@ -497,9 +497,9 @@ static bool start_cache(struct service *service, char *error, size_t error_size)
     const struct options *options = service->options;
     if (options->cache_bytes == 0)
         return true;
-    if (options->cache_bytes < USER_CACHE_LEAST) {
+    if (options->cache_bytes < USER_CACHE_MIN_BYTES) {
         snprintf(error, error_size, "--cache-bytes: %zu is neither 0 nor at least %d", options->cache_bytes,
-                 USER_CACHE_LEAST);
+                 USER_CACHE_MIN_BYTES);
         return false;
     }
     service->tidied = clock_now();
@@ -532,11 +532,11 @@ static bool start(struct service *service, char *error, size_t error_size) {
 static void stop_workers(struct service *service) {
     if (service->workers == NULL)
         return;
-    worker_stop(service->workers);
+    worker_pool_stop(service->workers);
     give_answers(service);
     for (int i = 0; i < LAST_RUNS && http_in_flight(service->http) > 0; i++)
         http_run(service->http);
-    worker_free(service->workers);
+    worker_pool_free(service->workers);
 }
 
 static void stop(struct service *service) {

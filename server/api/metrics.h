@@ -45,7 +45,7 @@ struct metrics {
     struct histogram durations[METRIC_PHASES];
     _Atomic uint64_t candidates;
     _Atomic uint64_t behaviours;
-    _Atomic uint64_t requests_split, pieces_helped, requests_aside;
+    _Atomic uint64_t requests_split, chunks_helped, requests_interleaved;
     _Atomic uint64_t refusals[JOB_REFUSALS];
     _Atomic uint64_t misses[USER_MISSES];
     struct histogram states[USER_ORIGINS]; /* how long it took to get a user state, by how it came about */

@@ -134,7 +134,7 @@ static void write_cache(FILE *out, const struct user_cache_counts *cache) {
     single(out, "dien_cache_expired_total", "counter", "States dropped because they were older than the time to live.",
            (double)cache->expired);
     single(out, "dien_cache_forgotten_total", "counter", "States dropped by DELETE /users/{id}.",
-           (double)cache->forgotten);
+           (double)cache->deleted);
     single(out, "dien_cache_refused_total", "counter", "States that found no room in the whole cache.",
            (double)cache->refused);
     single(out, "dien_cache_waits_total", "counter", "Requests that waited while another computed their user's state.",
@@ -158,14 +158,14 @@ static void write_scoring(FILE *out, const struct metrics *metrics, const struct
     single(out, "dien_queue_seconds", "gauge", "Time until a thread has taken all that wait now, as estimated.",
            gauges->queue_seconds);
     family(out, "dien_refusals_total", "counter", "Requests refused as saturated, by the limit that they met.");
-    for (unsigned i = JOB_WELCOME + 1; i < JOB_REFUSALS; i++)
+    for (unsigned i = JOB_ADMITTED + 1; i < JOB_REFUSALS; i++)
         labelled(out, "dien_refusals_total", "limit", job_refusal_names[i], (double)metrics_get(&metrics->refusals[i]));
     single(out, "dien_requests_split_total", "counter", "Requests whose candidates several threads scored.",
            (double)metrics_get(&metrics->requests_split));
     single(out, "dien_pieces_helped_total", "counter", "Pieces of such requests that another thread scored.",
-           (double)metrics_get(&metrics->pieces_helped));
+           (double)metrics_get(&metrics->chunks_helped));
     single(out, "dien_requests_aside_total", "counter", "Requests done between two pieces of a heavy one.",
-           (double)metrics_get(&metrics->requests_aside));
+           (double)metrics_get(&metrics->requests_interleaved));
     single(out, "dien_requests_in_flight", "gauge", "Requests from their headers to the end of their answer.",
            (double)gauges->requests_in_flight);
     single(out, "dien_threads", "gauge", "Scoring threads.", (double)gauges->threads);

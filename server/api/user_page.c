@@ -7,7 +7,7 @@
 enum users_answer users_describe(struct user_cache *cache, const struct dien_model *model, uint64_t version,
                                  struct user_key key, struct arena *arena, struct proto_string *text) {
     struct user_copy held = {0};
-    enum user_answer answer = cache != NULL ? user_cache_look(cache, key, version, arena, &held) : USER_ABSENT;
+    enum user_answer answer = cache != NULL ? user_cache_peek(cache, key, version, arena, &held) : USER_ABSENT;
     if (answer == USER_NO_MEMORY)
         return USERS_NO_MEMORY;
     if (answer != USER_HELD)

@@ -236,7 +236,7 @@ static void check_request(struct exchange *exchange, const struct guard *guard, 
     } else if ((exchange->route == ROUTE_USER || exchange->route == ROUTE_HISTORY) &&
                !routes_user_id(path, exchange->user_id, &exchange->user_id_length)) {
         problem_set(problem, PROBLEM_INVALID_USER_ID, "", "A user id has 1 to %d bytes, percent-encoded in a path.",
-                    USER_ID_MOST);
+                    USER_ID_MAX);
     } else if (routes_has_body(exchange->route) && guard->lengths == 0) {
         problem_set(problem, PROBLEM_LENGTH_REQUIRED, "", "The request has no Content-Length.");
     } else if (routes_has_body(exchange->route)) {

@@ -46,7 +46,7 @@ struct exchange {
     char request_id[REQUEST_ID_MOST + 1];
     char method[METHOD_MOST + 1]; /* for the log, cut to fit, as the path */
     char path[PATH_MOST + 1];     /* without the user's id */
-    char user_id[USER_ID_MOST];   /* of the path, where the route has one */
+    char user_id[USER_ID_MAX];    /* of the path, where the route has one */
     size_t user_id_length;
     enum proto_format format; /* of the body */
     char *body;               /* malloc'ed, http's; NULL: empty */

@@ -18,27 +18,27 @@ struct job *job_remove_first(struct job_list *list) {
     return job;
 }
 
-static double seconds_of(const struct queue *queue, double units) {
+static double seconds_of(const struct job_queue *queue, double units) {
     return cost_seconds(&queue->rate, units) / (double)queue->threads;
 }
 
-double queue_seconds(const struct queue *queue) {
+double job_queue_seconds(const struct job_queue *queue) {
     return seconds_of(queue, queue->light_units + queue->heavy_units);
 }
 
 /* What is at work is half done, on average. Light jobs do not wait for heavy ones: threads do them in between. */
-static double expected_wait(const struct queue *queue, bool heavy) {
-    return heavy ? queue_seconds(queue) + seconds_of(queue, queue->working_units / 2)
+static double expected_wait(const struct job_queue *queue, bool heavy) {
+    return heavy ? job_queue_seconds(queue) + seconds_of(queue, queue->working_units / 2)
                  : seconds_of(queue, queue->light_units);
 }
 
-bool queue_add(struct queue *queue, struct job *job) {
-    job->heavy = cost_seconds(&queue->rate, job->units) > QUEUE_HEAVY_SECONDS;
+bool job_queue_add(struct job_queue *queue, struct job *job) {
+    job->heavy = cost_seconds(&queue->rate, job->units) > JOB_HEAVY_SECONDS;
     job->wait = expected_wait(queue, job->heavy);
-    job->refusal = queue_count(queue) >= queue->most ? JOB_QUEUE_FULL
-                   : job->wait > queue->patience     ? JOB_TOO_LATE
-                                                     : JOB_WELCOME;
-    if (job->refusal != JOB_WELCOME)
+    job->refusal = job_queue_count(queue) >= queue->max_jobs ? JOB_QUEUE_FULL
+                   : job->wait > queue->patience             ? JOB_DEADLINE_UNREACHABLE
+                                                             : JOB_ADMITTED;
+    if (job->refusal != JOB_ADMITTED)
         return false;
     job->number = queue->arrivals++;
     job_append(job->heavy ? &queue->heavy : &queue->light, job);
@@ -47,7 +47,7 @@ bool queue_add(struct queue *queue, struct job *job) {
     return true;
 }
 
-struct job *queue_take_light(struct queue *queue) {
+struct job *job_queue_take_light(struct job_queue *queue) {
     struct job *job = job_remove_first(&queue->light);
     if (job != NULL) {
         queue->light_count--;
@@ -57,7 +57,7 @@ struct job *queue_take_light(struct queue *queue) {
     return job;
 }
 
-static struct job *take_heavy(struct queue *queue) {
+static struct job *take_heavy(struct job_queue *queue) {
     struct job *job = job_remove_first(&queue->heavy);
     queue->heavy_count--;
     queue->heavy_units -= job->units;
@@ -65,14 +65,14 @@ static struct job *take_heavy(struct queue *queue) {
     return job;
 }
 
-struct job *queue_take(struct queue *queue) {
+struct job *job_queue_take(struct job_queue *queue) {
     const struct job *light = queue->light.first, *heavy = queue->heavy.first;
     if (heavy != NULL && (light == NULL || heavy->number < light->number))
         return take_heavy(queue);
-    return queue_take_light(queue);
+    return job_queue_take_light(queue);
 }
 
-void queue_done(struct queue *queue, const struct job *job) {
+void job_queue_done(struct job_queue *queue, const struct job *job) {
     queue->working_units -= job->units;
     if (job->seconds > 0)
         cost_learn(&queue->rate, job->units, job->seconds);

@@ -17,9 +17,9 @@
 #include <stdint.h>
 
 enum job_refusal {
-    JOB_WELCOME,
-    JOB_QUEUE_FULL, /* as many wait as may */
-    JOB_TOO_LATE,   /* its deadline would pass before its turn */
+    JOB_ADMITTED,
+    JOB_QUEUE_FULL,           /* as many wait as may */
+    JOB_DEADLINE_UNREACHABLE, /* its deadline would pass before its turn */
     JOB_REFUSALS
 };
 extern const char *const job_refusal_names[JOB_REFUSALS]; /* of the last two: "queue", "deadline" */
@@ -62,11 +62,11 @@ void job_append(struct job_list *list, struct job *job);
 struct job *job_remove_first(struct job_list *list); /* NULL: there is none */
 
 /* A job that takes longer is heavy: long enough for others to feel it, many times what a light one takes. */
-#define QUEUE_HEAVY_SECONDS 5e-3
+#define JOB_HEAVY_SECONDS 5e-3
 
 /* Zeros, the first three and a rate are a start. */
-struct queue {
-    size_t most;     /* jobs */
+struct job_queue {
+    size_t max_jobs; /* jobs */
     size_t threads;  /* that serve it */
     double patience; /* seconds that a job may be expected to wait */
     struct cost_rate rate;
@@ -77,17 +77,17 @@ struct queue {
 };
 
 /* False: it may not wait, and job->refusal says why. job->units is set. */
-bool queue_add(struct queue *queue, struct job *job);
+bool job_queue_add(struct job_queue *queue, struct job *job);
 /* The job that came first, of all or of the light ones. NULL: there is none. */
-struct job *queue_take(struct queue *queue);
-struct job *queue_take_light(struct queue *queue);
+struct job *job_queue_take(struct job_queue *queue);
+struct job *job_queue_take_light(struct job_queue *queue);
 /* A job that was taken has been done, in job->seconds. */
-void queue_done(struct queue *queue, const struct job *job);
+void job_queue_done(struct job_queue *queue, const struct job *job);
 
-static inline size_t queue_count(const struct queue *queue) {
+static inline size_t job_queue_count(const struct job_queue *queue) {
     return queue->light_count + queue->heavy_count;
 }
 /* Seconds until all that wait now have been taken, as expected. */
-double queue_seconds(const struct queue *queue);
+double job_queue_seconds(const struct job_queue *queue);
 
 #endif

@@ -44,7 +44,7 @@ static bool out_of_memory(const struct scorer *scorer, struct problem *problem) 
 
 /* ---- the user state */
 
-_Static_assert((size_t)PROTO_USER_ID_MAX <= (size_t)USER_ID_MOST, "what the wire lets through the cache can hold");
+_Static_assert((size_t)PROTO_USER_ID_MAX <= (size_t)USER_ID_MAX, "what the wire lets through the cache can hold");
 
 /* A request that says nothing of the user's history, not even that there is none, changes nothing of what is held. */
 static struct user_key key_of(const struct proto_request *request) {
@@ -66,14 +66,14 @@ static bool unknown_state(const struct proto_request *request, struct problem *p
 
 static bool get_state(struct scorer *scorer, const struct proto_request *request, struct user_key key,
                       const struct dien_columns *behaviours, struct user_state *state, struct problem *problem) {
-    struct user_maker maker = {scorer->model, scorer->scratch, &scorer->arena, scorer->cache, scorer->version};
-    struct user_asked asked = {.key = key,
-                               .append = request->has_history_token || request->history_append.present,
-                               .has_token = request->has_history_token,
-                               .behaviours = behaviours};
-    if (asked.has_token && !user_token_read(request->history_token, &asked.token))
+    struct state_builder builder = {scorer->model, scorer->scratch, &scorer->arena, scorer->cache, scorer->version};
+    struct state_query query = {.key = key,
+                                .append = request->has_history_token || request->history_append.present,
+                                .has_token = request->has_history_token,
+                                .behaviours = behaviours};
+    if (query.has_token && !user_token_read(request->history_token, &query.token))
         return unknown_state(request, problem);
-    switch (user_state_get(&maker, &asked, state)) {
+    switch (user_state_get(&builder, &query, state)) {
     case USER_READY:
         break;
     case USER_UNKNOWN:
@@ -165,8 +165,8 @@ static bool check_scores(const float *scores, size_t count, struct problem *prob
 }
 
 static void score(struct scorer *scorer, const struct scoring *scoring) {
-    if (scorer->divide != NULL)
-        scorer->divide(scorer, scoring);
+    if (scorer->score_parallel != NULL)
+        scorer->score_parallel(scorer, scoring);
     else
         dien_score(scoring->model, scorer->scratch, scoring->user, scoring->request, scoring->scores,
                    scoring->attention);

@@ -2,8 +2,8 @@
  * state, score, rank, encode.
  *
  * The only place where proto/ and model/ meet. Knows no sockets, and of threads only that the scores may come from
- * several (scorer.divide); whatever it allocates belongs to the scorer's arena and is valid until request_score() is
- * called again with that scorer.
+ * several (scorer.score_parallel); whatever it allocates belongs to the scorer's arena and is valid until
+ * request_score() is called again with that scorer.
  */
 #ifndef SERVER_SCORING_REQUEST_H
 #define SERVER_SCORING_REQUEST_H
@@ -38,8 +38,8 @@ struct scorer {
     struct user_cache *cache; /* NULL: no state is kept; the caller's to set, as is the next */
     uint64_t version;         /* the model's, for the cache: a number that grows */
     /* Do it all, with the help of others; NULL: on the calling thread alone, at once. The caller's to set. */
-    void (*divide)(struct scorer *scorer, const struct scoring *scoring);
-    void *divider; /* whose divide() it is */
+    void (*score_parallel)(struct scorer *scorer, const struct scoring *scoring);
+    void *parallel_context; /* whose score_parallel() it is */
 };
 
 /* False when memory is out. The model, and the cache, outlive the scorer. */

@@ -1,8 +1,8 @@
-/* work_split.h: the scoring of one large request, cut into pieces that threads take one by one.
+/* work_split.h: the scoring of one large request, cut into chunks that threads take one by one.
  *
- * The thread that has the request opens a parcel, lets others see it, takes pieces itself until none is left, and waits
- * for those that are still being done elsewhere. Pieces may be taken by any thread at any time; the rest is guarded by
- * whoever keeps the parcels.
+ * The thread that has the request opens a split, lets others see it, takes chunks itself until none is left, and waits
+ * for those that are still being done excluded_ns. Pieces may be taken by any thread at any time; the rest is guarded
+ * by whoever keeps the splits.
  */
 #ifndef SERVER_SCORING_WORK_SPLIT_H
 #define SERVER_SCORING_WORK_SPLIT_H
@@ -14,13 +14,13 @@
 #include <stddef.h>
 #include <stdint.h>
 
-struct parcel {
-    struct parcel *next; /* the keeper's */
+struct work_split {
+    struct work_split *next; /* the keeper's */
     const struct scoring *scoring;
-    size_t step;           /* candidates a piece */
+    size_t step;           /* candidates a chunk */
     _Atomic size_t taken;  /* candidates; may pass their number */
     size_t helpers;        /* threads besides the owner's that are in it now */
-    size_t helped;         /* pieces that such threads have done, */
+    size_t helped;         /* chunks that such threads have done, */
     uint64_t helped_nanos; /* and how long it took them */
 };
 
@@ -29,17 +29,17 @@ struct range {
 };
 
 /* Pieces of about `candidates` candidates. */
-void parcel_open(struct parcel *parcel, const struct scoring *scoring, double candidates);
-/* The next piece; false when there is none. */
-bool parcel_take(struct parcel *parcel, struct range *range);
-void parcel_score(const struct parcel *parcel, struct dien_scratch *scratch, struct range range);
+void work_split_init(struct work_split *split, const struct scoring *scoring, double candidates);
+/* The next chunk; false when there is none. */
+bool work_split_take(struct work_split *split, struct range *range);
+void work_split_score(const struct work_split *split, struct dien_scratch *scratch, struct range range);
 
-static inline size_t parcel_pieces(const struct parcel *parcel) {
-    return (parcel->scoring->request->candidate_count + parcel->step - 1) / parcel->step;
+static inline size_t work_split_chunks(const struct work_split *split) {
+    return (split->scoring->request->candidate_count + split->step - 1) / split->step;
 }
 
-static inline bool parcel_has_more(const struct parcel *parcel) {
-    return atomic_load_explicit(&parcel->taken, memory_order_relaxed) < parcel->scoring->request->candidate_count;
+static inline bool work_split_has_more(const struct work_split *split) {
+    return atomic_load_explicit(&split->taken, memory_order_relaxed) < split->scoring->request->candidate_count;
 }
 
 #endif

@@ -1,4 +1,4 @@
-/* worker_pool.c: one mutex guards queue, parcels and what is done; a thread holds it for a few instructions a job. */
+/* worker_pool.c: one mutex guards queue, splits and what is done; a thread holds it for a few instructions a job. */
 #include "server/scoring/worker_pool.h"
 
 #include "proto/json_encode.h"
@@ -16,23 +16,24 @@
 struct worker {
     struct worker_pool *pool;
     struct scorer scorer;
-    struct scorer aside;   /* for jobs that are done in between: memory of its own for the request, the same scratch */
+    struct scorer
+        interleaved;       /* for jobs that are done in between: memory of its own for the request, the same scratch */
     struct arena arena;    /* problem details: the scorer's may be full */
     struct cost_rate rate; /* of scoring alone */
-    int64_t elsewhere;     /* nanoseconds of the job's time that were not its own, less those that helpers gave it */
+    int64_t excluded_ns;   /* nanoseconds of the job's time that were not its own, less those that helpers gave it */
     pthread_t thread;
     bool has_scorer, has_thread;
 };
 
 struct worker_pool {
-    struct worker_options options;
+    struct worker_pool_options options;
     pthread_mutex_t mutex;
-    pthread_cond_t filled; /* a job or a parcel is there, or the pool stops */
-    pthread_cond_t left;   /* a parcel has no helpers any more */
+    pthread_cond_t filled; /* a job or a split is there, or the pool stops */
+    pthread_cond_t left;   /* a split has no helpers any more */
     /* Under the mutex. */
-    struct queue queue;
+    struct job_queue queue;
     struct job_list done;
-    struct parcel *parcels;
+    struct work_split *splits;
     size_t idle; /* threads that wait for `filled` */
     bool stopping;
     /* Read without it. */
@@ -41,47 +42,47 @@ struct worker_pool {
     struct worker *workers; /* [options.threads] */
 };
 
-/* PATIENT_SHARE: of the deadline, before has_left() is asked. ADMISSION_SHARE: a job that is expected to wait for more
- * of its deadline is refused; the rest is for what the estimate does not see.
- * PIECE_SECONDS: a piece of a parcel. To wake a thread takes some 20 us, and a job may wait for as long as a piece. */
-enum { PROBLEM_ARENA_KEEP = 16384, ASIDE_ARENA_KEEP = 65536, PATIENT_SHARE = 4 };
+/* PATIENT_SHARE: of the deadline, before client_disconnected() is asked. ADMISSION_SHARE: a job that is expected to
+ * wait for more of its deadline is refused; the rest is for what the estimate does not see. CHUNK_SECONDS: a chunk of a
+ * split. To wake a thread takes some 20 us, and a job may wait for as long as a chunk. */
+enum { PROBLEM_ARENA_KEEP = 16384, INTERLEAVED_ARENA_KEEP = 65536, PATIENT_SHARE = 4 };
 #define ADMISSION_SHARE 0.75
-#define PIECE_SECONDS   0.4e-3
+#define CHUNK_SECONDS   0.4e-3
 
 /* After every change of the queue. */
 static void publish_counts(struct worker_pool *pool) {
     pool->light_count = pool->queue.light_count;
-    pool->waiting_count = queue_count(&pool->queue);
+    pool->waiting_count = job_queue_count(&pool->queue);
 }
 
-/* ---- helping: all but divide() and what it calls, with the lock held */
+/* ---- helping: all but score_parallel() and what it calls, with the lock held */
 
-static struct parcel *find_parcel(const struct worker_pool *pool) {
-    struct parcel *parcel = pool->parcels;
-    while (parcel != NULL && !parcel_has_more(parcel))
-        parcel = parcel->next;
-    return parcel;
+static struct work_split *find_split(const struct worker_pool *pool) {
+    struct work_split *split = pool->splits;
+    while (split != NULL && !work_split_has_more(split))
+        split = split->next;
+    return split;
 }
 
-/* Take pieces until there are none, or a job waits. Lets go of the lock in between. */
-static void help(struct worker *worker, struct parcel *parcel) {
+/* Take chunks until there are none, or a job waits. Lets go of the lock in between. */
+static void help(struct worker *worker, struct work_split *split) {
     struct worker_pool *pool = worker->pool;
     struct range range;
-    size_t pieces = 0;
-    parcel->helpers++;
+    size_t chunks = 0;
+    split->helpers++;
     pool->busy++;
     pthread_mutex_unlock(&pool->mutex);
     uint64_t start = clock_now();
-    while (pool->waiting_count == 0 && parcel_take(parcel, &range)) {
-        parcel_score(parcel, worker->scorer.scratch, range);
-        pieces++;
+    while (pool->waiting_count == 0 && work_split_take(split, &range)) {
+        work_split_score(split, worker->scorer.scratch, range);
+        chunks++;
     }
     uint64_t spent = clock_now() - start;
     pthread_mutex_lock(&pool->mutex);
     pool->busy--;
-    parcel->helped += pieces;
-    parcel->helped_nanos += spent;
-    if (--parcel->helpers == 0)
+    split->helped += chunks;
+    split->helped_nanos += spent;
+    if (--split->helpers == 0)
         pthread_cond_broadcast(&pool->left);
 }
 
@@ -92,10 +93,10 @@ static struct job *take(struct worker *worker) {
     struct worker_pool *pool = worker->pool;
     struct job *job = NULL;
     pthread_mutex_lock(&pool->mutex);
-    while (!pool->stopping && (job = queue_take(&pool->queue)) == NULL) {
-        struct parcel *parcel = find_parcel(pool);
-        if (parcel != NULL) {
-            help(worker, parcel);
+    while (!pool->stopping && (job = job_queue_take(&pool->queue)) == NULL) {
+        struct work_split *split = find_split(pool);
+        if (split != NULL) {
+            help(worker, split);
             continue;
         }
         pool->idle++;
@@ -113,18 +114,18 @@ static struct job *take_light(struct worker_pool *pool) {
     if (pool->light_count == 0)
         return NULL;
     pthread_mutex_lock(&pool->mutex);
-    struct job *job = pool->stopping ? NULL : queue_take_light(&pool->queue);
+    struct job *job = pool->stopping ? NULL : job_queue_take_light(&pool->queue);
     publish_counts(pool);
     pthread_mutex_unlock(&pool->mutex);
     return job;
 }
 
-static void give_back(struct worker_pool *pool, struct job *job, bool was_aside) {
+static void give_back(struct worker_pool *pool, struct job *job, bool was_interleaved) {
     pthread_mutex_lock(&pool->mutex);
     bool first = pool->done.first == NULL;
-    queue_done(&pool->queue, job);
+    job_queue_done(&pool->queue, job);
     job_append(&pool->done, job);
-    if (!was_aside)
+    if (!was_interleaved)
         pool->busy--;
     pthread_mutex_unlock(&pool->mutex);
     if (first) { /* else the loop has been woken and has not looked yet */
@@ -134,7 +135,7 @@ static void give_back(struct worker_pool *pool, struct job *job, bool was_aside)
 
 /* Has the client closed its side? It may still read (a half-closed connection), so a request that did not wait long is
  * scored all the same; in an overload most requests that did belong to clients that gave up. */
-static bool has_left(int socket) {
+static bool client_disconnected(int socket) {
     struct pollfd one = {.fd = socket, .events = POLLRDHUP};
     return socket >= 0 && poll(&one, 1, 0) == 1;
 }
@@ -177,11 +178,11 @@ static void serve(struct worker *worker, struct scorer *scorer, struct job *job)
 }
 
 static void run(struct worker *worker, struct scorer *scorer, struct job *job) {
-    const struct worker_options *options = &worker->pool->options;
+    const struct worker_pool_options *options = &worker->pool->options;
     uint64_t waited = clock_now() - job->submitted;
     if (job->user.id == NULL)
         metrics_duration(options->metrics, PHASE_QUEUE, clock_seconds(waited));
-    if (waited > options->deadline / PATIENT_SHARE && has_left(job->socket)) {
+    if (waited > options->deadline / PATIENT_SHARE && client_disconnected(job->socket)) {
         job->cancelled = true;
     } else if (waited > options->deadline) {
         struct problem problem;
@@ -196,11 +197,11 @@ static void run(struct worker *worker, struct scorer *scorer, struct job *job) {
 /* From queue to answer, and how long it took as if one thread had done that and nothing else. */
 static void do_job(struct worker *worker, struct scorer *scorer, struct job *job) {
     uint64_t start = clock_now();
-    worker->elsewhere = 0;
+    worker->excluded_ns = 0;
     run(worker, scorer, job);
-    int64_t spent = (int64_t)(clock_now() - start) - worker->elsewhere;
+    int64_t spent = (int64_t)(clock_now() - start) - worker->excluded_ns;
     job->seconds = job->problem == PROBLEM_NONE && !job->cancelled ? 1e-9 * (double)spent : 0;
-    give_back(worker->pool, job, scorer == &worker->aside);
+    give_back(worker->pool, job, scorer == &worker->interleaved);
 }
 
 /* Woken on the loop's own processor, a scoring thread lets the loop read on: it then finds several jobs at once, and
@@ -223,26 +224,26 @@ static void *work(void *argument) {
 
 /* ---- dividing */
 
-/* Light jobs that wait, for as long as the last piece took: a heavy job takes half of its thread's time, or all. */
+/* Light jobs that wait, for as long as the last chunk took: a heavy job takes half of its thread's time, or all. */
 static void do_light_jobs(struct worker *worker, uint64_t budget) {
     uint64_t start = clock_now(), spent = 0;
-    int64_t elsewhere = worker->elsewhere;
+    int64_t excluded_ns = worker->excluded_ns;
     struct job *job = NULL;
     while (spent < budget && (job = take_light(worker->pool)) != NULL) {
-        do_job(worker, &worker->aside, job);
+        do_job(worker, &worker->interleaved, job);
         spent = clock_now() - start;
-        metrics_add(&worker->pool->options.metrics->requests_aside, 1);
+        metrics_add(&worker->pool->options.metrics->requests_interleaved, 1);
     }
-    worker->elsewhere = elsewhere + (int64_t)spent;
+    worker->excluded_ns = excluded_ns + (int64_t)spent;
 }
 
-static void do_pieces(struct worker *worker, struct parcel *parcel, double candidate_units) {
-    double whole = candidate_units * (double)parcel->scoring->request->candidate_count;
-    bool heavy = cost_seconds(&worker->rate, whole) > QUEUE_HEAVY_SECONDS;
+static void score_chunks(struct worker *worker, struct work_split *split, double candidate_units) {
+    double whole = candidate_units * (double)split->scoring->request->candidate_count;
+    bool heavy = cost_seconds(&worker->rate, whole) > JOB_HEAVY_SECONDS;
     struct range range;
-    while (parcel_take(parcel, &range)) {
+    while (work_split_take(split, &range)) {
         uint64_t start = clock_now();
-        parcel_score(parcel, worker->scorer.scratch, range);
+        work_split_score(split, worker->scorer.scratch, range);
         uint64_t spent = clock_now() - start;
         cost_learn(&worker->rate, candidate_units * (double)range.count, clock_seconds(spent));
         if (heavy)
@@ -250,48 +251,48 @@ static void do_pieces(struct worker *worker, struct parcel *parcel, double candi
     }
 }
 
-static void offer(struct worker_pool *pool, struct parcel *parcel) {
+static void offer(struct worker_pool *pool, struct work_split *split) {
     pthread_mutex_lock(&pool->mutex);
-    struct parcel **last = &pool->parcels;
+    struct work_split **last = &pool->splits;
     while (*last != NULL)
         last = &(*last)->next;
-    *last = parcel;
-    size_t wanted = parcel_pieces(parcel) - 1;
+    *last = split;
+    size_t wanted = work_split_chunks(split) - 1;
     for (size_t i = 0; i < wanted && i < pool->idle; i++)
         pthread_cond_signal(&pool->filled);
     pthread_mutex_unlock(&pool->mutex);
 }
 
-/* No piece is left to be taken: wait for those that others have begun. */
-static void withdraw(struct worker *worker, struct parcel *parcel) {
+/* No chunk is left to be taken: wait for those that others have begun. */
+static void withdraw(struct worker *worker, struct work_split *split) {
     struct worker_pool *pool = worker->pool;
     pthread_mutex_lock(&pool->mutex);
-    struct parcel **place = &pool->parcels;
-    while (*place != parcel)
+    struct work_split **place = &pool->splits;
+    while (*place != split)
         place = &(*place)->next;
-    *place = parcel->next;
-    while (parcel->helpers > 0)
+    *place = split->next;
+    while (split->helpers > 0)
         pthread_cond_wait(&pool->left, &pool->mutex);
     pthread_mutex_unlock(&pool->mutex);
-    worker->elsewhere -= (int64_t)parcel->helped_nanos;
-    if (parcel->helped > 0) {
+    worker->excluded_ns -= (int64_t)split->helped_nanos;
+    if (split->helped > 0) {
         metrics_add(&pool->options.metrics->requests_split, 1);
-        metrics_add(&pool->options.metrics->pieces_helped, parcel->helped);
+        metrics_add(&pool->options.metrics->chunks_helped, split->helped);
     }
 }
 
-/* The scorer's divide(). */
-static void divide(struct scorer *scorer, const struct scoring *scoring) {
-    struct worker *worker = scorer->divider;
+/* The scorer's score_parallel(). */
+static void score_parallel(struct scorer *scorer, const struct scoring *scoring) {
+    struct worker *worker = scorer->parallel_context;
     double units = cost_of_candidate(scoring->model, scoring->user);
-    struct parcel parcel;
-    parcel_open(&parcel, scoring, PIECE_SECONDS / cost_seconds(&worker->rate, units));
-    bool many = parcel_pieces(&parcel) > 1;
+    struct work_split split;
+    work_split_init(&split, scoring, CHUNK_SECONDS / cost_seconds(&worker->rate, units));
+    bool many = work_split_chunks(&split) > 1;
     if (many)
-        offer(worker->pool, &parcel);
-    do_pieces(worker, &parcel, units);
+        offer(worker->pool, &split);
+    score_chunks(worker, &split, units);
     if (many)
-        withdraw(worker, &parcel);
+        withdraw(worker, &split);
 }
 
 /* ---- start and stop */
@@ -312,15 +313,15 @@ static bool start_worker(struct worker_pool *pool, struct worker *worker) {
     worker->has_scorer = scorer_init(&worker->scorer, pool->options.model, &pool->options.limits);
     worker->scorer.cache = pool->options.cache;
     worker->scorer.version = pool->options.version;
-    worker->aside = worker->scorer;
-    arena_init(&worker->aside.arena, pool->options.limits.memory, ASIDE_ARENA_KEEP);
-    worker->scorer.divide = divide;
-    worker->scorer.divider = worker;
+    worker->interleaved = worker->scorer;
+    arena_init(&worker->interleaved.arena, pool->options.limits.memory, INTERLEAVED_ARENA_KEEP);
+    worker->scorer.score_parallel = score_parallel;
+    worker->scorer.parallel_context = worker;
     worker->rate = cost_rate_start();
     return worker->has_scorer && start_thread(worker);
 }
 
-struct worker_pool *worker_start(const struct worker_options *options) {
+struct worker_pool *worker_pool_start(const struct worker_pool_options *options) {
     struct worker_pool *pool = calloc(1, sizeof *pool);
     if (pool == NULL)
         return NULL;
@@ -328,26 +329,26 @@ struct worker_pool *worker_start(const struct worker_options *options) {
     pthread_mutex_init(&pool->mutex, NULL);
     pthread_cond_init(&pool->filled, NULL);
     pthread_cond_init(&pool->left, NULL);
-    pool->queue = (struct queue){.most = options->queue,
-                                 .threads = options->threads,
-                                 .patience = ADMISSION_SHARE * clock_seconds(options->deadline),
-                                 .rate = cost_rate_start()};
+    pool->queue = (struct job_queue){.max_jobs = options->queue,
+                                     .threads = options->threads,
+                                     .patience = ADMISSION_SHARE * clock_seconds(options->deadline),
+                                     .rate = cost_rate_start()};
     pool->workers = calloc(options->threads, sizeof *pool->workers);
     bool good = pool->workers != NULL;
     for (size_t i = 0; good && i < options->threads; i++)
         good = start_worker(pool, &pool->workers[i]);
     if (!good) {
-        worker_stop(pool);
-        worker_free(pool);
+        worker_pool_stop(pool);
+        worker_pool_free(pool);
         return NULL;
     }
     return pool;
 }
 
-bool worker_submit(struct worker_pool *pool, struct job *job) {
+bool worker_pool_submit(struct worker_pool *pool, struct job *job) {
     job->units = cost_guess(job->format, job->body, job->size); /* which reads the body: not under the lock */
     pthread_mutex_lock(&pool->mutex);
-    bool welcome = !pool->stopping && queue_add(&pool->queue, job), wanted = welcome && pool->idle > 0;
+    bool welcome = !pool->stopping && job_queue_add(&pool->queue, job), wanted = welcome && pool->idle > 0;
     if (welcome)
         publish_counts(pool);
     pthread_mutex_unlock(&pool->mutex);
@@ -356,7 +357,7 @@ bool worker_submit(struct worker_pool *pool, struct job *job) {
     return welcome;
 }
 
-struct job *worker_take_done(struct worker_pool *pool) {
+struct job *worker_pool_take_done(struct worker_pool *pool) {
     pthread_mutex_lock(&pool->mutex);
     struct job *first = pool->done.first;
     pool->done = (struct job_list){NULL, NULL};
@@ -364,25 +365,25 @@ struct job *worker_take_done(struct worker_pool *pool) {
     return first;
 }
 
-size_t worker_waiting(const struct worker_pool *pool) {
+size_t worker_pool_waiting(const struct worker_pool *pool) {
     return pool->waiting_count;
 }
 
-double worker_seconds(struct worker_pool *pool) {
+double worker_pool_wait_seconds(struct worker_pool *pool) {
     pthread_mutex_lock(&pool->mutex);
-    double seconds = queue_seconds(&pool->queue);
+    double seconds = job_queue_seconds(&pool->queue);
     pthread_mutex_unlock(&pool->mutex);
     return seconds;
 }
 
-size_t worker_busy(const struct worker_pool *pool) {
+size_t worker_pool_busy(const struct worker_pool *pool) {
     return pool->busy;
 }
 
 /* The threads have ended, so no lock is needed. */
 static void refuse_waiting(struct worker_pool *pool) {
     struct job *job = NULL;
-    while ((job = queue_take(&pool->queue)) != NULL) {
+    while ((job = job_queue_take(&pool->queue)) != NULL) {
         struct problem problem;
         problem_set(&problem, PROBLEM_DRAINING, "", "The server stopped before it came to this request.");
         answer_problem(&pool->workers[0], job, &problem);
@@ -391,7 +392,7 @@ static void refuse_waiting(struct worker_pool *pool) {
     publish_counts(pool);
 }
 
-void worker_stop(struct worker_pool *pool) {
+void worker_pool_stop(struct worker_pool *pool) {
     pthread_mutex_lock(&pool->mutex);
     pool->stopping = true;
     pthread_cond_broadcast(&pool->filled);
@@ -405,11 +406,11 @@ void worker_stop(struct worker_pool *pool) {
     refuse_waiting(pool);
 }
 
-void worker_free(struct worker_pool *pool) {
+void worker_pool_free(struct worker_pool *pool) {
     for (size_t i = 0; pool->workers != NULL && i < pool->options.threads; i++) {
         if (pool->workers[i].has_scorer)
             scorer_free(&pool->workers[i].scorer);
-        arena_free(&pool->workers[i].aside.arena);
+        arena_free(&pool->workers[i].interleaved.arena);
         arena_free(&pool->workers[i].arena);
     }
     free(pool->workers);

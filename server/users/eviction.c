@@ -1,7 +1,7 @@
 /* eviction.c: S3-FIFO over entries that are linked by block numbers. */
 #include "server/users/eviction.h"
 
-enum { USES_MOST = 3, USES_TO_STAY = 2, SMALL_SHARE = 10 };
+enum { USES_MAX = 3, USES_TO_STAY = 2, SMALL_SHARE = 10 };
 
 void eviction_init(struct eviction *eviction, const struct block_pool *pool, struct eviction_ghost *ghosts,
                    uint32_t ghost_count) {
@@ -66,7 +66,7 @@ void eviction_insert(struct eviction *eviction, uint32_t entry) {
 }
 
 void eviction_touch(struct user_entry *entry) {
-    if (entry->uses < USES_MOST)
+    if (entry->uses < USES_MAX)
         entry->uses++;
 }
 

@@ -17,27 +17,27 @@
 #include <xxhash.h>
 
 enum {
-    SHARDS_MOST = 64,
-    SHARD_LEAST = 1 << 20, /* bytes: below that a shard has too few entries to choose from */
+    SHARDS_MAX = 64,
+    SHARD_MIN_BYTES = 1 << 20, /* bytes: below that a shard has too few entries to choose from */
     BLOCKS_A_BUCKET = 4,
     TOKENS_AHEAD = 16,
-    SWEEP_MOST = 4096, /* buckets a call */
-    TRIES = 64         /* to find room, while other threads look for it too */
+    SWEEP_MAX_BUCKETS = 4096, /* buckets a call */
+    TRIES = 64                /* to find room, while other threads look for it too */
 };
-static const double sweep_seconds_most = 60;
+static const double sweep_max_seconds = 60;
 
 const double user_cache_age_bounds[USER_CACHE_AGES] = {1, 10, 60, 300, 900, 3600, 14400, 86400, 604800, 2592000};
 
 /* Users forgotten lately in a shard, who are told apart. */
-enum { FORGETS = 32 };
+enum { RECENT_DELETES = 32 };
 
 struct shard {
     _Alignas(64) pthread_mutex_t mutex;
-    pthread_cond_t landed;       /* a flight has ended */
-    struct user_flight *flights; /* computations under way, and behind each those that wait for the same user */
-    uint64_t forgets;            /* calls of user_cache_forget(), */
-    uint64_t forgotten[FORGETS]; /* and the hashes of the last ones' users */
-    uint32_t *buckets;           /* [buckets_a_shard]: an entry's number + 1, or 0 */
+    pthread_cond_t flight_ended;   /* a flight has ended */
+    struct single_flight *flights; /* computations under way, and behind each those that wait for the same user */
+    uint64_t delete_epoch;         /* calls of user_cache_delete(), */
+    uint64_t recent_deletes[RECENT_DELETES]; /* and the hashes of the last ones' users */
+    uint32_t *buckets;                       /* [buckets_a_shard]: an entry's number + 1, or 0 */
     struct eviction eviction;
     struct user_token tokens[TOKENS_AHEAD]; /* random, not given yet */
     size_t token_count;
@@ -75,7 +75,8 @@ static struct eviction_ghost *ghosts_of(const struct user_cache *cache, size_t s
 
 /* A budget is index and blocks: what a block needs of the index is counted with it. */
 static bool lay_out(struct user_cache *cache, size_t bytes) {
-    cache->shard_count = power_of_two_within(bytes / SHARD_LEAST < SHARDS_MOST ? bytes / SHARD_LEAST : SHARDS_MOST);
+    cache->shard_count =
+        power_of_two_within(bytes / SHARD_MIN_BYTES < SHARDS_MAX ? bytes / SHARD_MIN_BYTES : SHARDS_MAX);
     size_t most = bytes / sizeof(struct block);
     cache->buckets_a_shard = power_of_two_within(most / BLOCKS_A_BUCKET / cache->shard_count);
     size_t ghosts = most / EVICTION_BLOCKS_A_GHOST / cache->shard_count;
@@ -93,7 +94,7 @@ static bool lay_out(struct user_cache *cache, size_t bytes) {
         struct shard *shard = &cache->shards[i];
         memset(shard, 0, sizeof *shard);
         pthread_mutex_init(&shard->mutex, NULL);
-        pthread_cond_init(&shard->landed, NULL);
+        pthread_cond_init(&shard->flight_ended, NULL);
         shard->buckets = (uint32_t *)cache->index + i * cache->buckets_a_shard;
         eviction_init(&shard->eviction, &cache->pool, ghosts_of(cache, i, ghosts), (uint32_t)ghosts);
     }
@@ -127,7 +128,7 @@ void user_cache_free(struct user_cache *cache) {
         return;
     for (size_t i = 0; cache->shards != NULL && cache->index != MAP_FAILED && i < cache->shard_count; i++) {
         pthread_mutex_destroy(&cache->shards[i].mutex);
-        pthread_cond_destroy(&cache->shards[i].landed);
+        pthread_cond_destroy(&cache->shards[i].flight_ended);
     }
     free(cache->shards);
     if (cache->index != MAP_FAILED)
@@ -309,7 +310,7 @@ static enum user_answer read_entry(struct user_cache *cache, struct user_key key
         eviction_touch(entry);
     }
     if (!copy->begun)
-        copy->forgets = shard->forgets;
+        copy->delete_epoch = shard->delete_epoch;
     copy->begun = true;
     pthread_mutex_unlock(&shard->mutex);
     return answer;
@@ -320,7 +321,7 @@ enum user_answer user_cache_read(struct user_cache *cache, struct user_key key, 
     return read_entry(cache, key, version, true, arena, copy);
 }
 
-enum user_answer user_cache_look(struct user_cache *cache, struct user_key key, uint64_t version, struct arena *arena,
+enum user_answer user_cache_peek(struct user_cache *cache, struct user_key key, uint64_t version, struct arena *arena,
                                  struct user_copy *copy) {
     return read_entry(cache, key, version, false, arena, copy);
 }
@@ -328,39 +329,39 @@ enum user_answer user_cache_look(struct user_cache *cache, struct user_key key, 
 /* ---- one computation at a time */
 
 /* The first of a user's, which has the right; those behind it wait. */
-static struct user_flight *flight_of(const struct shard *shard, uint64_t hash, struct user_key key) {
-    struct user_flight *flight = shard->flights;
+static struct single_flight *flight_of(const struct shard *shard, uint64_t hash, struct user_key key) {
+    struct single_flight *flight = shard->flights;
     while (flight != NULL && !(flight->hash == hash && flight->key.length == key.length &&
                                memcmp(flight->key.id, key.id, key.length) == 0))
         flight = flight->next;
     return flight;
 }
 
-static bool leads(const struct shard *shard, const struct user_flight *flight) {
+static bool is_first(const struct shard *shard, const struct single_flight *flight) {
     return flight_of(shard, flight->hash, flight->key) == flight;
 }
 
-static void queue_up(struct shard *shard, struct user_flight *flight) {
-    struct user_flight **place = &shard->flights;
+static void append_flight(struct shard *shard, struct single_flight *flight) {
+    struct single_flight **place = &shard->flights;
     while (*place != NULL)
         place = &(*place)->next;
     *place = flight;
 }
 
 /* Out of the queue, from whatever place in it. */
-static void land(struct shard *shard, struct user_flight *flight) {
-    bool led = leads(shard, flight);
-    struct user_flight **place = &shard->flights;
+static void single_flight_end(struct shard *shard, struct single_flight *flight) {
+    bool was_first = is_first(shard, flight);
+    struct single_flight **place = &shard->flights;
     while (*place != flight)
         place = &(*place)->next;
     *place = flight->next;
-    if (led)
-        pthread_cond_broadcast(&shard->landed);
+    if (was_first)
+        pthread_cond_broadcast(&shard->flight_ended);
 }
 
 /* Is what was read what there is? Another version's state is none that the caller could read; one that was read and is
  * gone may have been forgotten, and must not be built upon. */
-static bool has_changed(const struct user_cache *cache, const struct shard *shard, const struct user_flight *flight,
+static bool has_changed(const struct user_cache *cache, const struct shard *shard, const struct single_flight *flight,
                         uint64_t version, const struct user_copy *seen) {
     uint32_t number = find(cache, shard, flight->hash, flight->key);
     const struct user_entry *entry = number != BLOCK_NONE ? user_entry_at(&cache->pool, number) : NULL;
@@ -371,52 +372,52 @@ static bool has_changed(const struct user_cache *cache, const struct shard *shar
 }
 
 /* Whether the user may have been forgotten since the shard counted so many. True for another one as well, if more than
- * FORGETS were since, or if they have one hash. */
-static bool forgotten_since(const struct shard *shard, uint64_t hash, uint64_t forgets) {
-    if (shard->forgets - forgets > FORGETS)
+ * RECENT_DELETES were since, or if they have one hash. */
+static bool deleted_since(const struct shard *shard, uint64_t hash, uint64_t delete_epoch) {
+    if (shard->delete_epoch - delete_epoch > RECENT_DELETES)
         return true;
-    for (; forgets < shard->forgets; forgets++)
-        if (shard->forgotten[forgets % FORGETS] == hash)
+    for (; delete_epoch < shard->delete_epoch; delete_epoch++)
+        if (shard->recent_deletes[delete_epoch % RECENT_DELETES] == hash)
             return true;
     return false;
 }
 
 /* What is held as it was seen was not forgotten since. `any`: whatever has changed. */
-static bool take_right(struct user_cache *cache, struct user_key key, uint64_t version, const struct user_copy *seen,
-                       bool any, struct user_flight *flight) {
-    *flight = (struct user_flight){.key = key, .hash = hash_of(cache, key)};
+static bool begin_flight(struct user_cache *cache, struct user_key key, uint64_t version, const struct user_copy *seen,
+                         bool any, struct single_flight *flight) {
+    *flight = (struct single_flight){.key = key, .hash = hash_of(cache, key)};
     struct shard *shard = shard_of(cache, flight->hash);
     bool changed = false, waits = false;
     pthread_mutex_lock(&shard->mutex);
-    queue_up(shard, flight);
-    while (!(changed = !any && has_changed(cache, shard, flight, version, seen)) && !leads(shard, flight)) {
+    append_flight(shard, flight);
+    while (!(changed = !any && has_changed(cache, shard, flight, version, seen)) && !is_first(shard, flight)) {
         shard->counts.waits += !waits;
         waits = true;
-        pthread_cond_wait(&shard->landed, &shard->mutex);
+        pthread_cond_wait(&shard->flight_ended, &shard->mutex);
     }
     if (changed)
-        land(shard, flight);
+        single_flight_end(shard, flight);
     else
-        flight->forgotten = flight->forgotten || (seen != NULL && (any || !seen->held) &&
-                                                  forgotten_since(shard, flight->hash, seen->forgets));
+        flight->user_deleted = flight->user_deleted || (seen != NULL && (any || !seen->held) &&
+                                                        deleted_since(shard, flight->hash, seen->delete_epoch));
     pthread_mutex_unlock(&shard->mutex);
     return !changed;
 }
 
-bool user_cache_lead(struct user_cache *cache, struct user_key key, uint64_t version, const struct user_copy *seen,
-                     struct user_flight *flight) {
-    return take_right(cache, key, version, seen, false, flight);
+bool single_flight_begin(struct user_cache *cache, struct user_key key, uint64_t version, const struct user_copy *seen,
+                         struct single_flight *flight) {
+    return begin_flight(cache, key, version, seen, false, flight);
 }
 
-void user_cache_lead_any(struct user_cache *cache, struct user_key key, const struct user_copy *seen,
-                         struct user_flight *flight) {
-    take_right(cache, key, 0, seen, true, flight);
+void single_flight_begin_always(struct user_cache *cache, struct user_key key, const struct user_copy *seen,
+                                struct single_flight *flight) {
+    begin_flight(cache, key, 0, seen, true, flight);
 }
 
-void user_cache_abandon(struct user_cache *cache, struct user_flight *flight) {
+void single_flight_cancel(struct user_cache *cache, struct single_flight *flight) {
     struct shard *shard = shard_of(cache, flight->hash);
     pthread_mutex_lock(&shard->mutex);
-    land(shard, flight);
+    single_flight_end(shard, flight);
     pthread_mutex_unlock(&shard->mutex);
 }
 
@@ -461,7 +462,7 @@ static bool find_room(struct user_cache *cache, struct shard *shard, uint32_t ke
 }
 
 /* This shard has nothing to give (any more): have the others give `count` blocks to the pool. Its lock is not held. */
-static void evict_elsewhere(struct user_cache *cache, const struct shard *shard, uint32_t count) {
+static void evict_from_others(struct user_cache *cache, const struct shard *shard, uint32_t count) {
     uint32_t freed = 0;
     for (size_t i = 1; i < cache->shard_count && freed < count; i++) {
         struct shard *other = &cache->shards[((size_t)(shard - cache->shards) + i) & (cache->shard_count - 1)];
@@ -506,7 +507,7 @@ static uint32_t resize(struct user_cache *cache, struct shard *shard, uint32_t n
 
 /* Everything has room: write it. */
 static void write_entry(struct user_cache *cache, struct shard *shard, uint32_t number, bool is_new,
-                        const struct user_flight *flight, uint64_t version, const void *state, size_t size) {
+                        const struct single_flight *flight, uint64_t version, const void *state, size_t size) {
     struct user_entry *entry = user_entry_at(&cache->pool, number);
     uint64_t now = clock_now();
     entry->version = version;
@@ -526,11 +527,11 @@ static void write_entry(struct user_cache *cache, struct shard *shard, uint32_t 
 enum attempt { STORED, NOT_KEPT, NO_ROOM };
 
 /* Under the shard's lock. The state is no larger than the cache. */
-static enum attempt try_to_store(struct user_cache *cache, struct shard *shard, const struct user_flight *flight,
+static enum attempt try_to_store(struct user_cache *cache, struct shard *shard, const struct single_flight *flight,
                                  uint64_t version, const void *state, size_t size, struct user_token *token) {
     uint32_t number = find(cache, shard, flight->hash, flight->key);
     const struct user_entry *entry = number != BLOCK_NONE ? user_entry_at(&cache->pool, number) : NULL;
-    if (flight->forgotten || (entry != NULL && entry->version > version))
+    if (flight->user_deleted || (entry != NULL && entry->version > version))
         return NOT_KEPT;
     uint32_t count = (uint32_t)blocks_for(flight->key.length, size), have = entry != NULL ? entry->count : 0;
     struct block_chain more = block_chain_empty();
@@ -543,7 +544,7 @@ static enum attempt try_to_store(struct user_cache *cache, struct shard *shard, 
     return STORED;
 }
 
-bool user_cache_store(struct user_cache *cache, struct user_flight *flight, uint64_t version, const void *state,
+bool user_cache_store(struct user_cache *cache, struct single_flight *flight, uint64_t version, const void *state,
                       size_t size, struct user_token *token) {
     struct shard *shard = shard_of(cache, flight->hash);
     size_t count = blocks_for(flight->key.length, size);
@@ -551,32 +552,32 @@ bool user_cache_store(struct user_cache *cache, struct user_flight *flight, uint
     int tries = count <= cache->pool.count ? TRIES : 0; /* none for what is larger than the cache */
     for (int i = 0; attempt == NO_ROOM && i < tries; i++) {
         if (i > 0)
-            evict_elsewhere(cache, shard, (uint32_t)count);
+            evict_from_others(cache, shard, (uint32_t)count);
         pthread_mutex_lock(&shard->mutex);
         attempt = try_to_store(cache, shard, flight, version, state, size, token);
         pthread_mutex_unlock(&shard->mutex);
     }
     pthread_mutex_lock(&shard->mutex);
     shard->counts.refused += attempt == NO_ROOM;
-    land(shard, flight);
+    single_flight_end(shard, flight);
     pthread_mutex_unlock(&shard->mutex);
     return attempt == STORED;
 }
 
 /* ---- forgetting */
 
-bool user_cache_forget(struct user_cache *cache, struct user_key key) {
+bool user_cache_delete(struct user_cache *cache, struct user_key key) {
     uint64_t hash = hash_of(cache, key);
     struct shard *shard = shard_of(cache, hash);
     pthread_mutex_lock(&shard->mutex);
-    struct user_flight *flight = flight_of(shard, hash, key);
-    shard->forgotten[shard->forgets++ % FORGETS] = hash;
+    struct single_flight *flight = flight_of(shard, hash, key);
+    shard->recent_deletes[shard->delete_epoch++ % RECENT_DELETES] = hash;
     if (flight != NULL)
-        flight->forgotten = true;
+        flight->user_deleted = true;
     uint32_t number = find(cache, shard, hash, key);
     if (number != BLOCK_NONE) {
         drop(cache, shard, number);
-        shard->counts.forgotten++;
+        shard->counts.deleted++;
     }
     pthread_mutex_unlock(&shard->mutex);
     return number != BLOCK_NONE || flight != NULL;
@@ -600,10 +601,10 @@ void user_cache_sweep(struct user_cache *cache, double seconds_since_last) {
         return;
     size_t buckets = cache->shard_count * cache->buckets_a_shard;
     double period = clock_seconds(cache->ttl) / 4;
-    period = period < sweep_seconds_most ? period : sweep_seconds_most;
+    period = period < sweep_max_seconds ? period : sweep_max_seconds;
     cache->sweep_due += (double)buckets * seconds_since_last / period;
-    size_t count = cache->sweep_due < SWEEP_MOST ? (size_t)cache->sweep_due : SWEEP_MOST;
-    cache->sweep_due = cache->sweep_due < SWEEP_MOST ? cache->sweep_due - (double)count : 0;
+    size_t count = cache->sweep_due < SWEEP_MAX_BUCKETS ? (size_t)cache->sweep_due : SWEEP_MAX_BUCKETS;
+    cache->sweep_due = cache->sweep_due < SWEEP_MAX_BUCKETS ? cache->sweep_due - (double)count : 0;
     for (size_t i = 0; i < count; i++, cache->sweep_bucket = (cache->sweep_bucket + 1) % buckets) {
         struct shard *shard = &cache->shards[cache->sweep_bucket / cache->buckets_a_shard];
         pthread_mutex_lock(&shard->mutex);
@@ -624,7 +625,7 @@ void user_cache_count(struct user_cache *cache, struct user_cache_counts *counts
         counts->entries += share.entries;
         counts->evictions += share.evictions;
         counts->expired += share.expired;
-        counts->forgotten += share.forgotten;
+        counts->deleted += share.deleted;
         counts->refused += share.refused;
         counts->waits += share.waits;
         counts->age_seconds += share.age_seconds;

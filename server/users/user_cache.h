@@ -7,9 +7,9 @@
  * A state has a token, 128 random bits that name this state of this user and no other: not guessable, not derived from
  * the id, and new whenever the state changes.
  *
- * One thread computes a user's state at a time (user_cache_lead); the others wait for it, in the order in which they
- * came. Any thread may call; locks are held for as long as a state is copied. All memory is counted and taken at start,
- * untouched: bytes are used as users come, and no user is evicted before all are in use.
+ * One thread computes a user's state at a time (single_flight_begin); the others wait for it, in the order in which
+ * they came. Any thread may call; locks are held for as long as a state is copied. All memory is counted and taken at
+ * start, untouched: bytes are used as users come, and no user is evicted before all are in use.
  */
 #ifndef SERVER_USERS_USER_CACHE_H
 #define SERVER_USERS_USER_CACHE_H
@@ -22,11 +22,11 @@
 
 struct user_cache;
 
-enum { USER_ID_MOST = 256, USER_CACHE_LEAST = 1 << 20 };
+enum { USER_ID_MAX = 256, USER_CACHE_MIN_BYTES = 1 << 20 };
 
 struct user_key {
     const char *id;
-    size_t length; /* 1 to USER_ID_MOST */
+    size_t length; /* 1 to USER_ID_MAX */
 };
 
 struct user_token {
@@ -37,8 +37,8 @@ static inline bool user_token_equal(const struct user_token *a, const struct use
     return ((a->word[0] ^ b->word[0]) | (a->word[1] ^ b->word[1])) == 0; /* in the same time whatever they are */
 }
 
-/* At least USER_CACHE_LEAST bytes. A state older than `ttl` nanoseconds is forgotten; 0: at any age it is kept. NULL
- * when memory is out. */
+/* At least USER_CACHE_MIN_BYTES bytes. A state older than `ttl` nanoseconds is forgotten; 0: at any age it is kept.
+ * NULL when memory is out. */
 struct user_cache *user_cache_new(size_t bytes, uint64_t ttl);
 /* The same with another hash of ids than xxHash. However many ids it gives one hash, states stay apart. */
 typedef uint64_t user_hash(const void *id, size_t length, uint64_t seed);
@@ -59,8 +59,8 @@ struct user_copy {
     size_t size;
     size_t room;
     bool held;
-    bool begun;       /* it was read before: reading it again is not another use */
-    uint64_t forgets; /* the cache's own: how many were forgotten before it was read */
+    bool begun;            /* it was read before: reading it again is not another use */
+    uint64_t delete_epoch; /* the cache's own: how many were forgotten before it was read */
     struct user_token token;
     uint64_t age, idle; /* nanoseconds since it was stored, and since it was last used */
     size_t bytes;       /* that it takes of the cache */
@@ -69,35 +69,35 @@ struct user_copy {
 enum user_answer user_cache_read(struct user_cache *cache, struct user_key key, uint64_t version, struct arena *arena,
                                  struct user_copy *copy);
 /* The same, but not a use: the state becomes no likelier to stay. */
-enum user_answer user_cache_look(struct user_cache *cache, struct user_key key, uint64_t version, struct arena *arena,
+enum user_answer user_cache_peek(struct user_cache *cache, struct user_key key, uint64_t version, struct arena *arena,
                                  struct user_copy *copy);
 
-/* The right to compute a user's next state. Belongs to one thread, from user_cache_lead() to user_cache_store() or
- * user_cache_abandon(). */
-struct user_flight {
-    struct user_flight *next;
+/* The right to compute a user's next state. Belongs to one thread, from single_flight_begin() to user_cache_store() or
+ * single_flight_cancel(). */
+struct single_flight {
+    struct single_flight *next;
     struct user_key key;
     uint64_t hash;
-    bool forgotten; /* user_cache_forget() came meanwhile: nothing is stored */
+    bool user_deleted; /* user_cache_delete() came meanwhile: nothing is stored */
 };
 /* Wait until no other thread computes a state of this user, then take the right. `seen` is what was read, NULL if
  * nothing was. False when that is not what there is now: read again. A user that was forgotten since the first reading
  * is computed for the request alone: the state will not be kept. */
-bool user_cache_lead(struct user_cache *cache, struct user_key key, uint64_t version, const struct user_copy *seen,
-                     struct user_flight *flight);
+bool single_flight_begin(struct user_cache *cache, struct user_key key, uint64_t version, const struct user_copy *seen,
+                         struct single_flight *flight);
 /* The same whatever there is now: what is read again under the right no other thread changes, but to forget it. Ends
  * after one turn of each thread that was there before. */
-void user_cache_lead_any(struct user_cache *cache, struct user_key key, const struct user_copy *seen,
-                         struct user_flight *flight);
+void single_flight_begin_always(struct user_cache *cache, struct user_key key, const struct user_copy *seen,
+                                struct single_flight *flight);
 /* Keep a state in place of the one before, and give up the right. False when it is not kept: it is larger than the
  * cache, the user was forgotten, or a newer version's is there. */
-bool user_cache_store(struct user_cache *cache, struct user_flight *flight, uint64_t version, const void *state,
+bool user_cache_store(struct user_cache *cache, struct single_flight *flight, uint64_t version, const void *state,
                       size_t size, struct user_token *token);
-void user_cache_abandon(struct user_cache *cache, struct user_flight *flight);
+void single_flight_cancel(struct user_cache *cache, struct single_flight *flight);
 
 /* Forget a user at once: all bytes that were its states' are wiped, and a state that is being computed will not be
  * kept. False if there was nothing. */
-bool user_cache_forget(struct user_cache *cache, struct user_key key);
+bool user_cache_delete(struct user_cache *cache, struct user_key key);
 
 /* Drop states that are older than ttl before anybody asks for them. Called a few times a second it meets each within a
  * quarter of ttl or a minute, whichever is less; but one call's time is bounded: at four calls a second it takes half a
@@ -112,7 +112,7 @@ struct user_cache_counts {
     uint64_t bytes;     /* in use: blocks of states, and what finds them */
     uint64_t capacity;  /* bytes */
     uint64_t evictions; /* for lack of room */
-    uint64_t expired, forgotten;
+    uint64_t expired, deleted;
     uint64_t refused;                   /* there was no room in the whole cache */
     uint64_t waits;                     /* for another thread's computation */
     uint64_t ages[USER_CACHE_AGES + 1]; /* evicted entries by time since their last use; not cumulative */

@@ -24,7 +24,7 @@ struct user_entry {
     uint8_t uses;
 };
 
-_Static_assert(sizeof(struct user_entry) + USER_ID_MOST <= BLOCK_ROOM, "a head and an id fit in one block");
+_Static_assert(sizeof(struct user_entry) + USER_ID_MAX <= BLOCK_ROOM, "a head and an id fit in one block");
 
 static inline struct user_entry *user_entry_at(const struct block_pool *pool, uint32_t entry) {
     return (struct user_entry *)(void *)block_at(pool, entry)->data;

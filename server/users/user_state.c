@@ -7,15 +7,15 @@ const char *const user_miss_names[USER_MISSES] = {"absent", "expired", "version"
 /* ---- states */
 
 /* Memory for a state of the whole history. NULL when the arena's is out. */
-static void *room_for(const struct user_maker *maker, const struct dien_columns *history) {
+static void *room_for(const struct state_builder *builder, const struct dien_columns *history) {
     const struct dien_interest *interests;
-    size_t count = dien_interests(maker->model, &interests);
-    size_t *counts = arena_array(maker->arena, count, sizeof *counts);
+    size_t count = dien_interests(builder->model, &interests);
+    size_t *counts = arena_array(builder->arena, count, sizeof *counts);
     if (counts == NULL)
         return NULL;
     for (size_t i = 0; i < count; i++)
         counts[i] = history->column[interests[i].history[0]].count;
-    return arena_alloc(maker->arena, dien_user_bytes(maker->model, counts));
+    return arena_alloc(builder->arena, dien_user_bytes(builder->model, counts));
 }
 
 static enum user_miss miss_of(enum user_answer answer) {
@@ -23,39 +23,39 @@ static enum user_miss miss_of(enum user_answer answer) {
 }
 
 static enum user_miss mismatch_of(enum dien_match match) {
-    return match == DIEN_SHORTER ? MISS_SHORTER : match == DIEN_SLID ? MISS_SLID : MISS_EDITED;
+    return match == DIEN_SHORTER ? MISS_SHORTER : match == DIEN_SLID ? MISS_WINDOW_MOVED : MISS_EDITED;
 }
 
 /* The history's state; `core` knows its beginning, or is NULL. */
-static bool compute(const struct user_maker *maker, const struct dien_columns *history, const struct dien_user *core,
-                    struct user_state *state) {
-    void *memory = room_for(maker, history);
+static bool compute(const struct state_builder *builder, const struct dien_columns *history,
+                    const struct dien_user *core, struct user_state *state) {
+    void *memory = room_for(builder, history);
     state->user = memory == NULL ? NULL
-                  : core != NULL ? dien_user_continue(maker->model, maker->scratch, core, history, memory)
-                                 : dien_user_build(maker->model, maker->scratch, history, memory);
+                  : core != NULL ? dien_user_continue(builder->model, builder->scratch, core, history, memory)
+                                 : dien_user_build(builder->model, builder->scratch, history, memory);
     state->origin = core != NULL ? USER_EXTENDED : USER_COMPUTED;
     return state->user != NULL;
 }
 
 /* The state of what is held and more. */
-static bool append(const struct user_maker *maker, const struct dien_columns *more, const struct dien_user *core,
+static bool append(const struct state_builder *builder, const struct dien_columns *more, const struct dien_user *core,
                    struct user_state *state) {
-    void *memory = arena_alloc(maker->arena, dien_user_extended_bytes(maker->model, core, more));
+    void *memory = arena_alloc(builder->arena, dien_user_extended_bytes(builder->model, core, more));
     if (memory == NULL)
         return false;
-    enum dien_extension did = dien_user_extend(maker->model, maker->scratch, core, more, memory);
+    enum dien_extension did = dien_user_extend(builder->model, builder->scratch, core, more, memory);
     state->user = memory;
     state->origin = did == DIEN_EXTENDED ? USER_EXTENDED : USER_COMPUTED;
-    state->miss = MISS_SLID;
+    state->miss = MISS_WINDOW_MOVED;
     return true;
 }
 
-static bool restore(const struct user_maker *maker, const struct user_copy *held, struct user_state *state) {
+static bool restore(const struct state_builder *builder, const struct user_copy *held, struct user_state *state) {
     const struct dien_user *core = held->state;
-    void *memory = arena_alloc(maker->arena, dien_user_size(core));
+    void *memory = arena_alloc(builder->arena, dien_user_size(core));
     if (memory == NULL)
         return false;
-    state->user = dien_user_restore(maker->model, core, memory);
+    state->user = dien_user_restore(builder->model, core, memory);
     state->origin = USER_CACHED;
     state->kept = true;
     state->token = held->token;
@@ -65,20 +65,20 @@ static bool restore(const struct user_maker *maker, const struct user_copy *held
 /* ---- what is held */
 
 /* Keep what this thread had the right to compute; nothing, if that failed. */
-static enum user_outcome land(const struct user_maker *maker, struct user_flight *flight, bool good,
-                              struct user_state *state) {
+static enum user_outcome store_and_end(const struct state_builder *builder, struct single_flight *flight, bool good,
+                                       struct user_state *state) {
     if (!good) {
-        user_cache_abandon(maker->cache, flight);
+        single_flight_cancel(builder->cache, flight);
         return USER_NO_ROOM;
     }
-    state->kept = user_cache_store(maker->cache, flight, maker->version, state->user, dien_user_core_bytes(state->user),
-                                   &state->token);
+    state->kept = user_cache_store(builder->cache, flight, builder->version, state->user,
+                                   dien_user_core_bytes(state->user), &state->token);
     return USER_READY;
 }
 
-static bool is_empty(const struct user_maker *maker, const struct dien_columns *behaviours) {
+static bool is_empty(const struct state_builder *builder, const struct dien_columns *behaviours) {
     const struct dien_interest *interests;
-    size_t count = dien_interests(maker->model, &interests);
+    size_t count = dien_interests(builder->model, &interests);
     for (size_t i = 0; i < count; i++)
         if (behaviours->column[interests[i].history[0]].count > 0)
             return false;
@@ -86,43 +86,43 @@ static bool is_empty(const struct user_maker *maker, const struct dien_columns *
 }
 
 /* Is what is held what the request appends to? */
-static enum user_outcome read_base(const struct user_maker *maker, const struct user_asked *asked,
+static enum user_outcome read_base(const struct state_builder *builder, const struct state_query *query,
                                    struct user_copy *held) {
-    enum user_answer answer = user_cache_read(maker->cache, asked->key, maker->version, maker->arena, held);
+    enum user_answer answer = user_cache_read(builder->cache, query->key, builder->version, builder->arena, held);
     if (answer == USER_NO_MEMORY)
         return USER_NO_ROOM;
-    bool named = answer == USER_HELD && (!asked->has_token || user_token_equal(&held->token, &asked->token));
+    bool named = answer == USER_HELD && (!query->has_token || user_token_equal(&held->token, &query->token));
     return named ? USER_READY : USER_UNKNOWN;
 }
 
 /* If another thread has stored a state between the reading and the right to append, then what the token named is gone;
  * without a token the append is to what there is now, which is read under the right: nobody can come between again. */
-static enum user_outcome get_appended(const struct user_maker *maker, const struct user_asked *asked,
+static enum user_outcome get_appended(const struct state_builder *builder, const struct state_query *query,
                                       struct user_state *state) {
     struct user_copy held = {0};
-    struct user_flight flight;
-    enum user_outcome outcome = read_base(maker, asked, &held);
+    struct single_flight flight;
+    enum user_outcome outcome = read_base(builder, query, &held);
     if (outcome != USER_READY)
         return outcome;
-    if (is_empty(maker, asked->behaviours))
-        return restore(maker, &held, state) ? USER_READY : USER_NO_ROOM;
-    if (!user_cache_lead(maker->cache, asked->key, maker->version, &held, &flight)) {
-        if (asked->has_token)
+    if (is_empty(builder, query->behaviours))
+        return restore(builder, &held, state) ? USER_READY : USER_NO_ROOM;
+    if (!single_flight_begin(builder->cache, query->key, builder->version, &held, &flight)) {
+        if (query->has_token)
             return USER_UNKNOWN;
-        user_cache_lead_any(maker->cache, asked->key, &held, &flight);
-        outcome = read_base(maker, asked, &held);
+        single_flight_begin_always(builder->cache, query->key, &held, &flight);
+        outcome = read_base(builder, query, &held);
     }
     if (outcome == USER_READY)
-        return land(maker, &flight, append(maker, asked->behaviours, held.state, state), state);
-    user_cache_abandon(maker->cache, &flight);
+        return store_and_end(builder, &flight, append(builder, query->behaviours, held.state, state), state);
+    single_flight_cancel(builder->cache, &flight);
     return outcome;
 }
 
 /* Does the state also say how much was received? Histories of different lengths may keep the same behaviours. */
-static bool same_received(const struct user_maker *maker, const struct dien_user *core,
+static bool same_received(const struct state_builder *builder, const struct dien_user *core,
                           const struct dien_columns *history) {
     const struct dien_interest *interests;
-    size_t count = dien_interests(maker->model, &interests);
+    size_t count = dien_interests(builder->model, &interests);
     for (size_t i = 0; i < count; i++)
         if (dien_user_received(core, i) != history->column[interests[i].history[0]].count)
             return false;
@@ -131,41 +131,41 @@ static bool same_received(const struct user_maker *maker, const struct dien_user
 
 /* A request waits for another thread at most once for nothing, and twice in all: where requests of one user disagree
  * about the history, waiting on would help nobody, and would hold up a scoring thread. */
-static enum user_outcome get_whole(const struct user_maker *maker, const struct user_asked *asked,
+static enum user_outcome get_whole(const struct state_builder *builder, const struct state_query *query,
                                    struct user_state *state) {
     struct user_copy held = {0};
-    struct user_flight flight;
+    struct single_flight flight;
     for (int turn = 0;; turn++) {
-        enum user_answer answer = user_cache_read(maker->cache, asked->key, maker->version, maker->arena, &held);
+        enum user_answer answer = user_cache_read(builder->cache, query->key, builder->version, builder->arena, &held);
         if (answer == USER_NO_MEMORY)
             return USER_NO_ROOM;
         bool is_held = answer == USER_HELD;
-        enum dien_match match = is_held ? dien_user_compare(maker->model, held.state, asked->behaviours) : DIEN_OTHER;
-        if (match == DIEN_SAME && (turn > 0 || same_received(maker, held.state, asked->behaviours)))
-            return restore(maker, &held, state) ? USER_READY : USER_NO_ROOM;
+        enum dien_match match = is_held ? dien_user_compare(builder->model, held.state, query->behaviours) : DIEN_OTHER;
+        if (match == DIEN_SAME && (turn > 0 || same_received(builder, held.state, query->behaviours)))
+            return restore(builder, &held, state) ? USER_READY : USER_NO_ROOM;
         bool known = match == DIEN_SAME || match == DIEN_PREFIX;
         state->miss = is_held ? mismatch_of(match) : miss_of(answer);
         const struct dien_user *core = known ? held.state : NULL;
         if (turn == 2 || (turn == 1 && !known))
-            return compute(maker, asked->behaviours, core, state) ? USER_READY : USER_NO_ROOM;
-        if (!user_cache_lead(maker->cache, asked->key, maker->version, &held, &flight))
+            return compute(builder, query->behaviours, core, state) ? USER_READY : USER_NO_ROOM;
+        if (!single_flight_begin(builder->cache, query->key, builder->version, &held, &flight))
             continue;
-        bool good = compute(maker, asked->behaviours, core, state);
+        bool good = compute(builder, query->behaviours, core, state);
         if (match == DIEN_SAME)
             state->origin = USER_CACHED;
-        return land(maker, &flight, good, state);
+        return store_and_end(builder, &flight, good, state);
     }
 }
 
-enum user_outcome user_state_get(const struct user_maker *maker, const struct user_asked *asked,
+enum user_outcome user_state_get(const struct state_builder *builder, const struct state_query *query,
                                  struct user_state *state) {
     *state = (struct user_state){0};
-    bool cached = maker->cache != NULL && asked->key.id != NULL;
-    if (asked->append)
-        return cached ? get_appended(maker, asked, state) : USER_UNKNOWN;
+    bool cached = builder->cache != NULL && query->key.id != NULL;
+    if (query->append)
+        return cached ? get_appended(builder, query, state) : USER_UNKNOWN;
     if (cached)
-        return get_whole(maker, asked, state);
-    return compute(maker, asked->behaviours, NULL, state) ? USER_READY : USER_NO_ROOM;
+        return get_whole(builder, query, state);
+    return compute(builder, query->behaviours, NULL, state) ? USER_READY : USER_NO_ROOM;
 }
 
 /* ---- tokens */

@@ -12,7 +12,7 @@
 #include "server/users/user_cache.h"
 
 /* What states are made with and kept in. */
-struct user_maker {
+struct state_builder {
     const struct dien_model *model;
     struct dien_scratch *scratch;
     struct arena *arena;
@@ -20,7 +20,7 @@ struct user_maker {
     uint64_t version;         /* the model's, for the cache */
 };
 
-struct user_asked {
+struct state_query {
     struct user_key key; /* id NULL: nobody's, nothing is kept */
     bool append;         /* `behaviours` follow what is held; else they are the whole history */
     bool has_token;      /* what is held must have this token */
@@ -33,12 +33,12 @@ extern const char *const user_origin_names[USER_ORIGINS]; /* "computed", "extend
 
 /* Why a state with a key was computed rather than taken or extended. */
 enum user_miss {
-    MISS_ABSENT,  /* none was held */
-    MISS_EXPIRED, /* it was older than the time to live */
-    MISS_VERSION, /* it was another model version's */
-    MISS_SHORTER, /* the history is the beginning of the one held */
-    MISS_SLID,    /* the window has moved on */
-    MISS_EDITED,  /* the history is another one */
+    MISS_ABSENT,       /* none was held */
+    MISS_EXPIRED,      /* it was older than the time to live */
+    MISS_VERSION,      /* it was another model version's */
+    MISS_SHORTER,      /* the history is the beginning of the one held */
+    MISS_WINDOW_MOVED, /* the window has moved on */
+    MISS_EDITED,       /* the history is another one */
     USER_MISSES
 };
 extern const char *const user_miss_names[USER_MISSES];
@@ -56,7 +56,7 @@ enum user_outcome {
     USER_UNKNOWN, /* there is nothing to append to, or not what the token names */
     USER_NO_ROOM  /* the arena's memory is out */
 };
-enum user_outcome user_state_get(const struct user_maker *maker, const struct user_asked *asked,
+enum user_outcome user_state_get(const struct state_builder *builder, const struct state_query *query,
                                  struct user_state *state);
 
 /* A token as clients see it, 32 hexadecimal digits. */

@@ -90,7 +90,7 @@ static void hold(struct bench *b, enum way way, char *token) {
     struct request_outcome outcome;
     char id[48];
     struct user_key key = {id, (size_t)snprintf(id, sizeof id, "%d-%zu", (int)way, b->length)};
-    user_cache_forget(b->with.cache, key);
+    user_cache_delete(b->with.cache, key);
     write_body(b, way, NULL, "history", 0, way == APPENDED ? b->length - 1 : b->length);
     score(b, &b->with, USER_COMPUTED, &outcome);
     take_token(&outcome, token);

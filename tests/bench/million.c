@@ -65,10 +65,10 @@ static bool come(struct worker *worker, struct user_cache *cache, size_t user, s
     arena_reset(&worker->arena);
     columns_draw(worker->world->model, DIEN_BEHAVIOUR, user, length, worker->columns);
     struct dien_columns history = {worker->columns};
-    struct user_maker maker = {worker->world->model, worker->scratch, &worker->arena, cache, 1};
-    struct user_asked asked = {.key = key_of(user, text), .behaviours = &history};
+    struct state_builder builder = {worker->world->model, worker->scratch, &worker->arena, cache, 1};
+    struct state_query query = {.key = key_of(user, text), .behaviours = &history};
     struct user_state state;
-    require(user_state_get(&maker, &asked, &state) == USER_READY, "a state is made");
+    require(user_state_get(&builder, &query, &state) == USER_READY, "a state is made");
     return state.kept;
 }
 
@@ -94,7 +94,7 @@ static void *churn(void *argument) {
     while (!atomic_load(&world->ends)) {
         size_t draw = random_below(&worker->random, 100), length = 1 + random_below(&worker->random, LONGEST);
         if (draw < DELETES)
-            user_cache_forget(world->cache, key_of(recent(worker), text));
+            user_cache_delete(world->cache, key_of(recent(worker), text));
         else if (!come(worker, world->cache, draw < DELETES + NEWS ? atomic_fetch_add(&world->next, 1) : recent(worker),
                        length))
             atomic_fetch_add(&world->unkept, 1);
@@ -133,7 +133,7 @@ static struct sample sample(const struct world *world, const char *phase) {
     if (world->csv != NULL) {
         fprintf(world->csv, "%s,%.1f,%zu,%zu,%zu,%zu,%zu,%zu,%zu,%zu,%zu\n", phase, now() - world->start,
                 (size_t)world->next, (size_t)world->calls, (size_t)counts->entries, (size_t)counts->evictions,
-                (size_t)counts->forgotten, (size_t)counts->bytes, (size_t)counts->capacity, world->baseline, resident);
+                (size_t)counts->deleted, (size_t)counts->bytes, (size_t)counts->capacity, world->baseline, resident);
         fflush(world->csv);
     }
     return seen;
@@ -154,7 +154,7 @@ static void look_for_all(struct worker *worker) {
     struct user_copy copy = {0};
     size_t held = 0, users = world->until;
     for (size_t user = 0; user < users; user++)
-        held += user_cache_look(world->cache, key_of(user, text), 1, &worker->arena, &copy) == USER_HELD;
+        held += user_cache_peek(world->cache, key_of(user, text), 1, &worker->arena, &copy) == USER_HELD;
     require(held == users, "every user is held before the budget is reached");
 }
 
@@ -215,20 +215,20 @@ static void churn_for(struct worker *workers, double seconds) {
     seen = sample(world, "end");
     say("after coming and going", &seen);
     printf("%zu calls in %.0f s, %zu evictions, %zu deleted\n", (size_t)world->calls, now() - begin,
-           (size_t)seen.counts.evictions, (size_t)seen.counts.forgotten);
+           (size_t)seen.counts.evictions, (size_t)seen.counts.deleted);
     require(seen.counts.bytes > seen.counts.capacity / 10 * 9, "the budget is used");
-    require(world->unkept <= seen.counts.forgotten, "states are kept but of users that were deleted meanwhile");
-    require(seen.counts.forgotten > 0 && seen.counts.evictions > world->users / 2, "users came and went");
+    require(world->unkept <= seen.counts.deleted, "states are kept but of users that were deleted meanwhile");
+    require(seen.counts.deleted > 0 && seen.counts.evictions > world->users / 2, "users came and went");
 }
 
 /* Bytes that one state of the length asked for takes. */
 static size_t bytes_of_one(struct worker *worker) {
     char text[24];
-    struct user_cache *cache = user_cache_new(USER_CACHE_LEAST, 0);
+    struct user_cache *cache = user_cache_new(USER_CACHE_MIN_BYTES, 0);
     require(cache != NULL, "memory suffices");
     require(come(worker, cache, worker->world->users, worker->world->length), "a state is kept");
     struct user_copy copy = {0};
-    enum user_answer answer = user_cache_look(cache, key_of(worker->world->users, text), 1, &worker->arena, &copy);
+    enum user_answer answer = user_cache_peek(cache, key_of(worker->world->users, text), 1, &worker->arena, &copy);
     require(answer == USER_HELD, "one state is held");
     user_cache_free(cache);
     return copy.bytes;
@@ -272,7 +272,7 @@ int main(int count, char **arguments) {
     size_t each = bytes_of_one(workers);
     world.start = now();
     world.baseline = resident_bytes();
-    world.cache = user_cache_new(world.users / 2 * each + USER_CACHE_LEAST, 0);
+    world.cache = user_cache_new(world.users / 2 * each + USER_CACHE_MIN_BYTES, 0);
     require(world.cache != NULL, "memory suffices");
     printf("%zu users, %zu bytes a state of %zu behaviours, %zu threads\n", world.users, each, world.length,
            world.threads);

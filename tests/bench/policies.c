@@ -548,12 +548,12 @@ static struct user_key key_of(const uint32_t *user) {
 static bool serve_from(struct user_cache *cache, const uint32_t *user, struct arena *arena) {
     static const char state[SERVER_STATE];
     struct user_copy copy = {0};
-    struct user_flight flight;
+    struct single_flight flight;
     struct user_token token;
     arena_reset(arena);
     if (user_cache_read(cache, key_of(user), 1, arena, &copy) == USER_HELD)
         return true;
-    if (!user_cache_lead(cache, key_of(user), 1, &copy, &flight) ||
+    if (!single_flight_begin(cache, key_of(user), 1, &copy, &flight) ||
         !user_cache_store(cache, &flight, 1, state, sizeof state, &token)) {
         fprintf(stderr, "the server's cache did not take a state\n");
         exit(1);

@@ -154,14 +154,14 @@ static void measure_part(struct bench *b, const char *what, void (*part)(struct 
 static void fill(struct bench *b, bool many) {
     size_t blocks = (sizeof(struct user_entry) + sizeof(struct id) + b->size) / BLOCK_ROOM + 1;
     b->users = many ? b->bytes / (blocks * BLOCK_BYTES) : FEW;
-    b->cache = user_cache_new(b->bytes + b->bytes / 64 + USER_CACHE_LEAST, 0);
+    b->cache = user_cache_new(b->bytes + b->bytes / 64 + USER_CACHE_MIN_BYTES, 0);
     require(b->cache != NULL && b->users > 0, "memory suffices");
     for (size_t user = 0; user < b->users; user++) {
         struct id id;
-        struct user_flight flight;
+        struct single_flight flight;
         struct user_token token;
         struct user_key key = key_of(user, &id);
-        require(user_cache_lead(b->cache, key, 1, NULL, &flight) &&
+        require(single_flight_begin(b->cache, key, 1, NULL, &flight) &&
                     user_cache_store(b->cache, &flight, 1, b->core, b->size, &token),
                 "a state is stored");
     }

@@ -124,8 +124,8 @@ static void one_measurement_proves_little(void **state) {
 
 /* ---- the queue */
 
-static struct queue make_queue(size_t threads) {
-    return (struct queue){.most = 100, .threads = threads, .patience = 1, .rate = {1, 1000}}; /* 1 ms a unit */
+static struct job_queue make_queue(size_t threads) {
+    return (struct job_queue){.max_jobs = 100, .threads = threads, .patience = 1, .rate = {1, 1000}}; /* 1 ms a unit */
 }
 
 static struct job make_job(double units) {
@@ -134,100 +134,100 @@ static struct job make_job(double units) {
 
 static void they_leave_in_order_of_arrival(void **state) {
     (void)state;
-    struct queue queue = make_queue(1);
+    struct job_queue queue = make_queue(1);
     const double units[] = {1, 50, 2, 60, 70, 3};
     struct job jobs[6];
     for (size_t i = 0; i < 6; i++) {
         jobs[i] = make_job(units[i]);
-        assert_true(queue_add(&queue, &jobs[i]));
+        assert_true(job_queue_add(&queue, &jobs[i]));
         assert_int_equal(jobs[i].heavy, units[i] > 5);
     }
-    assert_int_equal(queue_count(&queue), 6);
-    assert_true(fabs(queue_seconds(&queue) - 0.186) < 1e-9);
+    assert_int_equal(job_queue_count(&queue), 6);
+    assert_true(fabs(job_queue_seconds(&queue) - 0.186) < 1e-9);
     for (size_t i = 0; i < 6; i++)
-        assert_ptr_equal(queue_take(&queue), &jobs[i]);
-    assert_null(queue_take(&queue));
-    assert_int_equal(queue_count(&queue), 0);
-    assert_true(queue_seconds(&queue) == 0);
+        assert_ptr_equal(job_queue_take(&queue), &jobs[i]);
+    assert_null(job_queue_take(&queue));
+    assert_int_equal(job_queue_count(&queue), 0);
+    assert_true(job_queue_seconds(&queue) == 0);
 }
 
 static void light_ones_may_leave_first(void **state) {
     (void)state;
-    struct queue queue = make_queue(1);
+    struct job_queue queue = make_queue(1);
     struct job heavy = make_job(50), first = make_job(1), second = make_job(2);
-    assert_true(queue_add(&queue, &heavy) && queue_add(&queue, &first) && queue_add(&queue, &second));
-    assert_ptr_equal(queue_take_light(&queue), &first);
-    assert_ptr_equal(queue_take(&queue), &heavy);
-    assert_ptr_equal(queue_take_light(&queue), &second);
-    assert_null(queue_take_light(&queue));
+    assert_true(job_queue_add(&queue, &heavy) && job_queue_add(&queue, &first) && job_queue_add(&queue, &second));
+    assert_ptr_equal(job_queue_take_light(&queue), &first);
+    assert_ptr_equal(job_queue_take(&queue), &heavy);
+    assert_ptr_equal(job_queue_take_light(&queue), &second);
+    assert_null(job_queue_take_light(&queue));
 }
 
 static void a_full_queue_refuses(void **state) {
     (void)state;
-    struct queue queue = make_queue(1);
+    struct job_queue queue = make_queue(1);
     struct job jobs[3] = {make_job(1), make_job(1), make_job(1)};
-    queue.most = 2;
-    assert_true(queue_add(&queue, &jobs[0]) && queue_add(&queue, &jobs[1]));
-    assert_false(queue_add(&queue, &jobs[2]));
+    queue.max_jobs = 2;
+    assert_true(job_queue_add(&queue, &jobs[0]) && job_queue_add(&queue, &jobs[1]));
+    assert_false(job_queue_add(&queue, &jobs[2]));
     assert_int_equal(jobs[2].refusal, JOB_QUEUE_FULL);
-    assert_int_equal(queue_count(&queue), 2);
-    queue_take(&queue);
-    assert_true(queue_add(&queue, &jobs[2]));
+    assert_int_equal(job_queue_count(&queue), 2);
+    job_queue_take(&queue);
+    assert_true(job_queue_add(&queue, &jobs[2]));
 }
 
 /* By cost, not by count: three heavy ones are too much, where hundreds of light ones are not. */
 static void what_would_be_late_is_refused(void **state) {
     (void)state;
-    struct queue queue = make_queue(1);
+    struct job_queue queue = make_queue(1);
     struct job heavy[4] = {make_job(400), make_job(400), make_job(400), make_job(400)};
     struct job light[3] = {make_job(5), make_job(5), make_job(5)};
     for (size_t i = 0; i < 3; i++)
-        assert_true(queue_add(&queue, &heavy[i]));
+        assert_true(job_queue_add(&queue, &heavy[i]));
     assert_true(fabs(heavy[2].wait - 0.8) < 1e-9);
-    assert_false(queue_add(&queue, &heavy[3]));
-    assert_int_equal(heavy[3].refusal, JOB_TOO_LATE);
+    assert_false(job_queue_add(&queue, &heavy[3]));
+    assert_int_equal(heavy[3].refusal, JOB_DEADLINE_UNREACHABLE);
     assert_true(fabs(heavy[3].wait - 1.2) < 1e-9);
-    assert_true(queue_add(&queue, &light[0])); /* which threads do in between */
+    assert_true(job_queue_add(&queue, &light[0])); /* which threads do in between */
     queue.light_units = 1001;
-    assert_false(queue_add(&queue, &light[1]));
-    assert_int_equal(light[1].refusal, JOB_TOO_LATE);
+    assert_false(job_queue_add(&queue, &light[1]));
+    assert_int_equal(light[1].refusal, JOB_DEADLINE_UNREACHABLE);
 }
 
 /* What a thread is at work on counts for half, until it is done. */
 static void what_is_at_work_counts(void **state) {
     (void)state;
-    struct queue queue = make_queue(1);
+    struct job_queue queue = make_queue(1);
     struct job first = make_job(2400), second = make_job(10);
-    assert_true(queue_add(&queue, &first));
-    assert_ptr_equal(queue_take(&queue), &first);
-    assert_false(queue_add(&queue, &second));
+    assert_true(job_queue_add(&queue, &first));
+    assert_ptr_equal(job_queue_take(&queue), &first);
+    assert_false(job_queue_add(&queue, &second));
     assert_true(fabs(second.wait - 1.2) < 1e-9);
-    queue_done(&queue, &first);
-    assert_true(queue_add(&queue, &second));
+    job_queue_done(&queue, &first);
+    assert_true(job_queue_add(&queue, &second));
     assert_true(second.wait == 0);
 }
 
 static void threads_share_the_wait(void **state) {
     (void)state;
-    struct queue queue = make_queue(4);
+    struct job_queue queue = make_queue(4);
     struct job jobs[6];
     for (size_t i = 0; i < 6; i++)
         jobs[i] = make_job(1000);
     for (size_t i = 0; i < 5; i++)
-        assert_true(queue_add(&queue, &jobs[i]));
+        assert_true(job_queue_add(&queue, &jobs[i]));
     assert_true(fabs(jobs[4].wait - 1) < 1e-9);
-    assert_false(queue_add(&queue, &jobs[5]));
+    assert_false(job_queue_add(&queue, &jobs[5]));
 }
 
 static void what_was_done_teaches_the_rate(void **state) {
     (void)state;
-    struct queue queue = make_queue(1);
+    struct job_queue queue = make_queue(1);
     struct job job = make_job(100);
     for (int i = 0; i < 300; i++) {
         job.seconds = i % 3 == 0 ? 0 : 1e-2; /* nothing is learned of one that failed */
-        assert_true(queue_add(&queue, &job));
-        assert_ptr_equal(queue_take(&queue), &job);
-        queue_done(&queue, &job);
+        assert_true(job_queue_add(&queue, &job));
+        assert_ptr_equal(job_queue_take(&queue), &job);
+        job_queue_done(&queue, &job);
     }
     assert_true(fabs(cost_seconds(&queue.rate, 100) - 1e-2) < 1e-3);
     assert_true(queue.working_units == 0);

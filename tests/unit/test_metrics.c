@@ -189,8 +189,11 @@ static void a_scored_request_is_counted(void **state) {
 /* The phases are those of scoring; an update of a history has none of them, but its state counts. */
 static void an_update_is_no_scoring_request(void **state) {
     (void)state;
-    const struct request_outcome outcome = {
-        .behaviours = 3, .origin = USER_COMPUTED, .has_miss = true, .miss = MISS_SLID, .seconds = {1e-3, 2e-3, 3e-3}};
+    const struct request_outcome outcome = {.behaviours = 3,
+                                            .origin = USER_COMPUTED,
+                                            .has_miss = true,
+                                            .miss = MISS_WINDOW_MOVED,
+                                            .seconds = {1e-3, 2e-3, 3e-3}};
     metrics_scored(&metrics, &outcome, false);
     write_text();
     for (unsigned i = 0; i < METRIC_PHASES; i++) {
@@ -219,14 +222,8 @@ static void a_state_without_a_key_is_no_miss(void **state) {
 
 static void the_cache_is_shown(void **state) {
     (void)state;
-    gauges.cache = (struct user_cache_counts){.entries = 1,
-                                              .bytes = 2,
-                                              .capacity = 3,
-                                              .evictions = 4,
-                                              .expired = 5,
-                                              .forgotten = 6,
-                                              .refused = 7,
-                                              .waits = 8};
+    gauges.cache = (struct user_cache_counts){
+        .entries = 1, .bytes = 2, .capacity = 3, .evictions = 4, .expired = 5, .deleted = 6, .refused = 7, .waits = 8};
     gauges.cache.ages[0] = 1;
     gauges.cache.ages[2] = 2;
     gauges.cache.ages[USER_CACHE_AGES] = 1;

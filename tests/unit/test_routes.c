@@ -74,7 +74,7 @@ static void bodies_are_where_they_are_due(void **state) {
 }
 
 static void assert_user(const char *target, const char *expected, size_t expected_length) {
-    char id[USER_ID_MOST];
+    char id[USER_ID_MAX];
     size_t length = 0;
     if (!routes_user_id(target, id, &length))
         fail_msg("%s has no user id", target);
@@ -99,7 +99,7 @@ static void bad_user_ids_are_refused(void **state) {
     (void)state;
     static const char *const bad[] = {"/users/",    "/users//history",  "/users/%",           "/users/%4", "/users/%ZZ",
                                       "/users/%4Z", "/users/%/history", "/users/a%2/history", "/score",    "/"};
-    char id[USER_ID_MOST];
+    char id[USER_ID_MAX];
     size_t length;
     for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++)
         if (routes_user_id(bad[i], id, &length))
@@ -108,13 +108,13 @@ static void bad_user_ids_are_refused(void **state) {
 
 static void user_ids_end_at_their_limit(void **state) {
     (void)state;
-    char target[sizeof "/users/" + sizeof "%41" * (USER_ID_MOST + 1)] = "/users/";
-    char id[USER_ID_MOST];
+    char target[sizeof "/users/" + sizeof "%41" * (USER_ID_MAX + 1)] = "/users/";
+    char id[USER_ID_MAX];
     size_t length;
-    for (size_t i = 0; i < USER_ID_MOST; i++)
+    for (size_t i = 0; i < USER_ID_MAX; i++)
         memcpy(target + strlen(target), "%41", sizeof "%41");
     assert_true(routes_user_id(target, id, &length));
-    assert_int_equal(length, USER_ID_MOST);
+    assert_int_equal(length, USER_ID_MAX);
     memcpy(target + strlen(target), "A", sizeof "A");
     assert_false(routes_user_id(target, id, &length));
 }

@@ -56,7 +56,7 @@ static bool is_filled(const unsigned char *bytes, size_t size, size_t seed) {
 
 static bool store(struct user_cache *cache, struct user_key user, uint64_t version, size_t size, size_t seed,
                   struct user_token *token) {
-    struct user_flight flight;
+    struct single_flight flight;
     struct user_copy copy = {0};
     struct user_token ignored;
     struct arena own;
@@ -65,8 +65,8 @@ static bool store(struct user_cache *cache, struct user_key user, uint64_t versi
     assert_non_null(bytes);
     fill(bytes, size, seed);
     for (;;) {
-        user_cache_look(cache, user, version, &own, &copy);
-        if (user_cache_lead(cache, user, version, &copy, &flight))
+        user_cache_peek(cache, user, version, &own, &copy);
+        if (single_flight_begin(cache, user, version, &copy, &flight))
             break;
     }
     bool kept = user_cache_store(cache, &flight, version, bytes, size, token != NULL ? token : &ignored);
@@ -111,16 +111,16 @@ static void a_user_is_its_whole_id(void **state) {
     (void)state;
     struct user_cache *cache = make(4 * MIB, 0);
     struct user_copy copy;
-    char longest[2][USER_ID_MOST];
+    char longest[2][USER_ID_MAX];
     memset(longest, 'x', sizeof longest);
-    longest[1][USER_ID_MOST - 1] = 'y';
+    longest[1][USER_ID_MAX - 1] = 'y';
     const struct user_key keys[] = {{"a", 1},
                                     {"ab", 2},
                                     {"a\0", 2},
                                     {"a\0b", 3},
-                                    {longest[0], USER_ID_MOST},
-                                    {longest[1], USER_ID_MOST},
-                                    {longest[0], USER_ID_MOST - 1}};
+                                    {longest[0], USER_ID_MAX},
+                                    {longest[1], USER_ID_MAX},
+                                    {longest[0], USER_ID_MAX - 1}};
     enum { KEYS = sizeof keys / sizeof *keys };
     for (size_t i = 0; i < KEYS; i++)
         assert_true(store(cache, keys[i], 1, 700, i, NULL));
@@ -175,10 +175,10 @@ static void a_state_is_forgotten_at_once_or_in_time(void **state) {
     struct user_copy copy;
     uint64_t empty = count(cache).bytes;
     assert_true(store(cache, key("u"), 1, 3000, 0, NULL));
-    assert_true(user_cache_forget(cache, key("u")));
-    assert_false(user_cache_forget(cache, key("u")));
+    assert_true(user_cache_delete(cache, key("u")));
+    assert_false(user_cache_delete(cache, key("u")));
     assert_int_equal(read_one(cache, key("u"), &copy), USER_ABSENT);
-    assert_int_equal(count(cache).forgotten, 1);
+    assert_int_equal(count(cache).deleted, 1);
     assert_int_equal(count(cache).bytes, empty);
 
     assert_true(store(cache, key("asked"), 1, 10, 0, NULL));
@@ -198,11 +198,11 @@ static void a_state_is_forgotten_at_once_or_in_time(void **state) {
 static void forgetting_stops_a_state_that_is_being_computed(void **state) {
     (void)state;
     struct user_cache *cache = make(4 * MIB, 0);
-    struct user_flight flight;
+    struct single_flight flight;
     struct user_token token;
     struct user_copy copy;
-    assert_true(user_cache_lead(cache, key("u"), 1, NULL, &flight));
-    assert_true(user_cache_forget(cache, key("u")));
+    assert_true(single_flight_begin(cache, key("u"), 1, NULL, &flight));
+    assert_true(user_cache_delete(cache, key("u")));
     assert_false(user_cache_store(cache, &flight, 1, "state", 5, &token));
     assert_int_equal(read_one(cache, key("u"), &copy), USER_ABSENT);
     assert_true(store(cache, key("u"), 1, 5, 0, NULL)); /* the next one is kept */
@@ -213,18 +213,19 @@ static void forgetting_stops_a_state_that_is_being_computed(void **state) {
 static void what_was_forgotten_is_not_built_upon(void **state) {
     (void)state;
     struct user_cache *cache = make(4 * MIB, 0);
-    struct user_flight flight;
+    struct single_flight flight;
     struct user_token token;
     struct user_copy copy;
     assert_true(store(cache, key("u"), 1, 100, 0, NULL));
     assert_int_equal(read_one(cache, key("u"), &copy), USER_HELD);
-    assert_true(user_cache_forget(cache, key("u")));
-    assert_false(user_cache_lead(cache, key("u"), 1, &copy, &flight)); /* the append of a copy that is out of date */
+    assert_true(user_cache_delete(cache, key("u")));
+    assert_false(
+        single_flight_begin(cache, key("u"), 1, &copy, &flight)); /* the append of a copy that is out of date */
     assert_int_equal(user_cache_read(cache, key("u"), 1, &arena, &copy), USER_ABSENT);
-    assert_true(user_cache_lead(cache, key("u"), 1, &copy, &flight)); /* a request that began before */
+    assert_true(single_flight_begin(cache, key("u"), 1, &copy, &flight)); /* a request that began before */
     assert_false(user_cache_store(cache, &flight, 1, "state", 5, &token));
     assert_int_equal(read_one(cache, key("u"), &copy), USER_ABSENT);
-    assert_true(user_cache_lead(cache, key("u"), 1, &copy, &flight)); /* and one that began afterwards */
+    assert_true(single_flight_begin(cache, key("u"), 1, &copy, &flight)); /* and one that began afterwards */
     assert_true(user_cache_store(cache, &flight, 1, "state", 5, &token));
     finish(cache);
 }
@@ -232,18 +233,18 @@ static void what_was_forgotten_is_not_built_upon(void **state) {
 /* A request that has read what there is, before `others` users were forgotten and perhaps its own: is its state kept?
  */
 static bool is_kept(struct user_cache *cache, size_t others, const char *forgotten) {
-    struct user_flight flight;
+    struct single_flight flight;
     struct user_copy copy;
     char id[32];
     assert_int_equal(read_one(cache, key("u"), &copy), USER_ABSENT);
     if (forgotten != NULL)
-        user_cache_forget(cache, key(forgotten));
+        user_cache_delete(cache, key(forgotten));
     for (size_t i = 0; i < others; i++)
-        user_cache_forget(cache, numbered(id, i));
-    user_cache_lead_any(cache, key("u"), &copy, &flight);
+        user_cache_delete(cache, numbered(id, i));
+    single_flight_begin_always(cache, key("u"), &copy, &flight);
     if (!user_cache_store(cache, &flight, 1, "state", 5, &copy.token))
         return false;
-    user_cache_forget(cache, key("u"));
+    user_cache_delete(cache, key("u"));
     return true;
 }
 
@@ -324,9 +325,9 @@ static void a_large_state_finds_room_in_other_shards(void **state) {
         assert_true(store(cache, numbered(id, i), 1, 3400, i, NULL));
     assert_false(store(cache, key("too large"), 1, 17 * MIB, 7, NULL));
     assert_int_equal(count(cache).refused, 1);
-    struct user_flight flight;
+    struct single_flight flight;
     struct user_token token;
-    assert_true(user_cache_lead(cache, key("too large"), 1, NULL, &flight)); /* by more blocks than have numbers */
+    assert_true(single_flight_begin(cache, key("too large"), 1, NULL, &flight)); /* by more blocks than have numbers */
     assert_false(user_cache_store(cache, &flight, 1, "", ((size_t)BLOCK_ROOM << 32) + 1, &token));
     assert_int_equal(count(cache).refused, 2);
     assert_true(count(cache).entries > 4000);
@@ -418,11 +419,11 @@ static void forgetting_a_user_leaves_those_of_his_hash(void **state) {
     for (size_t first = 0; first < COLLIDING; first++) {
         for (size_t i = 0; i < COLLIDING; i++)
             assert_true(store(cache, key(colliding[i]), 1, 700, i, &tokens[i]));
-        assert_false(user_cache_forget(cache, key("cat")));
+        assert_false(user_cache_delete(cache, key("cat")));
         for (size_t gone = 1; gone <= COLLIDING; gone++) {
             const char *id = colliding[(first + gone - 1) % COLLIDING];
-            assert_true(user_cache_forget(cache, key(id)));
-            assert_false(user_cache_forget(cache, key(id)));
+            assert_true(user_cache_delete(cache, key(id)));
+            assert_false(user_cache_delete(cache, key(id)));
             assert_int_equal(read_one(cache, key(id), &copy), USER_ABSENT);
             for (size_t i = first + gone; i < first + COLLIDING; i++)
                 check_held(cache, colliding[i % COLLIDING], i % COLLIDING, &tokens[i % COLLIDING]);
@@ -437,26 +438,26 @@ static void forgetting_a_user_leaves_those_of_his_hash(void **state) {
 static void the_right_to_compute_is_one_users(void **state) {
     (void)state;
     struct user_cache *cache = make_colliding(4 * MIB);
-    struct user_flight ann, bob, other;
+    struct single_flight ann, bob, other;
     struct user_token token;
     struct user_copy copy;
     assert_true(store(cache, key("ann"), 1, 700, 0, NULL));
     assert_int_equal(read_one(cache, key("ann"), &copy), USER_HELD);
-    assert_false(user_cache_lead(cache, key("bob"), 1, &copy, &bob)); /* bob holds nothing */
+    assert_false(single_flight_begin(cache, key("bob"), 1, &copy, &bob)); /* bob holds nothing */
     assert_true(store(cache, key("bob"), 1, 700, 1, NULL));
-    assert_false(user_cache_lead(cache, key("bob"), 1, &copy, &bob)); /* and now another state */
-    assert_true(user_cache_lead(cache, key("ann"), 1, &copy, &ann));
-    assert_true(user_cache_forget(cache, key("bob"))); /* which is nothing to her */
-    user_cache_abandon(cache, &ann);
+    assert_false(single_flight_begin(cache, key("bob"), 1, &copy, &bob)); /* and now another state */
+    assert_true(single_flight_begin(cache, key("ann"), 1, &copy, &ann));
+    assert_true(user_cache_delete(cache, key("bob"))); /* which is nothing to her */
+    single_flight_cancel(cache, &ann);
     assert_int_equal(read_one(cache, key("ann"), &copy), USER_HELD);
     assert_true(store(cache, key("bob"), 1, 700, 1, NULL));
-    assert_true(user_cache_forget(cache, key("bob")));
-    assert_true(user_cache_lead(cache, key("ann"), 1, &copy, &ann)); /* nor is it between reading and leading */
+    assert_true(user_cache_delete(cache, key("bob")));
+    assert_true(single_flight_begin(cache, key("ann"), 1, &copy, &ann)); /* nor is it between reading and leading */
     assert_true(store(cache, key("bob"), 1, 700, 1, NULL));
     assert_int_equal(read_one(cache, key("bob"), &copy), USER_HELD);
-    assert_true(user_cache_lead(cache, key("bob"), 1, &copy, &bob)); /* without waiting for ann's */
-    assert_true(user_cache_lead(cache, key("an"), 1, NULL, &other));
-    assert_true(user_cache_forget(cache, key("bob")));
+    assert_true(single_flight_begin(cache, key("bob"), 1, &copy, &bob)); /* without waiting for ann's */
+    assert_true(single_flight_begin(cache, key("an"), 1, NULL, &other));
+    assert_true(user_cache_delete(cache, key("bob")));
     assert_false(user_cache_store(cache, &bob, 1, "bob", 3, &token));
     assert_true(user_cache_store(cache, &ann, 1, "ann", 3, &token));
     assert_true(user_cache_store(cache, &other, 1, "an", 2, &token));
@@ -486,13 +487,13 @@ static void tokens_are_never_the_same(void **state) {
 static void a_leader_that_gives_up_lets_the_next_one_lead(void **state) {
     (void)state;
     struct user_cache *cache = make(4 * MIB, 0);
-    struct user_flight flight, other;
-    assert_true(user_cache_lead(cache, key("u"), 1, NULL, &flight));
-    assert_true(user_cache_lead(cache, key("v"), 1, NULL, &other)); /* another user does not wait */
-    user_cache_abandon(cache, &other);
-    user_cache_abandon(cache, &flight);
-    assert_true(user_cache_lead(cache, key("u"), 1, NULL, &flight));
-    user_cache_abandon(cache, &flight);
+    struct single_flight flight, other;
+    assert_true(single_flight_begin(cache, key("u"), 1, NULL, &flight));
+    assert_true(single_flight_begin(cache, key("v"), 1, NULL, &other)); /* another user does not wait */
+    single_flight_cancel(cache, &other);
+    single_flight_cancel(cache, &flight);
+    assert_true(single_flight_begin(cache, key("u"), 1, NULL, &flight));
+    single_flight_cancel(cache, &flight);
     assert_int_equal(count(cache).waits, 0);
     finish(cache);
 }
@@ -510,12 +511,12 @@ static void *join_crowd(void *context) {
     struct crowd *crowd = context;
     struct arena own;
     struct user_copy copy = {0};
-    struct user_flight flight;
+    struct single_flight flight;
     struct user_token token;
     arena_init(&own, 0, 0);
     pthread_barrier_wait(&crowd->barrier);
     while (user_cache_read(crowd->cache, key("hot"), 1, &own, &copy) != USER_HELD) {
-        if (!user_cache_lead(crowd->cache, key("hot"), 1, NULL, &flight))
+        if (!single_flight_begin(crowd->cache, key("hot"), 1, NULL, &flight))
             continue;
         crowd->computed++;
         usleep(20000);
@@ -550,10 +551,10 @@ struct waiter {
 
 static void *wait_for_turn(void *context) {
     struct waiter *waiter = context;
-    struct user_flight flight;
-    user_cache_lead_any(waiter->cache, key("u"), NULL, &flight);
+    struct single_flight flight;
+    single_flight_begin_always(waiter->cache, key("u"), NULL, &flight);
     waiter->had = (*waiter->turn)++;
-    user_cache_abandon(waiter->cache, &flight);
+    single_flight_cancel(waiter->cache, &flight);
     return NULL;
 }
 
@@ -562,10 +563,10 @@ static void who_waits_longest_is_next(void **state) {
     enum { ROUNDS = 20 };
     struct user_cache *cache = make(4 * MIB, 0);
     struct waiter waiters[THREADS];
-    struct user_flight flight;
+    struct single_flight flight;
     for (uint64_t round = 0, waits = 0; round < ROUNDS; round++) {
         atomic_int turn = 0;
-        user_cache_lead_any(cache, key("u"), NULL, &flight);
+        single_flight_begin_always(cache, key("u"), NULL, &flight);
         waits = count(cache).waits;
         for (uint64_t i = 0; i < THREADS; i++) {
             waiters[i] = (struct waiter){.cache = cache, .turn = &turn, .had = -1};
@@ -573,10 +574,10 @@ static void who_waits_longest_is_next(void **state) {
             while (count(cache).waits == waits + i)
                 usleep(100);
         }
-        user_cache_abandon(cache, &flight);
-        user_cache_lead_any(cache, key("u"), NULL, &flight);
+        single_flight_cancel(cache, &flight);
+        single_flight_begin_always(cache, key("u"), NULL, &flight);
         assert_int_equal(turn, THREADS); /* all of them have had theirs */
-        user_cache_abandon(cache, &flight);
+        single_flight_cancel(cache, &flight);
         for (int i = 0; i < THREADS; i++) {
             pthread_join(waiters[i].thread, NULL);
             assert_int_equal(waiters[i].had, i);
@@ -604,7 +605,7 @@ static void *churn(void *context) {
         struct user_copy copy = {0};
         arena_reset(&own);
         if (rand_r(&c->seed) % 50 == 0)
-            user_cache_forget(c->cache, numbered(id, user));
+            user_cache_delete(c->cache, numbered(id, user));
         if (c->sweeps && i % 20 == 0)
             user_cache_sweep(c->cache, 60);
         if (user_cache_read(c->cache, numbered(id, user), 1, &own, &copy) == USER_HELD) {
@@ -615,9 +616,9 @@ static void *churn(void *context) {
             c->faults += seed % c->users != user;
             c->faults += clock_seconds(copy.age) > 3600 || clock_seconds(copy.idle) > 3600;
         }
-        struct user_flight flight;
+        struct single_flight flight;
         struct user_token token;
-        if (rand_r(&c->seed) % 2 != 0 || !user_cache_lead(c->cache, numbered(id, user), 1, &copy, &flight))
+        if (rand_r(&c->seed) % 2 != 0 || !single_flight_begin(c->cache, numbered(id, user), 1, &copy, &flight))
             continue;
         size_t seed = user + c->users * ((size_t)rand_r(&c->seed) % 1000), size = 8 + seed * 37 % 20000;
         unsigned char *bytes = arena_alloc(&own, size);
@@ -648,7 +649,7 @@ static void check_churn(struct user_cache *cache, size_t bytes, size_t users) {
     assert_true(count(cache).bytes <= bytes);
     char id[32];
     for (size_t i = 0; i < users; i++)
-        user_cache_forget(cache, numbered(id, i));
+        user_cache_delete(cache, numbered(id, i));
     assert_int_equal(count(cache).entries, 0);
     assert_int_equal(count(cache).bytes, empty); /* no block is lost, none given back twice */
     finish(cache);
@@ -656,10 +657,10 @@ static void check_churn(struct user_cache *cache, size_t bytes, size_t users) {
 
 static void threads_read_whole_states(void **state) {
     (void)state;
-    check_churn(make(4 * MIB, 3600), 4 * MIB, 6);                     /* all the same few users */
-    check_churn(make(USER_CACHE_LEAST, 3600), USER_CACHE_LEAST, 500); /* and evictions all the time */
+    check_churn(make(4 * MIB, 3600), 4 * MIB, 6);                             /* all the same few users */
+    check_churn(make(USER_CACHE_MIN_BYTES, 3600), USER_CACHE_MIN_BYTES, 500); /* and evictions all the time */
     check_churn(make(4 * MIB, 3600), 4 * MIB, 3000);
-    check_churn(make_colliding(USER_CACHE_LEAST), USER_CACHE_LEAST, 200); /* in one bucket */
+    check_churn(make_colliding(USER_CACHE_MIN_BYTES), USER_CACHE_MIN_BYTES, 200); /* in one bucket */
 }
 
 int main(void) {

@@ -67,7 +67,7 @@ static void start(size_t threads) {
     memset(&metrics, 0, sizeof metrics);
     metrics_model(&metrics, model);
     sem_init(&woken, 0, 0);
-    const struct worker_options options = {
+    const struct worker_pool_options options = {
         .model = model,
         .limits = {.max_candidates = CANDIDATES, .max_history = 100, .memory = 1 << 26},
         .threads = threads,
@@ -76,20 +76,20 @@ static void start(size_t threads) {
         .metrics = &metrics,
         .wake = wake,
     };
-    pool = worker_start(&options);
+    pool = worker_pool_start(&options);
     assert_non_null(pool);
 }
 
 static void finish(void) {
-    worker_stop(pool);
-    worker_free(pool);
+    worker_pool_stop(pool);
+    worker_pool_free(pool);
     sem_destroy(&woken);
 }
 
 static void submit(struct job *job, const char *text) {
     *job =
         (struct job){.body = text, .size = strlen(text), .request_id = "test", .submitted = clock_now(), .socket = -1};
-    assert_true(worker_submit(pool, job));
+    assert_true(worker_pool_submit(pool, job));
 }
 
 /* Wait for `count` jobs, in the order in which they were done. */
@@ -97,7 +97,7 @@ static void collect(size_t count, struct job **taken) {
     size_t got = 0;
     while (got < count) {
         sem_wait(&woken);
-        for (struct job *job = worker_take_done(pool); job != NULL; job = job->next)
+        for (struct job *job = worker_pool_take_done(pool); job != NULL; job = job->next)
             taken[got++] = job;
     }
     assert_int_equal(got, count);
@@ -129,21 +129,21 @@ static void pieces_cover_each_candidate_once(void **state) {
         for (size_t j = 0; j < sizeof sizes / sizeof *sizes; j++) {
             struct dien_request request = {.candidate_count = counts[i]};
             struct scoring scoring = {.request = &request};
-            struct parcel parcel;
+            struct work_split parcel;
             struct range range;
             size_t next = 0, pieces = 0;
-            parcel_open(&parcel, &scoring, sizes[j]);
-            while (parcel_has_more(&parcel)) {
-                assert_true(parcel_take(&parcel, &range));
+            work_split_init(&parcel, &scoring, sizes[j]);
+            while (work_split_has_more(&parcel)) {
+                assert_true(work_split_take(&parcel, &range));
                 assert_int_equal(range.first, next);
                 assert_int_equal(range.first % DIEN_BATCH, 0);
                 assert_true(range.count > 0);
                 next += range.count;
                 pieces++;
             }
-            assert_false(parcel_take(&parcel, &range));
+            assert_false(work_split_take(&parcel, &range));
             assert_int_equal(next, counts[i]);
-            assert_int_equal(pieces, parcel_pieces(&parcel));
+            assert_int_equal(pieces, work_split_chunks(&parcel));
         }
     }
 }
@@ -161,9 +161,9 @@ static void many_threads_give_the_bytes_of_one(void **state) {
         free(job.reply);
     }
     assert_true(metrics.requests_split > 0);
-    assert_true(metrics.pieces_helped >= metrics.requests_split);
+    assert_true(metrics.chunks_helped >= metrics.requests_split);
     finish();
-    assert_int_equal(metrics.requests_aside, 0);
+    assert_int_equal(metrics.requests_interleaved, 0);
     free(expected.reply);
 }
 
@@ -175,7 +175,7 @@ static void light_requests_do_not_wait_for_a_heavy_one(void **state) {
     for (int turn = 0; turn < TURNS && !seen; turn++) {
         start(1);
         submit(&jobs[0], large);
-        while (worker_busy(pool) == 0)
+        while (worker_pool_busy(pool) == 0)
             sched_yield();
         submit(&jobs[1], light);
         collect(2, taken);
@@ -184,7 +184,7 @@ static void light_requests_do_not_wait_for_a_heavy_one(void **state) {
             free(jobs[i].reply);
         }
         seen = taken[0] == &jobs[1];
-        assert_int_equal(metrics.requests_aside, seen);
+        assert_int_equal(metrics.requests_interleaved, seen);
         finish();
     }
     assert_true(seen);
@@ -208,10 +208,10 @@ static void both_kinds_come_back_once(void **state) {
     }
     for (size_t i = 0; i < JOBS; i++)
         assert_null(taken[i]->reply); /* each was among them */
-    assert_null(worker_take_done(pool));
-    assert_int_equal(worker_waiting(pool), 0);
-    assert_int_equal(worker_busy(pool), 0);
-    assert_true(worker_seconds(pool) == 0);
+    assert_null(worker_pool_take_done(pool));
+    assert_int_equal(worker_pool_waiting(pool), 0);
+    assert_int_equal(worker_pool_busy(pool), 0);
+    assert_true(worker_pool_wait_seconds(pool) == 0);
     finish();
     free(expected[0].reply);
     free(expected[1].reply);
@@ -226,18 +226,18 @@ static void a_pool_stops_while_a_parcel_is_open(void **state) {
         start(3);
         for (size_t i = 0; i < (turn % 2 == 0 ? 1 : JOBS); i++)
             submit(&jobs[i], i % 3 < 2 ? large : light);
-        while (worker_busy(pool) == 0)
+        while (worker_pool_busy(pool) == 0)
             sched_yield();
-        worker_stop(pool);
+        worker_pool_stop(pool);
         size_t answered = 0;
-        for (struct job *job = worker_take_done(pool); job != NULL; job = job->next, answered++) {
+        for (struct job *job = worker_pool_take_done(pool); job != NULL; job = job->next, answered++) {
             if (job->problem != PROBLEM_DRAINING && job->body == large)
                 assert_same_reply(job, &expected);
             assert_non_null(job->reply);
             free(job->reply);
         }
         assert_int_equal(answered, turn % 2 == 0 ? 1 : JOBS);
-        worker_free(pool);
+        worker_pool_free(pool);
         sem_destroy(&woken);
     }
     free(expected.reply);

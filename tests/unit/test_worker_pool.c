@@ -52,7 +52,7 @@ static void start(size_t threads, size_t queue, double deadline, bool hold) {
     metrics_model(&metrics, model);
     sem_init(&woken, 0, 0);
     sem_init(&goes_on, 0, hold ? 0 : 1 << 20);
-    const struct worker_options options = {
+    const struct worker_pool_options options = {
         .model = model,
         .limits = {.max_candidates = 100, .max_history = 100, .memory = 1 << 24},
         .threads = threads,
@@ -61,13 +61,13 @@ static void start(size_t threads, size_t queue, double deadline, bool hold) {
         .metrics = &metrics,
         .wake = wake,
     };
-    pool = worker_start(&options);
+    pool = worker_pool_start(&options);
     assert_non_null(pool);
 }
 
 static void finish(void) {
-    worker_stop(pool);
-    worker_free(pool);
+    worker_pool_stop(pool);
+    worker_pool_free(pool);
     sem_destroy(&woken);
     sem_destroy(&goes_on);
 }
@@ -82,7 +82,7 @@ static size_t collect(size_t count, struct job **taken) {
     size_t got = 0;
     while (got < count) {
         sem_wait(&woken);
-        for (struct job *job = worker_take_done(pool); job != NULL; job = job->next)
+        for (struct job *job = worker_pool_take_done(pool); job != NULL; job = job->next)
             taken[got++] = job;
     }
     return got;
@@ -96,10 +96,10 @@ static void every_job_comes_back_once(void **state) {
     start(3, JOBS, 60, false);
     for (size_t i = 0; i < JOBS; i++) {
         jobs[i] = make_job(body);
-        assert_true(worker_submit(pool, &jobs[i]));
+        assert_true(worker_pool_submit(pool, &jobs[i]));
     }
     assert_int_equal(collect(JOBS, taken), JOBS);
-    assert_null(worker_take_done(pool));
+    assert_null(worker_pool_take_done(pool));
     for (size_t i = 0; i < JOBS; i++) {
         assert_int_equal(taken[i]->problem, PROBLEM_NONE);
         assert_int_equal(taken[i]->candidates, 3);
@@ -111,7 +111,7 @@ static void every_job_comes_back_once(void **state) {
     }
     for (size_t i = 0; i < JOBS; i++)
         free(jobs[i].reply);
-    assert_int_equal(worker_waiting(pool), 0);
+    assert_int_equal(worker_pool_waiting(pool), 0);
     assert_int_equal(metrics.candidates, 3 * JOBS);
     finish();
 }
@@ -125,7 +125,7 @@ static void a_message_is_guessed_as_a_message(void **state) {
     struct job *taken = NULL;
     job.format = PROTO_PROTOBUF;
     start(1, 4, 60, false);
-    assert_true(worker_submit(pool, &job));
+    assert_true(worker_pool_submit(pool, &job));
     collect(1, &taken);
     assert_true(job.units == cost_guess(PROTO_PROTOBUF, message, job.size));
     assert_true(job.units > cost_guess(PROTO_JSON, message, job.size));
@@ -140,7 +140,7 @@ static void a_bad_request_gets_its_problem(void **state) {
     struct job bad = make_job("{\"user\": 1}");
     struct job *taken = NULL;
     start(1, 4, 60, false);
-    assert_true(worker_submit(pool, &bad));
+    assert_true(worker_pool_submit(pool, &bad));
     collect(1, &taken);
     assert_int_equal(problem_status(bad.problem), 400);
     assert_non_null(memmem(bad.reply, bad.reply_size, "urn:dien:request:test", 21));
@@ -156,12 +156,12 @@ static void a_full_queue_refuses(void **state) {
     start(1, 2, 60, true);
     for (size_t i = 0; i < 4; i++)
         jobs[i] = make_job(body);
-    assert_true(worker_submit(pool, &jobs[0]));
+    assert_true(worker_pool_submit(pool, &jobs[0]));
     sem_wait(&woken); /* the first is done, its thread is held */
-    assert_true(worker_submit(pool, &jobs[1]));
-    assert_true(worker_submit(pool, &jobs[2]));
-    assert_int_equal(worker_waiting(pool), 2);
-    assert_false(worker_submit(pool, &jobs[3]));
+    assert_true(worker_pool_submit(pool, &jobs[1]));
+    assert_true(worker_pool_submit(pool, &jobs[2]));
+    assert_int_equal(worker_pool_waiting(pool), 2);
+    assert_false(worker_pool_submit(pool, &jobs[3]));
     sem_post(&woken);
     for (int i = 0; i < 4; i++)
         sem_post(&goes_on);
@@ -180,7 +180,7 @@ static void a_late_job_is_not_scored(void **state) {
     struct job *taken = NULL;
     late.submitted -= clock_from_seconds(0.5);
     start(1, 1, 0.25, false);
-    assert_true(worker_submit(pool, &late));
+    assert_true(worker_pool_submit(pool, &late));
     collect(1, &taken);
     assert_int_equal(late.problem, PROBLEM_DEADLINE_PASSED);
     assert_int_equal(metrics.candidates, 0);
@@ -198,7 +198,7 @@ static void a_half_closed_client_is_answered(void **state) {
     assert_int_equal(shutdown(pair[1], SHUT_WR), 0);
     start(1, 1, 60, false);
     job.socket = pair[0];
-    assert_true(worker_submit(pool, &job));
+    assert_true(worker_pool_submit(pool, &job));
     collect(1, taken);
     assert_false(job.cancelled);
     assert_int_equal(job.problem, PROBLEM_NONE);
@@ -218,11 +218,11 @@ static void a_job_without_a_client_is_not_scored(void **state) {
     start(1, 2, 60, true);
     jobs[0].socket = pair[0];
     jobs[1].socket = pair[0];
-    assert_true(worker_submit(pool, &jobs[0]));
+    assert_true(worker_pool_submit(pool, &jobs[0]));
     sem_wait(&woken);
     close(pair[1]);                                    /* while the second waits */
     jobs[1].submitted -= clock_from_seconds(patience); /* and has waited long */
-    assert_true(worker_submit(pool, &jobs[1]));
+    assert_true(worker_pool_submit(pool, &jobs[1]));
     sem_post(&woken);
     sem_post(&goes_on);
     sem_post(&goes_on);
@@ -237,7 +237,7 @@ static void a_job_without_a_client_is_not_scored(void **state) {
 }
 
 static void *stop_pool(void *unused) {
-    worker_stop(pool);
+    worker_pool_stop(pool);
     return unused;
 }
 
@@ -249,15 +249,15 @@ static void what_waits_at_the_end_is_refused(void **state) {
     pthread_t helper;
     start(1, MOST, 60, true);
     jobs[0] = make_job(body);
-    assert_true(worker_submit(pool, &jobs[0]));
+    assert_true(worker_pool_submit(pool, &jobs[0]));
     sem_wait(&woken);
-    assert_ptr_equal(worker_take_done(pool), &jobs[0]);
+    assert_ptr_equal(worker_pool_take_done(pool), &jobs[0]);
     free(jobs[0].reply);
     assert_int_equal(pthread_create(&helper, NULL, stop_pool, NULL), 0);
     size_t submitted = 0;
     for (size_t i = 1; i < MOST; i++) {
         jobs[i] = make_job(body);
-        if (!worker_submit(pool, &jobs[i]))
+        if (!worker_pool_submit(pool, &jobs[i]))
             break;
         submitted++;
         usleep(1000);
@@ -266,15 +266,15 @@ static void what_waits_at_the_end_is_refused(void **state) {
     sem_post(&goes_on);
     pthread_join(helper, NULL);
     size_t answered = 0;
-    for (struct job *job = worker_take_done(pool); job != NULL; job = job->next) {
+    for (struct job *job = worker_pool_take_done(pool); job != NULL; job = job->next) {
         assert_int_equal(job->problem, PROBLEM_DRAINING);
         assert_non_null(job->reply);
         free(job->reply);
         answered++;
     }
     assert_int_equal(answered, submitted);
-    assert_int_equal(worker_waiting(pool), 0);
-    worker_free(pool);
+    assert_int_equal(worker_pool_waiting(pool), 0);
+    worker_pool_free(pool);
 }
 
 int main(void) {
