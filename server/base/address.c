@@ -8,14 +8,14 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* getaddrinfo() would take 70000 for 4464. */
+/* Checked here because getaddrinfo() takes 70000 modulo 65536. */
 static bool is_port(const char *text) {
     char *end = NULL;
     unsigned long port = strtoul(text, &end, 10);
     return isdigit((unsigned char)*text) && *end == '\0' && port <= UINT16_MAX;
 }
 
-/* "[::1]:80" is "::1" and "80". */
+/* Splits "[::1]:80" into "::1" and "80". */
 static bool split(const char *address, char host[ADDRESS_TEXT], const char **port) {
     const char *colon = strrchr(address, ':');
     if (colon == NULL || !is_port(colon + 1) || strlen(address) >= ADDRESS_TEXT)

@@ -1,4 +1,4 @@
-/* clock.h: monotonic time in nanoseconds, the unit of every deadline here. */
+/* clock.h: monotonic time in nanoseconds, the unit of every deadline in server/. */
 #ifndef SERVER_BASE_CLOCK_H
 #define SERVER_BASE_CLOCK_H
 

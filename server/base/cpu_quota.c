@@ -1,9 +1,11 @@
 /* cpu_quota.c: reads /proc/self/cgroup to find the process's cgroup, then cpu.max and cpu.stat (v2) or cpu.cfs_* (v1).
  *
- * Inside a container the path that /proc/self/cgroup tells may be the host's, and not be there; then the root of the
- * mounted hierarchy is the container's own.
+ * Inside a container the path in /proc/self/cgroup may be the host's and not exist; then the root of the mounted
+ * hierarchy is the container's own cgroup.
  */
 #include "server/base/cpu_quota.h"
+
+#include "server/base/file.h"
 
 #include <limits.h>
 #include <sched.h>
@@ -12,26 +14,20 @@
 #include <string.h>
 #include <unistd.h>
 
-/* A cgroup with a cpu controller: a directory below the mount point of its hierarchy. */
+/* A cgroup with a cpu controller. */
 struct cgroup {
     bool v2;
-    char mount[PATH_MAX];
-    char path[PATH_MAX]; /* "" is the mount point itself, else "/a/b" */
+    char mount[PATH_MAX]; /* of its hierarchy */
+    char path[PATH_MAX];  /* below the mount point: "/a/b", or "" for the root */
 };
 
-static bool read_text(const char *directory, const char *path, const char *name, char *text, size_t size) {
-    char file[2 * PATH_MAX + 64];
-    snprintf(file, sizeof file, "%s%s/%s", directory, path, name);
-    FILE *in = fopen(file, "re");
-    if (in == NULL)
-        return false;
-    size_t got = fread(text, 1, size - 1, in);
-    text[got] = '\0';
-    fclose(in);
-    return got > 0;
+static bool read_control(const struct cgroup *cgroup, const char *name, char *text, size_t size) {
+    char path[2 * PATH_MAX + 64];
+    snprintf(path, sizeof path, "%s%s/%s", cgroup->mount, cgroup->path, name);
+    return file_read(path, text, size) > 0;
 }
 
-/* Does the comma-separated list hold "cpu"? */
+/* Whether the comma-separated list has "cpu". */
 static bool has_cpu(const char *controllers, size_t length) {
     for (const char *end = controllers + length; controllers < end;) {
         size_t one = strcspn(controllers, ",:");
@@ -57,45 +53,43 @@ static bool parse_line(char *line, const char *root, struct cgroup *cgroup) {
     return true;
 }
 
-/* Is the controller really there? On a hybrid machine there is a v2 line without one. */
-static bool is_usable(struct cgroup *cgroup) {
+/* Whether the cgroup has the cpu controller; moves to the root of the hierarchy where the path does not exist. On a
+ * hybrid machine the v2 line names a hierarchy without the controller. */
+static bool has_controller(struct cgroup *cgroup) {
     char text[64];
     const char *name = cgroup->v2 ? "cpu.stat" : "cpu.cfs_quota_us";
-    if (read_text(cgroup->mount, cgroup->path, name, text, sizeof text))
+    if (read_control(cgroup, name, text, sizeof text))
         return true;
     cgroup->path[0] = '\0';
-    return read_text(cgroup->mount, cgroup->path, name, text, sizeof text);
+    return read_control(cgroup, name, text, sizeof text);
 }
 
 static bool find_cgroup(const char *root, struct cgroup *cgroup) {
-    char proc[PATH_MAX];
-    char text[8192];
-    snprintf(proc, sizeof proc, "%s/proc/self", root);
-    if (!read_text(proc, "", "cgroup", text, sizeof text))
-        return false;
+    char path[PATH_MAX], text[8192];
     char *rest = NULL;
+    snprintf(path, sizeof path, "%s/proc/self/cgroup", root);
+    file_read(path, text, sizeof text);
     for (char *line = strtok_r(text, "\n", &rest); line != NULL; line = strtok_r(NULL, "\n", &rest)) {
-        if (parse_line(line, root, cgroup) && is_usable(cgroup))
+        if (parse_line(line, root, cgroup) && has_controller(cgroup))
             return true;
     }
     return false;
 }
 
-/* CPUs that one cgroup allows; 0: any number. */
+/* CPUs that this one cgroup allows; 0: no quota. */
 static double read_quota(const struct cgroup *cgroup) {
     char text[128];
-    double quota = 0;
-    double period = 0;
+    double quota = 0, period = 0;
     if (cgroup->v2) { /* "max 100000" or "150000 100000" */
-        if (!read_text(cgroup->mount, cgroup->path, "cpu.max", text, sizeof text))
+        if (!read_control(cgroup, "cpu.max", text, sizeof text))
             return 0;
         char *end = text;
         quota = strtod(text, &end);
         period = strtod(end, NULL);
-    } else { /* -1 is none */
-        if (read_text(cgroup->mount, cgroup->path, "cpu.cfs_quota_us", text, sizeof text))
+    } else { /* a quota of -1 is none */
+        if (read_control(cgroup, "cpu.cfs_quota_us", text, sizeof text))
             quota = strtod(text, NULL);
-        if (read_text(cgroup->mount, cgroup->path, "cpu.cfs_period_us", text, sizeof text))
+        if (read_control(cgroup, "cpu.cfs_period_us", text, sizeof text))
             period = strtod(text, NULL);
     }
     return quota > 0 && period > 0 ? quota / period : 0;
@@ -103,37 +97,36 @@ static double read_quota(const struct cgroup *cgroup) {
 
 double cpu_quota_read(const char *root) {
     struct cgroup cgroup;
-    double tightest = 0;
+    double smallest = 0;
     if (!find_cgroup(root, &cgroup))
         return 0;
     for (;;) {
         double quota = read_quota(&cgroup);
-        if (quota > 0 && (tightest == 0 || quota < tightest))
-            tightest = quota;
+        if (quota > 0 && (smallest == 0 || quota < smallest))
+            smallest = quota;
         char *slash = strrchr(cgroup.path, '/');
         if (slash == NULL)
-            return tightest;
-        *slash = '\0';
+            return smallest;
+        *slash = '\0'; /* on to its parent */
     }
 }
 
-static size_t affinity_cpus(void) {
-    cpu_set_t set;
-    if (sched_getaffinity(0, sizeof set, &set) == 0)
-        return (size_t)CPU_COUNT(&set);
-    long online = sysconf(_SC_NPROCESSORS_ONLN); /* a machine with more CPUs than a cpu_set_t */
-    return online > 0 ? (size_t)online : 1;
-}
-
 size_t cpu_quota_threads(const char *root) {
+    cpu_set_t set;
+    size_t cpus = 0;
+    if (sched_getaffinity(0, sizeof set, &set) == 0) {
+        cpus = (size_t)CPU_COUNT(&set);
+    } else { /* the machine has more CPUs than a cpu_set_t */
+        long online = sysconf(_SC_NPROCESSORS_ONLN);
+        cpus = online > 0 ? (size_t)online : 1;
+    }
     double quota = cpu_quota_read(root);
-    size_t cpus = affinity_cpus();
     if (quota > 0 && quota < (double)cpus)
         cpus = (size_t)quota;
     return cpus > 0 ? cpus : 1;
 }
 
-/* The value of "name value" in a cpu.stat. */
+/* The value in the line "name value" of a cpu.stat. */
 static bool find_value(const char *text, const char *name, uint64_t *value) {
     size_t length = strlen(name);
     for (const char *line = text; line != NULL; line = strchr(line, '\n')) {
@@ -151,12 +144,12 @@ struct cpu_throttling cpu_quota_throttling(const char *root) {
     struct cgroup cgroup;
     char text[4096];
     uint64_t time = 0;
-    if (!find_cgroup(root, &cgroup) || !read_text(cgroup.mount, cgroup.path, "cpu.stat", text, sizeof text))
+    if (!find_cgroup(root, &cgroup) || !read_control(&cgroup, "cpu.stat", text, sizeof text))
         return throttling;
     throttling.known = find_value(text, "nr_throttled", &throttling.count);
     if (find_value(text, "throttled_usec", &time)) {
         throttling.seconds = (double)time / 1e6;
-    } else if (find_value(text, "throttled_time", &time)) { /* v1: nanoseconds */
+    } else if (find_value(text, "throttled_time", &time)) { /* of v1, in nanoseconds */
         throttling.seconds = (double)time / 1e9;
     }
     return throttling;

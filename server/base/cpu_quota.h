@@ -1,7 +1,7 @@
-/* cpu_quota.h: how much CPU this process may use, and how often it wanted more: cgroups v2 and v1, and the affinity
- * mask.
+/* cpu_quota.h: the CPU time that this process may use, and how often it was throttled: cgroups v2 and v1, and the
+ * affinity mask.
  *
- * More threads than the quota allows run for a part of each period and then stand still for the rest of it.
+ * Without this limit too many threads would use up the quota early in each period, then stop for the rest of it.
  */
 #ifndef SERVER_BASE_CPU_QUOTA_H
 #define SERVER_BASE_CPU_QUOTA_H
@@ -10,17 +10,17 @@
 #include <stddef.h>
 #include <stdint.h>
 
-/* `root` is where /proc and /sys are: "" on a machine. */
+/* `root` is the directory that holds /proc and /sys: "" except in tests. */
 
-/* CPUs of the quota, such as 1.5; 0: no quota. The tightest of the process's cgroup and those above it. */
+/* Returns the quota in CPUs, such as 1.5: the smallest of the process's cgroup and those above it. 0: no quota. */
 double cpu_quota_read(const char *root);
-/* Threads that can run at once: the quota rounded down or the CPUs of the affinity mask, whichever is less; at least 1.
- */
+/* Returns how many threads can run at once: the quota rounded down or the CPUs of the affinity mask, whichever is less,
+ * but at least 1. */
 size_t cpu_quota_threads(const char *root);
 
 struct cpu_throttling {
-    bool known; /* there is a cgroup that counts */
-    uint64_t count;
+    bool known;     /* the cgroup counts throttling */
+    uint64_t count; /* periods in which the quota was used up */
     double seconds;
 };
 struct cpu_throttling cpu_quota_throttling(const char *root);

@@ -1,4 +1,4 @@
-/* process.h: what the kernel knows of this process. */
+/* process.h: this process's memory, time, descriptors and threads, as the kernel counts them. */
 #ifndef SERVER_BASE_PROCESS_H
 #define SERVER_BASE_PROCESS_H
 
@@ -13,9 +13,10 @@ struct process_usage {
     double max_descriptors;
     double threads;
 };
+/* A value that cannot be read is 0. */
 void process_read(struct process_usage *usage);
 
-/* Raise the soft limit of open descriptors to the hard one; returns it. */
+/* Raises the soft limit of open descriptors to the hard limit, and returns it. */
 size_t process_raise_descriptors(void);
 
 #endif

@@ -1,4 +1,4 @@
-/* version.h: the server's own version, as --version and the metrics show it. */
+/* version.h: the server's version, shown by --version and in the metrics. */
 #ifndef SERVER_BASE_VERSION_H
 #define SERVER_BASE_VERSION_H
 

@@ -1,11 +1,11 @@
-/* model_loader.c: a model goes live only when it is whole and gives the scores of its training code. */
+/* model_loader.c: open, check against samples.json, hand over. */
 #include "server/models/model_loader.h"
 
 #include "server/base/clock.h"
+#include "server/base/thread.h"
 
 #include <math.h>
 #include <pthread.h>
-#include <signal.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -17,19 +17,19 @@ struct loader {
     void (*wake)(void *context);
     void *context;
     struct loaded loaded;
-    atomic_bool finished; /* loaded is complete */
+    atomic_bool finished; /* `loaded` is complete */
 };
 
-/* Samples are the model's own: the limits of clients' requests are not for them. */
+/* The limits of clients' requests do not apply to samples, since they are the model's own. */
 static bool prove(struct dien_model *model, const struct load *load, struct loaded *loaded) {
-    const struct request_limits none = {.max_candidates = SIZE_MAX, .max_history = SIZE_MAX, .memory = 0};
+    const struct request_limits unlimited = {.max_candidates = SIZE_MAX, .max_history = SIZE_MAX, .memory = 0};
     struct dien_reduction reduced = dien_reduced(model);
     loaded->tolerance = load->tolerance;
     loaded->reduced = reduced.products || reduced.skips;
     if (loaded->reduced)
         loaded->tolerance = fmax(load->tolerance, DIEN_REDUCED_TOLERANCE);
     struct scorer scorer;
-    bool good = scorer_init(&scorer, model, &none);
+    bool good = scorer_init(&scorer, model, &unlimited);
     if (!good) {
         snprintf(loaded->message, sizeof loaded->message, "%s: no memory to score with", load->directory);
     } else {
@@ -59,9 +59,8 @@ static void *run(void *argument) {
     struct loader *loader = argument;
     void (*wake)(void *) = loader->wake;
     void *context = loader->context;
-    pthread_setname_np(pthread_self(), "load-model");
     loader_load(&loader->load, &loader->loaded);
-    loader->finished = true; /* from here on the loader may be taken */
+    loader->finished = true; /* loader_take() may free the loader from here on */
     wake(context);
     return NULL;
 }
@@ -73,12 +72,7 @@ struct loader *loader_start(const struct load *load, void (*wake)(void *context)
     loader->load = *load;
     loader->wake = wake;
     loader->context = context;
-    sigset_t all, before;
-    sigfillset(&all); /* signals are the loop's thread's */
-    pthread_sigmask(SIG_SETMASK, &all, &before);
-    int status = pthread_create(&loader->thread, NULL, run, loader);
-    pthread_sigmask(SIG_SETMASK, &before, NULL);
-    if (status != 0) {
+    if (!thread_start(&loader->thread, "load-model", run, loader)) {
         free(loader);
         return NULL;
     }

@@ -1,4 +1,7 @@
-/* model_loader.h: opening a model on a thread of its own, so that liveness answers while a large one loads. */
+/* model_loader.h: opens a model on a thread of its own, so that the server answers liveness checks meanwhile.
+ *
+ * A model goes live only when its files are complete and it reproduces the training code's scores of samples.json.
+ */
 #ifndef SERVER_MODELS_MODEL_LOADER_H
 #define SERVER_MODELS_MODEL_LOADER_H
 
@@ -9,30 +12,28 @@
 
 struct loader;
 
-/* What to load. Samples of a model whose arithmetic is reduced may be off by DIEN_REDUCED_TOLERANCE, if that is more.
- */
 struct load {
     const char *directory;
     enum dien_precision precision;
-    double tolerance;
+    double tolerance; /* of the samples' scores; at least DIEN_REDUCED_TOLERANCE where the precision is reduced */
 };
 
 struct loaded {
-    struct dien_model *model; /* opened and proved, now the caller's; NULL: refused */
-    char message[600];        /* why it was refused */
+    struct dien_model *model; /* open, checked, and now the caller's; NULL: refused */
+    char message[600];        /* the reason of a refusal */
     struct samples_report samples;
-    double tolerance; /* of the samples */
-    bool reduced;     /* the precision is */
+    double tolerance; /* that was applied */
+    bool reduced;     /* the model scores in reduced precision */
     double seconds;
 };
 
-/* Open the model directory and prove its samples, on the calling thread. */
+/* Open and check a model directory on the calling thread. */
 void loader_load(const struct load *load, struct loaded *loaded);
 
-/* The same on a new thread, which calls wake(context) at its end. The directory's name outlives the loader. NULL when
- * there is no thread to be had. */
+/* Start loader_load() on a new thread, which calls wake(context) at its end. load->directory must outlive the loader.
+ * NULL when there is no thread to be had. */
 struct loader *loader_start(const struct load *load, void (*wake)(void *context), void *context);
-/* False while it still loads. Else *loaded is filled in and the loader is gone. */
+/* False while the model still loads; otherwise fills in *loaded and frees the loader. */
 bool loader_take(struct loader *loader, struct loaded *loaded);
 
 #endif

@@ -1,7 +1,7 @@
-/* cost_model.h: what scoring a request costs: a count of units of work, and how long a unit takes here.
+/* cost_model.h: the estimated cost of scoring a request, in units of work, and the measured time of a unit.
  *
- * Attention and evolution do the same work for every pair of a behaviour and a candidate, so the unit is one pair and a
- * request costs about T x C. Knows no threads: whoever shares a rate guards it.
+ * Attention and evolution do one step of work for each pair of a behaviour and a candidate. A unit is one pair, so a
+ * request costs about T x C units. A rate has no lock: its owner guards it.
  */
 #ifndef SERVER_SCORING_COST_MODEL_H
 #define SERVER_SCORING_COST_MODEL_H
@@ -11,17 +11,17 @@
 
 #include <stddef.h>
 
-/* Units of a request that waits, by a look at its bytes: good enough to tell a light one from a heavy one. */
+/* Estimates the units of a request from its undecoded body: good enough to tell a light request from a heavy one. */
 double cost_guess(enum proto_format format, const char *body, size_t size);
-/* Units of scoring one candidate of this user. */
+/* Units of scoring one candidate for this user. */
 double cost_of_candidate(const struct dien_model *model, const struct dien_user *user);
 
-/* Seconds a unit: an average that forgets. */
+/* Seconds per unit: sums in which older measurements weigh exponentially less. */
 struct cost_rate {
     double seconds, units;
 };
 
-/* A rate to begin with, which the first measurement outweighs. */
+/* An initial rate, of so little weight that the first measurement dominates it. */
 struct cost_rate cost_rate_start(void);
 void cost_learn(struct cost_rate *rate, double units, double seconds);
 

@@ -1,4 +1,4 @@
-/* job_queue.c: two lines and what they hold, in units of work. */
+/* job_queue.c: two lists, and the units of work in each. */
 #include "server/scoring/job_queue.h"
 
 const char *const job_refusal_names[JOB_REFUSALS] = {"", "queue", "deadline"};
@@ -18,23 +18,20 @@ struct job *job_remove_first(struct job_list *list) {
     return job;
 }
 
-static double seconds_of(const struct job_queue *queue, double units) {
+static double seconds_for(const struct job_queue *queue, double units) {
     return cost_seconds(&queue->rate, units) / (double)queue->threads;
 }
 
 double job_queue_seconds(const struct job_queue *queue) {
-    return seconds_of(queue, queue->light_units + queue->heavy_units);
-}
-
-/* What is at work is half done, on average. Light jobs do not wait for heavy ones: threads do them in between. */
-static double expected_wait(const struct job_queue *queue, bool heavy) {
-    return heavy ? job_queue_seconds(queue) + seconds_of(queue, queue->working_units / 2)
-                 : seconds_of(queue, queue->light_units);
+    return seconds_for(queue, queue->light_units + queue->heavy_units);
 }
 
 bool job_queue_add(struct job_queue *queue, struct job *job) {
+    /* A heavy job waits for all that came before, and jobs being scored are half finished on average. A light job waits
+     * for light ones only, because threads run them between chunks of heavy ones. */
     job->heavy = cost_seconds(&queue->rate, job->units) > JOB_HEAVY_SECONDS;
-    job->wait = expected_wait(queue, job->heavy);
+    job->wait = job->heavy ? job_queue_seconds(queue) + seconds_for(queue, queue->working_units / 2)
+                           : seconds_for(queue, queue->light_units);
     job->refusal = job_queue_count(queue) >= queue->max_jobs ? JOB_QUEUE_FULL
                    : job->wait > queue->patience             ? JOB_DEADLINE_UNREACHABLE
                                                              : JOB_ADMITTED;
@@ -57,19 +54,15 @@ struct job *job_queue_take_light(struct job_queue *queue) {
     return job;
 }
 
-static struct job *take_heavy(struct job_queue *queue) {
+struct job *job_queue_take(struct job_queue *queue) {
+    const struct job *light = queue->light.first, *heavy = queue->heavy.first;
+    if (heavy == NULL || (light != NULL && light->number < heavy->number))
+        return job_queue_take_light(queue);
     struct job *job = job_remove_first(&queue->heavy);
     queue->heavy_count--;
     queue->heavy_units -= job->units;
     queue->working_units += job->units;
     return job;
-}
-
-struct job *job_queue_take(struct job_queue *queue) {
-    const struct job *light = queue->light.first, *heavy = queue->heavy.first;
-    if (heavy != NULL && (light == NULL || heavy->number < light->number))
-        return take_heavy(queue);
-    return job_queue_take_light(queue);
 }
 
 void job_queue_done(struct job_queue *queue, const struct job *job) {

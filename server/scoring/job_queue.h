@@ -1,8 +1,8 @@
-/* job_queue.h: a job, and the queue of those that wait for a thread: how long a job would wait, and whether it may.
+/* job_queue.h: a job, and the queue of jobs that wait for a scoring thread: admission by estimated wait.
  *
- * Light jobs and heavy ones wait in lines of their own, each in order of arrival: a thread takes whichever job came
- * first, and one that is busy with a heavy job may do light ones in between. Knows no threads: the worker pool's lock
- * guards it.
+ * Light and heavy jobs wait in lists of their own, each in order of arrival. A thread takes the job that came first of
+ * both; a thread with a heavy job may run light ones in between. The queue has no lock: the worker pool's mutex guards
+ * it.
  */
 #ifndef SERVER_SCORING_JOB_QUEUE_H
 #define SERVER_SCORING_JOB_QUEUE_H
@@ -18,8 +18,8 @@
 
 enum job_refusal {
     JOB_ADMITTED,
-    JOB_QUEUE_FULL,           /* as many wait as may */
-    JOB_DEADLINE_UNREACHABLE, /* its deadline would pass before its turn */
+    JOB_QUEUE_FULL,           /* the queue holds max_jobs */
+    JOB_DEADLINE_UNREACHABLE, /* the estimated wait is too long for the deadline */
     JOB_REFUSALS
 };
 extern const char *const job_refusal_names[JOB_REFUSALS]; /* of the last two: "queue", "deadline" */
@@ -28,27 +28,27 @@ struct job {
     struct job *next; /* the pool's */
     void *owner;      /* the caller's */
 
-    /* Asked. */
-    struct user_key user;     /* id NULL: POST /score; else POST /users/{id}/history of this user */
+    /* The request. */
+    struct user_key user;     /* id NULL: POST /score; otherwise POST /users/{id}/history */
     enum proto_format format; /* of the body, and of the reply */
     const char *body;
     size_t size;
     const char *request_id;
     uint64_t submitted; /* clock_now() */
-    int socket;         /* a request whose client has closed this is not scored; -1: not looked at */
+    int socket;         /* checked for a disconnect after a long wait; -1: never checked */
 
-    /* The pool's estimate. */
-    enum job_refusal refusal; /* why it may not wait */
-    double units;             /* of work: cost_guess() */
-    double wait;              /* seconds until its turn, as expected when it came */
-    double seconds;           /* that it took; 0: it proves nothing of the cost */
-    uint64_t number;          /* in order of arrival */
+    /* The queue's estimates. */
+    enum job_refusal refusal;
+    double units;    /* of work, by cost_guess(); set before job_queue_add() */
+    double wait;     /* estimated seconds until a thread takes it */
+    double seconds;  /* measured cost; 0: nothing was learned from it */
+    uint64_t number; /* in order of arrival */
     bool heavy;
 
-    /* Answered. */
-    bool cancelled;            /* the client has gone: there is nobody to answer */
-    enum problem_kind problem; /* PROBLEM_NONE: reply is the 200 */
-    char *reply;               /* malloc'ed, the caller's to free; NULL when even that failed */
+    /* The answer. */
+    bool cancelled;            /* the client disconnected, so there is no reply */
+    enum problem_kind problem; /* PROBLEM_NONE: the reply is a 200's body */
+    char *reply;               /* malloc'ed, the caller's to free; NULL when memory for it was out */
     size_t reply_size;
     size_t candidates;
     size_t behaviours;
@@ -59,16 +59,16 @@ struct job_list {
     struct job *first, *last;
 };
 void job_append(struct job_list *list, struct job *job);
-struct job *job_remove_first(struct job_list *list); /* NULL: there is none */
+struct job *job_remove_first(struct job_list *list); /* NULL when the list is empty */
 
-/* A job that takes longer is heavy: long enough for others to feel it, many times what a light one takes. */
+/* A job with a higher estimated cost is heavy: long enough to delay others, and many times a light job's cost. */
 #define JOB_HEAVY_SECONDS 5e-3
 
-/* Zeros, the first three and a rate are a start. */
+/* To start, set the first three and a rate; the rest is zero. */
 struct job_queue {
-    size_t max_jobs; /* jobs */
-    size_t threads;  /* that serve it */
-    double patience; /* seconds that a job may be expected to wait */
+    size_t max_jobs;
+    size_t threads;  /* that serve the queue */
+    double patience; /* the longest estimated wait, in seconds, of a job that is admitted */
     struct cost_rate rate;
     struct job_list light, heavy;
     double light_units, heavy_units, working_units;
@@ -76,18 +76,18 @@ struct job_queue {
     uint64_t arrivals;
 };
 
-/* False: it may not wait, and job->refusal says why. job->units is set. */
+/* False when the job is not admitted: job->refusal has the reason. */
 bool job_queue_add(struct job_queue *queue, struct job *job);
-/* The job that came first, of all or of the light ones. NULL: there is none. */
+/* Takes the oldest job of all, or the oldest light one. NULL when there is none. */
 struct job *job_queue_take(struct job_queue *queue);
 struct job *job_queue_take_light(struct job_queue *queue);
-/* A job that was taken has been done, in job->seconds. */
+/* Tells the queue that a job it gave out is finished, and learns from job->seconds. */
 void job_queue_done(struct job_queue *queue, const struct job *job);
 
 static inline size_t job_queue_count(const struct job_queue *queue) {
     return queue->light_count + queue->heavy_count;
 }
-/* Seconds until all that wait now have been taken, as expected. */
+/* Estimated seconds until all jobs that wait now have been taken. */
 double job_queue_seconds(const struct job_queue *queue);
 
 #endif

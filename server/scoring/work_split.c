@@ -1,20 +1,20 @@
-/* work_split.c: cut and hand out. */
+/* work_split.c: the bounds of chunks. */
 #include "server/scoring/work_split.h"
 
-/* Whole batches, at least one; what is larger than the request is one chunk. */
+/* A chunk is a whole number of batches, at least one, because dien_score_range() costs least per candidate then. */
 void work_split_init(struct work_split *split, const struct scoring *scoring, double candidates) {
     size_t all = scoring->request->candidate_count;
-    size_t most = candidates < (double)all ? (size_t)candidates : all;
-    size_t batches = (most + DIEN_BATCH - 1) / DIEN_BATCH;
-    *split = (struct work_split){.scoring = scoring, .step = (batches > 0 ? batches : 1) * DIEN_BATCH};
+    size_t wanted = candidates < (double)all ? (size_t)candidates : all;
+    size_t batches = (wanted + DIEN_BATCH - 1) / DIEN_BATCH;
+    *split = (struct work_split){.scoring = scoring, .chunk_size = (batches > 0 ? batches : 1) * DIEN_BATCH};
 }
 
 bool work_split_take(struct work_split *split, struct range *range) {
     size_t all = split->scoring->request->candidate_count;
-    range->first = atomic_fetch_add_explicit(&split->taken, split->step, memory_order_relaxed);
+    range->first = atomic_fetch_add_explicit(&split->taken, split->chunk_size, memory_order_relaxed);
     if (range->first >= all)
         return false;
-    range->count = all - range->first < split->step ? all - range->first : split->step;
+    range->count = all - range->first < split->chunk_size ? all - range->first : split->chunk_size;
     return true;
 }
 

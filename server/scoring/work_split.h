@@ -1,8 +1,8 @@
-/* work_split.h: the scoring of one large request, cut into chunks that threads take one by one.
+/* work_split.h: the candidates of one large request, split into chunks that threads take one by one.
  *
- * The thread that has the request opens a split, lets others see it, takes chunks itself until none is left, and waits
- * for those that are still being done excluded_ns. Pieces may be taken by any thread at any time; the rest is guarded
- * by whoever keeps the splits.
+ * The thread that owns the request makes the split and shows it to the others. It takes chunks itself until none is
+ * left, then waits for those that others still score. Any thread may take a chunk at any time. `next` and what counts
+ * helpers are guarded by the worker pool's mutex.
  */
 #ifndef SERVER_SCORING_WORK_SPLIT_H
 #define SERVER_SCORING_WORK_SPLIT_H
@@ -15,27 +15,29 @@
 #include <stdint.h>
 
 struct work_split {
-    struct work_split *next; /* the keeper's */
+    struct work_split *next; /* in the pool's list */
     const struct scoring *scoring;
-    size_t step;           /* candidates a chunk */
-    _Atomic size_t taken;  /* candidates; may pass their number */
-    size_t helpers;        /* threads besides the owner's that are in it now */
-    size_t helped;         /* chunks that such threads have done, */
-    uint64_t helped_nanos; /* and how long it took them */
+    size_t chunk_size;    /* candidates */
+    _Atomic size_t taken; /* candidates; may exceed their number */
+    size_t helpers;       /* threads other than the owner's that score chunks of it now */
+    size_t helper_chunks; /* chunks that such threads have scored, */
+    uint64_t helper_ns;   /* and their time */
 };
 
+/* Candidates first to first + count - 1. */
 struct range {
     size_t first, count;
 };
 
-/* Pieces of about `candidates` candidates. */
+/* Splits a request into chunks of about `candidates` candidates each. */
 void work_split_init(struct work_split *split, const struct scoring *scoring, double candidates);
-/* The next chunk; false when there is none. */
+/* Takes the next chunk; false when none is left. */
 bool work_split_take(struct work_split *split, struct range *range);
 void work_split_score(const struct work_split *split, struct dien_scratch *scratch, struct range range);
 
+/* The number of chunks, taken or not. */
 static inline size_t work_split_chunks(const struct work_split *split) {
-    return (split->scoring->request->candidate_count + split->step - 1) / split->step;
+    return (split->scoring->request->candidate_count + split->chunk_size - 1) / split->chunk_size;
 }
 
 static inline bool work_split_has_more(const struct work_split *split) {

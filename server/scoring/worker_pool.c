@@ -1,14 +1,18 @@
-/* worker_pool.c: one mutex guards queue, splits and what is done; a thread holds it for a few instructions a job. */
+/* worker_pool.c: a job from the queue to its answer.
+ *
+ * One mutex guards the job queue, the finished jobs and the open splits. A thread holds it for a few instructions per
+ * job, and never while it scores.
+ */
 #include "server/scoring/worker_pool.h"
 
 #include "proto/json_encode.h"
 #include "server/base/clock.h"
+#include "server/base/thread.h"
 #include "server/scoring/work_split.h"
 
 #include <poll.h>
 #include <pthread.h>
 #include <sched.h>
-#include <signal.h>
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
@@ -16,11 +20,10 @@
 struct worker {
     struct worker_pool *pool;
     struct scorer scorer;
-    struct scorer
-        interleaved;       /* for jobs that are done in between: memory of its own for the request, the same scratch */
-    struct arena arena;    /* problem details: the scorer's may be full */
-    struct cost_rate rate; /* of scoring alone */
-    int64_t excluded_ns;   /* nanoseconds of the job's time that were not its own, less those that helpers gave it */
+    struct scorer interleaved; /* for light jobs between chunks of a heavy one: its own arena, the scorer's scratch */
+    struct arena arena;        /* for problem details, since the scorer's arena may be full */
+    struct cost_rate rate;     /* of scoring alone, without decoding and encoding */
+    int64_t excluded_ns;       /* of the job's elapsed time: spent on interleaved jobs, less the time helpers gave it */
     pthread_t thread;
     bool has_scorer, has_thread;
 };
@@ -28,119 +31,38 @@ struct worker {
 struct worker_pool {
     struct worker_pool_options options;
     pthread_mutex_t mutex;
-    pthread_cond_t filled; /* a job or a split is there, or the pool stops */
-    pthread_cond_t left;   /* a split has no helpers any more */
-    /* Under the mutex. */
+    pthread_cond_t work_available; /* a job or a split is there, or the pool stops */
+    pthread_cond_t helpers_left;   /* a split has no helpers any more */
+    /* Guarded by the mutex. */
     struct job_queue queue;
     struct job_list done;
     struct work_split *splits;
-    size_t idle; /* threads that wait for `filled` */
+    size_t idle; /* threads that wait for work_available */
     bool stopping;
-    /* Read without it. */
+    /* Read without the mutex. */
     _Atomic size_t waiting_count, light_count;
     _Atomic size_t busy;
     struct worker *workers; /* [options.threads] */
 };
 
-/* PATIENT_SHARE: of the deadline, before client_disconnected() is asked. ADMISSION_SHARE: a job that is expected to
- * wait for more of its deadline is refused; the rest is for what the estimate does not see. CHUNK_SECONDS: a chunk of a
- * split. To wake a thread takes some 20 us, and a job may wait for as long as a chunk. */
+/* PATIENT_SHARE: a job that waited for more than 1/4 of its deadline has its connection checked before it is scored.
+ * ADMISSION_SHARE: a job is refused when its estimated wait exceeds this part of the deadline. The rest is a reserve
+ * for errors of the estimate.
+ * CHUNK_SECONDS: the target time of a chunk. Waking a thread takes some 20 us, and a queued job may wait for a chunk.
+ */
 enum { PROBLEM_ARENA_KEEP = 16384, INTERLEAVED_ARENA_KEEP = 65536, PATIENT_SHARE = 4 };
 #define ADMISSION_SHARE 0.75
 #define CHUNK_SECONDS   0.4e-3
 
-/* After every change of the queue. */
+/* Call after every change of the queue. */
 static void publish_counts(struct worker_pool *pool) {
     pool->light_count = pool->queue.light_count;
     pool->waiting_count = job_queue_count(&pool->queue);
 }
 
-/* ---- helping: all but score_parallel() and what it calls, with the lock held */
+/* ---- one job */
 
-static struct work_split *find_split(const struct worker_pool *pool) {
-    struct work_split *split = pool->splits;
-    while (split != NULL && !work_split_has_more(split))
-        split = split->next;
-    return split;
-}
-
-/* Take chunks until there are none, or a job waits. Lets go of the lock in between. */
-static void help(struct worker *worker, struct work_split *split) {
-    struct worker_pool *pool = worker->pool;
-    struct range range;
-    size_t chunks = 0;
-    split->helpers++;
-    pool->busy++;
-    pthread_mutex_unlock(&pool->mutex);
-    uint64_t start = clock_now();
-    while (pool->waiting_count == 0 && work_split_take(split, &range)) {
-        work_split_score(split, worker->scorer.scratch, range);
-        chunks++;
-    }
-    uint64_t spent = clock_now() - start;
-    pthread_mutex_lock(&pool->mutex);
-    pool->busy--;
-    split->helped += chunks;
-    split->helped_nanos += spent;
-    if (--split->helpers == 0)
-        pthread_cond_broadcast(&pool->left);
-}
-
-/* ---- jobs */
-
-/* Next job, or NULL when the pool stops; until then, help others. */
-static struct job *take(struct worker *worker) {
-    struct worker_pool *pool = worker->pool;
-    struct job *job = NULL;
-    pthread_mutex_lock(&pool->mutex);
-    while (!pool->stopping && (job = job_queue_take(&pool->queue)) == NULL) {
-        struct work_split *split = find_split(pool);
-        if (split != NULL) {
-            help(worker, split);
-            continue;
-        }
-        pool->idle++;
-        pthread_cond_wait(&pool->filled, &pool->mutex);
-        pool->idle--;
-    }
-    if (job != NULL)
-        pool->busy++;
-    publish_counts(pool);
-    pthread_mutex_unlock(&pool->mutex);
-    return job;
-}
-
-static struct job *take_light(struct worker_pool *pool) {
-    if (pool->light_count == 0)
-        return NULL;
-    pthread_mutex_lock(&pool->mutex);
-    struct job *job = pool->stopping ? NULL : job_queue_take_light(&pool->queue);
-    publish_counts(pool);
-    pthread_mutex_unlock(&pool->mutex);
-    return job;
-}
-
-static void give_back(struct worker_pool *pool, struct job *job, bool was_interleaved) {
-    pthread_mutex_lock(&pool->mutex);
-    bool first = pool->done.first == NULL;
-    job_queue_done(&pool->queue, job);
-    job_append(&pool->done, job);
-    if (!was_interleaved)
-        pool->busy--;
-    pthread_mutex_unlock(&pool->mutex);
-    if (first) { /* else the loop has been woken and has not looked yet */
-        pool->options.wake(pool->options.context);
-    }
-}
-
-/* Has the client closed its side? It may still read (a half-closed connection), so a request that did not wait long is
- * scored all the same; in an overload most requests that did belong to clients that gave up. */
-static bool client_disconnected(int socket) {
-    struct pollfd one = {.fd = socket, .events = POLLRDHUP};
-    return socket >= 0 && poll(&one, 1, 0) == 1;
-}
-
-/* The reply leaves the arena, which the thread's next request will reset. */
+/* Copies the reply out of the arena, since the thread's next request resets that. */
 static void keep_reply(struct job *job, struct proto_string text) {
     job->reply = text.data != NULL ? malloc(text.length + 1) : NULL;
     if (job->reply == NULL) {
@@ -152,7 +74,7 @@ static void keep_reply(struct job *job, struct proto_string text) {
     job->reply_size = text.length;
 }
 
-static void answer_problem(struct worker *worker, struct job *job, const struct problem *problem) {
+static void reply_problem(struct worker *worker, struct job *job, const struct problem *problem) {
     job->problem = problem->kind;
     keep_reply(job, proto_encode_problem(problem, job->request_id, &worker->arena));
     arena_reset(&worker->arena);
@@ -168,7 +90,7 @@ static void serve(struct worker *worker, struct scorer *scorer, struct job *job)
         request_update(scorer, job->user, job->format, job->body, job->size, &outcome);
     metrics_scored(worker->pool->options.metrics, &outcome, scores);
     if (outcome.problem.kind != PROBLEM_NONE) {
-        answer_problem(worker, job, &outcome.problem);
+        reply_problem(worker, job, &outcome.problem);
         return;
     }
     job->candidates = outcome.candidates;
@@ -177,134 +99,179 @@ static void serve(struct worker *worker, struct scorer *scorer, struct job *job)
     keep_reply(job, outcome.body);
 }
 
-static void run(struct worker *worker, struct scorer *scorer, struct job *job) {
-    const struct worker_pool_options *options = &worker->pool->options;
-    uint64_t waited = clock_now() - job->submitted;
+/* A client that closed only its sending side may still read, so this is no proof that nobody waits for the answer.
+ * After a long wait it nearly always is: in an overload such clients have given up. */
+static bool client_disconnected(int socket) {
+    struct pollfd one = {.fd = socket, .events = POLLRDHUP};
+    return socket >= 0 && poll(&one, 1, 0) == 1;
+}
+
+/* The life of a job after the queue: check that somebody still wants it in time, score it, measure its cost, and hand
+ * it to the loop. */
+static void run_job(struct worker *worker, struct scorer *scorer, struct job *job) {
+    struct worker_pool *pool = worker->pool;
+    const struct worker_pool_options *options = &pool->options;
+    uint64_t start = clock_now(), waited = start - job->submitted;
+    worker->excluded_ns = 0;
     if (job->user.id == NULL)
         metrics_duration(options->metrics, PHASE_QUEUE, clock_seconds(waited));
+
     if (waited > options->deadline / PATIENT_SHARE && client_disconnected(job->socket)) {
         job->cancelled = true;
     } else if (waited > options->deadline) {
         struct problem problem;
         problem_set(&problem, PROBLEM_DEADLINE_PASSED, "", "The request waited %.3f s; the deadline is %.3f s.",
                     clock_seconds(waited), clock_seconds(options->deadline));
-        answer_problem(worker, job, &problem);
+        reply_problem(worker, job, &problem);
     } else {
         serve(worker, scorer, job);
     }
-}
 
-/* From queue to answer, and how long it took as if one thread had done that and nothing else. */
-static void do_job(struct worker *worker, struct scorer *scorer, struct job *job) {
-    uint64_t start = clock_now();
-    worker->excluded_ns = 0;
-    run(worker, scorer, job);
+    /* The cost is the time that one thread would have taken alone. */
     int64_t spent = (int64_t)(clock_now() - start) - worker->excluded_ns;
     job->seconds = job->problem == PROBLEM_NONE && !job->cancelled ? 1e-9 * (double)spent : 0;
-    give_back(worker->pool, job, scorer == &worker->interleaved);
+
+    pthread_mutex_lock(&pool->mutex);
+    bool first = pool->done.first == NULL;
+    job_queue_done(&pool->queue, job);
+    job_append(&pool->done, job);
+    if (scorer != &worker->interleaved)
+        pool->busy--;
+    pthread_mutex_unlock(&pool->mutex);
+    if (first) { /* otherwise the loop has been woken and has not looked yet */
+        options->wake(options->context);
+    }
 }
 
-/* Woken on the loop's own processor, a scoring thread lets the loop read on: it then finds several jobs at once, and
- * the two change places less often. Where the kernel does not allow it nothing is lost but that. */
-static void yield_to_loop(void) {
-    const struct sched_param none = {.sched_priority = 0};
-    if (sched_getscheduler(0) == SCHED_OTHER) /* else whoever started us has chosen another */
-        (void)!sched_setscheduler(0, SCHED_BATCH, &none);
-}
-
-static void *work(void *argument) {
-    struct worker *worker = argument;
-    struct job *job = NULL;
-    pthread_setname_np(pthread_self(), "score");
-    yield_to_loop();
-    while ((job = take(worker)) != NULL)
-        do_job(worker, &worker->scorer, job);
-    return NULL;
-}
-
-/* ---- dividing */
-
-/* Light jobs that wait, for as long as the last chunk took: a heavy job takes half of its thread's time, or all. */
-static void do_light_jobs(struct worker *worker, uint64_t budget) {
+/* Run queued light jobs for as long as the last chunk took, so a heavy job uses at least half of its thread. */
+static void run_light_jobs(struct worker *worker, uint64_t budget) {
+    struct worker_pool *pool = worker->pool;
     uint64_t start = clock_now(), spent = 0;
-    int64_t excluded_ns = worker->excluded_ns;
-    struct job *job = NULL;
-    while (spent < budget && (job = take_light(worker->pool)) != NULL) {
-        do_job(worker, &worker->interleaved, job);
+    int64_t excluded_ns = worker->excluded_ns; /* the heavy job's; run_job() counts anew */
+    while (spent < budget && pool->light_count > 0) {
+        pthread_mutex_lock(&pool->mutex);
+        struct job *job = pool->stopping ? NULL : job_queue_take_light(&pool->queue);
+        publish_counts(pool);
+        pthread_mutex_unlock(&pool->mutex);
+        if (job == NULL)
+            break;
+        run_job(worker, &worker->interleaved, job);
         spent = clock_now() - start;
-        metrics_add(&worker->pool->options.metrics->requests_interleaved, 1);
+        metrics_add(&pool->options.metrics->requests_interleaved, 1);
     }
     worker->excluded_ns = excluded_ns + (int64_t)spent;
 }
 
-static void score_chunks(struct worker *worker, struct work_split *split, double candidate_units) {
-    double whole = candidate_units * (double)split->scoring->request->candidate_count;
-    bool heavy = cost_seconds(&worker->rate, whole) > JOB_HEAVY_SECONDS;
-    struct range range;
-    while (work_split_take(split, &range)) {
-        uint64_t start = clock_now();
-        work_split_score(split, worker->scorer.scratch, range);
-        uint64_t spent = clock_now() - start;
-        cost_learn(&worker->rate, candidate_units * (double)range.count, clock_seconds(spent));
-        if (heavy)
-            do_light_jobs(worker, spent);
-    }
-}
+/* ---- the scoring of one request by several threads */
 
-static void offer(struct worker_pool *pool, struct work_split *split) {
-    pthread_mutex_lock(&pool->mutex);
-    struct work_split **last = &pool->splits;
-    while (*last != NULL)
-        last = &(*last)->next;
-    *last = split;
-    size_t wanted = work_split_chunks(split) - 1;
-    for (size_t i = 0; i < wanted && i < pool->idle; i++)
-        pthread_cond_signal(&pool->filled);
-    pthread_mutex_unlock(&pool->mutex);
-}
-
-/* No chunk is left to be taken: wait for those that others have begun. */
-static void withdraw(struct worker *worker, struct work_split *split) {
-    struct worker_pool *pool = worker->pool;
-    pthread_mutex_lock(&pool->mutex);
-    struct work_split **place = &pool->splits;
-    while (*place != split)
-        place = &(*place)->next;
-    *place = split->next;
-    while (split->helpers > 0)
-        pthread_cond_wait(&pool->left, &pool->mutex);
-    pthread_mutex_unlock(&pool->mutex);
-    worker->excluded_ns -= (int64_t)split->helped_nanos;
-    if (split->helped > 0) {
-        metrics_add(&pool->options.metrics->requests_split, 1);
-        metrics_add(&pool->options.metrics->chunks_helped, split->helped);
-    }
-}
-
-/* The scorer's score_parallel(). */
+/* The scorer's score_parallel(): offer the request to idle threads, score chunks until none is left, and wait for those
+ * that helpers have begun. */
 static void score_parallel(struct scorer *scorer, const struct scoring *scoring) {
     struct worker *worker = scorer->parallel_context;
+    struct worker_pool *pool = worker->pool;
     double units = cost_of_candidate(scoring->model, scoring->user);
     struct work_split split;
+    struct range range;
     work_split_init(&split, scoring, CHUNK_SECONDS / cost_seconds(&worker->rate, units));
-    bool many = work_split_chunks(&split) > 1;
-    if (many)
-        offer(worker->pool, &split);
-    score_chunks(worker, &split, units);
-    if (many)
-        withdraw(worker, &split);
+    size_t chunks = work_split_chunks(&split);
+    bool heavy = cost_seconds(&worker->rate, units * (double)scoring->request->candidate_count) > JOB_HEAVY_SECONDS;
+
+    if (chunks > 1) { /* oldest first: a helper takes the first split that has chunks left */
+        pthread_mutex_lock(&pool->mutex);
+        struct work_split **end = &pool->splits;
+        while (*end != NULL)
+            end = &(*end)->next;
+        *end = &split;
+        for (size_t i = 0; i < chunks - 1 && i < pool->idle; i++)
+            pthread_cond_signal(&pool->work_available);
+        pthread_mutex_unlock(&pool->mutex);
+    }
+
+    while (work_split_take(&split, &range)) {
+        uint64_t start = clock_now();
+        work_split_score(&split, scorer->scratch, range);
+        uint64_t spent = clock_now() - start;
+        cost_learn(&worker->rate, units * (double)range.count, clock_seconds(spent));
+        if (heavy)
+            run_light_jobs(worker, spent);
+    }
+
+    if (chunks > 1) {
+        pthread_mutex_lock(&pool->mutex);
+        struct work_split **link = &pool->splits;
+        while (*link != &split)
+            link = &(*link)->next;
+        *link = split.next;
+        while (split.helpers > 0)
+            pthread_cond_wait(&pool->helpers_left, &pool->mutex);
+        pthread_mutex_unlock(&pool->mutex);
+    }
+    worker->excluded_ns -= (int64_t)split.helper_ns;
+    if (split.helper_chunks > 0) {
+        metrics_add(&pool->options.metrics->requests_split, 1);
+        metrics_add(&pool->options.metrics->chunks_helped, split.helper_chunks);
+    }
 }
 
-/* ---- start and stop */
+/* Score chunks of another thread's request until none is left or a job is queued. Called with the mutex held, which is
+ * released meanwhile. */
+static void help(struct worker *worker, struct work_split *split) {
+    struct worker_pool *pool = worker->pool;
+    struct range range;
+    size_t chunks = 0;
+    split->helpers++;
+    pool->busy++;
+    pthread_mutex_unlock(&pool->mutex);
+    uint64_t start = clock_now();
+    while (pool->waiting_count == 0 && work_split_take(split, &range)) {
+        work_split_score(split, worker->scorer.scratch, range);
+        chunks++;
+    }
+    uint64_t spent = clock_now() - start;
+    pthread_mutex_lock(&pool->mutex);
+    pool->busy--;
+    split->helper_chunks += chunks;
+    split->helper_ns += spent;
+    if (--split->helpers == 0)
+        pthread_cond_broadcast(&pool->helpers_left);
+}
 
-/* Signals are the loop's thread's: a scoring thread takes none. */
-static bool start_thread(struct worker *worker) {
-    sigset_t all, before;
-    sigfillset(&all);
-    pthread_sigmask(SIG_SETMASK, &all, &before);
-    worker->has_thread = pthread_create(&worker->thread, NULL, work, worker) == 0;
-    pthread_sigmask(SIG_SETMASK, &before, NULL);
-    return worker->has_thread;
+/* ---- the threads */
+
+/* Take jobs until the pool stops. A thread without a job helps another one, and otherwise sleeps. */
+static void *work(void *argument) {
+    struct worker *worker = argument;
+    struct worker_pool *pool = worker->pool;
+    /* A SCHED_BATCH thread that is woken on the loop's processor does not preempt the loop. The loop then reads several
+     * jobs at once, and the two switch less often. If the kernel refuses, only that gain is lost. A policy other than
+     * SCHED_OTHER is the choice of whoever started the process, and stays. */
+    if (sched_getscheduler(0) == SCHED_OTHER)
+        (void)!sched_setscheduler(0, SCHED_BATCH, &(struct sched_param){.sched_priority = 0});
+
+    pthread_mutex_lock(&pool->mutex);
+    while (!pool->stopping) {
+        struct job *job = job_queue_take(&pool->queue);
+        if (job != NULL) {
+            publish_counts(pool);
+            pool->busy++;
+            pthread_mutex_unlock(&pool->mutex);
+            run_job(worker, &worker->scorer, job);
+            pthread_mutex_lock(&pool->mutex);
+            continue;
+        }
+        struct work_split *split = pool->splits;
+        while (split != NULL && !work_split_has_more(split))
+            split = split->next;
+        if (split != NULL) {
+            help(worker, split);
+            continue;
+        }
+        pool->idle++;
+        pthread_cond_wait(&pool->work_available, &pool->mutex);
+        pool->idle--;
+    }
+    pthread_mutex_unlock(&pool->mutex);
+    return NULL;
 }
 
 static bool start_worker(struct worker_pool *pool, struct worker *worker) {
@@ -318,7 +285,8 @@ static bool start_worker(struct worker_pool *pool, struct worker *worker) {
     worker->scorer.score_parallel = score_parallel;
     worker->scorer.parallel_context = worker;
     worker->rate = cost_rate_start();
-    return worker->has_scorer && start_thread(worker);
+    worker->has_thread = worker->has_scorer && thread_start(&worker->thread, "score", work, worker);
+    return worker->has_thread;
 }
 
 struct worker_pool *worker_pool_start(const struct worker_pool_options *options) {
@@ -327,8 +295,8 @@ struct worker_pool *worker_pool_start(const struct worker_pool_options *options)
         return NULL;
     pool->options = *options;
     pthread_mutex_init(&pool->mutex, NULL);
-    pthread_cond_init(&pool->filled, NULL);
-    pthread_cond_init(&pool->left, NULL);
+    pthread_cond_init(&pool->work_available, NULL);
+    pthread_cond_init(&pool->helpers_left, NULL);
     pool->queue = (struct job_queue){.max_jobs = options->queue,
                                      .threads = options->threads,
                                      .patience = ADMISSION_SHARE * clock_seconds(options->deadline),
@@ -345,16 +313,19 @@ struct worker_pool *worker_pool_start(const struct worker_pool_options *options)
     return pool;
 }
 
+/* ---- the loop's side */
+
 bool worker_pool_submit(struct worker_pool *pool, struct job *job) {
-    job->units = cost_guess(job->format, job->body, job->size); /* which reads the body: not under the lock */
+    job->units = cost_guess(job->format, job->body, job->size); /* reads the whole body, so not under the lock */
     pthread_mutex_lock(&pool->mutex);
-    bool welcome = !pool->stopping && job_queue_add(&pool->queue, job), wanted = welcome && pool->idle > 0;
-    if (welcome)
+    bool admitted = !pool->stopping && job_queue_add(&pool->queue, job);
+    bool wake_one = admitted && pool->idle > 0;
+    if (admitted)
         publish_counts(pool);
     pthread_mutex_unlock(&pool->mutex);
-    if (wanted) /* not under the lock, for which the woken thread would have to wait */
-        pthread_cond_signal(&pool->filled);
-    return welcome;
+    if (wake_one) /* after the unlock, because the woken thread needs the mutex first */
+        pthread_cond_signal(&pool->work_available);
+    return admitted;
 }
 
 struct job *worker_pool_take_done(struct worker_pool *pool) {
@@ -380,22 +351,10 @@ size_t worker_pool_busy(const struct worker_pool *pool) {
     return pool->busy;
 }
 
-/* The threads have ended, so no lock is needed. */
-static void refuse_waiting(struct worker_pool *pool) {
-    struct job *job = NULL;
-    while ((job = job_queue_take(&pool->queue)) != NULL) {
-        struct problem problem;
-        problem_set(&problem, PROBLEM_DRAINING, "", "The server stopped before it came to this request.");
-        answer_problem(&pool->workers[0], job, &problem);
-        job_append(&pool->done, job);
-    }
-    publish_counts(pool);
-}
-
 void worker_pool_stop(struct worker_pool *pool) {
     pthread_mutex_lock(&pool->mutex);
     pool->stopping = true;
-    pthread_cond_broadcast(&pool->filled);
+    pthread_cond_broadcast(&pool->work_available);
     pthread_mutex_unlock(&pool->mutex);
     for (size_t i = 0; pool->workers != NULL && i < pool->options.threads; i++) {
         if (pool->workers[i].has_thread) {
@@ -403,7 +362,14 @@ void worker_pool_stop(struct worker_pool *pool) {
             pool->workers[i].has_thread = false;
         }
     }
-    refuse_waiting(pool);
+    /* All threads have ended, so the queue needs no lock. */
+    for (struct job *job; (job = job_queue_take(&pool->queue)) != NULL;) {
+        struct problem problem;
+        problem_set(&problem, PROBLEM_DRAINING, "", "The server stopped before it came to this request.");
+        reply_problem(&pool->workers[0], job, &problem);
+        job_append(&pool->done, job);
+    }
+    publish_counts(pool);
 }
 
 void worker_pool_free(struct worker_pool *pool) {
@@ -414,8 +380,8 @@ void worker_pool_free(struct worker_pool *pool) {
         arena_free(&pool->workers[i].arena);
     }
     free(pool->workers);
-    pthread_cond_destroy(&pool->filled);
-    pthread_cond_destroy(&pool->left);
+    pthread_cond_destroy(&pool->work_available);
+    pthread_cond_destroy(&pool->helpers_left);
     pthread_mutex_destroy(&pool->mutex);
     free(pool);
 }

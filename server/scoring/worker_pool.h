@@ -1,10 +1,11 @@
-/* worker_pool.h: scoring threads and the one bounded queue before them.
+/* worker_pool.h: the scoring threads, fed by one bounded job queue.
  *
- * A thread takes whole requests: it decodes, scores and encodes with working memory of its own. The scoring of a large
- * one is divided: threads that have nothing else to do help, and leave as soon as a job waits; the thread that has it
- * does light jobs in between, for as long as it works on its own. A job belongs to the pool from worker_pool_submit()
- * until worker_pool_take_done() hands it back; in between nobody else touches it. The pool wakes the loop and never
- * blocks it.
+ * A thread takes a whole job: it decodes, scores and encodes with working memory of its own. The candidates of a large
+ * request are split into chunks. Idle threads help to score them and leave as soon as a job is queued. The thread that
+ * owns a heavy request runs light jobs between two of its chunks.
+ *
+ * A job belongs to the pool from worker_pool_submit() until worker_pool_take_done() returns it; nobody else touches it
+ * meanwhile. The pool wakes the event loop and never blocks it.
  */
 #ifndef SERVER_SCORING_WORKER_POOL_H
 #define SERVER_SCORING_WORKER_POOL_H
@@ -22,30 +23,30 @@ struct worker_pool;
 struct worker_pool_options {
     const struct dien_model *model; /* outlives the pool */
     struct request_limits limits;
-    struct user_cache *cache; /* NULL: no state is kept; outlives the pool */
+    struct user_cache *cache; /* outlives the pool; NULL: no user states are kept */
     uint64_t version;         /* the model's, for the cache */
     size_t threads;
-    size_t queue;      /* jobs that may wait */
-    uint64_t deadline; /* nanoseconds a job may wait */
+    size_t queue;      /* the most jobs that may wait */
+    uint64_t deadline; /* the longest time that a job may wait, in nanoseconds */
     struct metrics *metrics;
-    void (*wake)(void *context); /* called from a scoring thread: worker_pool_take_done() has something */
+    void (*wake)(void *context); /* called from a scoring thread when worker_pool_take_done() has a job */
     void *context;
 };
 
-/* NULL when memory or threads are out. */
+/* NULL when there is no memory or no thread to be had. */
 struct worker_pool *worker_pool_start(const struct worker_pool_options *options);
 
-/* False when the job may not wait: job->refusal says why, and it is still the caller's. */
+/* False when the job is not admitted: job->refusal has the reason, and the job stays the caller's. */
 bool worker_pool_submit(struct worker_pool *pool, struct job *job);
-/* The jobs done since the last call, in the order they were done, linked by `next`; NULL: none. */
+/* Returns the jobs finished since the last call, oldest first, linked by `next`; NULL when there is none. */
 struct job *worker_pool_take_done(struct worker_pool *pool);
 
 size_t worker_pool_waiting(const struct worker_pool *pool); /* jobs in the queue */
-double worker_pool_wait_seconds(struct worker_pool *pool);  /* until all of them are taken, as expected */
-size_t worker_pool_busy(const struct worker_pool *pool);    /* threads at work */
+double worker_pool_wait_seconds(struct worker_pool *pool);  /* the estimated time until the queue is empty */
+size_t worker_pool_busy(const struct worker_pool *pool);    /* threads that score */
 
-/* Answer the jobs that wait with PROBLEM_DRAINING, wait for those at work, end the threads. The last jobs can then be
- * taken; nothing can be submitted. */
+/* Stop: jobs being scored are finished, jobs in the queue are answered with PROBLEM_DRAINING, the threads end. After
+ * this worker_pool_take_done() still returns the last jobs, and worker_pool_submit() admits none. */
 void worker_pool_stop(struct worker_pool *pool);
 void worker_pool_free(struct worker_pool *pool);
 
