@@ -1,4 +1,4 @@
-/* block_pool.c: one private mapping; a list of free blocks, and behind it those that were never touched. */
+/* block_pool.c: one private mapping, with a list of free blocks and a tail of blocks that were never used. */
 #include "server/users/block_pool.h"
 
 #include <string.h>
@@ -42,27 +42,23 @@ struct block_chain block_chain_cut(const struct block_pool *pool, struct block_c
     return rest;
 }
 
-/* Blocks that were never in use, one behind the other. */
-static struct block_chain take_fresh(struct block_pool *pool, uint32_t count) {
-    uint32_t left = pool->count - pool->fresh;
-    count = count < left ? count : left;
-    if (count == 0)
-        return block_chain_empty();
-    struct block_chain chain = {pool->fresh, pool->fresh + count - 1, count};
-    for (uint32_t i = chain.first; i < chain.last; i++)
-        block_at(pool, i)->next = i + 1;
-    block_at(pool, chain.last)->next = BLOCK_NONE;
-    pool->fresh += count;
-    return chain;
-}
-
 struct block_chain block_pool_take(struct block_pool *pool, uint32_t count) {
     if (count == 0)
         return block_chain_empty();
     pthread_mutex_lock(&pool->mutex);
+    /* Freed blocks first, so that untouched pages stay untouched. */
     struct block_chain taken = pool->free;
     pool->free = block_chain_cut(pool, &taken, count);
-    block_chain_join(pool, &taken, take_fresh(pool, count - taken.count));
+    uint32_t missing = count - taken.count, left = pool->count - pool->fresh;
+    uint32_t fresh_count = missing < left ? missing : left;
+    if (fresh_count > 0) {
+        struct block_chain fresh = {pool->fresh, pool->fresh + fresh_count - 1, fresh_count};
+        for (uint32_t i = fresh.first; i < fresh.last; i++)
+            block_at(pool, i)->next = i + 1;
+        block_at(pool, fresh.last)->next = BLOCK_NONE;
+        pool->fresh += fresh_count;
+        block_chain_join(pool, &taken, fresh);
+    }
     pthread_mutex_unlock(&pool->mutex);
     return taken;
 }

@@ -1,8 +1,7 @@
-/* block_pool.h: memory of one size fixed at start, handed out in chains of equal blocks.
+/* block_pool.h: a fixed amount of memory, handed out in chains of equal blocks.
  *
- * What differs in size is kept in as many blocks as it takes, so that memory never fragments, whatever comes and goes:
- * a pool is full only when all its blocks are in use. The pages of blocks that were never in use are not there yet.
- * Any thread may call.
+ * An object of any size takes as many blocks as it needs. Memory therefore never fragments: the pool is full only when
+ * all its blocks are in use. Blocks that were never used take no physical memory yet. Any thread may call.
  */
 #ifndef SERVER_USERS_BLOCK_POOL_H
 #define SERVER_USERS_BLOCK_POOL_H
@@ -17,11 +16,11 @@ enum { BLOCK_BYTES = 512, BLOCK_ROOM = BLOCK_BYTES - 8 };
 
 struct block {
     unsigned char data[BLOCK_ROOM];
-    uint32_t next; /* of its chain, or BLOCK_NONE */
-    uint32_t unused;
+    uint32_t next;   /* in its chain, or BLOCK_NONE */
+    uint32_t unused; /* keeps blocks aligned to 8 bytes */
 };
 
-/* Blocks linked by `next`, `last` being the one without. Empty: count 0, first BLOCK_NONE. */
+/* Blocks linked by `next`. Empty: count 0, first and last BLOCK_NONE. */
 struct block_chain {
     uint32_t first, last;
     uint32_t count;
@@ -30,12 +29,12 @@ struct block_chain {
 struct block_pool {
     struct block *blocks;
     uint32_t count;
-    uint32_t fresh; /* blocks from here on have never been in use */
+    uint32_t fresh; /* blocks from this number on were never used */
     struct block_chain free;
-    pthread_mutex_t mutex; /* `fresh` and `free` are under it */
+    pthread_mutex_t mutex; /* guards `fresh` and `free` */
 };
 
-/* False when the address space is out. */
+/* False when the kernel refuses so much address space. */
 bool block_pool_init(struct block_pool *pool, uint32_t count);
 void block_pool_free(struct block_pool *pool);
 
@@ -49,12 +48,12 @@ static inline struct block_chain block_chain_empty(void) {
 
 /* Append `more` to `chain`. */
 void block_chain_join(const struct block_pool *pool, struct block_chain *chain, struct block_chain more);
-/* Cut all but the first `count` (at least 1) off a chain and return them. */
+/* Shorten a chain to its first `count` blocks (at least 1), and return the others. */
 struct block_chain block_chain_cut(const struct block_pool *pool, struct block_chain *chain, uint32_t count);
 
-/* A chain of `count` blocks, or of as many as there are. */
+/* Take `count` blocks, or as many as there are. */
 struct block_chain block_pool_take(struct block_pool *pool, uint32_t count);
-/* What was in the blocks is wiped. */
+/* Give blocks back; their data is wiped. */
 void block_pool_give(struct block_pool *pool, struct block_chain chain);
 uint32_t block_pool_used(struct block_pool *pool);
 

@@ -35,34 +35,31 @@ static void leave(struct eviction *eviction, uint32_t number) {
     eviction->queues[queue].blocks -= entry->count;
 }
 
-/* ---- what is remembered */
+static uint32_t count_entries(const struct eviction *eviction) {
+    return eviction->queues[EVICTION_SMALL].entries + eviction->queues[EVICTION_MAIN].entries;
+}
 
-static struct eviction_ghost *ghost_of(const struct eviction *eviction, uint64_t hash) {
+/* ---- ghosts */
+
+static struct eviction_ghost *ghost_for(const struct eviction *eviction, uint64_t hash) {
     return &eviction->ghosts[hash % eviction->ghost_count];
 }
 
-static uint32_t fingerprint_of(uint64_t hash) {
-    return (uint32_t)(hash >> 32) | 1; /* never 0, an empty slot's */
-}
-
-static void remember(struct eviction *eviction, uint64_t hash) {
-    *ghost_of(eviction, hash) = (struct eviction_ghost){fingerprint_of(hash), eviction->clock++};
-}
-
-/* As many are remembered as `main` may hold entries. */
-static bool is_remembered(const struct eviction *eviction, uint64_t hash) {
-    const struct eviction_ghost *ghost = ghost_of(eviction, hash);
-    uint32_t entries = eviction->queues[EVICTION_SMALL].entries + eviction->queues[EVICTION_MAIN].entries;
-    return ghost->fingerprint == fingerprint_of(hash) &&
-           eviction->clock - ghost->since <= entries - entries / SMALL_SHARE;
+static uint32_t fingerprint(uint64_t hash) {
+    return (uint32_t)(hash >> 32) | 1; /* never 0, the mark of an empty ghost */
 }
 
 /* ---- the policy */
 
 void eviction_insert(struct eviction *eviction, uint32_t entry) {
     struct user_entry *head = user_entry_at(eviction->pool, entry);
+    const struct eviction_ghost *ghost = ghost_for(eviction, head->hash);
+    uint32_t entries = count_entries(eviction);
+    /* As many evictions are remembered as `main` may hold entries. */
+    bool is_remembered = ghost->fingerprint == fingerprint(head->hash) &&
+                         eviction->clock - ghost->since <= entries - entries / SMALL_SHARE;
     head->uses = 0;
-    enter(eviction, is_remembered(eviction, head->hash) ? EVICTION_MAIN : EVICTION_SMALL, entry);
+    enter(eviction, is_remembered ? EVICTION_MAIN : EVICTION_SMALL, entry);
 }
 
 void eviction_touch(struct user_entry *entry) {
@@ -78,41 +75,24 @@ void eviction_remove(struct eviction *eviction, uint32_t entry) {
     leave(eviction, entry);
 }
 
-/* Its oldest entry either moves on to `main` or is the one to go. */
-static uint32_t choose_small(struct eviction *eviction, uint32_t kept) {
-    uint32_t oldest = eviction->queues[EVICTION_SMALL].oldest;
-    struct user_entry *entry = user_entry_at(eviction->pool, oldest);
-    leave(eviction, oldest);
-    if (entry->uses >= USES_TO_STAY || oldest == kept) {
-        entry->uses = 0;
-        enter(eviction, EVICTION_MAIN, oldest);
-        return BLOCK_NONE;
-    }
-    remember(eviction, entry->hash);
-    return oldest;
-}
-
-static uint32_t choose_main(struct eviction *eviction, uint32_t kept) {
-    uint32_t oldest = eviction->queues[EVICTION_MAIN].oldest;
-    struct user_entry *entry = user_entry_at(eviction->pool, oldest);
-    leave(eviction, oldest);
-    if (entry->uses > 0 || oldest == kept) {
-        entry->uses = (uint8_t)(entry->uses > 0 ? entry->uses - 1 : 0);
-        enter(eviction, EVICTION_MAIN, oldest);
-        return BLOCK_NONE;
-    }
-    return oldest;
-}
-
 uint32_t eviction_choose(struct eviction *eviction, uint32_t kept) {
     for (;;) {
         uint64_t small = eviction->queues[EVICTION_SMALL].blocks, main = eviction->queues[EVICTION_MAIN].blocks;
-        uint32_t entries = eviction->queues[EVICTION_SMALL].entries + eviction->queues[EVICTION_MAIN].entries;
+        uint32_t entries = count_entries(eviction);
         if (entries == 0 || (entries == 1 && kept != BLOCK_NONE))
             return BLOCK_NONE;
         bool from_small = main == 0 || small * SMALL_SHARE > small + main;
-        uint32_t chosen = from_small ? choose_small(eviction, kept) : choose_main(eviction, kept);
-        if (chosen != BLOCK_NONE)
-            return chosen;
+        uint32_t oldest = eviction->queues[from_small ? EVICTION_SMALL : EVICTION_MAIN].oldest;
+        struct user_entry *entry = user_entry_at(eviction->pool, oldest);
+        leave(eviction, oldest);
+        if (oldest != kept && entry->uses < (from_small ? USES_TO_STAY : 1)) {
+            if (from_small)
+                *ghost_for(eviction, entry->hash) =
+                    (struct eviction_ghost){fingerprint(entry->hash), eviction->clock++};
+            return oldest;
+        }
+        /* Used entries of `small` move on with no uses, those of `main` get another round for one of theirs. */
+        entry->uses = (uint8_t)(from_small || entry->uses == 0 ? 0 : entry->uses - 1);
+        enter(eviction, EVICTION_MAIN, oldest);
     }
 }

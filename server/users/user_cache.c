@@ -1,7 +1,8 @@
-/* user_cache.c: shards, each with a lock, an index, an eviction order and the computations under way; one pool of
- * blocks for all of them, so that no shard evicts while there is room anywhere.
+/* user_cache.c: shards, each with a lock, an index, an eviction order and its flights, over one pool of blocks, so that
+ * no shard evicts while there is room in any.
  *
- * Locks: a shard's, then the pool's; never two shards'. xxHash comes in here and nowhere else.
+ * Locking order: a shard's lock, then the pool's. A thread never holds two shards' locks. The only file that uses
+ * xxHash.
  */
 #define XXH_INLINE_ALL
 #include "server/users/user_cache.h"
@@ -18,85 +19,82 @@
 
 enum {
     SHARDS_MAX = 64,
-    SHARD_MIN_BYTES = 1 << 20, /* bytes: below that a shard has too few entries to choose from */
-    BLOCKS_A_BUCKET = 4,
+    SHARD_MIN_BYTES = 1 << 20, /* a smaller shard has too few entries for a good eviction order */
+    BLOCKS_PER_BUCKET = 4,
     TOKENS_AHEAD = 16,
-    SWEEP_MAX_BUCKETS = 4096, /* buckets a call */
-    TRIES = 64                /* to find room, while other threads look for it too */
+    SWEEP_MAX_BUCKETS = 4096, /* in one call */
+    STORE_TRIES = 64,         /* other threads may take the room that this one has just freed */
+    RECENT_DELETES = 32       /* a shard remembers the users of so many deletes */
 };
 static const double sweep_max_seconds = 60;
 
 const double user_cache_age_bounds[USER_CACHE_AGES] = {1, 10, 60, 300, 900, 3600, 14400, 86400, 604800, 2592000};
 
-/* Users forgotten lately in a shard, who are told apart. */
-enum { RECENT_DELETES = 32 };
-
 struct shard {
     _Alignas(64) pthread_mutex_t mutex;
-    pthread_cond_t flight_ended;   /* a flight has ended */
-    struct single_flight *flights; /* computations under way, and behind each those that wait for the same user */
-    uint64_t delete_epoch;         /* calls of user_cache_delete(), */
-    uint64_t recent_deletes[RECENT_DELETES]; /* and the hashes of the last ones' users */
-    uint32_t *buckets;                       /* [buckets_a_shard]: an entry's number + 1, or 0 */
+    pthread_cond_t flight_ended;
+    struct single_flight *flights;           /* of all users; a user's first one is under way, its others wait */
+    uint64_t delete_epoch;                   /* calls of user_cache_delete() */
+    uint64_t recent_deletes[RECENT_DELETES]; /* hashes of the deleted users, [epoch % RECENT_DELETES] */
+    uint32_t *buckets;                       /* [buckets_per_shard]: an entry's number + 1; 0: empty */
     struct eviction eviction;
-    struct user_token tokens[TOKENS_AHEAD]; /* random, not given yet */
+    struct user_token tokens[TOKENS_AHEAD]; /* random and unused: one system call for TOKENS_AHEAD of them */
     size_t token_count;
-    struct user_cache_counts counts; /* the shard's share; bytes and capacity are not kept here */
+    struct user_cache_counts counts; /* the shard's share, without bytes and capacity */
 };
 
 struct user_cache {
     size_t bytes;
     uint64_t ttl;
     user_hash *hash;
-    uint64_t seed; /* its own, that nobody may choose ids of one hash */
+    uint64_t seed; /* random, so that nobody can choose ids with one hash */
     struct block_pool pool;
     void *index; /* of all shards: buckets, then ghosts */
     size_t index_bytes;
-    size_t buckets_a_shard; /* a power of two, as is the next */
+    size_t buckets_per_shard; /* a power of two, as is the next */
     size_t shard_count;
-    size_t sweep_bucket; /* where the sweep is: shard by shard */
-    double sweep_due;    /* buckets that it owes */
+    size_t sweep_bucket; /* the next to sweep, counted over all shards */
+    double sweep_due;    /* buckets to sweep by now */
     struct shard *shards;
 };
 
 /* ---- start and end */
 
-static size_t power_of_two_within(size_t most) {
+static size_t power_of_two_within(size_t max) {
     size_t power = 1;
-    while (2 * power <= most)
+    while (2 * power <= max)
         power *= 2;
     return power;
 }
 
-static struct eviction_ghost *ghosts_of(const struct user_cache *cache, size_t shard, size_t ghosts_a_shard) {
-    char *ghosts = (char *)cache->index + cache->shard_count * cache->buckets_a_shard * sizeof(uint32_t);
-    return (struct eviction_ghost *)(void *)ghosts + shard * ghosts_a_shard;
-}
-
-/* A budget is index and blocks: what a block needs of the index is counted with it. */
-static bool lay_out(struct user_cache *cache, size_t bytes) {
-    cache->shard_count =
-        power_of_two_within(bytes / SHARD_MIN_BYTES < SHARDS_MAX ? bytes / SHARD_MIN_BYTES : SHARDS_MAX);
-    size_t most = bytes / sizeof(struct block);
-    cache->buckets_a_shard = power_of_two_within(most / BLOCKS_A_BUCKET / cache->shard_count);
-    size_t ghosts = most / EVICTION_BLOCKS_A_GHOST / cache->shard_count;
-    cache->index_bytes =
-        cache->shard_count * (cache->buckets_a_shard * sizeof(uint32_t) + ghosts * sizeof(struct eviction_ghost));
+/* The budget pays for the index as well as for the blocks. */
+static bool reserve(struct user_cache *cache, size_t bytes) {
+    size_t shards = bytes / SHARD_MIN_BYTES < SHARDS_MAX ? bytes / SHARD_MIN_BYTES : SHARDS_MAX;
+    cache->shard_count = power_of_two_within(shards);
+    size_t max_blocks = bytes / sizeof(struct block);
+    cache->buckets_per_shard = power_of_two_within(max_blocks / BLOCKS_PER_BUCKET / cache->shard_count);
+    size_t ghosts_per_shard = max_blocks / EVICTION_BLOCKS_PER_GHOST / cache->shard_count;
+    size_t bucket_bytes = cache->shard_count * cache->buckets_per_shard * sizeof(uint32_t);
+    cache->index_bytes = bucket_bytes + cache->shard_count * ghosts_per_shard * sizeof(struct eviction_ghost);
     size_t fixed = cache->index_bytes + sizeof *cache + cache->shard_count * sizeof *cache->shards;
     size_t blocks = (bytes - fixed) / sizeof(struct block);
+
     if (!block_pool_init(&cache->pool, (uint32_t)(blocks < BLOCK_NONE ? blocks : BLOCK_NONE - 1)))
         return false;
     cache->index = mmap(NULL, cache->index_bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     cache->shards = aligned_alloc(_Alignof(struct shard), cache->shard_count * sizeof *cache->shards);
     if (cache->index == MAP_FAILED || cache->shards == NULL)
         return false;
+
+    uint32_t *buckets = cache->index;
+    struct eviction_ghost *ghosts = (void *)((char *)cache->index + bucket_bytes);
     for (size_t i = 0; i < cache->shard_count; i++) {
         struct shard *shard = &cache->shards[i];
         memset(shard, 0, sizeof *shard);
         pthread_mutex_init(&shard->mutex, NULL);
         pthread_cond_init(&shard->flight_ended, NULL);
-        shard->buckets = (uint32_t *)cache->index + i * cache->buckets_a_shard;
-        eviction_init(&shard->eviction, &cache->pool, ghosts_of(cache, i, ghosts), (uint32_t)ghosts);
+        shard->buckets = buckets + i * cache->buckets_per_shard;
+        eviction_init(&shard->eviction, &cache->pool, ghosts + i * ghosts_per_shard, (uint32_t)ghosts_per_shard);
     }
     return true;
 }
@@ -109,7 +107,7 @@ struct user_cache *user_cache_new_hashed(size_t bytes, uint64_t ttl, user_hash *
     cache->ttl = ttl;
     cache->hash = hash;
     cache->index = MAP_FAILED;
-    if (getrandom(&cache->seed, sizeof cache->seed, 0) == sizeof cache->seed && lay_out(cache, bytes))
+    if (getrandom(&cache->seed, sizeof cache->seed, 0) == sizeof cache->seed && reserve(cache, bytes))
         return cache;
     user_cache_free(cache);
     return NULL;
@@ -138,44 +136,40 @@ void user_cache_free(struct user_cache *cache) {
     free(cache);
 }
 
-/* ---- the index: buckets by hash, judged by the whole id */
+/* ---- the index: buckets by hash, then the whole id */
 
-static uint64_t hash_of(const struct user_cache *cache, struct user_key key) {
+static uint64_t hash_key(const struct user_cache *cache, struct user_key key) {
     return cache->hash(key.id, key.length, cache->seed);
 }
 
-/* Shards by the hash's high bits, buckets by its low ones. */
-static struct shard *shard_of(const struct user_cache *cache, uint64_t hash) {
+/* The hash's high bits choose the shard, its low bits the bucket. */
+static struct shard *shard_for(const struct user_cache *cache, uint64_t hash) {
     return &cache->shards[(hash >> 48) & (cache->shard_count - 1)];
 }
 
-static uint32_t *bucket_of(const struct user_cache *cache, const struct shard *shard, uint64_t hash) {
-    return &shard->buckets[hash & (cache->buckets_a_shard - 1)];
+static uint32_t *bucket_for(const struct user_cache *cache, const struct shard *shard, uint64_t hash) {
+    return &shard->buckets[hash & (cache->buckets_per_shard - 1)];
 }
 
-static bool is_of(struct user_entry *entry, uint64_t hash, struct user_key key) {
-    return entry->hash == hash && entry->id_length == key.length &&
-           memcmp(user_entry_id(entry), key.id, key.length) == 0;
+static bool same_key(struct user_key a, struct user_key b) {
+    return a.length == b.length && memcmp(a.id, b.id, b.length) == 0;
 }
 
+/* Returns an entry's number, or BLOCK_NONE. */
 static uint32_t find(const struct user_cache *cache, const struct shard *shard, uint64_t hash, struct user_key key) {
-    uint32_t number = *bucket_of(cache, shard, hash) - 1;
-    while (number != BLOCK_NONE && !is_of(user_entry_at(&cache->pool, number), hash, key))
-        number = user_entry_at(&cache->pool, number)->next;
+    uint32_t number = *bucket_for(cache, shard, hash) - 1;
+    while (number != BLOCK_NONE) {
+        struct user_entry *entry = user_entry_at(&cache->pool, number);
+        if (entry->hash == hash && same_key((struct user_key){user_entry_id(entry), entry->id_length}, key))
+            break;
+        number = entry->next;
+    }
     return number;
-}
-
-static void add_to_index(const struct user_cache *cache, struct shard *shard, uint32_t number) {
-    struct user_entry *entry = user_entry_at(&cache->pool, number);
-    uint32_t *bucket = bucket_of(cache, shard, entry->hash);
-    entry->next = *bucket - 1;
-    *bucket = number + 1;
-    shard->counts.entries++;
 }
 
 static void take_from_index(const struct user_cache *cache, struct shard *shard, uint32_t number) {
     const struct user_entry *entry = user_entry_at(&cache->pool, number);
-    uint32_t *bucket = bucket_of(cache, shard, entry->hash);
+    uint32_t *bucket = bucket_for(cache, shard, entry->hash);
     uint32_t before = *bucket - 1;
     if (before == number) {
         *bucket = entry->next + 1;
@@ -192,54 +186,62 @@ static struct block_chain chain_of(const struct user_cache *cache, uint32_t numb
     return (struct block_chain){number, entry->last, entry->count};
 }
 
-/* Take an entry out of everything, for another reason than room. */
+/* Remove an entry for another reason than lack of room. */
 static void drop(struct user_cache *cache, struct shard *shard, uint32_t number) {
     take_from_index(cache, shard, number);
     eviction_remove(&shard->eviction, number);
     block_pool_give(&cache->pool, chain_of(cache, number));
 }
 
-/* ---- an entry's bytes, spread over its blocks behind the id */
+static bool is_expired(const struct user_cache *cache, const struct user_entry *entry, uint64_t now) {
+    return cache->ttl > 0 && now - entry->stored > cache->ttl;
+}
 
-/* One stretch of a state within one block. */
-struct stretch {
+/* ---- a state's bytes, behind the id and through the entry's blocks */
+
+static size_t blocks_for(size_t id_length, size_t size) {
+    return (sizeof(struct user_entry) + id_length + size + BLOCK_ROOM - 1) / BLOCK_ROOM;
+}
+
+/* A position in a state's bytes. */
+struct cursor {
     uint32_t block;
     size_t offset, left;
 };
 
-static struct stretch first_stretch(const struct user_cache *cache, uint32_t number) {
+static struct cursor first_byte(const struct user_cache *cache, uint32_t number) {
     const struct user_entry *entry = user_entry_at(&cache->pool, number);
-    return (struct stretch){number, sizeof *entry + entry->id_length, entry->size};
+    return (struct cursor){number, sizeof *entry + entry->id_length, entry->size};
 }
 
-/* The bytes of this stretch; NULL behind the last. Moves on to the next. */
-static unsigned char *next_stretch(const struct user_cache *cache, struct stretch *at, size_t *size) {
-    if (at->left == 0)
+/* Returns the bytes from the cursor to the end of its block, and moves it to the next; NULL at the end of the state. */
+static unsigned char *next_bytes(const struct user_cache *cache, struct cursor *cursor, size_t *size) {
+    if (cursor->left == 0)
         return NULL;
-    struct block *block = block_at(&cache->pool, at->block);
-    unsigned char *bytes = block->data + at->offset;
-    *size = BLOCK_ROOM - at->offset < at->left ? BLOCK_ROOM - at->offset : at->left;
-    at->left -= *size;
-    at->offset = 0;
-    at->block = block->next;
-    if (at->left > 0)
-        __builtin_prefetch(block_at(&cache->pool, at->block));
+    struct block *block = block_at(&cache->pool, cursor->block);
+    unsigned char *bytes = block->data + cursor->offset;
+    *size = BLOCK_ROOM - cursor->offset < cursor->left ? BLOCK_ROOM - cursor->offset : cursor->left;
+    cursor->left -= *size;
+    cursor->offset = 0;
+    cursor->block = block->next;
+    if (cursor->left > 0)
+        __builtin_prefetch(block_at(&cache->pool, cursor->block));
     return bytes;
 }
 
 static void copy_out(const struct user_cache *cache, uint32_t number, char *to) {
-    struct stretch at = first_stretch(cache, number);
+    struct cursor cursor = first_byte(cache, number);
     size_t size = 0;
-    for (const unsigned char *bytes; (bytes = next_stretch(cache, &at, &size)) != NULL; to += size)
+    for (const unsigned char *bytes; (bytes = next_bytes(cache, &cursor, &size)) != NULL; to += size)
         memcpy(to, bytes, size);
 }
 
-/* And zeros to the end of the last block: nothing stays of what was there before. */
+/* Zeros follow to the end of the last block, so that nothing of an earlier, longer state remains. */
 static void copy_in(const struct user_cache *cache, uint32_t number, const char *from) {
-    struct stretch at = first_stretch(cache, number);
+    struct cursor cursor = first_byte(cache, number);
     size_t size = 0;
-    unsigned char *end = block_at(&cache->pool, number)->data + at.offset;
-    for (unsigned char *bytes; (bytes = next_stretch(cache, &at, &size)) != NULL; from += size) {
+    unsigned char *end = block_at(&cache->pool, number)->data + cursor.offset;
+    for (unsigned char *bytes; (bytes = next_bytes(cache, &cursor, &size)) != NULL; from += size) {
         memcpy(bytes, from, size);
         end = bytes + size;
     }
@@ -247,71 +249,54 @@ static void copy_in(const struct user_cache *cache, uint32_t number, const char 
     memset(end, 0, (size_t)(block_at(&cache->pool, last)->data + BLOCK_ROOM - end));
 }
 
-static size_t blocks_for(size_t id_length, size_t size) {
-    return (sizeof(struct user_entry) + id_length + size + BLOCK_ROOM - 1) / BLOCK_ROOM;
-}
-
 /* ---- reading */
 
-static bool is_expired(const struct user_cache *cache, const struct user_entry *entry, uint64_t now) {
-    return cache->ttl > 0 && now - entry->stored > cache->ttl;
-}
-
-/* Is it of use under this version? What is not is dropped, unless it is a newer version's. */
-static enum user_answer judge(struct user_cache *cache, struct shard *shard, uint32_t number, uint64_t version,
-                              uint64_t now) {
-    if (number == BLOCK_NONE)
-        return USER_ABSENT;
-    const struct user_entry *entry = user_entry_at(&cache->pool, number);
+/* Look up, drop an entry that nobody can use any more, copy, count the use. */
+static enum user_answer read_entry(struct user_cache *cache, struct user_key key, uint64_t version, bool is_use,
+                                   struct arena *arena, struct user_copy *copy) {
+    uint64_t hash = hash_key(cache, key);
+    struct shard *shard = shard_for(cache, hash);
+    pthread_mutex_lock(&shard->mutex);
+    uint64_t now = clock_now(); /* read under the lock, so that no entry is younger */
+    uint32_t number = find(cache, shard, hash, key);
+    struct user_entry *entry = number != BLOCK_NONE ? user_entry_at(&cache->pool, number) : NULL;
     enum user_answer answer = USER_HELD;
-    if (is_expired(cache, entry, now)) {
+
+    if (entry == NULL) {
+        answer = USER_ABSENT;
+    } else if (is_expired(cache, entry, now)) {
         answer = USER_EXPIRED;
         shard->counts.expired++;
+        drop(cache, shard, number);
     } else if (entry->version != version) {
         answer = USER_OTHER_VERSION;
+        if (entry->version < version) /* a newer version's stays, for the requests that come after this one */
+            drop(cache, shard, number);
+    } else {
+        if (copy->capacity < entry->size) {
+            copy->state = arena_alloc(arena, entry->size);
+            copy->capacity = copy->state != NULL ? entry->size : 0;
+        }
+        if (copy->state == NULL)
+            answer = USER_NO_MEMORY;
     }
-    if (answer == USER_EXPIRED || (answer == USER_OTHER_VERSION && entry->version < version))
-        drop(cache, shard, number);
-    return answer;
-}
 
-static bool copy_entry(const struct user_cache *cache, uint32_t number, uint64_t now, struct arena *arena,
-                       struct user_copy *copy) {
-    const struct user_entry *entry = user_entry_at(&cache->pool, number);
-    if (copy->room < entry->size) {
-        copy->state = arena_alloc(arena, entry->size);
-        copy->room = copy->state != NULL ? entry->size : 0;
-    }
-    if (copy->state == NULL)
-        return false;
-    copy_out(cache, number, copy->state);
-    copy->size = entry->size;
-    copy->token = entry->token;
-    copy->age = now - entry->stored;
-    copy->idle = now - entry->used;
-    copy->bytes = (size_t)entry->count * sizeof(struct block);
-    return true;
-}
-
-static enum user_answer read_entry(struct user_cache *cache, struct user_key key, uint64_t version, bool touch,
-                                   struct arena *arena, struct user_copy *copy) {
-    uint64_t hash = hash_of(cache, key);
-    struct shard *shard = shard_of(cache, hash);
-    pthread_mutex_lock(&shard->mutex);
-    uint64_t now = clock_now(); /* under the lock: no entry is younger */
-    uint32_t number = find(cache, shard, hash, key);
-    enum user_answer answer = judge(cache, shard, number, version, now);
-    if (answer == USER_HELD && !copy_entry(cache, number, now, arena, copy))
-        answer = USER_NO_MEMORY;
     copy->held = answer == USER_HELD;
-    if (answer == USER_HELD && touch && !copy->begun) {
-        struct user_entry *entry = user_entry_at(&cache->pool, number);
-        entry->used = now;
-        eviction_touch(entry);
+    if (copy->held) {
+        copy_out(cache, number, copy->state);
+        copy->size = entry->size;
+        copy->token = entry->token;
+        copy->age = now - entry->stored;
+        copy->idle = now - entry->used;
+        copy->bytes = (size_t)entry->count * sizeof(struct block);
+        if (is_use && !copy->was_read) {
+            entry->used = now;
+            eviction_touch(entry);
+        }
     }
-    if (!copy->begun)
+    if (!copy->was_read)
         copy->delete_epoch = shard->delete_epoch;
-    copy->begun = true;
+    copy->was_read = true;
     pthread_mutex_unlock(&shard->mutex);
     return answer;
 }
@@ -326,82 +311,76 @@ enum user_answer user_cache_peek(struct user_cache *cache, struct user_key key, 
     return read_entry(cache, key, version, false, arena, copy);
 }
 
-/* ---- one computation at a time */
+/* ---- single flight */
 
-/* The first of a user's, which has the right; those behind it wait. */
-static struct single_flight *flight_of(const struct shard *shard, uint64_t hash, struct user_key key) {
+/* The user's flight that is under way; those behind it in the list wait. NULL when there is none. */
+static struct single_flight *current_flight(const struct shard *shard, uint64_t hash, struct user_key key) {
     struct single_flight *flight = shard->flights;
-    while (flight != NULL && !(flight->hash == hash && flight->key.length == key.length &&
-                               memcmp(flight->key.id, key.id, key.length) == 0))
+    while (flight != NULL && !(flight->hash == hash && same_key(flight->key, key)))
         flight = flight->next;
     return flight;
 }
 
-static bool is_first(const struct shard *shard, const struct single_flight *flight) {
-    return flight_of(shard, flight->hash, flight->key) == flight;
-}
-
-static void append_flight(struct shard *shard, struct single_flight *flight) {
-    struct single_flight **place = &shard->flights;
-    while (*place != NULL)
-        place = &(*place)->next;
-    *place = flight;
-}
-
-/* Out of the queue, from whatever place in it. */
+/* Take a flight off the list, whether it is under way or waits. */
 static void single_flight_end(struct shard *shard, struct single_flight *flight) {
-    bool was_first = is_first(shard, flight);
-    struct single_flight **place = &shard->flights;
-    while (*place != flight)
-        place = &(*place)->next;
-    *place = flight->next;
-    if (was_first)
+    bool was_current = current_flight(shard, flight->hash, flight->key) == flight;
+    struct single_flight **link = &shard->flights;
+    while (*link != flight)
+        link = &(*link)->next;
+    *link = flight->next;
+    if (was_current)
         pthread_cond_broadcast(&shard->flight_ended);
 }
 
-/* Is what was read what there is? Another version's state is none that the caller could read; one that was read and is
- * gone may have been forgotten, and must not be built upon. */
-static bool has_changed(const struct user_cache *cache, const struct shard *shard, const struct single_flight *flight,
-                        uint64_t version, const struct user_copy *seen) {
-    uint32_t number = find(cache, shard, flight->hash, flight->key);
-    const struct user_entry *entry = number != BLOCK_NONE ? user_entry_at(&cache->pool, number) : NULL;
-    bool was_held = seen != NULL && seen->held;
-    if (entry == NULL || entry->version != version)
-        return was_held;
-    return !was_held || !user_token_equal(&entry->token, &seen->token);
-}
-
-/* Whether the user may have been forgotten since the shard counted so many. True for another one as well, if more than
- * RECENT_DELETES were since, or if they have one hash. */
-static bool deleted_since(const struct shard *shard, uint64_t hash, uint64_t delete_epoch) {
-    if (shard->delete_epoch - delete_epoch > RECENT_DELETES)
+/* Whether the user may have been deleted since an epoch. A false alarm is possible, after more than RECENT_DELETES
+ * deletes or when another user has the same hash; it costs a state that is not kept. */
+static bool deleted_since(const struct shard *shard, uint64_t hash, uint64_t epoch) {
+    if (shard->delete_epoch - epoch > RECENT_DELETES)
         return true;
-    for (; delete_epoch < shard->delete_epoch; delete_epoch++)
-        if (shard->recent_deletes[delete_epoch % RECENT_DELETES] == hash)
+    for (; epoch < shard->delete_epoch; epoch++)
+        if (shard->recent_deletes[epoch % RECENT_DELETES] == hash)
             return true;
     return false;
 }
 
-/* What is held as it was seen was not forgotten since. `any`: whatever has changed. */
+/* Line up behind the user's other flights and wait for the turn. Unless `always`, leave the line as soon as the held
+ * state is no longer the one that was seen. */
 static bool begin_flight(struct user_cache *cache, struct user_key key, uint64_t version, const struct user_copy *seen,
-                         bool any, struct single_flight *flight) {
-    *flight = (struct single_flight){.key = key, .hash = hash_of(cache, key)};
-    struct shard *shard = shard_of(cache, flight->hash);
-    bool changed = false, waits = false;
+                         bool always, struct single_flight *flight) {
+    *flight = (struct single_flight){.key = key, .hash = hash_key(cache, key)};
+    struct shard *shard = shard_for(cache, flight->hash);
+    bool was_held = seen != NULL && seen->held, changed = false, waited = false;
     pthread_mutex_lock(&shard->mutex);
-    append_flight(shard, flight);
-    while (!(changed = !any && has_changed(cache, shard, flight, version, seen)) && !is_first(shard, flight)) {
-        shard->counts.waits += !waits;
-        waits = true;
+    struct single_flight **end = &shard->flights;
+    while (*end != NULL)
+        end = &(*end)->next;
+    *end = flight;
+
+    for (;;) {
+        /* Another version's state counts as none, since the caller could not read it. A state that was read and is gone
+         * has changed too: the user may have been deleted, and nothing may be built on a deleted state. */
+        uint32_t number = find(cache, shard, flight->hash, key);
+        const struct user_entry *entry = number != BLOCK_NONE ? user_entry_at(&cache->pool, number) : NULL;
+        if (entry == NULL || entry->version != version)
+            changed = was_held;
+        else
+            changed = !was_held || !user_token_equal(&entry->token, &seen->token);
+        if ((changed && !always) || current_flight(shard, flight->hash, key) == flight)
+            break;
+        shard->counts.waits += !waited;
+        waited = true;
         pthread_cond_wait(&shard->flight_ended, &shard->mutex);
     }
-    if (changed)
+
+    bool begun = always || !changed;
+    if (!begun) {
         single_flight_end(shard, flight);
-    else
-        flight->user_deleted = flight->user_deleted || (seen != NULL && (any || !seen->held) &&
-                                                        deleted_since(shard, flight->hash, seen->delete_epoch));
+    } else if (seen != NULL && (always || !was_held)) {
+        /* In the other case the entry's token is unchanged, so it cannot have been deleted in between. */
+        flight->user_deleted = flight->user_deleted || deleted_since(shard, flight->hash, seen->delete_epoch);
+    }
     pthread_mutex_unlock(&shard->mutex);
-    return !changed;
+    return begun;
 }
 
 bool single_flight_begin(struct user_cache *cache, struct user_key key, uint64_t version, const struct user_copy *seen,
@@ -415,7 +394,7 @@ void single_flight_begin_always(struct user_cache *cache, struct user_key key, c
 }
 
 void single_flight_cancel(struct user_cache *cache, struct single_flight *flight) {
-    struct shard *shard = shard_of(cache, flight->hash);
+    struct shard *shard = shard_for(cache, flight->hash);
     pthread_mutex_lock(&shard->mutex);
     single_flight_end(shard, flight);
     pthread_mutex_unlock(&shard->mutex);
@@ -423,45 +402,39 @@ void single_flight_cancel(struct user_cache *cache, struct single_flight *flight
 
 /* ---- room */
 
-static void count_eviction(struct shard *shard, const struct user_entry *entry, uint64_t now) {
-    double age = clock_seconds(now - entry->used);
+/* Evict one entry of a shard and return its blocks; an empty chain when there is no entry but `kept`. */
+static struct block_chain evict(struct user_cache *cache, struct shard *shard, uint32_t kept) {
+    uint32_t victim = eviction_choose(&shard->eviction, kept);
+    if (victim == BLOCK_NONE)
+        return block_chain_empty();
+    double age = clock_seconds(clock_now() - user_entry_at(&cache->pool, victim)->used);
     unsigned bucket = 0;
     while (bucket < USER_CACHE_AGES && age > user_cache_age_bounds[bucket])
         bucket++;
     shard->counts.ages[bucket]++;
     shard->counts.age_seconds += age;
     shard->counts.evictions++;
-}
-
-/* The blocks of an entry of this shard that has to go; empty when there is none but `kept`. */
-static struct block_chain evict(struct user_cache *cache, struct shard *shard, uint32_t kept) {
-    uint32_t victim = eviction_choose(&shard->eviction, kept);
-    if (victim == BLOCK_NONE)
-        return block_chain_empty();
-    count_eviction(shard, user_entry_at(&cache->pool, victim), clock_now());
     take_from_index(cache, shard, victim);
     return chain_of(cache, victim);
 }
 
-/* `count` blocks out of the pool, or of this shard's other entries. False when that is not enough. */
+/* Take `count` blocks from the pool, or by evicting other entries of this shard. False when both have too few. */
 static bool find_room(struct user_cache *cache, struct shard *shard, uint32_t kept, uint32_t count,
                       struct block_chain *chain) {
     *chain = block_pool_take(&cache->pool, count);
     while (chain->count < count) {
         struct block_chain more = evict(cache, shard, kept);
-        if (more.count == 0)
-            break;
+        if (more.count == 0) {
+            block_pool_give(&cache->pool, *chain);
+            return false;
+        }
         block_chain_join(&cache->pool, chain, more);
-    }
-    if (chain->count < count) {
-        block_pool_give(&cache->pool, *chain);
-        return false;
     }
     block_pool_give(&cache->pool, block_chain_cut(&cache->pool, chain, count));
     return true;
 }
 
-/* This shard has nothing to give (any more): have the others give `count` blocks to the pool. Its lock is not held. */
+/* Have the other shards give `count` blocks to the pool, because this one has no more. Called without its lock. */
 static void evict_from_others(struct user_cache *cache, const struct shard *shard, uint32_t count) {
     uint32_t freed = 0;
     for (size_t i = 1; i < cache->shard_count && freed < count; i++) {
@@ -479,7 +452,7 @@ static void evict_from_others(struct user_cache *cache, const struct shard *shar
 
 static struct user_token next_token(struct shard *shard) {
     if (shard->token_count == 0) {
-        /* Reads of up to 256 bytes are never cut short, once the kernel's generator has started. */
+        /* Once the kernel's generator has started, it never cuts reads of up to 256 bytes short. */
         while (getrandom(shard->tokens, sizeof shard->tokens, 0) != sizeof shard->tokens)
             continue;
         shard->token_count = TOKENS_AHEAD;
@@ -487,74 +460,62 @@ static struct user_token next_token(struct shard *shard) {
     return shard->tokens[--shard->token_count];
 }
 
-/* Give an entry the blocks that it needs, keeping its first; a new one comes into being. */
-static uint32_t resize(struct user_cache *cache, struct shard *shard, uint32_t number, uint32_t count,
-                       struct block_chain more) {
-    if (number == BLOCK_NONE) {
-        struct user_entry *entry = user_entry_at(&cache->pool, more.first);
-        *entry = (struct user_entry){.last = more.last, .count = more.count};
-        return more.first;
-    }
-    struct user_entry *entry = user_entry_at(&cache->pool, number);
-    struct block_chain chain = chain_of(cache, number);
-    eviction_resize(&shard->eviction, entry, (int64_t)count - entry->count);
-    block_chain_join(&cache->pool, &chain, more);
-    block_pool_give(&cache->pool, block_chain_cut(&cache->pool, &chain, count));
-    entry->last = chain.last;
-    entry->count = chain.count;
-    return number;
-}
-
-/* Everything has room: write it. */
-static void write_entry(struct user_cache *cache, struct shard *shard, uint32_t number, bool is_new,
-                        const struct single_flight *flight, uint64_t version, const void *state, size_t size) {
-    struct user_entry *entry = user_entry_at(&cache->pool, number);
-    uint64_t now = clock_now();
-    entry->version = version;
-    entry->stored = entry->used = now;
-    entry->token = next_token(shard);
-    entry->size = (uint32_t)size;
-    if (is_new) {
-        entry->hash = flight->hash;
-        entry->id_length = (uint16_t)flight->key.length;
-        memcpy(user_entry_id(entry), flight->key.id, flight->key.length);
-        add_to_index(cache, shard, number);
-        eviction_insert(&shard->eviction, number);
-    }
-    copy_in(cache, number, state);
-}
-
 enum attempt { STORED, NOT_KEPT, NO_ROOM };
 
-/* Under the shard's lock. The state is no larger than the cache. */
-static enum attempt try_to_store(struct user_cache *cache, struct shard *shard, const struct single_flight *flight,
-                                 uint64_t version, const void *state, size_t size, struct user_token *token) {
+/* Find or make the user's entry, fit its blocks to the state, fill it in. Called with the shard's lock; the state is no
+ * larger than the cache. */
+static enum attempt store_entry(struct user_cache *cache, struct shard *shard, const struct single_flight *flight,
+                                uint64_t version, const void *state, size_t size, struct user_token *token) {
     uint32_t number = find(cache, shard, flight->hash, flight->key);
-    const struct user_entry *entry = number != BLOCK_NONE ? user_entry_at(&cache->pool, number) : NULL;
+    struct user_entry *entry = number != BLOCK_NONE ? user_entry_at(&cache->pool, number) : NULL;
     if (flight->user_deleted || (entry != NULL && entry->version > version))
         return NOT_KEPT;
-    uint32_t count = (uint32_t)blocks_for(flight->key.length, size), have = entry != NULL ? entry->count : 0;
-    struct block_chain more = block_chain_empty();
-    if (count > have && !find_room(cache, shard, number, count - have, &more))
+
+    /* An entry keeps its first block, and with it its number and head. */
+    bool is_new = entry == NULL;
+    struct block_chain chain = is_new ? block_chain_empty() : chain_of(cache, number), more = block_chain_empty();
+    uint32_t count = (uint32_t)blocks_for(flight->key.length, size), before = chain.count;
+    if (count > before && !find_room(cache, shard, number, count - before, &more))
         return NO_ROOM;
-    bool is_new = number == BLOCK_NONE;
-    number = resize(cache, shard, number, count, more);
-    write_entry(cache, shard, number, is_new, flight, version, state, size);
-    *token = user_entry_at(&cache->pool, number)->token;
+    block_chain_join(&cache->pool, &chain, more);
+    block_pool_give(&cache->pool, block_chain_cut(&cache->pool, &chain, count));
+
+    number = chain.first;
+    entry = user_entry_at(&cache->pool, number);
+    if (is_new) {
+        *entry = (struct user_entry){.hash = flight->hash, .id_length = (uint16_t)flight->key.length};
+        memcpy(user_entry_id(entry), flight->key.id, flight->key.length);
+    } else {
+        eviction_resize(&shard->eviction, entry, (int64_t)count - before);
+    }
+    entry->last = chain.last;
+    entry->count = count;
+    entry->version = version;
+    entry->stored = entry->used = clock_now();
+    entry->token = *token = next_token(shard);
+    entry->size = (uint32_t)size;
+    copy_in(cache, number, state);
+    if (is_new) {
+        uint32_t *bucket = bucket_for(cache, shard, entry->hash);
+        entry->next = *bucket - 1;
+        *bucket = number + 1;
+        shard->counts.entries++;
+        eviction_insert(&shard->eviction, number);
+    }
     return STORED;
 }
 
 bool user_cache_store(struct user_cache *cache, struct single_flight *flight, uint64_t version, const void *state,
                       size_t size, struct user_token *token) {
-    struct shard *shard = shard_of(cache, flight->hash);
+    struct shard *shard = shard_for(cache, flight->hash);
     size_t count = blocks_for(flight->key.length, size);
     enum attempt attempt = NO_ROOM;
-    int tries = count <= cache->pool.count ? TRIES : 0; /* none for what is larger than the cache */
+    int tries = count <= cache->pool.count ? STORE_TRIES : 0; /* none if the state is larger than the cache */
     for (int i = 0; attempt == NO_ROOM && i < tries; i++) {
         if (i > 0)
             evict_from_others(cache, shard, (uint32_t)count);
         pthread_mutex_lock(&shard->mutex);
-        attempt = try_to_store(cache, shard, flight, version, state, size, token);
+        attempt = store_entry(cache, shard, flight, version, state, size, token);
         pthread_mutex_unlock(&shard->mutex);
     }
     pthread_mutex_lock(&shard->mutex);
@@ -564,14 +525,14 @@ bool user_cache_store(struct user_cache *cache, struct single_flight *flight, ui
     return attempt == STORED;
 }
 
-/* ---- forgetting */
+/* ---- deleting */
 
 bool user_cache_delete(struct user_cache *cache, struct user_key key) {
-    uint64_t hash = hash_of(cache, key);
-    struct shard *shard = shard_of(cache, hash);
+    uint64_t hash = hash_key(cache, key);
+    struct shard *shard = shard_for(cache, hash);
     pthread_mutex_lock(&shard->mutex);
-    struct single_flight *flight = flight_of(shard, hash, key);
     shard->recent_deletes[shard->delete_epoch++ % RECENT_DELETES] = hash;
+    struct single_flight *flight = current_flight(shard, hash, key);
     if (flight != NULL)
         flight->user_deleted = true;
     uint32_t number = find(cache, shard, hash, key);
@@ -583,32 +544,30 @@ bool user_cache_delete(struct user_cache *cache, struct user_key key) {
     return number != BLOCK_NONE || flight != NULL;
 }
 
-static void sweep_bucket(struct user_cache *cache, struct shard *shard, size_t bucket, uint64_t now) {
-    uint32_t number = shard->buckets[bucket] - 1;
-    while (number != BLOCK_NONE) {
-        const struct user_entry *entry = user_entry_at(&cache->pool, number);
-        uint32_t next = entry->next;
-        if (is_expired(cache, entry, now)) {
-            drop(cache, shard, number);
-            shard->counts.expired++;
-        }
-        number = next;
-    }
-}
-
 void user_cache_sweep(struct user_cache *cache, double seconds_since_last) {
     if (cache->ttl == 0)
         return;
-    size_t buckets = cache->shard_count * cache->buckets_a_shard;
+    size_t buckets = cache->shard_count * cache->buckets_per_shard;
     double period = clock_seconds(cache->ttl) / 4;
     period = period < sweep_max_seconds ? period : sweep_max_seconds;
     cache->sweep_due += (double)buckets * seconds_since_last / period;
     size_t count = cache->sweep_due < SWEEP_MAX_BUCKETS ? (size_t)cache->sweep_due : SWEEP_MAX_BUCKETS;
     cache->sweep_due = cache->sweep_due < SWEEP_MAX_BUCKETS ? cache->sweep_due - (double)count : 0;
+
     for (size_t i = 0; i < count; i++, cache->sweep_bucket = (cache->sweep_bucket + 1) % buckets) {
-        struct shard *shard = &cache->shards[cache->sweep_bucket / cache->buckets_a_shard];
+        struct shard *shard = &cache->shards[cache->sweep_bucket / cache->buckets_per_shard];
         pthread_mutex_lock(&shard->mutex);
-        sweep_bucket(cache, shard, cache->sweep_bucket & (cache->buckets_a_shard - 1), clock_now());
+        uint64_t now = clock_now();
+        uint32_t number = shard->buckets[cache->sweep_bucket & (cache->buckets_per_shard - 1)] - 1;
+        while (number != BLOCK_NONE) {
+            const struct user_entry *entry = user_entry_at(&cache->pool, number);
+            uint32_t next = entry->next;
+            if (is_expired(cache, entry, now)) {
+                drop(cache, shard, number);
+                shard->counts.expired++;
+            }
+            number = next;
+        }
         pthread_mutex_unlock(&shard->mutex);
     }
 }

@@ -1,15 +1,15 @@
 /* user_cache.h: user id to user state, within a fixed number of bytes.
  *
- * Knows no model: a state is a run of bytes that was computed under some version, copied in and copied out, so that no
- * eviction can take it from under a request. A state is found by the whole of its user id, never by a hash alone. What
- * a state says is not judged here: whoever reads it compares it with its request.
+ * A state is a run of bytes that was computed under a version. The cache copies it in and out, so that no eviction can
+ * take a state that a request still uses. It looks at nothing inside a state: the caller compares it with its request.
+ * The whole user id identifies a state, never a hash alone.
  *
- * A state has a token, 128 random bits that name this state of this user and no other: not guessable, not derived from
- * the id, and new whenever the state changes.
+ * A state has a token of 128 random bits. A token names one state of one user: it cannot be guessed, does not derive
+ * from the id, and changes whenever the state does.
  *
- * One thread computes a user's state at a time (single_flight_begin); the others wait for it, in the order in which
- * they came. Any thread may call; locks are held for as long as a state is copied. All memory is counted and taken at
- * start, untouched: bytes are used as users come, and no user is evicted before all are in use.
+ * One thread at a time computes a user's state (single flight); others wait in order of arrival. Any thread may call. A
+ * lock is held for as long as it takes to copy a state. All memory is reserved at start and touched as users come. No
+ * state is evicted before all of it is in use.
  */
 #ifndef SERVER_USERS_USER_CACHE_H
 #define SERVER_USERS_USER_CACHE_H
@@ -33,90 +33,92 @@ struct user_token {
     uint64_t word[2];
 };
 
+/* In constant time, so that a client cannot guess a token piece by piece. */
 static inline bool user_token_equal(const struct user_token *a, const struct user_token *b) {
-    return ((a->word[0] ^ b->word[0]) | (a->word[1] ^ b->word[1])) == 0; /* in the same time whatever they are */
+    return ((a->word[0] ^ b->word[0]) | (a->word[1] ^ b->word[1])) == 0;
 }
 
-/* At least USER_CACHE_MIN_BYTES bytes. A state older than `ttl` nanoseconds is forgotten; 0: at any age it is kept.
+/* Takes at least USER_CACHE_MIN_BYTES. States expire `ttl` nanoseconds after they were stored; with 0 they never do.
  * NULL when memory is out. */
 struct user_cache *user_cache_new(size_t bytes, uint64_t ttl);
-/* The same with another hash of ids than xxHash. However many ids it gives one hash, states stay apart. */
+/* A cache that hashes ids with another function than xxHash. Users whose ids have one hash still have states of their
+ * own. */
 typedef uint64_t user_hash(const void *id, size_t length, uint64_t seed);
 struct user_cache *user_cache_new_hashed(size_t bytes, uint64_t ttl, user_hash *hash);
-/* When no thread is in it. */
+/* Call when no other thread uses the cache. NULL is allowed. */
 void user_cache_free(struct user_cache *cache);
 
-/* What is held of a user under a version. Versions grow: a state of an older one is forgotten when it is met. */
 enum user_answer {
     USER_HELD,
     USER_ABSENT,
-    USER_EXPIRED,       /* it was older than ttl */
-    USER_OTHER_VERSION, /* it is another model version's */
-    USER_NO_MEMORY      /* the arena's */
+    USER_EXPIRED,       /* a state older than ttl was held; it is gone now */
+    USER_OTHER_VERSION, /* another model version's state was held; an older version's is gone now */
+    USER_NO_MEMORY      /* the arena's memory is out */
 };
 struct user_copy {
-    void *state; /* in the arena; a later read of the same copy uses its room again */
+    void *state; /* in the arena; a later read into the same copy uses the memory again */
     size_t size;
-    size_t room;
-    bool held;
-    bool begun;            /* it was read before: reading it again is not another use */
-    uint64_t delete_epoch; /* the cache's own: how many were forgotten before it was read */
+    size_t capacity;       /* bytes at `state` */
+    bool held;             /* the last read found a state */
+    bool was_read;         /* further reads for the same request do not count as uses */
+    uint64_t delete_epoch; /* of the shard, at the first read */
     struct user_token token;
-    uint64_t age, idle; /* nanoseconds since it was stored, and since it was last used */
-    size_t bytes;       /* that it takes of the cache */
+    uint64_t age, idle; /* nanoseconds since the state was stored, and since it was last used */
+    size_t bytes;       /* that the entry takes in the cache */
 };
-/* Copy the user's state into the arena. `copy` starts as zeros. */
+/* Copy a user's state of this version into the arena. `copy` must be zeros before its first read. */
 enum user_answer user_cache_read(struct user_cache *cache, struct user_key key, uint64_t version, struct arena *arena,
                                  struct user_copy *copy);
-/* The same, but not a use: the state becomes no likelier to stay. */
+/* Read without counting a use, so that the state does not become likelier to stay. */
 enum user_answer user_cache_peek(struct user_cache *cache, struct user_key key, uint64_t version, struct arena *arena,
                                  struct user_copy *copy);
 
-/* The right to compute a user's next state. Belongs to one thread, from single_flight_begin() to user_cache_store() or
- * single_flight_cancel(). */
+/* The sole right to compute a user's next state. One thread owns it, from single_flight_begin() to user_cache_store()
+ * or single_flight_cancel(). */
 struct single_flight {
-    struct single_flight *next;
+    struct single_flight *next; /* in the shard's list */
     struct user_key key;
     uint64_t hash;
-    bool user_deleted; /* user_cache_delete() came meanwhile: nothing is stored */
+    bool user_deleted; /* user_cache_delete() came meanwhile, so nothing is stored */
 };
-/* Wait until no other thread computes a state of this user, then take the right. `seen` is what was read, NULL if
- * nothing was. False when that is not what there is now: read again. A user that was forgotten since the first reading
- * is computed for the request alone: the state will not be kept. */
+/* Wait until no other thread computes this user's state, then begin. `seen` is the caller's last read; NULL if it did
+ * not read. False, and nothing is begun, when the held state is no longer the one that was read: read again.
+ *
+ * If the user was deleted since the first read, the flight begins but its state will not be kept. */
 bool single_flight_begin(struct user_cache *cache, struct user_key key, uint64_t version, const struct user_copy *seen,
                          struct single_flight *flight);
-/* The same whatever there is now: what is read again under the right no other thread changes, but to forget it. Ends
- * after one turn of each thread that was there before. */
+/* Wait for the flight unconditionally, at most one turn of each thread that waits already. While it lasts, the held
+ * state can only be deleted, evicted or expire, never be replaced: read it again, then build on it. */
 void single_flight_begin_always(struct user_cache *cache, struct user_key key, const struct user_copy *seen,
                                 struct single_flight *flight);
-/* Keep a state in place of the one before, and give up the right. False when it is not kept: it is larger than the
- * cache, the user was forgotten, or a newer version's is there. */
+/* Replace the user's state and end the flight. False when the state is not kept, because it is larger than the cache,
+ * the user was deleted, or a newer version's state is held. */
 bool user_cache_store(struct user_cache *cache, struct single_flight *flight, uint64_t version, const void *state,
                       size_t size, struct user_token *token);
+/* End the flight without a state. */
 void single_flight_cancel(struct user_cache *cache, struct single_flight *flight);
 
-/* Forget a user at once: all bytes that were its states' are wiped, and a state that is being computed will not be
- * kept. False if there was nothing. */
+/* Delete a user's state at once and wipe its bytes. A state that is being computed will not be kept. False when there
+ * was neither. */
 bool user_cache_delete(struct user_cache *cache, struct user_key key);
 
-/* Drop states that are older than ttl before anybody asks for them. Called a few times a second it meets each within a
- * quarter of ttl or a minute, whichever is less; but one call's time is bounded: at four calls a second it takes half a
- * minute for each GB of cache. One thread at a time. */
+/* Delete expired states that nobody asks for. At a few calls per second the sweep finds each within ttl / 4 or a
+ * minute, whichever is less. The time of one call is bounded: at four calls per second a sweep takes half a minute for
+ * each GB of cache. One thread at a time may call. */
 void user_cache_sweep(struct user_cache *cache, double seconds_since_last);
 
-/* What is counted. */
 enum { USER_CACHE_AGES = 10 };
-extern const double user_cache_age_bounds[USER_CACHE_AGES]; /* seconds, upper bounds, ascending; +Inf comes after */
+extern const double user_cache_age_bounds[USER_CACHE_AGES]; /* seconds, upper bounds, ascending; +Inf follows */
 struct user_cache_counts {
     uint64_t entries;
-    uint64_t bytes;     /* in use: blocks of states, and what finds them */
+    uint64_t bytes;     /* in use: the index, and blocks that hold states */
     uint64_t capacity;  /* bytes */
     uint64_t evictions; /* for lack of room */
     uint64_t expired, deleted;
-    uint64_t refused;                   /* there was no room in the whole cache */
-    uint64_t waits;                     /* for another thread's computation */
+    uint64_t refused;                   /* states for which the whole cache had no room */
+    uint64_t waits;                     /* for another thread's flight */
     uint64_t ages[USER_CACHE_AGES + 1]; /* evicted entries by time since their last use; not cumulative */
-    double age_seconds;                 /* their sum */
+    double age_seconds;                 /* the sum of those times */
 };
 void user_cache_count(struct user_cache *cache, struct user_cache_counts *counts);
 

@@ -1,7 +1,7 @@
-/* user_entry.h: how a user's state lies in the blocks of a pool; for user_cache.c and eviction.c alone.
+/* user_entry.h: the layout of a user's state in blocks of the pool; for user_cache.c and eviction.c only.
  *
- * An entry is a chain of blocks. The first starts with this head and the whole user id; the state follows, through as
- * many blocks as it takes. An entry is named by its first block's number.
+ * An entry is a chain of blocks. The first block starts with this head and the user id; the state follows, continued in
+ * the next blocks. The number of its first block names an entry.
  */
 #ifndef SERVER_USERS_USER_ENTRY_H
 #define SERVER_USERS_USER_ENTRY_H
@@ -16,9 +16,9 @@ struct user_entry {
     struct user_token token;
     uint32_t size;         /* bytes of the state */
     uint32_t last;         /* block of the chain */
-    uint32_t count;        /* blocks */
-    uint32_t next;         /* in its bucket, or BLOCK_NONE */
-    uint32_t older, newer; /* in its eviction queue, or BLOCK_NONE */
+    uint32_t count;        /* blocks of the chain */
+    uint32_t next;         /* entry in its bucket, or BLOCK_NONE */
+    uint32_t older, newer; /* entries in its eviction queue, or BLOCK_NONE */
     uint16_t id_length;
     uint8_t queue; /* eviction.c's, as is the next */
     uint8_t uses;

@@ -1,136 +1,79 @@
-/* user_state.c: look, compare, and compute what is missing, one thread a user. */
+/* user_state.c: read the cache, compare, compute the missing part in a single flight, store. */
 #include "server/users/user_state.h"
+
+#include <string.h>
 
 const char *const user_origin_names[USER_ORIGINS] = {"computed", "extended", "cached"};
 const char *const user_miss_names[USER_MISSES] = {"absent", "expired", "version", "shorter", "slid", "edited"};
 
-/* ---- states */
+/* Behaviours of interest i in these columns. */
+static size_t count_of(const struct dien_interest *interests, const struct dien_columns *behaviours, size_t i) {
+    return behaviours->column[interests[i].history[0]].count;
+}
 
-/* Memory for a state of the whole history. NULL when the arena's is out. */
-static void *room_for(const struct state_builder *builder, const struct dien_columns *history) {
+/* Compute the state of a whole history: all of it, or the part after `prefix`, a state of its beginning. */
+static enum user_outcome compute(const struct state_builder *builder, const struct dien_columns *history,
+                                 const struct dien_user *prefix, struct user_state *state) {
     const struct dien_interest *interests;
     size_t count = dien_interests(builder->model, &interests);
     size_t *counts = arena_array(builder->arena, count, sizeof *counts);
     if (counts == NULL)
-        return NULL;
-    for (size_t i = 0; i < count; i++)
-        counts[i] = history->column[interests[i].history[0]].count;
-    return arena_alloc(builder->arena, dien_user_bytes(builder->model, counts));
-}
-
-static enum user_miss miss_of(enum user_answer answer) {
-    return answer == USER_EXPIRED ? MISS_EXPIRED : answer == USER_OTHER_VERSION ? MISS_VERSION : MISS_ABSENT;
-}
-
-static enum user_miss mismatch_of(enum dien_match match) {
-    return match == DIEN_SHORTER ? MISS_SHORTER : match == DIEN_SLID ? MISS_WINDOW_MOVED : MISS_EDITED;
-}
-
-/* The history's state; `core` knows its beginning, or is NULL. */
-static bool compute(const struct state_builder *builder, const struct dien_columns *history,
-                    const struct dien_user *core, struct user_state *state) {
-    void *memory = room_for(builder, history);
-    state->user = memory == NULL ? NULL
-                  : core != NULL ? dien_user_continue(builder->model, builder->scratch, core, history, memory)
-                                 : dien_user_build(builder->model, builder->scratch, history, memory);
-    state->origin = core != NULL ? USER_EXTENDED : USER_COMPUTED;
-    return state->user != NULL;
-}
-
-/* The state of what is held and more. */
-static bool append(const struct state_builder *builder, const struct dien_columns *more, const struct dien_user *core,
-                   struct user_state *state) {
-    void *memory = arena_alloc(builder->arena, dien_user_extended_bytes(builder->model, core, more));
-    if (memory == NULL)
-        return false;
-    enum dien_extension did = dien_user_extend(builder->model, builder->scratch, core, more, memory);
-    state->user = memory;
-    state->origin = did == DIEN_EXTENDED ? USER_EXTENDED : USER_COMPUTED;
-    state->miss = MISS_WINDOW_MOVED;
-    return true;
-}
-
-static bool restore(const struct state_builder *builder, const struct user_copy *held, struct user_state *state) {
-    const struct dien_user *core = held->state;
-    void *memory = arena_alloc(builder->arena, dien_user_size(core));
-    if (memory == NULL)
-        return false;
-    state->user = dien_user_restore(builder->model, core, memory);
-    state->origin = USER_CACHED;
-    state->kept = true;
-    state->token = held->token;
-    return true;
-}
-
-/* ---- what is held */
-
-/* Keep what this thread had the right to compute; nothing, if that failed. */
-static enum user_outcome store_and_end(const struct state_builder *builder, struct single_flight *flight, bool good,
-                                       struct user_state *state) {
-    if (!good) {
-        single_flight_cancel(builder->cache, flight);
         return USER_NO_ROOM;
-    }
-    state->kept = user_cache_store(builder->cache, flight, builder->version, state->user,
-                                   dien_user_core_bytes(state->user), &state->token);
+    for (size_t i = 0; i < count; i++)
+        counts[i] = count_of(interests, history, i);
+    void *memory = arena_alloc(builder->arena, dien_user_bytes(builder->model, counts));
+    if (memory == NULL)
+        return USER_NO_ROOM;
+    state->user = prefix != NULL ? dien_user_continue(builder->model, builder->scratch, prefix, history, memory)
+                                 : dien_user_build(builder->model, builder->scratch, history, memory);
+    state->origin = prefix != NULL ? USER_EXTENDED : USER_COMPUTED;
     return USER_READY;
 }
 
-static bool is_empty(const struct state_builder *builder, const struct dien_columns *behaviours) {
-    const struct dien_interest *interests;
-    size_t count = dien_interests(builder->model, &interests);
-    for (size_t i = 0; i < count; i++)
-        if (behaviours->column[interests[i].history[0]].count > 0)
-            return false;
-    return true;
-}
-
-/* Is what is held what the request appends to? */
-static enum user_outcome read_base(const struct state_builder *builder, const struct state_query *query,
-                                   struct user_copy *held) {
-    enum user_answer answer = user_cache_read(builder->cache, query->key, builder->version, builder->arena, held);
-    if (answer == USER_NO_MEMORY)
+/* Use a held state as it is. */
+static enum user_outcome restore(const struct state_builder *builder, const struct user_copy *held,
+                                 struct user_state *state) {
+    const struct dien_user *core = held->state;
+    void *memory = arena_alloc(builder->arena, dien_user_size(core));
+    if (memory == NULL)
         return USER_NO_ROOM;
-    bool named = answer == USER_HELD && (!query->has_token || user_token_equal(&held->token, &query->token));
-    return named ? USER_READY : USER_UNKNOWN;
+    *state = (struct user_state){.user = dien_user_restore(builder->model, core, memory),
+                                 .origin = USER_CACHED,
+                                 .kept = true,
+                                 .token = held->token};
+    return USER_READY;
 }
 
-/* If another thread has stored a state between the reading and the right to append, then what the token named is gone;
- * without a token the append is to what there is now, which is read under the right: nobody can come between again. */
-static enum user_outcome get_appended(const struct state_builder *builder, const struct state_query *query,
-                                      struct user_state *state) {
-    struct user_copy held = {0};
-    struct single_flight flight;
-    enum user_outcome outcome = read_base(builder, query, &held);
-    if (outcome != USER_READY)
-        return outcome;
-    if (is_empty(builder, query->behaviours))
-        return restore(builder, &held, state) ? USER_READY : USER_NO_ROOM;
-    if (!single_flight_begin(builder->cache, query->key, builder->version, &held, &flight)) {
-        if (query->has_token)
-            return USER_UNKNOWN;
-        single_flight_begin_always(builder->cache, query->key, &held, &flight);
-        outcome = read_base(builder, query, &held);
-    }
+/* End a flight: with the state that was made, or without one after an error. */
+static enum user_outcome finish(const struct state_builder *builder, struct single_flight *flight,
+                                enum user_outcome outcome, struct user_state *state) {
     if (outcome == USER_READY)
-        return store_and_end(builder, &flight, append(builder, query->behaviours, held.state, state), state);
-    single_flight_cancel(builder->cache, &flight);
+        state->kept = user_cache_store(builder->cache, flight, builder->version, state->user,
+                                       dien_user_core_bytes(state->user), &state->token);
+    else
+        single_flight_cancel(builder->cache, flight);
     return outcome;
 }
 
-/* Does the state also say how much was received? Histories of different lengths may keep the same behaviours. */
+/* ---- a whole history */
+
+/* Whether the state counts as many behaviours as were sent, cut ones included: histories of different lengths may keep
+ * the same behaviours. */
 static bool same_received(const struct state_builder *builder, const struct dien_user *core,
                           const struct dien_columns *history) {
     const struct dien_interest *interests;
     size_t count = dien_interests(builder->model, &interests);
     for (size_t i = 0; i < count; i++)
-        if (dien_user_received(core, i) != history->column[interests[i].history[0]].count)
+        if (dien_user_received(core, i) != count_of(interests, history, i))
             return false;
     return true;
 }
 
-/* A request waits for another thread at most once for nothing, and twice in all: where requests of one user disagree
- * about the history, waiting on would help nobody, and would hold up a scoring thread. */
+/* Take the held state if it is the history's; otherwise compute the missing part in a single flight and store it.
+ *
+ * When another thread has stored a state meanwhile, read again. After one such turn without a usable state, or after
+ * two turns, compute without storing: where requests of one user disagree about the history, waiting longer helps
+ * nobody and holds up a scoring thread. */
 static enum user_outcome get_whole(const struct state_builder *builder, const struct state_query *query,
                                    struct user_state *state) {
     struct user_copy held = {0};
@@ -139,22 +82,81 @@ static enum user_outcome get_whole(const struct state_builder *builder, const st
         enum user_answer answer = user_cache_read(builder->cache, query->key, builder->version, builder->arena, &held);
         if (answer == USER_NO_MEMORY)
             return USER_NO_ROOM;
-        bool is_held = answer == USER_HELD;
-        enum dien_match match = is_held ? dien_user_compare(builder->model, held.state, query->behaviours) : DIEN_OTHER;
+        enum dien_match match = DIEN_OTHER;
+        if (answer == USER_HELD)
+            match = dien_user_compare(builder->model, held.state, query->behaviours);
         if (match == DIEN_SAME && (turn > 0 || same_received(builder, held.state, query->behaviours)))
-            return restore(builder, &held, state) ? USER_READY : USER_NO_ROOM;
-        bool known = match == DIEN_SAME || match == DIEN_PREFIX;
-        state->miss = is_held ? mismatch_of(match) : miss_of(answer);
-        const struct dien_user *core = known ? held.state : NULL;
-        if (turn == 2 || (turn == 1 && !known))
-            return compute(builder, query->behaviours, core, state) ? USER_READY : USER_NO_ROOM;
-        if (!single_flight_begin(builder->cache, query->key, builder->version, &held, &flight))
-            continue;
-        bool good = compute(builder, query->behaviours, core, state);
-        if (match == DIEN_SAME)
-            state->origin = USER_CACHED;
-        return store_and_end(builder, &flight, good, state);
+            return restore(builder, &held, state);
+
+        state->miss = answer == USER_ABSENT          ? MISS_ABSENT
+                      : answer == USER_EXPIRED       ? MISS_EXPIRED
+                      : answer == USER_OTHER_VERSION ? MISS_VERSION
+                      : match == DIEN_SHORTER        ? MISS_SHORTER
+                      : match == DIEN_SLID           ? MISS_WINDOW_MOVED
+                                                     : MISS_EDITED;
+        const struct dien_user *prefix = match == DIEN_SAME || match == DIEN_PREFIX ? held.state : NULL;
+        if (turn == 2 || (turn == 1 && prefix == NULL))
+            return compute(builder, query->behaviours, prefix, state);
+
+        if (single_flight_begin(builder->cache, query->key, builder->version, &held, &flight)) {
+            enum user_outcome outcome = compute(builder, query->behaviours, prefix, state);
+            if (match == DIEN_SAME)
+                state->origin = USER_CACHED; /* only the count of received behaviours is new */
+            return finish(builder, &flight, outcome, state);
+        }
     }
+}
+
+/* ---- an append */
+
+/* Read the state that the request appends to. */
+static enum user_outcome read_base(const struct state_builder *builder, const struct state_query *query,
+                                   struct user_copy *held) {
+    enum user_answer answer = user_cache_read(builder->cache, query->key, builder->version, builder->arena, held);
+    if (answer == USER_NO_MEMORY)
+        return USER_NO_ROOM;
+    bool is_base = answer == USER_HELD && (!query->has_token || user_token_equal(&held->token, &query->token));
+    return is_base ? USER_READY : USER_UNKNOWN;
+}
+
+/* Read the base, begin a flight, extend the base by the new behaviours, store.
+ *
+ * If another thread stores a state between the reading and the flight, the state that a token named is gone. Without a
+ * token the append is to the newest state: begin the flight unconditionally and read again, since nobody can replace
+ * the state during the flight. */
+static enum user_outcome get_appended(const struct state_builder *builder, const struct state_query *query,
+                                      struct user_state *state) {
+    struct user_copy held = {0};
+    struct single_flight flight;
+    enum user_outcome outcome = read_base(builder, query, &held);
+    if (outcome != USER_READY)
+        return outcome;
+
+    const struct dien_interest *interests;
+    size_t count = dien_interests(builder->model, &interests), added = 0;
+    for (size_t i = 0; i < count; i++)
+        added += count_of(interests, query->behaviours, i);
+    if (added == 0)
+        return restore(builder, &held, state);
+
+    if (!single_flight_begin(builder->cache, query->key, builder->version, &held, &flight)) {
+        if (query->has_token)
+            return USER_UNKNOWN;
+        single_flight_begin_always(builder->cache, query->key, &held, &flight);
+        outcome = read_base(builder, query, &held);
+        if (outcome != USER_READY)
+            return finish(builder, &flight, outcome, state);
+    }
+
+    void *memory = arena_alloc(builder->arena, dien_user_extended_bytes(builder->model, held.state, query->behaviours));
+    if (memory == NULL)
+        return finish(builder, &flight, USER_NO_ROOM, state);
+    enum dien_extension extension =
+        dien_user_extend(builder->model, builder->scratch, held.state, query->behaviours, memory);
+    state->user = memory;
+    state->origin = extension == DIEN_EXTENDED ? USER_EXTENDED : USER_COMPUTED;
+    state->miss = MISS_WINDOW_MOVED; /* the reason if it was computed */
+    return finish(builder, &flight, USER_READY, state);
 }
 
 enum user_outcome user_state_get(const struct state_builder *builder, const struct state_query *query,
@@ -165,7 +167,7 @@ enum user_outcome user_state_get(const struct state_builder *builder, const stru
         return cached ? get_appended(builder, query, state) : USER_UNKNOWN;
     if (cached)
         return get_whole(builder, query, state);
-    return compute(builder, query->behaviours, NULL, state) ? USER_READY : USER_NO_ROOM;
+    return compute(builder, query->behaviours, NULL, state);
 }
 
 /* ---- tokens */
@@ -177,19 +179,15 @@ void user_token_write(const struct user_token *token, char text[USER_TOKEN_TEXT]
         text[i] = digits[(token->word[i / 16] >> (60 - 4 * (i % 16))) & 15];
 }
 
-static int value_of(char digit) {
-    return digit >= '0' && digit <= '9' ? digit - '0' : digit >= 'a' && digit <= 'f' ? digit - 'a' + 10 : -1;
-}
-
 bool user_token_read(struct proto_string text, struct user_token *token) {
     *token = (struct user_token){{0, 0}};
     if (text.length != USER_TOKEN_TEXT)
         return false;
     for (size_t i = 0; i < USER_TOKEN_TEXT; i++) {
-        int value = value_of(text.data[i]);
-        if (value < 0)
+        const char *digit = memchr(digits, text.data[i], sizeof digits - 1);
+        if (digit == NULL)
             return false;
-        token->word[i / 16] = token->word[i / 16] << 4 | (uint64_t)value;
+        token->word[i / 16] = token->word[i / 16] << 4 | (uint64_t)(digit - digits);
     }
     return true;
 }
