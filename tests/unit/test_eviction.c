@@ -1,7 +1,7 @@
-/* test_eviction.c: who leaves a shard, in which order: S3-FIFO against traces that were worked by hand.
+/* test_eviction.c: the order in which users are evicted: S3-FIFO against traces worked out by hand.
  *
- * A user is a letter. A queue is written as its users, the oldest first: small "AB" and main "C" say that A is the next
- * to go from `small`. A2 is a user A whose entry has two uses left. Where nothing else is said a user takes one block.
+ * A user is a letter. A queue is written as its users, the oldest first: with small "AB" and main "C", A is the next to
+ * leave `small`. A2 is user A with two uses left. A user takes one block unless a test says otherwise.
  */
 #include "server/users/eviction.h"
 
@@ -56,7 +56,7 @@ static char user_of(uint32_t number) {
     return '-';
 }
 
-/* What another entry left in `uses` says nothing of this one. */
+/* `uses` starts with rubbish, which eviction_insert() must not trust. */
 static void insert_hashed(char user, uint32_t blocks, uint64_t hash) {
     struct block_chain chain = block_pool_take(&shard.pool, blocks);
     assert_int_equal(chain.count, blocks);
@@ -65,7 +65,7 @@ static void insert_hashed(char user, uint32_t blocks, uint64_t hash) {
     eviction_insert(&shard.eviction, chain.first);
 }
 
-/* The low bits choose what remembers the user, the high ones are his fingerprint: "a" has the slot of "A", and another
+/* The hash's low bits choose the ghost, its high bits are the fingerprint: "a" shares the ghost of "A", but has another
  * fingerprint. */
 static void insert_large(char user, uint32_t blocks) {
     insert_hashed(user, blocks, (uint64_t)user << 33 | (user & 31));
@@ -108,7 +108,7 @@ static void leave(const char *users) {
     }
 }
 
-/* Who goes, '-' for nobody. */
+/* Returns the evicted user; '-': none. */
 static char evict(uint32_t kept) {
     uint32_t chosen = eviction_choose(&shard.eviction, kept);
     char user = user_of(chosen);
@@ -117,7 +117,7 @@ static char evict(uint32_t kept) {
     return user;
 }
 
-/* These go next, one by one. */
+/* The next evictions are of these users, one by one. */
 static void check_evicted(const char *users) {
     char evicted[LETTERS] = "";
     for (size_t i = 0; users[i] != '\0'; i++)
@@ -125,7 +125,7 @@ static void check_evicted(const char *users) {
     assert_string_equal(evicted, users);
 }
 
-/* Links both ways, and the sums. */
+/* Checks the links in both directions, and the sums. */
 static void check_queue(int queue, const char *users) {
     size_t length = strlen(users), blocks = 0;
     uint32_t number = shard.eviction.queues[queue].oldest, before = BLOCK_NONE;
@@ -149,7 +149,7 @@ static void check_queues(const char *in_small, const char *in_main) {
     check_queue(EVICTION_MAIN, in_main);
 }
 
-/* To begin with: users in `main`, unused. Two uses took each there, past a large stranger who had none. */
+/* Starts with users in `main`, without uses: two uses took each there, past a large stranger with none. */
 static void insert_in_main(const char *users, uint32_t blocks) {
     static uint64_t strangers;
     for (const char *user = users; *user != '\0'; user++)
@@ -161,14 +161,14 @@ static void insert_in_main(const char *users, uint32_t blocks) {
     check_queues("", users);
 }
 
-/* ---- nobody, or one */
+/* ---- no users, or one */
 
-static void of_nobody_there_is_none_to_go(void **state) {
+static void an_empty_shard_evicts_nobody(void **state) {
     (void)state;
     check_queues("", "");
     check_evicted("-");
     insert("A");
-    assert_int_equal(evict(number_of('A')), '-'); /* the only one is to be kept */
+    assert_int_equal(evict(number_of('A')), '-'); /* the only one is the kept one */
     check_queues("A", "");
     check_evicted("A-");
     check_queues("", "");
@@ -179,7 +179,7 @@ static void of_nobody_there_is_none_to_go(void **state) {
     check_queues("", "");
 }
 
-static void who_is_taken_out_is_in_no_queue(void **state) {
+static void a_removed_user_is_in_no_queue(void **state) {
     (void)state;
     insert_in_main("VWXYZ", 1);
     insert("ABCDE");
@@ -197,7 +197,7 @@ static void who_is_taken_out_is_in_no_queue(void **state) {
 
 /* ---- small */
 
-static void who_is_not_used_leaves_in_the_order_of_coming(void **state) {
+static void unused_entries_leave_in_order_of_arrival(void **state) {
     (void)state;
     insert("ABCD");
     check_queues("ABCD", "");
@@ -207,9 +207,9 @@ static void who_is_not_used_leaves_in_the_order_of_coming(void **state) {
     check_evicted("CDE-");
 }
 
-/* A1 B2 C0 D3, all in `small`. A goes: one use was not enough. B moves on; small "CD" has 2 of 3 blocks, more than a
- * tenth, so C goes. Small "D" has 1 of 2: D moves on. The uses that brought B and D to `main` are spent: B0 goes, D0.
- */
+/* A1 B2 C0 D3, all in `small`. A goes, since one use is not enough. B moves on; small "CD" has 2 of 3 blocks, more than
+ * a tenth, so C goes. Small "D" has 1 of 2, so D moves on. The uses that brought B and D to `main` are spent: B0 goes,
+ * then D0. */
 static void two_uses_lead_to_main_and_are_spent(void **state) {
     (void)state;
     insert("ABCD");
@@ -223,7 +223,7 @@ static void two_uses_lead_to_main_and_are_spent(void **state) {
     check_evicted("D-");
 }
 
-/* With 1 block of 10 `small` has its tenth and no more: `main` gives. With 1 of 9 it has more: `small` gives. */
+/* With 1 block of 10, `small` has no more than its tenth, so `main` gives. With 1 of 9 it has more and gives. */
 static void small_has_a_tenth_of_the_blocks(void **state) {
     (void)state;
     insert_in_main("M", 9);
@@ -234,7 +234,7 @@ static void small_has_a_tenth_of_the_blocks(void **state) {
     check_evicted("SM");
 }
 
-/* The same, where a state came to its size later. */
+/* A resized entry changes its queue's share. */
 static void an_entry_counts_with_its_present_size(void **state) {
     (void)state;
     insert_in_main("M", 3);
@@ -256,8 +256,9 @@ static void an_entry_counts_with_its_present_size(void **state) {
 
 /* ---- main */
 
-/* A is used ten times, which counts for 3, B 3 times, C twice, D once, E not. A3 B3 C2 D1 E0: all but E have a round,
- * E goes. A2 B2 C1 D0: D goes. A1 B1 C0: C goes. A0 B0: A, B. If 4 counted, B would go before A; if 2, A before C. */
+/* A is used ten times, which counts as 3, B 3 times, C twice, D once, E never. A3 B3 C2 D1 E0: all but E get a round, E
+ * goes. A2 B2 C1 D0: D goes. A1 B1 C0: C goes. A0 B0: A, B. With a limit of 4 uses B would go before A; with 2, A
+ * before C. */
 static void main_gives_a_round_for_each_use_and_three_at_most(void **state) {
     (void)state;
     insert_in_main("ABCDE", 1);
@@ -271,7 +272,7 @@ static void main_gives_a_round_for_each_use_and_three_at_most(void **state) {
     check_evicted("AB-");
 }
 
-/* A2 B1 C0 D0: A and B have a round, C goes: D0 A1 B0. A is used: A2. D goes. A has a round, B goes. */
+/* A2 B1 C0 D0: A and B get a round, C goes: D0 A1 B0. A is used: A2. D goes. A gets a round, B goes. */
 static void a_use_between_rounds_is_another_round(void **state) {
     (void)state;
     insert_in_main("ABCD", 1);
@@ -283,9 +284,9 @@ static void a_use_between_rounds_is_another_round(void **state) {
     check_queues("", "A");
 }
 
-/* ---- who is kept whatever his turn is */
+/* ---- the kept entry */
 
-/* A is the oldest of `small`: he moves on, unused as he is, and B goes. */
+/* A is the oldest of `small`: it moves on although unused, and B goes. */
 static void small_lets_the_kept_one_move_on(void **state) {
     (void)state;
     insert("ABC");
@@ -296,7 +297,7 @@ static void small_lets_the_kept_one_move_on(void **state) {
     check_queues("", "A");
 }
 
-/* A0 B0 C0 D0, A is kept: he has a round for nothing and B goes. C1 D1 A0: then it is A's turn as any other's. */
+/* A0 B0 C0 D0, A is kept: it gets a round without a use, and B goes. C1 D1 A0: then A goes as any other would. */
 static void main_gives_the_kept_one_a_round(void **state) {
     (void)state;
     insert_in_main("ABCD", 1);
@@ -307,9 +308,9 @@ static void main_gives_the_kept_one_a_round(void **state) {
     check_queues("", "CD");
 }
 
-/* ---- who is remembered */
+/* ---- ghosts */
 
-static void who_comes_back_enters_main(void **state) {
+static void a_returning_user_enters_main(void **state) {
     (void)state;
     insert("ABC");
     check_evicted("A");
@@ -317,9 +318,9 @@ static void who_comes_back_enters_main(void **state) {
     check_queues("BCD", "A");
 }
 
-/* A comes back with 42 blocks; small "aBCDE" has 5 of 47, more than a tenth: a goes, and takes A's place in what is
- * remembered. Small "BCDE" has 4 of 46: A goes, from `main`. Back again, he is new, and a is not. */
-static void who_leaves_main_is_not_remembered(void **state) {
+/* A comes back with 42 blocks. Small "aBCDE" has 5 of 47, more than a tenth: a goes and takes the ghost over. Small
+ * "BCDE" has 4 of 46: A goes, from `main`. When both come back, A is new and a is remembered. */
+static void an_eviction_from_main_is_not_remembered(void **state) {
     (void)state;
     insert("AaBCDE");
     check_evicted("A");
@@ -329,7 +330,7 @@ static void who_leaves_main_is_not_remembered(void **state) {
     check_queues("BCDEA", "a");
 }
 
-static void who_is_taken_out_is_not_remembered(void **state) {
+static void a_removed_user_is_not_remembered(void **state) {
     (void)state;
     insert("AB");
     leave("A");
@@ -337,8 +338,8 @@ static void who_is_taken_out_is_not_remembered(void **state) {
     check_queues("BA", "");
 }
 
-/* Both leave, a last: the slot they share says a. A user whose hash is 0 is not what an empty slot says. */
-static void a_slot_remembers_its_last_user(void **state) {
+/* Both leave, a last, so the ghost they share is a's. A user with hash 0 does not match an empty ghost. */
+static void a_ghost_is_its_last_users(void **state) {
     (void)state;
     insert("AaBC");
     check_evicted("Aa");
@@ -348,8 +349,8 @@ static void a_slot_remembers_its_last_user(void **state) {
     check_queues("BCA0", "a");
 }
 
-/* Of 20 users 10 leave, A first; as many are remembered as nine tenths of the 10 that are there: those from B on. With
- * one more there it is one more: A. */
+/* Of 20 users 10 leave, A first. As many are remembered as nine tenths of the 10 that stay: those from B on. With one
+ * more entry one more is remembered: A. */
 static void as_many_are_remembered_as_main_may_hold(void **state) {
     (void)state;
     insert("ABCDEFGHIJKLMNOPQRST");
@@ -363,9 +364,9 @@ static void as_many_are_remembered_as_main_may_hold(void **state) {
     check_queues("KLMNOPQRST", "BA");
 }
 
-/* ---- all of it */
+/* ---- all rules together */
 
-/* A request in a shard of four blocks: who goes for it, '.' for nobody. */
+/* A request in a shard of four blocks. Returns the user evicted for it; '.': none. */
 static char serve(char user) {
     char evicted = '.';
     if (number_of(user) != BLOCK_NONE) {
@@ -378,8 +379,8 @@ static char serve(char user) {
     return evicted;
 }
 
-/* In `left` is how many have left `small` before, which tells how long ago one did: as there are 3 when a newcomer
- * enters, the last 3 are remembered.
+/* The column `left` lists evictions from `small`, the latest last. With 3 entries when a newcomer enters, the last 3
+ * are remembered.
  *
  *   request   goes   small   main        left
  *   AAABCD           ABCD                       A2, the others 0
@@ -392,7 +393,7 @@ static char serve(char user) {
  *   G         F      G       ABC         BCDEF
  *   D         G      D       ABC         ..EFG  D is the fourth from the end: new
  *   G         D              ABCG        ..FGD  G is remembered
- *   H         C      H       GAB                A and B have a round
+ *   H         C      H       GAB                A and B get a round
  *   AABH                     GAB                A2 B1 H1
  *   I         H      I       GAB         ..GDH  one use is not enough */
 static void a_trace_of_all_rules(void **state) {
@@ -408,9 +409,9 @@ static void a_trace_of_all_rules(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test_setup_teardown(of_nobody_there_is_none_to_go, make, finish),
-        cmocka_unit_test_setup_teardown(who_is_taken_out_is_in_no_queue, make, finish),
-        cmocka_unit_test_setup_teardown(who_is_not_used_leaves_in_the_order_of_coming, make, finish),
+        cmocka_unit_test_setup_teardown(an_empty_shard_evicts_nobody, make, finish),
+        cmocka_unit_test_setup_teardown(a_removed_user_is_in_no_queue, make, finish),
+        cmocka_unit_test_setup_teardown(unused_entries_leave_in_order_of_arrival, make, finish),
         cmocka_unit_test_setup_teardown(two_uses_lead_to_main_and_are_spent, make, finish),
         cmocka_unit_test_setup_teardown(small_has_a_tenth_of_the_blocks, make, finish),
         cmocka_unit_test_setup_teardown(an_entry_counts_with_its_present_size, make, finish),
@@ -418,10 +419,10 @@ int main(void) {
         cmocka_unit_test_setup_teardown(a_use_between_rounds_is_another_round, make, finish),
         cmocka_unit_test_setup_teardown(small_lets_the_kept_one_move_on, make, finish),
         cmocka_unit_test_setup_teardown(main_gives_the_kept_one_a_round, make, finish),
-        cmocka_unit_test_setup_teardown(who_comes_back_enters_main, make, finish),
-        cmocka_unit_test_setup_teardown(who_leaves_main_is_not_remembered, make, finish),
-        cmocka_unit_test_setup_teardown(who_is_taken_out_is_not_remembered, make, finish),
-        cmocka_unit_test_setup_teardown(a_slot_remembers_its_last_user, make, finish),
+        cmocka_unit_test_setup_teardown(a_returning_user_enters_main, make, finish),
+        cmocka_unit_test_setup_teardown(an_eviction_from_main_is_not_remembered, make, finish),
+        cmocka_unit_test_setup_teardown(a_removed_user_is_not_remembered, make, finish),
+        cmocka_unit_test_setup_teardown(a_ghost_is_its_last_users, make, finish),
         cmocka_unit_test_setup_teardown(as_many_are_remembered_as_main_may_hold, make, finish),
         cmocka_unit_test_setup_teardown(a_trace_of_all_rules, make, finish),
     };

@@ -1,4 +1,4 @@
-/* test_job_queue.c: what a job is expected to cost, in which order jobs leave, and which may not wait. */
+/* test_job_queue.c: a job's estimated cost, the order in which jobs leave, and which ones are refused. */
 #include "server/scoring/job_queue.h"
 
 #include <math.h>
@@ -11,9 +11,9 @@
 
 #include <cmocka.h>
 
-/* ---- the guess */
+/* ---- the estimate */
 
-/* A body with so many behaviours and candidates, in either order. */
+/* The estimate of a JSON body with so many behaviours and candidates, in either order. */
 static double guess_json(size_t behaviours, size_t candidates, bool candidates_first) {
     static char text[1 << 16], lists[2][1 << 15];
     size_t counts[2] = {behaviours, candidates};
@@ -36,7 +36,7 @@ static size_t put_varint(char *to, size_t value) {
     return size;
 }
 
-/* A field of the wire format: what so many bytes hold. */
+/* A length-delimited field of the wire format. */
 static size_t put_field(char *to, size_t number, const char *content, size_t size) {
     enum { LENGTH = 2 };
     size_t at = put_varint(to, number << 3 | LENGTH);
@@ -45,7 +45,7 @@ static size_t put_field(char *to, size_t number, const char *content, size_t siz
     return at + size;
 }
 
-/* A group of a message: one column of so many integers, each of one byte. */
+/* A group of a message: one column of integers of one byte each. */
 static size_t put_group(char *to, size_t number, size_t values) {
     enum { TABLE_COLUMNS = 1, COLUMN_INTEGERS = 2 };
     static char integers[1 << 14], column[1 << 15], table[1 << 15];
@@ -56,7 +56,7 @@ static size_t put_group(char *to, size_t number, size_t values) {
     return put_field(to, number, table, size);
 }
 
-/* The same as a ScoreRequest. */
+/* The estimate of a ScoreRequest with so many behaviours and candidates. */
 static double guess_message(size_t behaviours, size_t candidates, bool candidates_first) {
     enum { HISTORY = 4, CANDIDATES = 7 };
     static char text[1 << 16];
@@ -132,7 +132,7 @@ static struct job make_job(double units) {
     return (struct job){.units = units};
 }
 
-static void they_leave_in_order_of_arrival(void **state) {
+static void jobs_leave_in_order_of_arrival(void **state) {
     (void)state;
     struct job_queue queue = make_queue(1);
     const double units[] = {1, 50, 2, 60, 70, 3};
@@ -151,7 +151,7 @@ static void they_leave_in_order_of_arrival(void **state) {
     assert_true(job_queue_seconds(&queue) == 0);
 }
 
-static void light_ones_may_leave_first(void **state) {
+static void light_jobs_may_leave_first(void **state) {
     (void)state;
     struct job_queue queue = make_queue(1);
     struct job heavy = make_job(50), first = make_job(1), second = make_job(2);
@@ -175,8 +175,8 @@ static void a_full_queue_refuses(void **state) {
     assert_true(job_queue_add(&queue, &jobs[2]));
 }
 
-/* By cost, not by count: three heavy ones are too much, where hundreds of light ones are not. */
-static void what_would_be_late_is_refused(void **state) {
+/* Admission goes by cost, not by count: three heavy jobs are too much, hundreds of light ones are not. */
+static void a_job_that_would_be_late_is_refused(void **state) {
     (void)state;
     struct job_queue queue = make_queue(1);
     struct job heavy[4] = {make_job(400), make_job(400), make_job(400), make_job(400)};
@@ -187,14 +187,14 @@ static void what_would_be_late_is_refused(void **state) {
     assert_false(job_queue_add(&queue, &heavy[3]));
     assert_int_equal(heavy[3].refusal, JOB_DEADLINE_UNREACHABLE);
     assert_true(fabs(heavy[3].wait - 1.2) < 1e-9);
-    assert_true(job_queue_add(&queue, &light[0])); /* which threads do in between */
+    assert_true(job_queue_add(&queue, &light[0])); /* threads run it between chunks of heavy jobs */
     queue.light_units = 1001;
     assert_false(job_queue_add(&queue, &light[1]));
     assert_int_equal(light[1].refusal, JOB_DEADLINE_UNREACHABLE);
 }
 
-/* What a thread is at work on counts for half, until it is done. */
-static void what_is_at_work_counts(void **state) {
+/* A job that is being scored counts for half of its cost until it is done. */
+static void a_job_being_scored_counts(void **state) {
     (void)state;
     struct job_queue queue = make_queue(1);
     struct job first = make_job(2400), second = make_job(10);
@@ -219,12 +219,12 @@ static void threads_share_the_wait(void **state) {
     assert_false(job_queue_add(&queue, &jobs[5]));
 }
 
-static void what_was_done_teaches_the_rate(void **state) {
+static void finished_jobs_teach_the_rate(void **state) {
     (void)state;
     struct job_queue queue = make_queue(1);
     struct job job = make_job(100);
     for (int i = 0; i < 300; i++) {
-        job.seconds = i % 3 == 0 ? 0 : 1e-2; /* nothing is learned of one that failed */
+        job.seconds = i % 3 == 0 ? 0 : 1e-2; /* a failed job teaches nothing */
         assert_true(job_queue_add(&queue, &job));
         assert_ptr_equal(job_queue_take(&queue), &job);
         job_queue_done(&queue, &job);
@@ -235,12 +235,18 @@ static void what_was_done_teaches_the_rate(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(a_guess_is_about_their_product), cmocka_unit_test(both_forms_have_about_the_same_guess),
-        cmocka_unit_test(any_bytes_have_a_guess),         cmocka_unit_test(a_rate_is_learned),
-        cmocka_unit_test(one_measurement_proves_little),  cmocka_unit_test(they_leave_in_order_of_arrival),
-        cmocka_unit_test(light_ones_may_leave_first),     cmocka_unit_test(a_full_queue_refuses),
-        cmocka_unit_test(what_would_be_late_is_refused),  cmocka_unit_test(what_is_at_work_counts),
-        cmocka_unit_test(threads_share_the_wait),         cmocka_unit_test(what_was_done_teaches_the_rate),
+        cmocka_unit_test(a_guess_is_about_their_product),
+        cmocka_unit_test(both_forms_have_about_the_same_guess),
+        cmocka_unit_test(any_bytes_have_a_guess),
+        cmocka_unit_test(a_rate_is_learned),
+        cmocka_unit_test(one_measurement_proves_little),
+        cmocka_unit_test(jobs_leave_in_order_of_arrival),
+        cmocka_unit_test(light_jobs_may_leave_first),
+        cmocka_unit_test(a_full_queue_refuses),
+        cmocka_unit_test(a_job_that_would_be_late_is_refused),
+        cmocka_unit_test(a_job_being_scored_counts),
+        cmocka_unit_test(threads_share_the_wait),
+        cmocka_unit_test(finished_jobs_teach_the_rate),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

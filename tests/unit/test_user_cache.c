@@ -1,4 +1,4 @@
-/* test_user_cache.c: the cache of user states alone: what is stored comes back, nothing else does, the budget holds. */
+/* test_user_cache.c: the cache of user states without a model: states come back whole, and the budget holds. */
 #include "server/base/clock.h"
 #include "server/users/block_pool.h"
 #include "server/users/user_cache.h"
@@ -41,7 +41,7 @@ static struct user_key numbered(char id[32], size_t number) {
     return (struct user_key){id, (size_t)snprintf(id, 32, "user-%zu", number)};
 }
 
-/* Bytes that tell whose they are, at each place. */
+/* Bytes that depend on the seed and on their index. */
 static void fill(unsigned char *bytes, size_t size, size_t seed) {
     for (size_t i = 0; i < size; i++)
         bytes[i] = (unsigned char)(seed * 131 + i * 7 + i / 251);
@@ -87,7 +87,7 @@ static struct user_cache_counts count(struct user_cache *cache) {
     return counts;
 }
 
-static void what_is_stored_comes_back(void **state) {
+static void a_stored_state_comes_back(void **state) {
     (void)state;
     static const size_t sizes[] = {1, 300, 409, 410, 411, 504, 505, 913, 914, 915, 1008, 5000, 150000};
     struct user_cache *cache = make(8 * MIB, 0);
@@ -106,7 +106,7 @@ static void what_is_stored_comes_back(void **state) {
     finish(cache);
 }
 
-/* Ids that share a beginning, differ in their last byte, hold zeros, or are as long as can be. */
+/* Ids that share a beginning, differ in their last byte, hold zeros, or have the maximum length. */
 static void a_user_is_its_whole_id(void **state) {
     (void)state;
     struct user_cache *cache = make(4 * MIB, 0);
@@ -149,7 +149,7 @@ static void a_new_state_takes_the_place_of_the_old(void **state) {
         before = after;
     }
     assert_true(store(cache, key("u"), 1, 100, 0, NULL));
-    assert_int_equal(count(cache).bytes, bytes); /* every block that it needed meanwhile is back */
+    assert_int_equal(count(cache).bytes, bytes); /* all blocks that larger states needed are back in the pool */
     assert_int_equal(count(cache).entries, 1);
     finish(cache);
 }
@@ -159,17 +159,19 @@ static void a_version_never_sees_anothers_state(void **state) {
     struct user_cache *cache = make(4 * MIB, 0);
     struct user_copy copy = {0};
     assert_true(store(cache, key("u"), 2, 100, 0, NULL));
-    assert_int_equal(user_cache_read(cache, key("u"), 1, &arena, &copy), USER_OTHER_VERSION); /* an older one looks */
-    assert_false(store(cache, key("u"), 1, 100, 1, NULL)); /* and does not replace what is newer */
+    assert_int_equal(user_cache_read(cache, key("u"), 1, &arena, &copy),
+                     USER_OTHER_VERSION);                  /* an older version reads */
+    assert_false(store(cache, key("u"), 1, 100, 1, NULL)); /* and does not replace the newer state */
     assert_int_equal(user_cache_read(cache, key("u"), 2, &arena, &copy), USER_HELD);
     assert_true(is_filled(copy.state, 100, 0));
-    assert_int_equal(user_cache_read(cache, key("u"), 3, &arena, &copy), USER_OTHER_VERSION); /* the next one */
+    assert_int_equal(user_cache_read(cache, key("u"), 3, &arena, &copy),
+                     USER_OTHER_VERSION); /* a newer version reads */
     assert_int_equal(user_cache_read(cache, key("u"), 3, &arena, &copy), USER_ABSENT);
     assert_int_equal(count(cache).entries, 0);
     finish(cache);
 }
 
-static void a_state_is_forgotten_at_once_or_in_time(void **state) {
+static void a_state_is_deleted_at_once_or_expires(void **state) {
     (void)state;
     struct user_cache *cache = make(4 * MIB, 0.2);
     struct user_copy copy;
@@ -181,12 +183,12 @@ static void a_state_is_forgotten_at_once_or_in_time(void **state) {
     assert_int_equal(count(cache).deleted, 1);
     assert_int_equal(count(cache).bytes, empty);
 
-    assert_true(store(cache, key("asked"), 1, 10, 0, NULL));
-    assert_true(store(cache, key("not asked"), 1, 10, 0, NULL));
-    assert_int_equal(read_one(cache, key("asked"), &copy), USER_HELD);
+    assert_true(store(cache, key("read"), 1, 10, 0, NULL));
+    assert_true(store(cache, key("not read"), 1, 10, 0, NULL));
+    assert_int_equal(read_one(cache, key("read"), &copy), USER_HELD);
     usleep(250000);
-    assert_int_equal(read_one(cache, key("asked"), &copy), USER_EXPIRED);
-    assert_int_equal(read_one(cache, key("asked"), &copy), USER_ABSENT);
+    assert_int_equal(read_one(cache, key("read"), &copy), USER_EXPIRED);
+    assert_int_equal(read_one(cache, key("read"), &copy), USER_ABSENT);
     for (int i = 0; i < 100; i++)
         user_cache_sweep(cache, 0.01);
     assert_int_equal(count(cache).expired, 2);
@@ -195,7 +197,22 @@ static void a_state_is_forgotten_at_once_or_in_time(void **state) {
     finish(cache);
 }
 
-static void forgetting_stops_a_state_that_is_being_computed(void **state) {
+/* Reading a state does not prolong its life. */
+static void a_state_expires_although_it_is_read(void **state) {
+    (void)state;
+    struct user_cache *cache = make(4 * MIB, 0.1);
+    struct user_copy copy;
+    enum user_answer answer = USER_HELD;
+    assert_true(store(cache, key("u"), 1, 10, 0, NULL));
+    for (int reads = 0; answer == USER_HELD && reads < 500; reads++) {
+        usleep(10000);
+        answer = read_one(cache, key("u"), &copy);
+    }
+    assert_int_equal(answer, USER_EXPIRED);
+    finish(cache);
+}
+
+static void a_delete_stops_a_state_that_is_being_computed(void **state) {
     (void)state;
     struct user_cache *cache = make(4 * MIB, 0);
     struct single_flight flight;
@@ -209,8 +226,9 @@ static void forgetting_stops_a_state_that_is_being_computed(void **state) {
     finish(cache);
 }
 
-/* What was read and then forgotten is gone: an append to it is refused, a whole history's state is not kept. */
-static void what_was_forgotten_is_not_built_upon(void **state) {
+/* After a delete nothing is built on a copy that was read before: an append is refused, and the state of a whole
+ * history is not kept. */
+static void nothing_is_built_on_a_deleted_state(void **state) {
     (void)state;
     struct user_cache *cache = make(4 * MIB, 0);
     struct single_flight flight;
@@ -219,26 +237,25 @@ static void what_was_forgotten_is_not_built_upon(void **state) {
     assert_true(store(cache, key("u"), 1, 100, 0, NULL));
     assert_int_equal(read_one(cache, key("u"), &copy), USER_HELD);
     assert_true(user_cache_delete(cache, key("u")));
-    assert_false(
-        single_flight_begin(cache, key("u"), 1, &copy, &flight)); /* the append of a copy that is out of date */
+    assert_false(single_flight_begin(cache, key("u"), 1, &copy, &flight)); /* an append to the deleted state */
     assert_int_equal(user_cache_read(cache, key("u"), 1, &arena, &copy), USER_ABSENT);
-    assert_true(single_flight_begin(cache, key("u"), 1, &copy, &flight)); /* a request that began before */
+    assert_true(single_flight_begin(cache, key("u"), 1, &copy, &flight)); /* a request that began before the delete */
     assert_false(user_cache_store(cache, &flight, 1, "state", 5, &token));
     assert_int_equal(read_one(cache, key("u"), &copy), USER_ABSENT);
-    assert_true(single_flight_begin(cache, key("u"), 1, &copy, &flight)); /* and one that began afterwards */
+    assert_true(single_flight_begin(cache, key("u"), 1, &copy, &flight)); /* and one that began after it */
     assert_true(user_cache_store(cache, &flight, 1, "state", 5, &token));
     finish(cache);
 }
 
-/* A request that has read what there is, before `others` users were forgotten and perhaps its own: is its state kept?
- */
-static bool is_kept(struct user_cache *cache, size_t others, const char *forgotten) {
+/* Whether the state of a request is kept that read the cache before `others` users were deleted, and perhaps before
+ * `deleted` was. */
+static bool is_kept(struct user_cache *cache, size_t others, const char *deleted) {
     struct single_flight flight;
     struct user_copy copy;
     char id[32];
     assert_int_equal(read_one(cache, key("u"), &copy), USER_ABSENT);
-    if (forgotten != NULL)
-        user_cache_delete(cache, key(forgotten));
+    if (deleted != NULL)
+        user_cache_delete(cache, key(deleted));
     for (size_t i = 0; i < others; i++)
         user_cache_delete(cache, numbered(id, i));
     single_flight_begin_always(cache, key("u"), &copy, &flight);
@@ -248,23 +265,23 @@ static bool is_kept(struct user_cache *cache, size_t others, const char *forgott
     return true;
 }
 
-static void forgetting_others_costs_nobody_his_state(void **state) {
+static void deletes_of_others_do_no_harm(void **state) {
     (void)state;
-    struct user_cache *cache = make(1 * MIB, 0); /* which is one shard: all of them are counted together */
-    enum { TOLD_APART = 32 };
-    for (size_t others = 0; others < TOLD_APART; others++) {
+    struct user_cache *cache = make(1 * MIB, 0); /* one shard, which counts all deletes together */
+    enum { REMEMBERED = 32 };
+    for (size_t others = 0; others < REMEMBERED; others++) {
         assert_true(is_kept(cache, others, NULL));
         assert_true(is_kept(cache, others, "v"));
         assert_false(is_kept(cache, others, "u"));
     }
-    assert_true(is_kept(cache, TOLD_APART, NULL));
-    assert_false(is_kept(cache, TOLD_APART + 1, NULL)); /* anybody may be among them */
-    assert_false(is_kept(cache, TOLD_APART + 1, "u"));
+    assert_true(is_kept(cache, REMEMBERED, NULL));
+    assert_false(is_kept(cache, REMEMBERED + 1, NULL)); /* the user may be among those no longer remembered */
+    assert_false(is_kept(cache, REMEMBERED + 1, "u"));
     assert_false(is_kept(cache, 100000, "u"));
     finish(cache);
 }
 
-static void what_leaves_is_wiped(void **state) {
+static void blocks_are_wiped_when_given_back(void **state) {
     (void)state;
     struct block_pool pool;
     assert_true(block_pool_init(&pool, 16));
@@ -284,7 +301,7 @@ static void what_leaves_is_wiped(void **state) {
     block_pool_free(&pool);
 }
 
-/* With one size of state it is known how many fit. */
+/* With states of one size the number that fits is known. */
 static void nobody_is_evicted_before_the_budget_is_used(void **state) {
     (void)state;
     const size_t size = 3400, budget = 16 * MIB;
@@ -314,8 +331,7 @@ static void nobody_is_evicted_before_the_budget_is_used(void **state) {
     finish(cache);
 }
 
-/* A state larger than all the others together makes room for itself, in whatever shards they are; one larger than the
- * cache does no harm. */
+/* A state larger than all others together evicts them from every shard. A state larger than the cache evicts none. */
 static void a_large_state_finds_room_in_other_shards(void **state) {
     (void)state;
     struct user_cache *cache = make(16 * MIB, 0);
@@ -327,7 +343,8 @@ static void a_large_state_finds_room_in_other_shards(void **state) {
     assert_int_equal(count(cache).refused, 1);
     struct single_flight flight;
     struct user_token token;
-    assert_true(single_flight_begin(cache, key("too large"), 1, NULL, &flight)); /* by more blocks than have numbers */
+    assert_true(
+        single_flight_begin(cache, key("too large"), 1, NULL, &flight)); /* of more blocks than a uint32_t can count */
     assert_false(user_cache_store(cache, &flight, 1, "", ((size_t)BLOCK_ROOM << 32) + 1, &token));
     assert_int_equal(count(cache).refused, 2);
     assert_true(count(cache).entries > 4000);
@@ -335,13 +352,13 @@ static void a_large_state_finds_room_in_other_shards(void **state) {
     assert_int_equal(read_one(cache, key("large"), &copy), USER_HELD);
     assert_true(is_filled(copy.state, 15 * MIB, 8));
     assert_true(count(cache).bytes <= 16 * MIB);
-    for (size_t i = 0; i < 5000; i++) /* and goes when it is not asked for */
+    for (size_t i = 0; i < 5000; i++) /* it is evicted when nobody reads it */
         assert_true(store(cache, numbered(id, i), 1, 3400, i, NULL));
     finish(cache);
 }
 
-/* Users that come back a few times stay while more others than there is room for pass through once. */
-static void a_scan_does_not_wash_out_who_comes_back(void **state) {
+/* Users who come back a few times stay, although more others than there is room for pass through once. */
+static void a_scan_does_not_evict_returning_users(void **state) {
     (void)state;
     const size_t regulars = 1000, visits = 3, rounds = 20;
     struct user_cache *cache = make(16 * MIB, 0); /* about 4,600 of these states */
@@ -362,7 +379,7 @@ static void a_scan_does_not_wash_out_who_comes_back(void **state) {
     finish(cache);
 }
 
-/* ---- ids of one hash */
+/* ---- ids with one hash */
 
 static uint64_t one_hash(const void *id, size_t length, uint64_t seed) {
     (void)id, (void)length, (void)seed;
@@ -376,7 +393,7 @@ static struct user_cache *make_colliding(size_t bytes) {
     return cache;
 }
 
-/* Of one length, one the beginning of the other, different in the last byte alone. */
+/* Ids of one length, ids that begin another, ids that differ in their last byte. */
 static const char *const colliding[] = {"ann", "bob", "anna", "annb", "an"};
 enum { COLLIDING = sizeof colliding / sizeof *colliding };
 
@@ -401,7 +418,7 @@ static void users_of_one_hash_have_states_of_their_own(void **state) {
     }
     for (size_t i = 0; i < COLLIDING; i++)
         check_held(cache, colliding[i], i, &tokens[i]);
-    for (size_t i = 0; i < COLLIDING; i++) { /* a new state is in its own user's place */
+    for (size_t i = 0; i < COLLIDING; i++) { /* a new state replaces that of its own user */
         assert_true(store(cache, key(colliding[i]), 1, 700, 10 + i, &tokens[i]));
         for (size_t j = 0; j < COLLIDING; j++)
             check_held(cache, colliding[j], j <= i ? 10 + j : j, &tokens[j]);
@@ -410,8 +427,8 @@ static void users_of_one_hash_have_states_of_their_own(void **state) {
     finish(cache);
 }
 
-/* Whichever of the bucket's users goes first. */
-static void forgetting_a_user_leaves_those_of_his_hash(void **state) {
+/* In any order of deletes within the bucket. */
+static void a_delete_leaves_other_users_with_the_hash(void **state) {
     (void)state;
     struct user_cache *cache = make_colliding(4 * MIB);
     struct user_token tokens[COLLIDING];
@@ -433,9 +450,9 @@ static void forgetting_a_user_leaves_those_of_his_hash(void **state) {
     finish(cache);
 }
 
-/* What was read of one is nothing to extend the other by; while one is computed the other neither waits nor is he
- * forgotten with him. */
-static void the_right_to_compute_is_one_users(void **state) {
+/* A copy of one user's state cannot be extended for the other. While one user's state is computed, the other does not
+ * wait, and a delete of one does not reach the other. */
+static void a_flight_is_one_users(void **state) {
     (void)state;
     struct user_cache *cache = make_colliding(4 * MIB);
     struct single_flight ann, bob, other;
@@ -443,16 +460,16 @@ static void the_right_to_compute_is_one_users(void **state) {
     struct user_copy copy;
     assert_true(store(cache, key("ann"), 1, 700, 0, NULL));
     assert_int_equal(read_one(cache, key("ann"), &copy), USER_HELD);
-    assert_false(single_flight_begin(cache, key("bob"), 1, &copy, &bob)); /* bob holds nothing */
+    assert_false(single_flight_begin(cache, key("bob"), 1, &copy, &bob)); /* no state of bob's is held */
     assert_true(store(cache, key("bob"), 1, 700, 1, NULL));
-    assert_false(single_flight_begin(cache, key("bob"), 1, &copy, &bob)); /* and now another state */
+    assert_false(single_flight_begin(cache, key("bob"), 1, &copy, &bob)); /* a state that was not the one read */
     assert_true(single_flight_begin(cache, key("ann"), 1, &copy, &ann));
-    assert_true(user_cache_delete(cache, key("bob"))); /* which is nothing to her */
+    assert_true(user_cache_delete(cache, key("bob"))); /* ann's flight goes on */
     single_flight_cancel(cache, &ann);
     assert_int_equal(read_one(cache, key("ann"), &copy), USER_HELD);
     assert_true(store(cache, key("bob"), 1, 700, 1, NULL));
     assert_true(user_cache_delete(cache, key("bob")));
-    assert_true(single_flight_begin(cache, key("ann"), 1, &copy, &ann)); /* nor is it between reading and leading */
+    assert_true(single_flight_begin(cache, key("ann"), 1, &copy, &ann)); /* her copy is still the held state */
     assert_true(store(cache, key("bob"), 1, 700, 1, NULL));
     assert_int_equal(read_one(cache, key("bob"), &copy), USER_HELD);
     assert_true(single_flight_begin(cache, key("bob"), 1, &copy, &bob)); /* without waiting for ann's */
@@ -468,7 +485,7 @@ static void the_right_to_compute_is_one_users(void **state) {
     finish(cache);
 }
 
-static void tokens_are_never_the_same(void **state) {
+static void all_tokens_differ(void **state) {
     (void)state;
     enum { TOKENS = 2000 };
     static struct user_token tokens[TOKENS];
@@ -484,7 +501,7 @@ static void tokens_are_never_the_same(void **state) {
 
 /* ---- threads */
 
-static void a_leader_that_gives_up_lets_the_next_one_lead(void **state) {
+static void a_cancelled_flight_lets_the_next_one_begin(void **state) {
     (void)state;
     struct user_cache *cache = make(4 * MIB, 0);
     struct single_flight flight, other;
@@ -506,7 +523,7 @@ struct crowd {
     atomic_int computed;
 };
 
-/* What server/users/user_state.c does: look, lead, store. */
+/* Read, begin a flight, store, as server/users/user_state.c does. */
 static void *join_crowd(void *context) {
     struct crowd *crowd = context;
     struct arena own;
@@ -541,7 +558,7 @@ static void a_crowd_computes_once(void **state) {
     finish(crowd.cache);
 }
 
-/* Who waits for the right has it before who comes later, be that the thread that gave it up. */
+/* Flights begin in order of arrival, even when the thread that ended one begins another at once. */
 struct waiter {
     struct user_cache *cache;
     pthread_t thread;
@@ -558,7 +575,7 @@ static void *wait_for_turn(void *context) {
     return NULL;
 }
 
-static void who_waits_longest_is_next(void **state) {
+static void flights_begin_in_order_of_arrival(void **state) {
     (void)state;
     enum { ROUNDS = 20 };
     struct user_cache *cache = make(4 * MIB, 0);
@@ -576,7 +593,7 @@ static void who_waits_longest_is_next(void **state) {
         }
         single_flight_cancel(cache, &flight);
         single_flight_begin_always(cache, key("u"), NULL, &flight);
-        assert_int_equal(turn, THREADS); /* all of them have had theirs */
+        assert_int_equal(turn, THREADS); /* all waiters had their turn */
         single_flight_cancel(cache, &flight);
         for (int i = 0; i < THREADS; i++) {
             pthread_join(waiters[i].thread, NULL);
@@ -586,7 +603,8 @@ static void who_waits_longest_is_next(void **state) {
     finish(cache);
 }
 
-/* Threads store, read and forget a few users' states, of sizes that the seed gives: whatever is read is whole. */
+/* Threads store, read and delete the states of a few users, with sizes given by the seed. Every state that is read must
+ * be complete. */
 struct churner {
     struct user_cache *cache;
     size_t users;
@@ -651,39 +669,40 @@ static void check_churn(struct user_cache *cache, size_t bytes, size_t users) {
     for (size_t i = 0; i < users; i++)
         user_cache_delete(cache, numbered(id, i));
     assert_int_equal(count(cache).entries, 0);
-    assert_int_equal(count(cache).bytes, empty); /* no block is lost, none given back twice */
+    assert_int_equal(count(cache).bytes, empty); /* no block is lost or given back twice */
     finish(cache);
 }
 
 static void threads_read_whole_states(void **state) {
     (void)state;
-    check_churn(make(4 * MIB, 3600), 4 * MIB, 6);                             /* all the same few users */
-    check_churn(make(USER_CACHE_MIN_BYTES, 3600), USER_CACHE_MIN_BYTES, 500); /* and evictions all the time */
+    check_churn(make(4 * MIB, 3600), 4 * MIB, 6);                             /* few users, many conflicts */
+    check_churn(make(USER_CACHE_MIN_BYTES, 3600), USER_CACHE_MIN_BYTES, 500); /* evictions all the time */
     check_churn(make(4 * MIB, 3600), 4 * MIB, 3000);
     check_churn(make_colliding(USER_CACHE_MIN_BYTES), USER_CACHE_MIN_BYTES, 200); /* in one bucket */
 }
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(what_is_stored_comes_back),
+        cmocka_unit_test(a_stored_state_comes_back),
         cmocka_unit_test(a_user_is_its_whole_id),
         cmocka_unit_test(a_new_state_takes_the_place_of_the_old),
         cmocka_unit_test(a_version_never_sees_anothers_state),
-        cmocka_unit_test(a_state_is_forgotten_at_once_or_in_time),
-        cmocka_unit_test(forgetting_stops_a_state_that_is_being_computed),
-        cmocka_unit_test(what_was_forgotten_is_not_built_upon),
-        cmocka_unit_test(forgetting_others_costs_nobody_his_state),
-        cmocka_unit_test(what_leaves_is_wiped),
+        cmocka_unit_test(a_state_is_deleted_at_once_or_expires),
+        cmocka_unit_test(a_state_expires_although_it_is_read),
+        cmocka_unit_test(a_delete_stops_a_state_that_is_being_computed),
+        cmocka_unit_test(nothing_is_built_on_a_deleted_state),
+        cmocka_unit_test(deletes_of_others_do_no_harm),
+        cmocka_unit_test(blocks_are_wiped_when_given_back),
         cmocka_unit_test(nobody_is_evicted_before_the_budget_is_used),
         cmocka_unit_test(a_large_state_finds_room_in_other_shards),
-        cmocka_unit_test(a_scan_does_not_wash_out_who_comes_back),
+        cmocka_unit_test(a_scan_does_not_evict_returning_users),
         cmocka_unit_test(users_of_one_hash_have_states_of_their_own),
-        cmocka_unit_test(forgetting_a_user_leaves_those_of_his_hash),
-        cmocka_unit_test(the_right_to_compute_is_one_users),
-        cmocka_unit_test(tokens_are_never_the_same),
-        cmocka_unit_test(a_leader_that_gives_up_lets_the_next_one_lead),
+        cmocka_unit_test(a_delete_leaves_other_users_with_the_hash),
+        cmocka_unit_test(a_flight_is_one_users),
+        cmocka_unit_test(all_tokens_differ),
+        cmocka_unit_test(a_cancelled_flight_lets_the_next_one_begin),
         cmocka_unit_test(a_crowd_computes_once),
-        cmocka_unit_test(who_waits_longest_is_next),
+        cmocka_unit_test(flights_begin_in_order_of_arrival),
         cmocka_unit_test(threads_read_whole_states),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -1,5 +1,5 @@
-/* test_user_state.c: promise 2 through the cache of user states: whatever was sent before, by whom, in which order and
- * from which thread, a state that is held, extended or computed scores with the bits of one that was built afresh.
+/* test_user_state.c: one user, one answer: a state from the cache, an extended state and a computed state give scores
+ * with the bits of a state that was built without a cache, after any sequence of requests from any threads.
  */
 #include "proto/json_decode.h"
 #include "server/users/user_state.h"
@@ -9,9 +9,9 @@
 #include <stdatomic.h>
 #include <unistd.h>
 
-enum { CANDIDATES = 5, USERS_MOST = 8, HISTORY_MOST = 400, THREADS = 8, JUNK = 4000 };
+enum { CANDIDATES = 5, USERS_MAX = 8, HISTORY_MAX = 400, THREADS = 8, JUNK = 4000 };
 
-/* What all threads share: behaviours to draw from, candidates to score, a cache. */
+/* Shared by all threads: behaviours to draw from, candidates to score, a cache. */
 struct world {
     const struct dien_model *model;
     struct user_cache *cache;
@@ -22,9 +22,9 @@ struct world {
     atomic_size_t origins[USER_ORIGINS], misses[USER_MISSES], unknown, junk;
 };
 
-/* What a thread believes a user's history to be, as places in the pool, and the token that it was given for that. */
+/* A user's history as one thread knows it, as indices into the pool, and the token of its state. */
 struct belief {
-    size_t history[HISTORY_MOST], length;
+    size_t history[HISTORY_MAX], length;
     bool has_token;
     struct user_token token;
 };
@@ -36,7 +36,7 @@ struct actor {
     bool evicts;
     struct dien_scratch *scratch;
     struct arena arena;
-    struct belief beliefs[USERS_MOST];
+    struct belief beliefs[USERS_MAX];
     size_t faults;
 };
 
@@ -44,12 +44,12 @@ static size_t draw(struct actor *actor, size_t below) {
     return below > 0 ? (size_t)rand_r(&actor->seed) % below : 0;
 }
 
-static struct dien_columns behaviours(const struct world *world, const size_t *places, size_t count) {
-    return pick(world->model, DIEN_BEHAVIOUR, &world->pool, places, count);
+static struct dien_columns behaviours(const struct world *world, const size_t *indices, size_t count) {
+    return pick(world->model, DIEN_BEHAVIOUR, &world->pool, indices, count);
 }
 
-/* The scores of a state that knows nothing of any cache. */
-static void score_afresh(struct actor *actor, const struct dien_columns *history, float *scores) {
+/* The scores of a state that was built without a cache. */
+static void score_uncached(struct actor *actor, const struct dien_columns *history, float *scores) {
     const struct world *world = actor->world;
     struct state_builder builder = {world->model, actor->scratch, &actor->arena, NULL, 0};
     struct state_query query = {.behaviours = history};
@@ -76,7 +76,7 @@ static void check(struct actor *actor, const struct user_state *state, const str
     float scores[CANDIDATES] = {0}, expected[CANDIDATES] = {1};
     struct dien_columns history = behaviours(world, belief->history, belief->length);
     dien_score(world->model, actor->scratch, state->user, &world->request, scores, NULL);
-    score_afresh(actor, &history, expected);
+    score_uncached(actor, &history, expected);
     actor->faults += !same_bits(scores, expected, CANDIDATES);
     free_columns(world->model, DIEN_BEHAVIOUR, &history);
     world->origins[state->origin]++;
@@ -99,7 +99,7 @@ static void change(struct actor *actor, struct belief *belief) {
     case 2: /* a shorter one */
         belief->length -= draw(actor, belief->length + 1);
         break;
-    case 3: /* the oldest are gone, as where a client keeps a window of its own */
+    case 3: /* the oldest are gone, as when a client keeps a window of its own */
         count = draw(actor, belief->length + 1);
         belief->length -= count;
         memmove(belief->history, belief->history + count, belief->length * sizeof *belief->history);
@@ -107,7 +107,7 @@ static void change(struct actor *actor, struct belief *belief) {
     case 4: /* the same again */
         break;
     default: /* some more */
-        for (count = 1 + draw(actor, 4); count > 0 && belief->length < HISTORY_MOST; count--)
+        for (count = 1 + draw(actor, 4); count > 0 && belief->length < HISTORY_MAX; count--)
             belief->history[belief->length++] = draw(actor, pool);
     }
 }
@@ -132,11 +132,11 @@ static void send_history(struct actor *actor, const struct state_builder *builde
     free_columns(actor->world->model, DIEN_BEHAVIOUR, &history);
 }
 
-/* Send the token and what is new. What comes back is this history's state, or nothing. */
+/* Send the token and the new behaviours. The answer is this history's state, or none. */
 static void send_token(struct actor *actor, const struct state_builder *builder, struct user_key key,
                        struct belief *belief) {
     struct user_state state;
-    size_t count = draw(actor, 4), room = HISTORY_MOST - belief->length, first = belief->length;
+    size_t count = draw(actor, 4), room = HISTORY_MAX - belief->length, first = belief->length;
     count = count < room ? count : room;
     for (size_t i = 0; i < count; i++)
         belief->history[belief->length++] = draw(actor, actor->world->pool_size);
@@ -155,7 +155,7 @@ static void send_token(struct actor *actor, const struct state_builder *builder,
     free_columns(actor->world->model, DIEN_BEHAVIOUR, &more);
 }
 
-/* Strangers that push others out. */
+/* Store states of other users until those of known ones are evicted. */
 static void crowd_out(struct actor *actor) {
     static const char bytes[30000];
     struct single_flight flight;
@@ -202,7 +202,7 @@ static void world_init_with(struct world *world, const struct dien_model *model,
     world->model = model;
     world->cache = cache;
     assert_non_null(world->cache);
-    world->window = longest_window(model) < HISTORY_MOST / 2 ? longest_window(model) : HISTORY_MOST / 2;
+    world->window = longest_window(model) < HISTORY_MAX / 2 ? longest_window(model) : HISTORY_MAX / 2;
     world->pool_size = 40;
     world->pool = random_columns(model, DIEN_BEHAVIOUR, world->pool_size);
     world->request = (struct dien_request){.user = random_columns(model, DIEN_USER, 1),
@@ -240,7 +240,7 @@ static void free_actor(struct actor *actor) {
     free(actor);
 }
 
-/* Every model of the directory, one thread: every way that a state can come about has come up. */
+/* One thread and every model: every origin of a state and every miss occurs. */
 static void every_state_scores_as_if_there_were_no_cache(void **state) {
     (void)state;
     size_t origins[USER_ORIGINS] = {0}, misses[USER_MISSES] = {0}, unknown = 0, evictions = 0;
@@ -325,11 +325,11 @@ static void a_hot_user_is_computed_once(void **state) {
         struct hot hot[THREADS];
         pthread_t threads[THREADS];
         pthread_barrier_t barrier;
-        size_t places[HISTORY_MOST], origins[USER_ORIGINS] = {0};
+        size_t indices[HISTORY_MAX], origins[USER_ORIGINS] = {0};
         world_init(&world, models[i], 1);
         for (size_t j = 0; j < world.window; j++)
-            places[j] = j % world.pool_size;
-        struct dien_columns history = behaviours(&world, places, world.window);
+            indices[j] = j % world.pool_size;
+        struct dien_columns history = behaviours(&world, indices, world.window);
         pthread_barrier_init(&barrier, NULL, THREADS);
         for (unsigned j = 0; j < THREADS; j++) {
             hot[j] = (struct hot){&world, history, new_actor(&world, j, 0, false), &barrier, USER_ORIGINS};
@@ -349,7 +349,7 @@ static void a_hot_user_is_computed_once(void **state) {
     }
 }
 
-/* ---- a user whom another thread changes all the time */
+/* ---- a user whose state another thread replaces all the time */
 
 struct guest {
     struct world *world;
@@ -370,7 +370,7 @@ static void *ask_as_guest(void *context) {
     return NULL;
 }
 
-/* Until so many have waited, or the guest is done. */
+/* Wait until the cache counts so many waits, or the guest is done. */
 static void await(const struct guest *guest, uint64_t waits) {
     struct user_cache_counts counts = {0};
     while (!guest->done && counts.waits < waits) {
@@ -379,9 +379,9 @@ static void await(const struct guest *guest, uint64_t waits) {
     }
 }
 
-/* Have a guest ask for a user while another thread, this one, stores his state anew, the same but for its token: each
- * time after the guest has seen the one before and waits. The guest may wait twice, and this thread twice for him, so
- * that before a fifth wait he is done. Returns how many behaviours the state knows then. */
+/* Have a guest thread ask for a user while this thread stores the user's state again, equal but for its token, each
+ * time that the guest has read the one before and waits. The guest may wait twice, and this thread twice for the guest,
+ * so that the guest is done before a fifth wait. Returns how many behaviours the state has received then. */
 static size_t ask_while_it_changes(struct guest *guest) {
     enum { TURNS = 5 };
     struct user_cache *cache = guest->world->cache;
@@ -410,7 +410,7 @@ static size_t ask_while_it_changes(struct guest *guest) {
 
 enum { BASE = 2, STRIFE = 50 };
 
-/* The guest will send `asked`, to a user of whom BASE behaviours are held. */
+/* Prepare a guest that will send `query`, and a held state of BASE behaviours. */
 static void invite(struct guest *guest, struct state_query query) {
     struct world *world = guest->world;
     struct actor *actor = guest->actor;
@@ -429,8 +429,8 @@ static void invite(struct guest *guest, struct state_query query) {
     free_columns(world->model, DIEN_BEHAVIOUR, &base);
 }
 
-/* An append is in the state when it is done, one with a token is refused, and a whole history is computed for its
- * request alone. */
+/* In the end an append without a token is in the state, one with a token is refused, and the state of a whole history
+ * is computed for its request alone. */
 static void a_changing_user_holds_up_nobody_for_long(void **state) {
     (void)state;
     struct world world;
@@ -465,8 +465,8 @@ static void a_changing_user_holds_up_nobody_for_long(void **state) {
     world_free(&world);
 }
 
-/* An append that waits for a user who is then forgotten is refused, and holds up nobody. */
-static void an_append_to_a_forgotten_user_is_refused(void **state) {
+/* An append that waits while the user is deleted is refused, and holds up nobody. */
+static void an_append_to_a_deleted_user_is_refused(void **state) {
     (void)state;
     struct world world;
     struct user_cache_counts counts;
@@ -504,7 +504,7 @@ static void *append_often(void *context) {
     return NULL;
 }
 
-/* Eight threads append without a token to one user: his state has received what all of them sent. */
+/* Eight threads append to one user without a token: the state has received all their behaviours. */
 static void no_append_is_lost(void **state) {
     (void)state;
     struct world world;
@@ -534,7 +534,7 @@ static void no_append_is_lost(void **state) {
 
 /* ---- memory and tokens */
 
-/* When the arena is full the request fails, and the next one does not wait for it. */
+/* When the arena is full the request fails, and the next one does not wait for its flight. */
 static void a_state_that_finds_no_memory_holds_up_nobody(void **state) {
     (void)state;
     struct world world;
@@ -560,7 +560,7 @@ static void a_state_that_finds_no_memory_holds_up_nobody(void **state) {
     world_free(&world);
 }
 
-/* Not even a user of the same hash can append to what another's token names. */
+/* Not even a user whose id has the same hash can append to the state that another's token names. */
 static void a_token_is_one_users(void **state) {
     (void)state;
     struct world world;
@@ -573,12 +573,12 @@ static void a_token_is_one_users(void **state) {
     assert_int_equal(user_state_get(&builder, &ann, &ann_has), USER_READY);
     bob.append = bob.has_token = true;
     bob.token = ann_has.token;
-    assert_int_equal(user_state_get(&builder, &bob, &got), USER_UNKNOWN); /* where bob has no state */
+    assert_int_equal(user_state_get(&builder, &bob, &got), USER_UNKNOWN); /* bob has no state */
     bob.append = bob.has_token = false;
     assert_int_equal(user_state_get(&builder, &bob, &bob_has), USER_READY);
     assert_int_equal(bob_has.origin, USER_COMPUTED); /* the history is ann's, the state is not */
     bob.append = bob.has_token = true;
-    assert_int_equal(user_state_get(&builder, &bob, &got), USER_UNKNOWN); /* and where he has one */
+    assert_int_equal(user_state_get(&builder, &bob, &got), USER_UNKNOWN); /* bob has a state of his own */
     bob.token = bob_has.token;
     assert_int_equal(user_state_get(&builder, &bob, &got), USER_READY);
     assert_int_equal(dien_user_received(got.user, 0), 2);
@@ -615,7 +615,7 @@ int main(void) {
         cmocka_unit_test(threads_score_as_if_there_were_no_cache),
         cmocka_unit_test(a_hot_user_is_computed_once),
         cmocka_unit_test(a_changing_user_holds_up_nobody_for_long),
-        cmocka_unit_test(an_append_to_a_forgotten_user_is_refused),
+        cmocka_unit_test(an_append_to_a_deleted_user_is_refused),
         cmocka_unit_test(no_append_is_lost),
         cmocka_unit_test(a_state_that_finds_no_memory_holds_up_nobody),
         cmocka_unit_test(a_token_is_one_users),

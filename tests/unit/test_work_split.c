@@ -1,5 +1,5 @@
-/* test_work_split.c: one large request among scoring threads: the same bytes as from one, nobody starves, nothing is
- * lost.
+/* test_work_split.c: a large request split among scoring threads: the bytes are those of one thread, no job starves,
+ * none is lost.
  */
 #include "server/scoring/work_split.h"
 
@@ -19,7 +19,7 @@
 
 #include <cmocka.h>
 
-enum { CANDIDATES = 4096, BEHAVIOURS = 60, TURNS = 100, MOST_JOBS = 256 };
+enum { CANDIDATES = 4096, BEHAVIOURS = 60, TURNS = 100, JOBS_MAX = 256 };
 
 static struct dien_model *model;
 static struct metrics metrics;
@@ -71,7 +71,7 @@ static void start(size_t threads) {
         .model = model,
         .limits = {.max_candidates = CANDIDATES, .max_history = 100, .memory = 1 << 26},
         .threads = threads,
-        .queue = MOST_JOBS,
+        .queue = JOBS_MAX,
         .deadline = clock_from_seconds(600),
         .metrics = &metrics,
         .wake = wake,
@@ -103,6 +103,15 @@ static void collect(size_t count, struct job **taken) {
     assert_int_equal(got, count);
 }
 
+/* Wait until a thread scores a job, or has already finished one. */
+static void wait_for_start(void) {
+    int finished = 0;
+    while (worker_pool_busy(pool) == 0 && finished == 0) {
+        sched_yield();
+        sem_getvalue(&woken, &finished);
+    }
+}
+
 static struct job score_alone(const char *text) {
     struct job job, *taken;
     start(1);
@@ -119,9 +128,9 @@ static void assert_same_reply(const struct job *job, const struct job *expected)
     assert_memory_equal(job->reply, expected->reply, expected->reply_size);
 }
 
-/* ---- pieces */
+/* ---- chunks */
 
-static void pieces_cover_each_candidate_once(void **state) {
+static void chunks_cover_each_candidate_once(void **state) {
     (void)state;
     const size_t counts[] = {0, 1, 31, 32, 33, 64, 1000, 4096};
     const double sizes[] = {0, 1, 32, 33, 100, 5000, 1e300};
@@ -129,21 +138,21 @@ static void pieces_cover_each_candidate_once(void **state) {
         for (size_t j = 0; j < sizeof sizes / sizeof *sizes; j++) {
             struct dien_request request = {.candidate_count = counts[i]};
             struct scoring scoring = {.request = &request};
-            struct work_split parcel;
+            struct work_split split;
             struct range range;
-            size_t next = 0, pieces = 0;
-            work_split_init(&parcel, &scoring, sizes[j]);
-            while (work_split_has_more(&parcel)) {
-                assert_true(work_split_take(&parcel, &range));
+            size_t next = 0, chunks = 0;
+            work_split_init(&split, &scoring, sizes[j]);
+            while (work_split_has_more(&split)) {
+                assert_true(work_split_take(&split, &range));
                 assert_int_equal(range.first, next);
                 assert_int_equal(range.first % DIEN_BATCH, 0);
                 assert_true(range.count > 0);
                 next += range.count;
-                pieces++;
+                chunks++;
             }
-            assert_false(work_split_take(&parcel, &range));
+            assert_false(work_split_take(&split, &range));
             assert_int_equal(next, counts[i]);
-            assert_int_equal(pieces, work_split_chunks(&parcel));
+            assert_int_equal(chunks, work_split_chunks(&split));
         }
     }
 }
@@ -167,7 +176,7 @@ static void many_threads_give_the_bytes_of_one(void **state) {
     free(expected.reply);
 }
 
-/* One thread: a light request that comes while it is at a heavy one is done first. */
+/* With one thread, a light request that comes while a heavy one is scored is answered first. */
 static void light_requests_do_not_wait_for_a_heavy_one(void **state) {
     (void)state;
     struct job expected[2] = {score_alone(large), score_alone(light)}, jobs[2], *taken[2];
@@ -175,8 +184,7 @@ static void light_requests_do_not_wait_for_a_heavy_one(void **state) {
     for (int turn = 0; turn < TURNS && !seen; turn++) {
         start(1);
         submit(&jobs[0], large);
-        while (worker_pool_busy(pool) == 0)
-            sched_yield();
+        wait_for_start();
         submit(&jobs[1], light);
         collect(2, taken);
         for (size_t i = 0; i < 2; i++) {
@@ -190,6 +198,33 @@ static void light_requests_do_not_wait_for_a_heavy_one(void **state) {
     assert_true(seen);
     for (size_t i = 0; i < 2; i++)
         free(expected[i].reply);
+}
+
+/* A job's measured cost is its own: on one thread, the costs of all jobs add up to at most the elapsed time. */
+static void interleaved_jobs_cost_the_heavy_one_nothing(void **state) {
+    (void)state;
+    enum { LIGHT = 100 };
+    static struct job jobs[1 + LIGHT], *taken[1 + LIGHT];
+    uint64_t interleaved = 0;
+    for (int turn = 0; turn < TURNS && interleaved < 5 * LIGHT; turn++) {
+        start(1);
+        uint64_t began = clock_now();
+        submit(&jobs[0], large);
+        wait_for_start();
+        for (size_t i = 1; i <= LIGHT; i++)
+            submit(&jobs[i], light);
+        collect(1 + LIGHT, taken);
+        double elapsed = clock_seconds(clock_now() - began), costs = 0;
+        for (size_t i = 0; i <= LIGHT; i++) {
+            assert_true(jobs[i].seconds > 0);
+            costs += jobs[i].seconds;
+            free(jobs[i].reply);
+        }
+        assert_true(costs <= elapsed);
+        interleaved += metrics.requests_interleaved;
+        finish();
+    }
+    assert_true(interleaved > 0);
 }
 
 static void both_kinds_come_back_once(void **state) {
@@ -207,7 +242,7 @@ static void both_kinds_come_back_once(void **state) {
         jobs[i].reply = NULL;
     }
     for (size_t i = 0; i < JOBS; i++)
-        assert_null(taken[i]->reply); /* each was among them */
+        assert_null(taken[i]->reply); /* each was in the list */
     assert_null(worker_pool_take_done(pool));
     assert_int_equal(worker_pool_waiting(pool), 0);
     assert_int_equal(worker_pool_busy(pool), 0);
@@ -217,8 +252,8 @@ static void both_kinds_come_back_once(void **state) {
     free(expected[1].reply);
 }
 
-/* What is at work is finished, with whoever helps; what waits is refused. */
-static void a_pool_stops_while_a_parcel_is_open(void **state) {
+/* Jobs being scored are finished, with their helpers; queued jobs are refused. */
+static void a_pool_stops_while_a_split_is_open(void **state) {
     (void)state;
     enum { JOBS = 9 };
     struct job expected = score_alone(large), jobs[JOBS];
@@ -226,8 +261,7 @@ static void a_pool_stops_while_a_parcel_is_open(void **state) {
         start(3);
         for (size_t i = 0; i < (turn % 2 == 0 ? 1 : JOBS); i++)
             submit(&jobs[i], i % 3 < 2 ? large : light);
-        while (worker_pool_busy(pool) == 0)
-            sched_yield();
+        wait_for_start();
         worker_pool_stop(pool);
         size_t answered = 0;
         for (struct job *job = worker_pool_take_done(pool); job != NULL; job = job->next, answered++) {
@@ -245,11 +279,12 @@ static void a_pool_stops_while_a_parcel_is_open(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(pieces_cover_each_candidate_once),
+        cmocka_unit_test(chunks_cover_each_candidate_once),
         cmocka_unit_test(many_threads_give_the_bytes_of_one),
         cmocka_unit_test(light_requests_do_not_wait_for_a_heavy_one),
+        cmocka_unit_test(interleaved_jobs_cost_the_heavy_one_nothing),
         cmocka_unit_test(both_kinds_come_back_once),
-        cmocka_unit_test(a_pool_stops_while_a_parcel_is_open),
+        cmocka_unit_test(a_pool_stops_while_a_split_is_open),
     };
     return cmocka_run_group_tests(tests, set_up, tear_down);
 }

@@ -1,4 +1,4 @@
-/* test_worker_pool.c: the scoring threads on the demo model: every job comes back once, with its answer. */
+/* test_worker_pool.c: scoring threads on the demo model: every job comes back once, with its answer. */
 #include "server/scoring/worker_pool.h"
 
 #include "proto/json_decode.h"
@@ -24,8 +24,8 @@ static const char body[] =
 static struct dien_model *model;
 static struct metrics metrics;
 static struct worker_pool *pool;
-static sem_t woken;   /* the pool has called wake() */
-static sem_t goes_on; /* wake() returns; posted ahead unless a test holds the threads */
+static sem_t woken;   /* posted by wake() */
+static sem_t goes_on; /* lets wake() return; posted in advance unless a test holds the threads */
 
 static void wake(void *context) {
     (void)context;
@@ -107,7 +107,7 @@ static void every_job_comes_back_once(void **state) {
         assert_string_equal(taken[i]->user_state, "computed");
         assert_int_equal(taken[i]->reply_size, taken[0]->reply_size);
         assert_memory_equal(taken[i]->reply, taken[0]->reply, taken[0]->reply_size); /* the same bits from any thread */
-        taken[i]->candidates = 0;                                                    /* seen */
+        taken[i]->candidates = 0;                                                    /* marked as seen */
     }
     for (size_t i = 0; i < JOBS; i++)
         free(jobs[i].reply);
@@ -116,8 +116,8 @@ static void every_job_comes_back_once(void **state) {
     finish();
 }
 
-/* Three behaviours and five candidates in a message, of a field that the model does not have. */
-static void a_message_is_guessed_as_a_message(void **state) {
+/* A message with three behaviours and five candidates, of a field that the model does not have. */
+static void a_messages_cost_is_estimated_by_its_format(void **state) {
     (void)state;
     static const char message[] = "\x22\x0A\x0A\x08\x0A\x01i\x12\x03\x01\x02\x03"
                                   "\x3A\x0C\x0A\x0A\x0A\x01i\x12\x05\x01\x02\x03\x04\x05";
@@ -148,7 +148,7 @@ static void a_bad_request_gets_its_problem(void **state) {
     finish();
 }
 
-/* The thread stands in wake() while the queue fills up. */
+/* The thread is held in wake() while the queue fills up. */
 static void a_full_queue_refuses(void **state) {
     (void)state;
     struct job jobs[4];
@@ -188,7 +188,7 @@ static void a_late_job_is_not_scored(void **state) {
     finish();
 }
 
-/* A client that closed only its own side still reads its answer. */
+/* A client that closed only its sending side still reads its answer. */
 static void a_half_closed_client_is_answered(void **state) {
     (void)state;
     int pair[2];
@@ -220,8 +220,8 @@ static void a_job_without_a_client_is_not_scored(void **state) {
     jobs[1].socket = pair[0];
     assert_true(worker_pool_submit(pool, &jobs[0]));
     sem_wait(&woken);
-    close(pair[1]);                                    /* while the second waits */
-    jobs[1].submitted -= clock_from_seconds(patience); /* and has waited long */
+    close(pair[1]);
+    jobs[1].submitted -= clock_from_seconds(patience); /* longer than PATIENT_SHARE of the deadline */
     assert_true(worker_pool_submit(pool, &jobs[1]));
     sem_post(&woken);
     sem_post(&goes_on);
@@ -241,13 +241,13 @@ static void *stop_pool(void *unused) {
     return unused;
 }
 
-/* The thread stands in wake() until the pool takes no more jobs. */
-static void what_waits_at_the_end_is_refused(void **state) {
+/* The thread is held in wake() until the pool admits no more jobs. */
+static void queued_jobs_are_refused_at_the_end(void **state) {
     (void)state;
-    enum { MOST = 5000 };
-    static struct job jobs[MOST];
+    enum { JOBS_MAX = 5000 };
+    static struct job jobs[JOBS_MAX];
     pthread_t helper;
-    start(1, MOST, 60, true);
+    start(1, JOBS_MAX, 60, true);
     jobs[0] = make_job(body);
     assert_true(worker_pool_submit(pool, &jobs[0]));
     sem_wait(&woken);
@@ -255,14 +255,14 @@ static void what_waits_at_the_end_is_refused(void **state) {
     free(jobs[0].reply);
     assert_int_equal(pthread_create(&helper, NULL, stop_pool, NULL), 0);
     size_t submitted = 0;
-    for (size_t i = 1; i < MOST; i++) {
+    for (size_t i = 1; i < JOBS_MAX; i++) {
         jobs[i] = make_job(body);
         if (!worker_pool_submit(pool, &jobs[i]))
             break;
         submitted++;
         usleep(1000);
     }
-    assert_true(submitted + 1 < MOST);
+    assert_true(submitted + 1 < JOBS_MAX);
     sem_post(&goes_on);
     pthread_join(helper, NULL);
     size_t answered = 0;
@@ -280,13 +280,13 @@ static void what_waits_at_the_end_is_refused(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(every_job_comes_back_once),
-        cmocka_unit_test(a_message_is_guessed_as_a_message),
+        cmocka_unit_test(a_messages_cost_is_estimated_by_its_format),
         cmocka_unit_test(a_bad_request_gets_its_problem),
         cmocka_unit_test(a_full_queue_refuses),
         cmocka_unit_test(a_late_job_is_not_scored),
         cmocka_unit_test(a_half_closed_client_is_answered),
         cmocka_unit_test(a_job_without_a_client_is_not_scored),
-        cmocka_unit_test(what_waits_at_the_end_is_refused),
+        cmocka_unit_test(queued_jobs_are_refused_at_the_end),
     };
     return cmocka_run_group_tests(tests, open_model, close_model);
 }
