@@ -8,22 +8,20 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* Checked here because getaddrinfo() takes 70000 modulo 65536. */
-static bool is_port(const char *text) {
-    char *end = NULL;
-    unsigned long port = strtoul(text, &end, 10);
-    return isdigit((unsigned char)*text) && *end == '\0' && port <= UINT16_MAX;
-}
-
 /* Splits "[::1]:80" into "::1" and "80". */
 static bool split(const char *address, char host[ADDRESS_TEXT], const char **port) {
     const char *colon = strrchr(address, ':');
-    if (colon == NULL || !is_port(colon + 1) || strlen(address) >= ADDRESS_TEXT)
+    if (colon == NULL || strlen(address) >= ADDRESS_TEXT)
         return false;
+
+    /* The port is checked here because getaddrinfo() takes 70000 modulo 65536. */
+    char *end = NULL;
+    bool is_port = isdigit((unsigned char)colon[1]) && strtoul(colon + 1, &end, 10) <= UINT16_MAX && *end == '\0';
     size_t length = (size_t)(colon - address);
     bool brackets = length >= 2 && address[0] == '[' && address[length - 1] == ']';
-    if (!brackets && memchr(address, ':', length) != NULL)
+    if (!is_port || (!brackets && memchr(address, ':', length) != NULL))
         return false;
+
     const char *from = brackets ? address + 1 : address;
     length -= brackets ? 2 : 0;
     memcpy(host, from, length);

@@ -213,29 +213,6 @@ static void score_parallel(struct scorer *scorer, const struct scoring *scoring)
     }
 }
 
-/* Score chunks of another thread's request until none is left or a job is queued. Called with the mutex held, which is
- * released meanwhile. */
-static void help(struct worker *worker, struct work_split *split) {
-    struct worker_pool *pool = worker->pool;
-    struct range range;
-    size_t chunks = 0;
-    split->helpers++;
-    pool->busy++;
-    pthread_mutex_unlock(&pool->mutex);
-    uint64_t start = clock_now();
-    while (pool->waiting_count == 0 && work_split_take(split, &range)) {
-        work_split_score(split, worker->scorer.scratch, range);
-        chunks++;
-    }
-    uint64_t spent = clock_now() - start;
-    pthread_mutex_lock(&pool->mutex);
-    pool->busy--;
-    split->helper_chunks += chunks;
-    split->helper_ns += spent;
-    if (--split->helpers == 0)
-        pthread_cond_broadcast(&pool->helpers_left);
-}
-
 /* ---- the threads */
 
 /* Take jobs until the pool stops. A thread without a job helps another one, and otherwise sleeps. */
@@ -259,34 +236,38 @@ static void *work(void *argument) {
             pthread_mutex_lock(&pool->mutex);
             continue;
         }
+
         struct work_split *split = pool->splits;
         while (split != NULL && !work_split_has_more(split))
             split = split->next;
-        if (split != NULL) {
-            help(worker, split);
+        if (split == NULL) {
+            pool->idle++;
+            pthread_cond_wait(&pool->work_available, &pool->mutex);
+            pool->idle--;
             continue;
         }
-        pool->idle++;
-        pthread_cond_wait(&pool->work_available, &pool->mutex);
-        pool->idle--;
+
+        /* Help until no chunk is left or a job is queued. The owner keeps the split while it has helpers. */
+        struct range range;
+        size_t chunks = 0;
+        split->helpers++;
+        pool->busy++;
+        pthread_mutex_unlock(&pool->mutex);
+        uint64_t start = clock_now();
+        while (pool->waiting_count == 0 && work_split_take(split, &range)) {
+            work_split_score(split, worker->scorer.scratch, range);
+            chunks++;
+        }
+        uint64_t spent = clock_now() - start;
+        pthread_mutex_lock(&pool->mutex);
+        pool->busy--;
+        split->helper_chunks += chunks;
+        split->helper_ns += spent;
+        if (--split->helpers == 0)
+            pthread_cond_broadcast(&pool->helpers_left);
     }
     pthread_mutex_unlock(&pool->mutex);
     return NULL;
-}
-
-static bool start_worker(struct worker_pool *pool, struct worker *worker) {
-    worker->pool = pool;
-    arena_init(&worker->arena, 0, PROBLEM_ARENA_KEEP);
-    worker->has_scorer = scorer_init(&worker->scorer, pool->options.model, &pool->options.limits);
-    worker->scorer.cache = pool->options.cache;
-    worker->scorer.version = pool->options.version;
-    worker->interleaved = worker->scorer;
-    arena_init(&worker->interleaved.arena, pool->options.limits.memory, INTERLEAVED_ARENA_KEEP);
-    worker->scorer.score_parallel = score_parallel;
-    worker->scorer.parallel_context = worker;
-    worker->rate = cost_rate_start();
-    worker->has_thread = worker->has_scorer && thread_start(&worker->thread, "score", work, worker);
-    return worker->has_thread;
 }
 
 struct worker_pool *worker_pool_start(const struct worker_pool_options *options) {
@@ -303,8 +284,21 @@ struct worker_pool *worker_pool_start(const struct worker_pool_options *options)
                                      .rate = cost_rate_start()};
     pool->workers = calloc(options->threads, sizeof *pool->workers);
     bool good = pool->workers != NULL;
-    for (size_t i = 0; good && i < options->threads; i++)
-        good = start_worker(pool, &pool->workers[i]);
+    for (size_t i = 0; good && i < options->threads; i++) {
+        struct worker *worker = &pool->workers[i];
+        worker->pool = pool;
+        worker->rate = cost_rate_start();
+        arena_init(&worker->arena, 0, PROBLEM_ARENA_KEEP);
+        worker->has_scorer = scorer_init(&worker->scorer, options->model, &options->limits);
+        worker->scorer.cache = options->cache;
+        worker->scorer.version = options->version;
+        worker->interleaved = worker->scorer;
+        arena_init(&worker->interleaved.arena, options->limits.memory, INTERLEAVED_ARENA_KEEP);
+        worker->scorer.score_parallel = score_parallel;
+        worker->scorer.parallel_context = worker;
+        worker->has_thread = worker->has_scorer && thread_start(&worker->thread, "score", work, worker);
+        good = worker->has_thread;
+    }
     if (!good) {
         worker_pool_stop(pool);
         worker_pool_free(pool);

@@ -1,5 +1,6 @@
-/* user_cache.c: shards, each with a lock, an index, an eviction order and its flights, over one pool of blocks, so that
- * no shard evicts while there is room in any.
+/* user_cache.c: shards, each with a lock, an index, an eviction order and its flights.
+ *
+ * All shards share one pool of blocks, so that none evicts while the pool has room.
  *
  * Locking order: a shard's lock, then the pool's. A thread never holds two shards' locks. The only file that uses
  * xxHash.

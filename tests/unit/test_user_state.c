@@ -1,5 +1,7 @@
-/* test_user_state.c: one user, one answer: a state from the cache, an extended state and a computed state give scores
- * with the bits of a state that was built without a cache, after any sequence of requests from any threads.
+/* test_user_state.c: one user, one answer, with a cache or without.
+ *
+ * A held, an extended and a computed state give scores with the bits of a state that was built without a cache. This
+ * holds after any sequence of requests, from any threads.
  */
 #include "proto/json_decode.h"
 #include "server/users/user_state.h"
@@ -379,9 +381,9 @@ static void await(const struct guest *guest, uint64_t waits) {
     }
 }
 
-/* Have a guest thread ask for a user while this thread stores the user's state again, equal but for its token, each
- * time that the guest has read the one before and waits. The guest may wait twice, and this thread twice for the guest,
- * so that the guest is done before a fifth wait. Returns how many behaviours the state has received then. */
+/* Have a guest thread ask for a user while this thread keeps storing the user's state, equal but for its token. Each
+ * store comes after the guest has read the state and waits. The guest may wait twice, and this thread twice for the
+ * guest, so that the guest is done before a fifth wait. Returns how many behaviours the state has received then. */
 static size_t ask_while_it_changes(struct guest *guest) {
     enum { TURNS = 5 };
     struct user_cache *cache = guest->world->cache;
