@@ -36,17 +36,17 @@ static void write_requests(FILE *out, const struct metrics *metrics) {
     const char *name = "dien_requests_total";
     family(out, name, "counter",
            "Requests that score or update a history, and requests for no route, by how they ended.");
-    for (unsigned i = 0; i < METRIC_OUTCOMES; i++)
-        labelled(out, name, "outcome", metrics_outcome_name(i), (double)metrics_get(&metrics->requests[i]));
+    for (unsigned i = 0; i < HTTP_OUTCOMES; i++)
+        labelled(out, name, "outcome", http_outcome_name(i), (double)counter_get(&metrics->http.requests[i]));
     name = "dien_http_responses_total";
     family(out, name, "counter", "All HTTP answers by route and status.");
     for (enum route route = ROUTE_NONE; route < ROUTES; route++) {
-        for (unsigned i = 0; i < METRIC_STATUSES; i++) {
+        for (unsigned i = 0; i < HTTP_STATUSES; i++) {
             char status[16] = "other";
-            if (metric_statuses[i] != 0)
-                snprintf(status, sizeof status, "%d", metric_statuses[i]);
+            if (http_statuses[i] != 0)
+                snprintf(status, sizeof status, "%d", http_statuses[i]);
             fprintf(out, "%s{route=\"%s\",status=\"%s\"} %llu\n", name, routes_label(route), status,
-                    (unsigned long long)metrics_get(&metrics->responses[route][i]));
+                    (unsigned long long)counter_get(&metrics->http.responses[route][i]));
         }
     }
 }
@@ -89,11 +89,11 @@ static void write_series(FILE *out, const struct series *series, const uint64_t 
 
 static void write_histogram(FILE *out, const char *name, const char *label, const char *value,
                             const struct histogram *histogram) {
-    uint64_t buckets[METRIC_BUCKETS + 1];
-    for (unsigned i = 0; i <= METRIC_BUCKETS; i++)
-        buckets[i] = metrics_get(&histogram->buckets[i]);
+    uint64_t buckets[HISTOGRAM_BUCKETS + 1];
+    for (unsigned i = 0; i <= HISTOGRAM_BUCKETS; i++)
+        buckets[i] = counter_get(&histogram->buckets[i]);
     struct series series = {
-        name, label, value, METRIC_BUCKETS, metric_bucket_bounds, (double)metrics_get(&histogram->nanoseconds) / 1e9};
+        name, label, value, HISTOGRAM_BUCKETS, histogram_bounds, (double)counter_get(&histogram->nanoseconds) / 1e9};
     write_series(out, &series, buckets);
 }
 
@@ -101,8 +101,8 @@ static void write_durations(FILE *out, const struct metrics *metrics) {
     const char *name = "dien_request_duration_seconds";
     family(out, name, "histogram",
            "Time of scoring requests by phase. total: headers to the end of the answer, errors and refusals included.");
-    for (unsigned phase = 0; phase < METRIC_PHASES; phase++)
-        write_histogram(out, name, "phase", metrics_phase_name(phase), &metrics->durations[phase]);
+    for (unsigned phase = 0; phase < REQUEST_PHASES; phase++)
+        write_histogram(out, name, "phase", request_phase_names[phase], &metrics->scoring.phases[phase]);
 }
 
 /* The states' counters are the histogram's, by a name of their own: it is the ratio that people look at first. */
@@ -111,18 +111,18 @@ static void write_states(FILE *out, const struct metrics *metrics) {
     family(out, name, "counter", "User states by how they came about.");
     for (unsigned i = 0; i < USER_ORIGINS; i++) {
         uint64_t count = 0;
-        for (unsigned j = 0; j <= METRIC_BUCKETS; j++)
-            count += metrics_get(&metrics->states[i].buckets[j]);
+        for (unsigned j = 0; j <= HISTOGRAM_BUCKETS; j++)
+            count += counter_get(&metrics->scoring.states[i].buckets[j]);
         labelled(out, name, "state", user_origin_names[i], (double)count);
     }
     name = "dien_user_state_misses_total";
     family(out, name, "counter", "Users' states that had to be computed, by why the state held was of no use.");
     for (unsigned i = 0; i < USER_MISSES; i++)
-        labelled(out, name, "reason", user_miss_names[i], (double)metrics_get(&metrics->misses[i]));
+        labelled(out, name, "reason", user_miss_names[i], (double)counter_get(&metrics->scoring.misses[i]));
     name = "dien_user_state_duration_seconds";
     family(out, name, "histogram", "Time to get a user state, by how it came about.");
     for (unsigned i = 0; i < USER_ORIGINS; i++)
-        write_histogram(out, name, "state", user_origin_names[i], &metrics->states[i]);
+        write_histogram(out, name, "state", user_origin_names[i], &metrics->scoring.states[i]);
 }
 
 static void write_cache(FILE *out, const struct user_cache_counts *cache) {
@@ -146,26 +146,30 @@ static void write_cache(FILE *out, const struct user_cache_counts *cache) {
 }
 
 static void write_scoring(FILE *out, const struct metrics *metrics, const struct metric_gauges *gauges) {
-    single(out, "dien_candidates_total", "counter", "Candidates scored.", (double)metrics_get(&metrics->candidates));
+    single(out, "dien_candidates_total", "counter", "Candidates scored.",
+           (double)counter_get(&metrics->scoring.candidates));
     single(out, "dien_behaviours_total", "counter", "Behaviours of the histories used.",
-           (double)metrics_get(&metrics->behaviours));
+           (double)counter_get(&metrics->scoring.behaviours));
     family(out, "dien_unknown_ids_total", "counter", "Ids that the model does not know, by field.");
-    for (size_t i = 0; gauges->model_name != NULL && i < metrics->fields; i++) {
-        labelled(out, "dien_unknown_ids_total", "field", metrics->unknown_names[i],
-                 (double)metrics_get(&metrics->unknown_ids[i]));
+    for (size_t i = 0; gauges->model_name != NULL && i < metrics->scoring.fields; i++) {
+        labelled(out, "dien_unknown_ids_total", "field", metrics->scoring.unknown_names[i],
+                 (double)counter_get(&metrics->scoring.unknown_ids[i]));
     }
     single(out, "dien_queue_depth", "gauge", "Requests that wait for a scoring thread.", (double)gauges->queue_depth);
     single(out, "dien_queue_seconds", "gauge", "Time until a thread has taken all that wait now, as estimated.",
            gauges->queue_seconds);
     family(out, "dien_refusals_total", "counter", "Requests refused as saturated, by the limit that they met.");
     for (unsigned i = JOB_ADMITTED + 1; i < JOB_REFUSALS; i++)
-        labelled(out, "dien_refusals_total", "limit", job_refusal_names[i], (double)metrics_get(&metrics->refusals[i]));
+        labelled(out, "dien_refusals_total", "limit", job_refusal_names[i],
+                 (double)counter_get(&metrics->scoring.refusals[i]));
     single(out, "dien_requests_split_total", "counter", "Requests whose candidates several threads scored.",
-           (double)metrics_get(&metrics->requests_split));
+           (double)counter_get(&metrics->scoring.requests_split));
     single(out, "dien_pieces_helped_total", "counter", "Pieces of such requests that another thread scored.",
-           (double)metrics_get(&metrics->chunks_helped));
-    single(out, "dien_requests_aside_total", "counter", "Requests done between two pieces of a heavy one.",
-           (double)metrics_get(&metrics->requests_interleaved));
+           (double)counter_get(&metrics->scoring.chunks_helped));
+    single(out, "dien_requests_interleaved_total", "counter", "Light requests done between two chunks of a heavy one.",
+           (double)counter_get(&metrics->scoring.requests_interleaved));
+    single(out, "dien_requests_aside_total", "counter", "The old name of dien_requests_interleaved_total.",
+           (double)counter_get(&metrics->scoring.requests_interleaved));
     single(out, "dien_requests_in_flight", "gauge", "Requests from their headers to the end of their answer.",
            (double)gauges->requests_in_flight);
     single(out, "dien_threads", "gauge", "Scoring threads.", (double)gauges->threads);
@@ -178,11 +182,11 @@ static void write_connections(FILE *out, const struct metrics *metrics, const st
     single(out, "dien_connections_lingering", "gauge", "Refused connections that are read on until the client is done.",
            (double)gauges->connections_lingering);
     single(out, "dien_connections_accepted_total", "counter", "Connections accepted.",
-           (double)metrics_get(&metrics->connections_accepted));
+           (double)counter_get(&metrics->http.connections_accepted));
     family(out, "dien_connections_closed_total", "counter", "Connections closed, by reason.");
     for (unsigned i = 0; i < CONNECTION_ENDS; i++) {
         labelled(out, "dien_connections_closed_total", "reason", connection_end_names[i],
-                 (double)metrics_get(&metrics->connections_ended[i]));
+                 (double)counter_get(&metrics->http.connections_ended[i]));
     }
 }
 

@@ -2,14 +2,21 @@
 #ifndef SERVER_API_METRICS_PAGE_H
 #define SERVER_API_METRICS_PAGE_H
 
-#include "server/api/metrics.h"
 #include "server/base/log.h"
+#include "server/http/http_counts.h"
 #include "server/options.h"
+#include "server/scoring/scoring_counts.h"
 
 #include <stdbool.h>
 #include <stddef.h>
 
-/* What holds at this moment, as the parts that know it say. */
+/* Everything that is counted. Zeros are a start. */
+struct metrics {
+    struct http_counts http;
+    struct scoring_counts scoring;
+};
+
+/* The state of this moment, from the parts that know it. */
 struct metric_gauges {
     bool ready, draining;
     double uptime_seconds;

@@ -7,6 +7,7 @@
 #include "server/base/log_ring.h"
 
 #include "server/base/clock.h"
+#include "server/base/thread.h"
 
 #include <errno.h>
 #include <limits.h>
@@ -246,7 +247,6 @@ static bool wait_for_work(struct log_ring *ring) {
 
 static void *run(void *argument) {
     struct log_ring *ring = argument;
-    pthread_setname_np(pthread_self(), "log");
     pthread_mutex_lock(&ring->mutex);
     while (wait_for_work(ring)) {
         bool good = write_some(ring);
@@ -269,15 +269,6 @@ static size_t batch_size(int descriptor) {
     return fstat(descriptor, &status) == 0 && S_ISREG(status.st_mode) ? FILE_BATCH : PIPE_BUF;
 }
 
-static int start_thread(struct log_ring *ring) {
-    sigset_t all, before;
-    sigfillset(&all); /* signals are the loop's thread's */
-    pthread_sigmask(SIG_SETMASK, &all, &before);
-    int status = pthread_create(&ring->thread, NULL, run, ring);
-    pthread_sigmask(SIG_SETMASK, &before, NULL);
-    return status;
-}
-
 struct log_ring *log_ring_start(int descriptor, size_t bytes, log_notice *notice) {
     struct log_ring *ring = malloc(sizeof *ring + bytes); /* of which pages are used as lines come */
     if (ring == NULL)
@@ -294,10 +285,8 @@ struct log_ring *log_ring_start(int descriptor, size_t bytes, log_notice *notice
     pthread_cond_init(&ring->filled, &monotonic);
     pthread_cond_init(&ring->over, &monotonic);
     pthread_condattr_destroy(&monotonic);
-    int status = start_thread(ring);
-    if (status != 0) {
+    if (!thread_start(&ring->thread, "log", run, ring)) {
         free(ring);
-        errno = status;
         return NULL;
     }
     return ring;

@@ -6,7 +6,8 @@
 #include <stdbool.h>
 
 /* Start a thread that takes no signals, since they are the loop's to handle. The name, at most 15 characters, is the
- * one that top and gdb show. False when there is no thread to be had; otherwise the caller joins it. */
+ * one that top and gdb show. False with errno set when there is no thread to be had; otherwise the
+ * caller joins it. */
 bool thread_start(pthread_t *thread, const char *name, void *(*run)(void *), void *argument);
 
 #endif

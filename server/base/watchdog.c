@@ -3,6 +3,7 @@
 
 #include "server/base/clock.h"
 #include "server/base/log.h"
+#include "server/base/thread.h"
 
 #include <execinfo.h>
 #include <pthread.h>
@@ -62,7 +63,6 @@ static bool wait_a_period(struct watchdog *watchdog) {
 static void *watch(void *argument) {
     struct watchdog *watchdog = argument;
     uint64_t seen = watchdog->beaten, silent = 0; /* periods without a beat */
-    pthread_setname_np(pthread_self(), "watchdog");
     while (wait_a_period(watchdog)) {
         uint64_t beaten = watchdog->beaten;
         double seconds = 1e-3 * PERIOD_MILLISECONDS * (double)silent;
@@ -98,7 +98,6 @@ struct watchdog *watchdog_start(double limit) {
     if (watchdog == NULL)
         return NULL;
     pthread_condattr_t monotonic;
-    sigset_t all, before;
     prepare_trace();
     watchdog->watched = pthread_self();
     watchdog->limit_periods = (uint64_t)(limit * 1e3 / PERIOD_MILLISECONDS);
@@ -110,11 +109,7 @@ struct watchdog *watchdog_start(double limit) {
     pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
     pthread_cond_init(&watchdog->stopped, &monotonic);
     pthread_condattr_destroy(&monotonic);
-    sigfillset(&all);
-    pthread_sigmask(SIG_SETMASK, &all, &before);
-    bool started = pthread_create(&watchdog->thread, NULL, watch, watchdog) == 0;
-    pthread_sigmask(SIG_SETMASK, &before, NULL);
-    if (!started) {
+    if (!thread_start(&watchdog->thread, "watchdog", watch, watchdog)) {
         pthread_cond_destroy(&watchdog->stopped);
         pthread_mutex_destroy(&watchdog->mutex);
         free(watchdog);

@@ -20,7 +20,6 @@
 #include "server/http/http.h"
 
 #include "proto/json_encode.h"
-#include "server/api/access_log.h"
 #include "server/base/clock.h"
 #include "server/base/log.h"
 #include "server/http/header_check.h"
@@ -84,7 +83,7 @@ void http_text(struct exchange *exchange, int status, const char *type, const ch
     answer->status = status;
     answer->type = type;
     answer->size = size;
-    answer->memory = ANSWER_GIVEN;
+    answer->memory = ANSWER_OWNED;
 }
 
 void http_problem(struct exchange *exchange, enum problem_kind kind, const char *format, ...) {
@@ -123,7 +122,7 @@ static void add_headers(const struct exchange *exchange, struct MHD_Response *re
 /* Hand the answer to MHD; also the result of its handler. */
 static enum MHD_Result queue_answer(struct exchange *exchange) {
     static const enum MHD_ResponseMemoryMode modes[] = {
-        [ANSWER_GIVEN] = MHD_RESPMEM_MUST_FREE, [ANSWER_KEPT] = MHD_RESPMEM_PERSISTENT};
+        [ANSWER_OWNED] = MHD_RESPMEM_MUST_FREE, [ANSWER_BORROWED] = MHD_RESPMEM_PERSISTENT};
     struct answer *answer = &exchange->answer;
     if (answer->status == 0)
         return MHD_NO;
@@ -131,7 +130,7 @@ static enum MHD_Result queue_answer(struct exchange *exchange) {
     if (response == NULL) {
         return MHD_NO; /* and the body stays the exchange's, which frees it */
     }
-    if (answer->memory == ANSWER_GIVEN)
+    if (answer->memory == ANSWER_OWNED)
         answer->body = NULL;
     add_headers(exchange, response);
     connection_enter(exchange->connection, CONNECTION_REPLYING, clock_now());
@@ -160,7 +159,7 @@ static void write_refusal(struct http *http, int socket, const struct problem *p
 }
 
 static void linger_on(struct http *http, int socket) {
-    if (http->linger.count < http->options.options->max_connections)
+    if (http->linger.count < http->options.limits.max_connections)
         linger_add(&http->linger, socket, clock_now());
 }
 
@@ -202,7 +201,7 @@ static size_t room_after_head(const struct exchange *exchange) {
     const char *cookies = header(exchange, "Cookie");
     size_t used = (head != NULL ? head->header_size : 0) + (size_t)(entries > 0 ? entries : 0) * ENTRY_BYTES +
                   (cookies != NULL ? strlen(cookies) + 1 + ROUNDING : 0) + ROUNDING;
-    size_t memory = exchange->http->options.options->connection_memory;
+    size_t memory = exchange->http->options.limits.connection_memory;
     return used < memory ? memory - used : 0;
 }
 
@@ -224,11 +223,11 @@ static void check_type(struct exchange *exchange) {
 
 /* Sets exchange->problem when this cannot be a request of ours. */
 static void check_request(struct exchange *exchange, const struct guard *guard, const char *path, const char *method) {
-    const struct options *options = exchange->http->options.options;
+    const struct http_limits *limits = &exchange->http->options.limits;
     struct problem *problem = &exchange->problem;
-    if (exchange->body_expected > options->max_body) {
+    if (exchange->body_expected > limits->max_body) {
         problem_set(problem, PROBLEM_BODY_TOO_LARGE, "", "The body has %llu bytes; at most %zu are taken.",
-                    (unsigned long long)exchange->body_expected, options->max_body);
+                    (unsigned long long)exchange->body_expected, limits->max_body);
     } else if (exchange->route == ROUTE_NONE) {
         problem_set(problem, PROBLEM_NOT_FOUND, "", "There is nothing at this path.");
     } else if (!routes_allow(exchange->route, method)) {
@@ -236,7 +235,7 @@ static void check_request(struct exchange *exchange, const struct guard *guard, 
     } else if ((exchange->route == ROUTE_USER || exchange->route == ROUTE_HISTORY) &&
                !routes_user_id(path, exchange->user_id, &exchange->user_id_length)) {
         problem_set(problem, PROBLEM_INVALID_USER_ID, "", "A user id has 1 to %d bytes, percent-encoded in a path.",
-                    USER_ID_MAX);
+                    ROUTES_USER_ID_MAX);
     } else if (routes_has_body(exchange->route) && guard->lengths == 0) {
         problem_set(problem, PROBLEM_LENGTH_REQUIRED, "", "The request has no Content-Length.");
     } else if (routes_has_body(exchange->route)) {
@@ -272,7 +271,7 @@ static enum MHD_Result take_headers(struct exchange *exchange, const char *path,
     if (room_after_head(exchange) < ROOM_AFTER_HEAD) { /* nor for MHD's own reply */
         problem_set(&exchange->problem, PROBLEM_HEADERS_TOO_LARGE, "",
                     "The headers and cookies take more than --connection-memory, %zu bytes, allows.",
-                    http->options.options->connection_memory);
+                    http->options.limits.connection_memory);
         refuse_unfinished(exchange);
         return MHD_NO;
     }
@@ -300,7 +299,7 @@ static bool take_body(struct exchange *exchange, const char *data, size_t size) 
     struct http *http = exchange->http;
     if (exchange->discarding)
         return true;
-    if (http->buffered + size > http->options.options->max_buffered) {
+    if (http->buffered + size > http->options.limits.max_buffered) {
         problem_set(&exchange->problem, PROBLEM_SATURATED, "", "The server holds as many bytes of requests as it may.");
         return false;
     }
@@ -374,7 +373,7 @@ static void adopt_status(struct exchange *exchange) {
 
 static void free_exchange(struct exchange *exchange) {
     free_body(exchange);
-    if (exchange->answer.memory == ANSWER_GIVEN) {
+    if (exchange->answer.memory == ANSWER_OWNED) {
         free(exchange->answer.body); /* an answer that was never queued */
     }
     free(exchange);
@@ -382,7 +381,10 @@ static void free_exchange(struct exchange *exchange) {
 
 static void end_exchange(struct exchange *exchange) {
     struct http *http = exchange->http;
-    account_exchange(exchange, http->options.metrics, http->options.options->access_log);
+    const struct answer *answer = &exchange->answer;
+    http_counts_request(http->options.counts, exchange->route, answer->status,
+                        answer->status == 0 ? OUTCOME_CANCELLED : (unsigned)answer->problem);
+    http->options.ended(http->options.context, exchange);
     http->in_flight -= exchange->counted;
     exchange->connection->owner = NULL;
     connection_enter(exchange->connection, CONNECTION_WAITING, clock_now());
@@ -424,7 +426,8 @@ static void *on_first_line(void *context, const char *uri, struct MHD_Connection
     if (connection->owner != NULL) {
         end_exchange(connection->owner); /* MHD has given it up without a word */
     }
-    struct exchange *exchange = calloc(1, sizeof *exchange);
+    const struct http *http = context;
+    struct exchange *exchange = calloc(1, sizeof *exchange + http->options.work_size);
     if (exchange == NULL)
         return NULL;
     exchange->http = context;
@@ -439,18 +442,18 @@ static void *on_first_line(void *context, const char *uri, struct MHD_Connection
 static void on_connection(void *context, struct MHD_Connection *handle, void **slot,
                           enum MHD_ConnectionNotificationCode code) {
     struct http *http = context;
-    struct metrics *metrics = http->options.metrics;
+    struct http_counts *counts = http->options.counts;
     if (code == MHD_CONNECTION_NOTIFY_STARTED) {
         const union MHD_ConnectionInfo *info = MHD_get_connection_info(handle, MHD_CONNECTION_INFO_CONNECTION_FD);
         struct connection *connection = calloc(1, sizeof *connection);
         *slot = connection;
         if (connection != NULL)
             connections_add(&http->connections, connection, info->connect_fd, clock_now());
-        metrics_add(&metrics->connections_accepted, 1);
+        counter_add(&counts->connections_accepted, 1);
         return;
     }
     struct connection *connection = *slot;
-    metrics_add(&metrics->connections_ended[connection != NULL ? connection->end : END_ORDINARY], 1);
+    counter_add(&counts->connections_ended[connection != NULL ? connection->end : END_ORDINARY], 1);
     if (connection != NULL) {
         if (connection->owner != NULL)
             end_exchange(connection->owner);
@@ -469,8 +472,8 @@ static void refuse_late(struct http *http, struct connection *connection) {
         exchange->answer.status = problem_status(PROBLEM_REQUEST_TIMEOUT);
         exchange->answer.problem = PROBLEM_REQUEST_TIMEOUT;
     } else {
-        metrics_response(http->options.metrics, ROUTE_NONE, problem_status(PROBLEM_REQUEST_TIMEOUT));
-        metrics_add(&http->options.metrics->requests[PROBLEM_REQUEST_TIMEOUT], 1);
+        http_counts_request(http->options.counts, ROUTE_NONE, problem_status(PROBLEM_REQUEST_TIMEOUT),
+                            PROBLEM_REQUEST_TIMEOUT);
     }
 }
 
@@ -490,7 +493,7 @@ size_t http_sweep(struct http *http) {
     return connections_sweeps(&http->connections);
 }
 
-void http_tidy(struct http *http) {
+void http_expire_lingering(struct http *http) {
     linger_expire(&http->linger, clock_now());
 }
 
@@ -527,8 +530,7 @@ static void refuse_bad_length(struct http *http) {
 /* MHD's own answer to a request line that is too long or of another version: of these it tells its log alone. */
 static void count_own_answer(struct http *http, unsigned status) {
     if (status == MHD_HTTP_URI_TOO_LONG || status == MHD_HTTP_HTTP_VERSION_NOT_SUPPORTED) {
-        metrics_response(http->options.metrics, ROUTE_NONE, (int)status);
-        metrics_add(&http->options.metrics->requests[PROBLEM_INVALID_HTTP], 1);
+        http_counts_request(http->options.counts, ROUTE_NONE, (int)status, PROBLEM_INVALID_HTTP);
     }
 }
 
@@ -552,12 +554,12 @@ static void on_message(void *context, const char *format, va_list arguments) {
 }
 
 static struct MHD_Daemon *start_daemon(struct http *http) {
-    const struct options *options = http->options.options;
+    const struct http_limits *limits = &http->options.limits;
     return MHD_start_daemon(MHD_USE_EPOLL | MHD_ALLOW_SUSPEND_RESUME | MHD_USE_ERROR_LOG, 0, NULL, NULL, on_request,
                             http, MHD_OPTION_EXTERNAL_LOGGER, on_message, http, MHD_OPTION_LISTEN_SOCKET,
-                            http->options.listening, MHD_OPTION_CONNECTION_LIMIT, (unsigned)options->max_connections,
+                            http->options.listening, MHD_OPTION_CONNECTION_LIMIT, (unsigned)limits->max_connections,
                             MHD_OPTION_PER_IP_CONNECTION_LIMIT, 0u, MHD_OPTION_CONNECTION_MEMORY_LIMIT,
-                            options->connection_memory, MHD_OPTION_CONNECTION_TIMEOUT, 0u, MHD_OPTION_URI_LOG_CALLBACK,
+                            limits->connection_memory, MHD_OPTION_CONNECTION_TIMEOUT, 0u, MHD_OPTION_URI_LOG_CALLBACK,
                             on_first_line, http, MHD_OPTION_UNESCAPE_CALLBACK, on_unescape, NULL,
                             MHD_OPTION_NOTIFY_COMPLETED, on_completed, http, MHD_OPTION_NOTIFY_CONNECTION,
                             on_connection, http, MHD_OPTION_SIGPIPE_HANDLED_BY_APP, 1, MHD_OPTION_END);
@@ -569,16 +571,15 @@ struct http *http_start(const struct http_options *options) {
         close(options->listening);
         return NULL;
     }
-    const struct options *flags = options->options;
     http->options = *options;
     http->connections = (struct connections){
-        .header_timeout = clock_from_seconds(flags->header_timeout),
-        .body_timeout = clock_from_seconds(flags->body_timeout),
-        .reply_timeout = clock_from_seconds(flags->reply_timeout),
-        .idle_timeout = clock_from_seconds(flags->idle_timeout),
+        .header_timeout = clock_from_seconds(options->limits.header_timeout),
+        .body_timeout = clock_from_seconds(options->limits.body_timeout),
+        .reply_timeout = clock_from_seconds(options->limits.reply_timeout),
+        .idle_timeout = clock_from_seconds(options->limits.idle_timeout),
     };
     arena_init(&http->arena, 0, ARENA_KEEP);
-    if (linger_start(&http->linger, clock_from_seconds(flags->linger_timeout)) >= 0)
+    if (linger_start(&http->linger, clock_from_seconds(options->limits.linger_timeout)) >= 0)
         http->daemon = start_daemon(http);
     if (http->daemon == NULL) {
         close(options->listening);
@@ -642,14 +643,14 @@ static void accept_the_last(struct http *http) {
         MHD_run(http->daemon);
 }
 
-void http_quiesce(struct http *http) {
+void http_close_listener(struct http *http) {
     accept_the_last(http);
     int listening = MHD_quiesce_daemon(http->daemon);
     if (listening >= 0)
         close(listening);
 }
 
-void http_dismiss(struct http *http) {
+void http_close_idle(struct http *http) {
     connections_dismiss(&http->connections, clock_now(), dismissed_after, on_expired, http);
 }
 

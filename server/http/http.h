@@ -9,12 +9,11 @@
 #define SERVER_HTTP_H
 
 #include "proto/problem.h"
-#include "server/api/metrics.h"
+#include "proto/score.h"
 #include "server/http/connections.h"
+#include "server/http/http_counts.h"
 #include "server/http/request_id.h"
 #include "server/http/routes.h"
-#include "server/options.h"
-#include "server/scoring/worker_pool.h"
 
 #include <stdbool.h>
 #include <stddef.h>
@@ -23,8 +22,8 @@
 struct http;
 
 enum answer_memory {
-    ANSWER_GIVEN, /* malloc'ed, and http's from now on */
-    ANSWER_KEPT   /* the handler's, for as long as the server lives */
+    ANSWER_OWNED,   /* malloc'ed, and http's from now on */
+    ANSWER_BORROWED /* the handler's, for as long as the server lives */
 };
 
 struct answer {
@@ -37,16 +36,16 @@ struct answer {
     unsigned retry_after; /* seconds, of a 503; 0: one */
 };
 
-enum { METHOD_MOST = 15, PATH_MOST = 127 };
+enum { METHOD_MAX = 15, PATH_TEXT_MAX = 127 };
 
 /* One request and its answer. Lives from the request's first line until the answer has gone or the connection is lost;
  * never ends while its answer is pending. */
 struct exchange {
     enum route route;
-    char request_id[REQUEST_ID_MOST + 1];
-    char method[METHOD_MOST + 1]; /* for the log, cut to fit, as the path */
-    char path[PATH_MOST + 1];     /* without the user's id */
-    char user_id[USER_ID_MAX];    /* of the path, where the route has one */
+    char request_id[REQUEST_ID_MAX + 1];
+    char method[METHOD_MAX + 1];      /* for the log, cut to fit, as the path */
+    char path[PATH_TEXT_MAX + 1];     /* without the user's id */
+    char user_id[ROUTES_USER_ID_MAX]; /* of the path, where the route has one */
     size_t user_id_length;
     enum proto_format format; /* of the body */
     char *body;               /* malloc'ed, http's; NULL: empty */
@@ -54,7 +53,6 @@ struct exchange {
     int socket;
 
     struct answer answer; /* the handler's to fill in */
-    struct job job;       /* the handler's, for an answer that comes later */
 
     /* http's own. */
     struct http *http;
@@ -66,13 +64,28 @@ struct exchange {
     bool pending;
     bool discarding; /* the body is read and thrown away */
     bool counted;    /* in http_in_flight() */
+
+    max_align_t
+        work[]; /* http_options.work_size bytes, zeros at first: the handler's, for an answer that comes later */
+};
+
+/* Times in seconds. */
+struct http_limits {
+    size_t max_body;     /* bytes of one body */
+    size_t max_buffered; /* bytes of all bodies */
+    size_t max_connections;
+    size_t connection_memory; /* bytes of a connection's head, body buffer and reply head */
+    double header_timeout, body_timeout, reply_timeout, idle_timeout, linger_timeout;
 };
 
 struct http_options {
-    const struct options *options;
-    struct metrics *metrics;
-    int listening; /* socket; http's from now on */
+    struct http_limits limits;
+    struct http_counts *counts;
+    size_t work_size; /* bytes of exchange->work */
+    int listening;    /* socket; http's from now on */
     void *context;
+    /* A request is over. Its answer's status is 0 when the client left before there was one. */
+    void (*ended)(void *context, const struct exchange *exchange);
     /* Fill in exchange->answer and return true; or return false, and call http_answered() later. */
     bool (*handle)(void *context, struct exchange *exchange);
 };
@@ -91,7 +104,7 @@ void http_linger(struct http *http);
  * turn, 1 to 250: as many belong into a fraction of a second. */
 size_t http_sweep(struct http *http);
 /* Let go of clients that were read on from after a refusal for long enough; a few times a second. */
-void http_tidy(struct http *http);
+void http_expire_lingering(struct http *http);
 
 /* The pending answer is there, in exchange->answer. Call http_run() when all that are there have been given. */
 void http_answered(struct exchange *exchange);
@@ -109,8 +122,8 @@ size_t http_buffered(const struct http *http); /* bytes of bodies */
 /* The end, in this order: every answer closes its connection; no connection is accepted; those that have been silent
  * for a second are closed; all are closed. No exchange may be pending at the last. */
 void http_drain(struct http *http);
-void http_quiesce(struct http *http);
-void http_dismiss(struct http *http);
+void http_close_listener(struct http *http);
+void http_close_idle(struct http *http);
 void http_stop(struct http *http);
 
 #endif

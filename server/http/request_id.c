@@ -11,8 +11,8 @@ enum { ID_BYTES = 16, IDS_A_CALL = 16 }; /* 256 bytes are what getrandom() gives
 
 static bool is_acceptable(const char *id) {
     static const char accepted[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~:/=+@,;|#";
-    size_t length = strnlen(id, REQUEST_ID_MOST + 1);
-    return length > 0 && length <= REQUEST_ID_MOST && strspn(id, accepted) == length;
+    size_t length = strnlen(id, REQUEST_ID_MAX + 1);
+    return length > 0 && length <= REQUEST_ID_MAX && strspn(id, accepted) == length;
 }
 
 /* Random bytes for a few ids, from the kernel at one go: ids must differ, but are no secret. The loop's thread alone is
@@ -39,7 +39,7 @@ static void make(char *id) {
     id[2 * (size_t)ID_BYTES] = '\0';
 }
 
-void request_id_choose(const char *given, char id[REQUEST_ID_MOST + 1]) {
+void request_id_choose(const char *given, char id[REQUEST_ID_MAX + 1]) {
     if (given != NULL && is_acceptable(given))
         memcpy(id, given, strlen(given) + 1);
     else

@@ -2,10 +2,10 @@
 #ifndef SERVER_HTTP_REQUEST_ID_H
 #define SERVER_HTTP_REQUEST_ID_H
 
-enum { REQUEST_ID_MOST = 128 };
+enum { REQUEST_ID_MAX = 128 };
 
-/* The client's own id, from its X-Request-Id, where it is 1 to REQUEST_ID_MOST letters, digits and -._~:/=+@,;|#; else
+/* The client's own id, from its X-Request-Id, where it is 1 to REQUEST_ID_MAX letters, digits and -._~:/=+@,;|#; else
  * 128 random bits in hexadecimal. `given` may be NULL. */
-void request_id_choose(const char *given, char id[REQUEST_ID_MOST + 1]);
+void request_id_choose(const char *given, char id[REQUEST_ID_MAX + 1]);
 
 #endif

@@ -76,7 +76,7 @@ static int hexadecimal(char digit) {
     return place != NULL ? (int)(place - digits) : -1;
 }
 
-bool routes_user_id(const char *target, char id[USER_ID_MAX], size_t *length) {
+bool routes_user_id(const char *target, char id[ROUTES_USER_ID_MAX], size_t *length) {
     *length = 0;
     const char *at = skip_authority(target);
     if (strncmp(at, users, sizeof users - 1) != 0)
@@ -86,7 +86,7 @@ bool routes_user_id(const char *target, char id[USER_ID_MAX], size_t *length) {
     for (; at < end; at++) {
         int high = *at == '%' ? hexadecimal(at[1]) : 0;
         int low = *at == '%' && high >= 0 ? hexadecimal(at[2]) : 0;
-        if (high < 0 || low < 0 || *length == USER_ID_MAX)
+        if (high < 0 || low < 0 || *length == ROUTES_USER_ID_MAX)
             return false;
         id[(*length)++] = *at == '%' ? (char)(high << 4 | low) : *at;
         at += *at == '%' ? 2 : 0;

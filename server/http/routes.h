@@ -2,10 +2,11 @@
 #ifndef SERVER_HTTP_ROUTES_H
 #define SERVER_HTTP_ROUTES_H
 
-#include "server/users/user_cache.h"
-
 #include <stdbool.h>
 #include <stddef.h>
+
+/* Bytes of a user's id. */
+enum { ROUTES_USER_ID_MAX = 256 };
 
 enum route {
     ROUTE_NONE,
@@ -26,9 +27,9 @@ enum route routes_find(const char *target);
 const char *routes_label(enum route route);
 /* The path for the log: without what could be a user's id. */
 void routes_logged(enum route route, const char *target, char *text, size_t size);
-/* The {id} of a path of ROUTE_USER or ROUTE_HISTORY, percent-decoded. False when it is empty, longer than USER_ID_MAX
- * or badly encoded. */
-bool routes_user_id(const char *target, char id[USER_ID_MAX], size_t *length);
+/* The {id} of a path of ROUTE_USER or ROUTE_HISTORY, percent-decoded. False when it is empty, longer than
+ * ROUTES_USER_ID_MAX or badly encoded. */
+bool routes_user_id(const char *target, char id[ROUTES_USER_ID_MAX], size_t *length);
 /* A request must have a body, of application/json; elsewhere one is ignored. */
 bool routes_has_body(enum route route);
 /* HEAD is allowed wherever GET is. */

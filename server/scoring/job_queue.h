@@ -10,7 +10,7 @@
 #include "proto/problem.h"
 #include "proto/score.h"
 #include "server/scoring/cost_model.h"
-#include "server/users/user_cache.h"
+#include "server/scoring/request.h"
 
 #include <stdbool.h>
 #include <stddef.h>
@@ -50,9 +50,7 @@ struct job {
     enum problem_kind problem; /* PROBLEM_NONE: the reply is a 200's body */
     char *reply;               /* malloc'ed, the caller's to free; NULL when memory for it was out */
     size_t reply_size;
-    size_t candidates;
-    size_t behaviours;
-    const char *user_state; /* a literal, or NULL */
+    struct request_summary summary;
 };
 
 struct job_list {

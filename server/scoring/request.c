@@ -1,6 +1,7 @@
 /* request.c: the life of one request, in order: decode, resolve, user state, score, rank, encode.
  *
- * The only file that knows both the wire (proto/) and the model (model/dien.h).
+ * The two stories, request_score() and request_update(), stand at the end of the file. Each verb is a function above
+ * them that returns false with request->problem set.
  */
 #include "server/scoring/request.h"
 
@@ -8,13 +9,16 @@
 #include "proto/json_decode.h"
 #include "proto/json_encode.h"
 #include "proto/protobuf.h"
+#include "server/base/clock.h"
 #include "server/scoring/resolve.h"
 
 #include <math.h>
 #include <stdlib.h>
-#include <time.h>
 
-const char *const request_phase_names[REQUEST_PHASES] = {"decode", "resolve", "state", "score", "encode"};
+const char *const request_phase_names[REQUEST_PHASES] = {
+    [PHASE_DECODE] = "decode", [PHASE_RESOLVE] = "resolve", [PHASE_STATE] = "state", [PHASE_SCORE] = "score",
+    [PHASE_ENCODE] = "encode", [PHASE_QUEUE] = "queue",     [PHASE_TOTAL] = "total",
+};
 
 enum { ARENA_KEEP = 4 << 20 }; /* bytes of arena that a scorer keeps between requests */
 
@@ -30,169 +34,139 @@ void scorer_free(struct scorer *scorer) {
     arena_free(&scorer->arena);
 }
 
-static double now(void) {
-    struct timespec time;
-    clock_gettime(CLOCK_MONOTONIC, &time);
-    return (double)time.tv_sec + 1e-9 * (double)time.tv_nsec;
-}
-
-static bool out_of_memory(const struct scorer *scorer, struct problem *problem) {
-    problem_set(problem, PROBLEM_OUT_OF_MEMORY, "", "The request needs more memory than the %zu bytes it may have.",
-                scorer->limits.memory);
+static bool out_of_memory(const struct scorer *scorer, struct request *request) {
+    problem_set(&request->problem, PROBLEM_OUT_OF_MEMORY, "",
+                "The request needs more memory than the %zu bytes it may have.", scorer->limits.memory);
     return false;
 }
 
-/* ---- the user state */
+/* ---- decode, resolve */
 
-_Static_assert((size_t)PROTO_USER_ID_MAX <= (size_t)USER_ID_MAX, "what the wire lets through the cache can hold");
-
-/* A request that says nothing of the user's history, not even that there is none, changes nothing of what is held. */
-static struct user_key key_of(const struct proto_request *request) {
-    bool says = request->history.present || request->has_history_token;
-    return request->has_user_id && says ? (struct user_key){request->user_id.data, request->user_id.length}
-                                        : (struct user_key){NULL, 0};
+static bool decode(struct scorer *scorer, struct request *request) {
+    typedef bool decoder(const char *body, size_t size, struct arena *arena, struct proto_request *decoded,
+                         struct problem *problem);
+    bool is_update = request->path_user.id != NULL, is_message = request->format == PROTO_PROTOBUF;
+    decoder *decode_body = is_message ? (is_update ? proto_decode_protobuf_history : proto_decode_protobuf)
+                                      : (is_update ? proto_decode_history : proto_decode_request);
+    return decode_body(request->body, request->size, &scorer->arena, &request->decoded, &request->problem);
 }
 
-/* What a client can act on: to send the history. */
-static bool unknown_state(const struct proto_request *request, struct problem *problem) {
-    if (request->has_history_token)
-        problem_set(problem, PROBLEM_UNKNOWN_TOKEN, "/history_token",
+static bool resolve_ids(struct scorer *scorer, struct request *request) {
+    return resolve(scorer->model, &scorer->limits, &scorer->arena, &request->decoded, &request->resolved,
+                   &request->problem);
+}
+
+/* ---- user state */
+
+_Static_assert((size_t)PROTO_USER_ID_MAX <= (size_t)USER_ID_MAX, "the cache can hold every id that the wire accepts");
+
+/* The client can act on it by sending the history. */
+static bool unknown_state(struct request *request) {
+    if (request->decoded.has_history_token)
+        problem_set(&request->problem, PROBLEM_UNKNOWN_TOKEN, "/history_token",
                     "This server does not hold the state that the token names; send the history.");
     else
-        problem_set(problem, PROBLEM_NO_USER_STATE, "",
+        problem_set(&request->problem, PROBLEM_NO_USER_STATE, "",
                     "This server holds no state of the user that could be appended to; send the history.");
     return false;
 }
 
-static bool get_state(struct scorer *scorer, const struct proto_request *request, struct user_key key,
-                      const struct dien_columns *behaviours, struct user_state *state, struct problem *problem) {
+/* The reply's part about each interest, and the longest history received. */
+static bool describe_interests(struct scorer *scorer, struct request *request) {
+    const struct dien_interest *interests;
+    const struct dien_user *user = request->state.user;
+    bool appends = request->decoded.has_history_token || request->decoded.history_append.present;
+    request->interest_count = dien_interests(scorer->model, &interests);
+    request->interests = arena_array(&scorer->arena, request->interest_count, sizeof *request->interests);
+    if (request->interests == NULL)
+        return out_of_memory(scorer, request);
+    for (size_t i = 0; i < request->interest_count; i++) {
+        size_t received = appends ? dien_user_received(user, i)
+                                  : request->resolved.columns[DIEN_BEHAVIOUR].column[interests[i].history[0]].count;
+        request->interests[i] = (struct proto_interest){
+            .name = interests[i].name, .received = received, .length = dien_user_length(user, i)};
+        if (received > request->summary.behaviours)
+            request->summary.behaviours = received;
+    }
+    return true;
+}
+
+/* A request for scores that says nothing of the user's history, not even that there is none, leaves the cache alone. */
+static bool find_state(struct scorer *scorer, struct request *request) {
+    const struct proto_request *decoded = &request->decoded;
     struct state_builder builder = {scorer->model, scorer->scratch, &scorer->arena, scorer->cache, scorer->version};
-    struct state_query query = {.key = key,
-                                .append = request->has_history_token || request->history_append.present,
-                                .has_token = request->has_history_token,
-                                .behaviours = behaviours};
-    if (query.has_token && !user_token_read(request->history_token, &query.token))
-        return unknown_state(request, problem);
-    switch (user_state_get(&builder, &query, state)) {
+    struct state_query query = {.key = request->path_user,
+                                .append = decoded->has_history_token || decoded->history_append.present,
+                                .has_token = decoded->has_history_token,
+                                .behaviours = &request->resolved.columns[DIEN_BEHAVIOUR]};
+    if (query.key.id == NULL && decoded->has_user_id && (decoded->history.present || decoded->has_history_token))
+        query.key = (struct user_key){decoded->user_id.data, decoded->user_id.length};
+    if (query.has_token && !user_token_read(decoded->history_token, &query.token))
+        return unknown_state(request);
+    switch (user_state_get(&builder, &query, &request->state)) {
     case USER_READY:
         break;
     case USER_UNKNOWN:
-        return unknown_state(request, problem);
+        return unknown_state(request);
     case USER_NO_ROOM:
-        return out_of_memory(scorer, problem);
+        return out_of_memory(scorer, request);
     }
-    return true;
+    request->has_miss = scorer->cache != NULL && request->state.origin == USER_COMPUTED &&
+                        (request->path_user.id != NULL || decoded->has_user_id);
+    request->summary.user_state = user_origin_names[request->state.origin];
+    return describe_interests(scorer, request);
 }
 
-/* What the request sent of an interest, or what the state that it names was made of. */
-static size_t received(const struct proto_request *request, const struct resolved *resolved,
-                       const struct dien_interest *interest, const struct dien_user *user, size_t place) {
-    return request->has_history_token || request->history_append.present
-               ? dien_user_received(user, place)
-               : resolved->columns[DIEN_BEHAVIOUR].column[interest->history[0]].count;
-}
+/* ---- score */
 
-/* What the reply says of each interest. */
-static bool describe_interests(struct scorer *scorer, const struct proto_request *request,
-                               const struct resolved *resolved, const struct dien_user *user,
-                               struct request_scored *scored) {
+/* Room for the attention of every candidate, interest by interest. */
+static bool make_room_for_attention(struct scorer *scorer, struct request *request) {
     const struct dien_interest *interests;
     size_t count = dien_interests(scorer->model, &interests);
-    struct proto_interest *described = arena_array(&scorer->arena, count, sizeof *described);
-    if (described == NULL)
+    request->attention = arena_array(&scorer->arena, count, sizeof *request->attention);
+    if (request->attention == NULL)
         return false;
-    for (size_t i = 0; i < count; i++)
-        described[i] = (struct proto_interest){.name = interests[i].name,
-                                               .received = received(request, resolved, &interests[i], user, i),
-                                               .length = dien_user_length(user, i)};
-    scored->interests = described;
-    scored->interest_count = count;
-    return true;
-}
-
-/* Resolve, and get the user state: what both kinds of request start with. */
-static bool prepare(struct scorer *scorer, const struct proto_request *request, struct user_key key,
-                    struct resolved *resolved, struct request_scored *scored, struct problem *problem) {
-    double start = now();
-    *scored = (struct request_scored){0};
-    if (!resolve(scorer->model, &scorer->limits, &scorer->arena, request, resolved, problem))
-        return false;
-    scored->unknown = resolved->unknown;
-    scored->unknown_count = resolved->unknown_count;
-    scored->candidate_count = resolved->candidate_count;
-    scored->behaviours = resolved->behaviours;
-    double ready = now();
-    scored->seconds[PHASE_RESOLVE] = ready - start;
-    if (!get_state(scorer, request, key, &resolved->columns[DIEN_BEHAVIOUR], &scored->state, problem))
-        return false;
-    scored->seconds[PHASE_STATE] = now() - ready;
-    return describe_interests(scorer, request, resolved, scored->state.user, scored) || out_of_memory(scorer, problem);
-}
-
-/* ---- the scores */
-
-/* Room for the attention of every candidate, interest by interest. NULL when memory is out. */
-static float **room_for_attention(struct scorer *scorer, struct request_scored *scored) {
-    const struct dien_interest *interests;
-    size_t count = dien_interests(scorer->model, &interests);
-    float **attention = arena_array(&scorer->arena, count, sizeof *attention);
-    struct proto_interest *described = arena_array(&scorer->arena, count, sizeof *described);
-    if (attention == NULL || described == NULL)
-        return NULL;
     for (size_t i = 0; i < count; i++) {
-        described[i] = scored->interests[i];
-        attention[i] = NULL;
+        struct proto_interest *interest = &request->interests[i];
+        request->attention[i] = NULL;
         if (!interests[i].attends)
             continue;
-        attention[i] = arena_array(&scorer->arena, scored->candidate_count * described[i].length, sizeof **attention);
-        if (attention[i] == NULL)
-            return NULL;
-        described[i].attention = attention[i];
-    }
-    scored->interests = described;
-    return attention;
-}
-
-/* A model whose tables hold what is not a number must not answer with it. */
-static bool check_scores(const float *scores, size_t count, struct problem *problem) {
-    for (size_t i = 0; i < count; i++)
-        if (!isfinite(scores[i])) {
-            problem_set(problem, PROBLEM_MODEL_FAULT, "", "The model gives candidate %zu a score that is not a number.",
-                        i);
+        request->attention[i] = arena_array(&scorer->arena, request->resolved.candidate_count * interest->length,
+                                            sizeof **request->attention);
+        if (request->attention[i] == NULL)
             return false;
-        }
+        interest->attention = request->attention[i];
+    }
     return true;
 }
 
-static void score(struct scorer *scorer, const struct scoring *scoring) {
+static bool score(struct scorer *scorer, struct request *request) {
+    const struct resolved *resolved = &request->resolved;
+    request->scores = arena_array(&scorer->arena, resolved->candidate_count, sizeof *request->scores);
+    if (request->scores == NULL || (request->decoded.explain && !make_room_for_attention(scorer, request)))
+        return out_of_memory(scorer, request);
+    request->candidates = (struct dien_request){.user = resolved->columns[DIEN_USER],
+                                                .context = resolved->columns[DIEN_CONTEXT],
+                                                .candidates = resolved->columns[DIEN_CANDIDATE],
+                                                .candidate_count = resolved->candidate_count};
     if (scorer->score_parallel != NULL)
-        scorer->score_parallel(scorer, scoring);
+        scorer->score_parallel(scorer, request);
     else
-        dien_score(scoring->model, scorer->scratch, scoring->user, scoring->request, scoring->scores,
-                   scoring->attention);
+        dien_score(scorer->model, scorer->scratch, request->state.user, &request->candidates, request->scores,
+                   request->attention);
+    /* A model whose tables hold NaN must not answer with it. */
+    for (size_t i = 0; i < resolved->candidate_count; i++) {
+        if (!isfinite(request->scores[i])) {
+            problem_set(&request->problem, PROBLEM_MODEL_FAULT, "",
+                        "The model gives candidate %zu a score that is not a number.", i);
+            return false;
+        }
+    }
+    request->summary.candidates = resolved->candidate_count;
+    return true;
 }
 
-bool request_run(struct scorer *scorer, const struct proto_request *request, struct request_scored *scored,
-                 struct problem *problem) {
-    struct resolved resolved;
-    if (!prepare(scorer, request, key_of(request), &resolved, scored, problem))
-        return false;
-    float *scores = arena_array(&scorer->arena, resolved.candidate_count, sizeof *scores);
-    float **attention = request->explain ? room_for_attention(scorer, scored) : NULL;
-    if (scores == NULL || (request->explain && attention == NULL))
-        return out_of_memory(scorer, problem);
-    double start = now();
-    struct dien_request candidates = {.user = resolved.columns[DIEN_USER],
-                                      .context = resolved.columns[DIEN_CONTEXT],
-                                      .candidates = resolved.columns[DIEN_CANDIDATE],
-                                      .candidate_count = resolved.candidate_count};
-    score(scorer, &(struct scoring){scorer->model, scored->state.user, &candidates, scores, attention});
-    scored->scores = scores;
-    scored->seconds[PHASE_SCORE] = now() - start;
-    return check_scores(scores, resolved.candidate_count, problem);
-}
-
-/* ---- the reply */
+/* ---- rank, encode */
 
 /* Highest score first; ties in the order of the request. */
 static int by_rank(const void *left, const void *right) {
@@ -202,101 +176,75 @@ static int by_rank(const void *left, const void *right) {
     return a->index < b->index ? -1 : 1;
 }
 
-static struct proto_result *rank(struct arena *arena, const struct request_scored *scored) {
-    struct proto_result *results = arena_array(arena, scored->candidate_count, sizeof *results);
-    if (results == NULL)
-        return NULL;
-    for (size_t i = 0; i < scored->candidate_count; i++)
-        results[i] = (struct proto_result){.index = i, .score = scored->scores[i]};
-    qsort(results, scored->candidate_count, sizeof *results, by_rank);
-    return results;
+static bool rank(struct scorer *scorer, struct request *request) {
+    size_t count = request->resolved.candidate_count;
+    request->results = arena_array(&scorer->arena, count, sizeof *request->results);
+    if (request->results == NULL)
+        return out_of_memory(scorer, request);
+    for (size_t i = 0; i < count; i++)
+        request->results[i] = (struct proto_result){.index = i, .score = request->scores[i]};
+    qsort(request->results, count, sizeof *request->results, by_rank);
+    return true;
 }
 
-/* The reply of either kind; `results` is NULL where there are none. */
-static struct proto_string encode(struct scorer *scorer, enum proto_format format, const struct proto_request *request,
-                                  const struct request_scored *scored, const struct proto_result *results) {
+static bool encode(struct scorer *scorer, struct request *request) {
     char token[USER_TOKEN_TEXT];
-    bool cut = request->top_k > 0 && request->top_k < scored->candidate_count;
+    size_t count = request->resolved.candidate_count, top_k = request->decoded.top_k;
     struct proto_reply reply = {.model = dien_name(scorer->model),
                                 .version = dien_version(scorer->model),
-                                .user_state = user_origin_names[scored->state.origin],
-                                .candidates = &request->candidates,
-                                .interest_count = scored->interest_count,
-                                .interests = scored->interests,
-                                .unknown_count = scored->unknown_count,
-                                .unknown = scored->unknown,
-                                .result_count = cut ? request->top_k : scored->candidate_count,
-                                .results = results};
-    if (scored->state.kept) {
-        user_token_write(&scored->state.token, token);
+                                .user_state = request->summary.user_state,
+                                .candidates = &request->decoded.candidates,
+                                .interest_count = request->interest_count,
+                                .interests = request->interests,
+                                .unknown_count = request->resolved.unknown_count,
+                                .unknown = request->resolved.unknown,
+                                .result_count = top_k > 0 && top_k < count ? top_k : count,
+                                .results = request->results};
+    if (request->state.kept) {
+        user_token_write(&request->state.token, token);
         reply.token = (struct proto_string){token, sizeof token};
     }
-    return format == PROTO_PROTOBUF ? proto_encode_protobuf(&reply, &scorer->arena)
-                                    : proto_encode_reply(&reply, &scorer->arena);
+    request->reply = request->format == PROTO_PROTOBUF ? proto_encode_protobuf(&reply, &scorer->arena)
+                                                       : proto_encode_reply(&reply, &scorer->arena);
+    return request->reply.data != NULL || out_of_memory(scorer, request);
 }
 
-/* What is counted and logged of a request that was good so far. */
-static void describe_outcome(const struct request_scored *scored, bool has_key, struct request_outcome *outcome) {
-    outcome->candidates = scored->candidate_count;
-    for (size_t i = 0; i < scored->interest_count; i++)
-        if (scored->interests[i].received > outcome->behaviours)
-            outcome->behaviours = scored->interests[i].received;
-    outcome->origin = scored->state.origin;
-    outcome->has_miss = has_key && scored->state.origin == USER_COMPUTED;
-    outcome->miss = scored->state.miss;
-    outcome->unknown = scored->unknown;
-    outcome->unknown_count = scored->unknown_count;
-    for (int phase = PHASE_RESOLVE; phase < PHASE_ENCODE; phase++)
-        outcome->seconds[phase] = scored->seconds[phase];
+/* ---- the stories */
+
+typedef bool step(struct scorer *scorer, struct request *request);
+
+static bool timed(enum request_phase phase, step *take, struct scorer *scorer, struct request *request) {
+    uint64_t start = clock_now();
+    bool good = take(scorer, request);
+    request->summary.seconds[phase] = clock_seconds(clock_now() - start);
+    return good;
 }
 
-static void reply(struct scorer *scorer, enum proto_format format, const struct proto_request *request,
-                  const struct request_scored *scored, const struct proto_result *results,
-                  struct request_outcome *outcome) {
-    double start = now();
-    outcome->body = encode(scorer, format, request, scored, results);
-    if (outcome->body.data == NULL)
-        out_of_memory(scorer, &outcome->problem);
-    outcome->seconds[PHASE_ENCODE] = now() - start;
-}
-
-void request_score(struct scorer *scorer, enum proto_format format, const char *body, size_t size,
-                   struct request_outcome *outcome) {
-    struct proto_request request;
-    struct request_scored scored;
-    *outcome = (struct request_outcome){0};
+/* Keeps what was asked, and forgets all else. */
+static void begin(struct scorer *scorer, struct request *request) {
+    *request = (struct request){
+        .format = request->format, .body = request->body, .size = request->size, .path_user = request->path_user};
     arena_reset(&scorer->arena);
-
-    double start = now();
-    bool good = format == PROTO_PROTOBUF
-                    ? proto_decode_protobuf(body, size, &scorer->arena, &request, &outcome->problem)
-                    : proto_decode_request(body, size, &scorer->arena, &request, &outcome->problem);
-    outcome->seconds[PHASE_DECODE] = now() - start;
-    if (!good || !request_run(scorer, &request, &scored, &outcome->problem))
-        return;
-    describe_outcome(&scored, scorer->cache != NULL && request.has_user_id, outcome);
-    const struct proto_result *results = rank(&scorer->arena, &scored);
-    if (results == NULL)
-        out_of_memory(scorer, &outcome->problem);
-    else
-        reply(scorer, format, &request, &scored, results, outcome);
 }
 
-void request_update(struct scorer *scorer, struct user_key key, enum proto_format format, const char *body, size_t size,
-                    struct request_outcome *outcome) {
-    struct proto_request request;
-    struct request_scored scored;
-    struct resolved resolved;
-    *outcome = (struct request_outcome){0};
-    arena_reset(&scorer->arena);
+void request_score(struct scorer *scorer, struct request *request) {
+    begin(scorer, request);
+    if (timed(PHASE_DECODE, decode, scorer, request) &&       /* the body to plain structs */
+        timed(PHASE_RESOLVE, resolve_ids, scorer, request) && /* ids to rows of the model's tables */
+        timed(PHASE_STATE, find_state, scorer, request) &&    /* cached, extended, or computed */
+        timed(PHASE_SCORE, score, scorer, request) &&         /* each candidate's click probability */
+        rank(scorer, request))                                /* best first */
+        timed(PHASE_ENCODE, encode, scorer, request);         /* the reply's bytes */
+}
 
-    double start = now();
-    bool good = format == PROTO_PROTOBUF
-                    ? proto_decode_protobuf_history(body, size, &scorer->arena, &request, &outcome->problem)
-                    : proto_decode_history(body, size, &scorer->arena, &request, &outcome->problem);
-    outcome->seconds[PHASE_DECODE] = now() - start;
-    if (!good || !prepare(scorer, &request, key, &resolved, &scored, &outcome->problem))
-        return;
-    describe_outcome(&scored, scorer->cache != NULL, outcome);
-    reply(scorer, format, &request, &scored, NULL, outcome);
+void request_update(struct scorer *scorer, struct request *request) {
+    begin(scorer, request);
+    if (timed(PHASE_DECODE, decode, scorer, request) && timed(PHASE_RESOLVE, resolve_ids, scorer, request) &&
+        timed(PHASE_STATE, find_state, scorer, request))
+        timed(PHASE_ENCODE, encode, scorer, request);
+}
+
+bool request_run(struct scorer *scorer, struct request *request) {
+    return timed(PHASE_RESOLVE, resolve_ids, scorer, request) && timed(PHASE_STATE, find_state, scorer, request) &&
+           timed(PHASE_SCORE, score, scorer, request);
 }

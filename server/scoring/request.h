@@ -1,9 +1,8 @@
-/* request.h: one request for a scoring thread, bytes in to bytes out: decode, resolve, user
- * state, score, rank, encode.
+/* request.h: one request on a scoring thread, bytes in to bytes out: decode, resolve, user state, score, rank, encode.
  *
  * The only place where proto/ and model/ meet. Knows no sockets, and of threads only that the scores may come from
- * several (scorer.score_parallel); whatever it allocates belongs to the scorer's arena and is valid until
- * request_score() is called again with that scorer.
+ * several (scorer.score_parallel). All that a request points to lies in the scorer's arena, and is valid until the next
+ * request with that scorer.
  */
 #ifndef SERVER_SCORING_REQUEST_H
 #define SERVER_SCORING_REQUEST_H
@@ -20,13 +19,61 @@ struct request_limits {
     size_t memory;         /* bytes of the arena */
 };
 
-/* The scoring of one request: any thread may do any range of its candidates (dien_score_range). */
-struct scoring {
-    const struct dien_model *model;
-    const struct dien_user *user;
-    const struct dien_request *request;
+/* The phases of a request, for metrics and the log. request.c times the first five; the job queue and the event loop
+ * time the others. */
+enum request_phase {
+    PHASE_DECODE,
+    PHASE_RESOLVE,
+    PHASE_STATE,
+    PHASE_SCORE,
+    PHASE_ENCODE,
+    SCORING_PHASES,
+    PHASE_QUEUE = SCORING_PHASES, /* until a scoring thread takes it */
+    PHASE_TOTAL,                  /* headers to the end of the answer */
+    REQUEST_PHASES
+};
+extern const char *const request_phase_names[REQUEST_PHASES];
+
+/* A decoded request as table rows and numbers, in the arena. */
+struct resolved {
+    struct dien_columns columns[DIEN_GROUPS];
+    size_t candidate_count;
+    size_t behaviours;    /* the longest interest's, before the cut */
+    size_t unknown_count; /* one entry for every categorical field of the model */
+    const struct proto_unknown *unknown;
+};
+
+/* The facts about a request that outlive it, for the log and the metrics. */
+struct request_summary {
+    size_t candidates;
+    size_t behaviours;              /* received, the longest interest's */
+    const char *user_state;         /* a literal, or NULL before there is one */
+    double seconds[SCORING_PHASES]; /* of the phases that it came through */
+};
+
+struct request {
+    /* Asked: the caller's to set. */
+    enum proto_format format; /* of the body, and of the reply */
+    const char *body;
+    size_t size;
+    struct user_key path_user; /* POST /users/{id}/history: {id}; POST /score: id NULL */
+    /* Decoded, resolved, and the state of the user. */
+    struct proto_request decoded;
+    struct resolved resolved;
+    struct user_state state;
+    bool has_miss; /* the cache was asked, and the state was computed all the same, because of state.miss */
+    size_t interest_count;
+    struct proto_interest *interests; /* what the reply says of each */
+    /* Scored: [candidate_count]; attention [interest][candidate, length], NULL without `explain`. */
+    struct dien_request candidates;
     float *scores;
-    float *const *attention;
+    float **attention;
+    /* Ranked, best first; NULL where nothing was scored. */
+    struct proto_result *results;
+    /* Answered. */
+    struct problem problem;    /* kind PROBLEM_NONE: the reply is there; else the caller encodes the problem */
+    struct proto_string reply; /* in the arena */
+    struct request_summary summary;
 };
 
 /* One thread's working memory, and where user states are kept. */
@@ -37,8 +84,9 @@ struct scorer {
     struct request_limits limits;
     struct user_cache *cache; /* NULL: no state is kept; the caller's to set, as is the next */
     uint64_t version;         /* the model's, for the cache: a number that grows */
-    /* Do it all, with the help of others; NULL: on the calling thread alone, at once. The caller's to set. */
-    void (*score_parallel)(struct scorer *scorer, const struct scoring *scoring);
+    /* Fills in request->scores and attention with the help of other threads, each by dien_score_range() for a range of
+     * its own. NULL: the calling thread scores alone. The caller's to set. */
+    void (*score_parallel)(struct scorer *scorer, const struct request *request);
     void *parallel_context; /* whose score_parallel() it is */
 };
 
@@ -46,45 +94,14 @@ struct scorer {
 bool scorer_init(struct scorer *scorer, const struct dien_model *model, const struct request_limits *limits);
 void scorer_free(struct scorer *scorer);
 
-enum request_phase { PHASE_DECODE, PHASE_RESOLVE, PHASE_STATE, PHASE_SCORE, PHASE_ENCODE, REQUEST_PHASES };
-extern const char *const request_phase_names[REQUEST_PHASES]; /* "decode", "resolve", "state", "score", "encode" */
+/* POST /score. */
+void request_score(struct scorer *scorer, struct request *request);
 
-struct request_outcome {
-    struct problem problem;   /* kind PROBLEM_NONE: the body is the reply; else the caller encodes the problem */
-    struct proto_string body; /* in the scorer's arena */
-    size_t candidates;
-    size_t behaviours; /* received, the longest interest's */
-    enum user_origin origin;
-    bool has_miss; /* a user's state was computed, for this reason: */
-    enum user_miss miss;
-    size_t unknown_count; /* one entry for every categorical field of the model */
-    const struct proto_unknown *unknown;
-    double seconds[REQUEST_PHASES];
-};
+/* POST /users/{id}/history: makes or extends the user's state, so that it is there before the next request. */
+void request_update(struct scorer *scorer, struct request *request);
 
-/* POST /score. The reply is in the format of the body. */
-void request_score(struct scorer *scorer, enum proto_format format, const char *body, size_t size,
-                   struct request_outcome *outcome);
-
-/* POST /users/{id}/history: make the user's state, or extend it, so that it is there before the next request. The
- * reply is in the format of the body. */
-void request_update(struct scorer *scorer, struct user_key key, enum proto_format format, const char *body, size_t size,
-                    struct request_outcome *outcome);
-
-/* Score a request that is already decoded into scores [candidates]; what request_score() and the samples' check share.
- * False on error, with *problem. */
-struct request_scored {
-    size_t candidate_count;
-    size_t behaviours; /* received, the longest interest's */
-    const float *scores;
-    struct user_state state;
-    const struct proto_interest *interests;
-    size_t interest_count;
-    const struct proto_unknown *unknown;
-    size_t unknown_count;
-    double seconds[REQUEST_PHASES]; /* of those that it has */
-};
-bool request_run(struct scorer *scorer, const struct proto_request *request, struct request_scored *scored,
-                 struct problem *problem);
+/* The middle of request_score() for a request that is decoded already, in request->decoded: resolve, user state, score.
+ * False on error, with request->problem. The arena is not reset. */
+bool request_run(struct scorer *scorer, struct request *request);
 
 #endif

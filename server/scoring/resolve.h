@@ -6,14 +6,6 @@
 
 #include "server/scoring/request.h"
 
-struct resolved {
-    struct dien_columns columns[DIEN_GROUPS]; /* in the arena */
-    size_t candidate_count;
-    size_t behaviours;    /* the longest interest's, before the cut */
-    size_t unknown_count; /* one entry for every categorical field of the model */
-    const struct proto_unknown *unknown;
-};
-
 /* The behaviours are the request's history, or what it appends to one: only one of the two is there. A request without
  * candidates (POST /users/{id}/history) has behaviours only. False on error, with *problem. */
 bool resolve(const struct dien_model *model, const struct request_limits *limits, struct arena *arena,

@@ -56,15 +56,15 @@ static char *read_file(const char *path, size_t *size, struct samples_report *re
 /* Score one sample and compare. */
 static bool prove(struct scorer *scorer, const struct proto_sample *sample, size_t place, double tolerance,
                   struct samples_report *report) {
-    struct request_scored scored;
-    struct problem problem = {0};
-    if (!request_run(scorer, &sample->request, &scored, &problem))
-        return fail(report, "samples.json: /samples/%zu%s: %s", place, problem.pointer, problem.detail);
-    if (sample->score_count != scored.candidate_count)
+    struct request request = {.decoded = sample->request};
+    if (!request_run(scorer, &request))
+        return fail(report, "samples.json: /samples/%zu%s: %s", place, request.problem.pointer, request.problem.detail);
+    size_t count = request.resolved.candidate_count;
+    if (sample->score_count != count)
         return fail(report, "samples.json: /samples/%zu/scores: %zu scores for %zu candidates", place,
-                    sample->score_count, scored.candidate_count);
-    for (size_t i = 0; i < scored.candidate_count; i++) {
-        double difference = fabs((double)scored.scores[i] - sample->scores[i]);
+                    sample->score_count, count);
+    for (size_t i = 0; i < count; i++) {
+        double difference = fabs((double)request.scores[i] - sample->scores[i]);
         report->largest = fmax(report->largest, difference);
         report->scores++;
         if (!(difference <= tolerance))
@@ -72,7 +72,7 @@ static bool prove(struct scorer *scorer, const struct proto_sample *sample, size
                         "samples.json: sample %zu, candidate %zu: this server scores %.9g, the training code %.9g; "
                         "they differ by %.3g, "
                         "more than %.3g",
-                        place, i, (double)scored.scores[i], sample->scores[i], difference, tolerance);
+                        place, i, (double)request.scores[i], sample->scores[i], difference, tolerance);
     }
     report->samples++;
     return true;

@@ -16,12 +16,13 @@
 
 struct work_split {
     struct work_split *next; /* in the pool's list */
-    const struct scoring *scoring;
-    size_t chunk_size;    /* candidates */
-    _Atomic size_t taken; /* candidates; may exceed their number */
-    size_t helpers;       /* threads other than the owner's that score chunks of it now */
-    size_t helper_chunks; /* chunks that such threads have scored, */
-    uint64_t helper_ns;   /* and their time */
+    const struct dien_model *model;
+    const struct request *request; /* resolved, with its user state, and room for the scores */
+    size_t chunk_size;             /* candidates */
+    _Atomic size_t taken;          /* candidates; may exceed their number */
+    size_t helpers;                /* threads other than the owner's that score chunks of it now */
+    size_t helper_chunks;          /* chunks that such threads have scored, */
+    uint64_t helper_ns;            /* and their time */
 };
 
 /* Candidates first to first + count - 1. */
@@ -30,18 +31,19 @@ struct range {
 };
 
 /* Splits a request into chunks of about `candidates` candidates each. */
-void work_split_init(struct work_split *split, const struct scoring *scoring, double candidates);
+void work_split_init(struct work_split *split, const struct dien_model *model, const struct request *request,
+                     double candidates);
 /* Takes the next chunk; false when none is left. */
 bool work_split_take(struct work_split *split, struct range *range);
 void work_split_score(const struct work_split *split, struct dien_scratch *scratch, struct range range);
 
 /* The number of chunks, taken or not. */
 static inline size_t work_split_chunks(const struct work_split *split) {
-    return (split->scoring->request->candidate_count + split->chunk_size - 1) / split->chunk_size;
+    return (split->request->candidates.candidate_count + split->chunk_size - 1) / split->chunk_size;
 }
 
 static inline bool work_split_has_more(const struct work_split *split) {
-    return atomic_load_explicit(&split->taken, memory_order_relaxed) < split->scoring->request->candidate_count;
+    return atomic_load_explicit(&split->taken, memory_order_relaxed) < split->request->candidates.candidate_count;
 }
 
 #endif

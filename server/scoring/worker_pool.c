@@ -81,22 +81,17 @@ static void reply_problem(struct worker *worker, struct job *job, const struct p
 }
 
 static void serve(struct worker *worker, struct scorer *scorer, struct job *job) {
-    struct request_outcome outcome;
-    bool scores = job->user.id == NULL;
-    memset(&outcome, 0, sizeof outcome);
-    if (scores)
-        request_score(scorer, job->format, job->body, job->size, &outcome);
+    struct request request = {.format = job->format, .body = job->body, .size = job->size, .path_user = job->user};
+    if (job->user.id == NULL)
+        request_score(scorer, &request);
     else
-        request_update(scorer, job->user, job->format, job->body, job->size, &outcome);
-    metrics_scored(worker->pool->options.metrics, &outcome, scores);
-    if (outcome.problem.kind != PROBLEM_NONE) {
-        reply_problem(worker, job, &outcome.problem);
-        return;
-    }
-    job->candidates = outcome.candidates;
-    job->behaviours = outcome.behaviours;
-    job->user_state = user_origin_names[outcome.origin];
-    keep_reply(job, outcome.body);
+        request_update(scorer, &request);
+    scoring_counts_request(worker->pool->options.counts, &request);
+    job->summary = request.summary;
+    if (request.problem.kind == PROBLEM_NONE)
+        keep_reply(job, request.reply);
+    else
+        reply_problem(worker, job, &request.problem);
 }
 
 /* A client that closed only its sending side may still read, so this is no proof that nobody waits for the answer.
@@ -114,7 +109,7 @@ static void run_job(struct worker *worker, struct scorer *scorer, struct job *jo
     uint64_t start = clock_now(), waited = start - job->submitted;
     worker->excluded_ns = 0;
     if (job->user.id == NULL)
-        metrics_duration(options->metrics, PHASE_QUEUE, clock_seconds(waited));
+        histogram_add(&options->counts->phases[PHASE_QUEUE], clock_seconds(waited));
 
     if (waited > options->deadline / PATIENT_SHARE && client_disconnected(job->socket)) {
         job->cancelled = true;
@@ -157,7 +152,7 @@ static void run_light_jobs(struct worker *worker, uint64_t budget) {
             break;
         run_job(worker, &worker->interleaved, job);
         spent = clock_now() - start;
-        metrics_add(&pool->options.metrics->requests_interleaved, 1);
+        counter_add(&pool->options.counts->requests_interleaved, 1);
     }
     worker->excluded_ns = excluded_ns + (int64_t)spent;
 }
@@ -166,15 +161,15 @@ static void run_light_jobs(struct worker *worker, uint64_t budget) {
 
 /* The scorer's score_parallel(): offer the request to idle threads, score chunks until none is left, and wait for those
  * that helpers have begun. */
-static void score_parallel(struct scorer *scorer, const struct scoring *scoring) {
+static void score_parallel(struct scorer *scorer, const struct request *request) {
     struct worker *worker = scorer->parallel_context;
     struct worker_pool *pool = worker->pool;
-    double units = cost_of_candidate(scoring->model, scoring->user);
+    double units = cost_of_candidate(scorer->model, request->state.user);
     struct work_split split;
     struct range range;
-    work_split_init(&split, scoring, CHUNK_SECONDS / cost_seconds(&worker->rate, units));
+    work_split_init(&split, scorer->model, request, CHUNK_SECONDS / cost_seconds(&worker->rate, units));
     size_t chunks = work_split_chunks(&split);
-    bool heavy = cost_seconds(&worker->rate, units * (double)scoring->request->candidate_count) > JOB_HEAVY_SECONDS;
+    bool heavy = cost_seconds(&worker->rate, units * (double)request->candidates.candidate_count) > JOB_HEAVY_SECONDS;
 
     if (chunks > 1) { /* oldest first: a helper takes the first split that has chunks left */
         pthread_mutex_lock(&pool->mutex);
@@ -208,8 +203,8 @@ static void score_parallel(struct scorer *scorer, const struct scoring *scoring)
     }
     worker->excluded_ns -= (int64_t)split.helper_ns;
     if (split.helper_chunks > 0) {
-        metrics_add(&pool->options.metrics->requests_split, 1);
-        metrics_add(&pool->options.metrics->chunks_helped, split.helper_chunks);
+        counter_add(&pool->options.counts->requests_split, 1);
+        counter_add(&pool->options.counts->chunks_helped, split.helper_chunks);
     }
 }
 

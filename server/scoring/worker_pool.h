@@ -10,9 +10,9 @@
 #ifndef SERVER_SCORING_WORKER_POOL_H
 #define SERVER_SCORING_WORKER_POOL_H
 
-#include "server/api/metrics.h"
 #include "server/scoring/job_queue.h"
 #include "server/scoring/request.h"
+#include "server/scoring/scoring_counts.h"
 
 #include <stdbool.h>
 #include <stddef.h>
@@ -28,7 +28,7 @@ struct worker_pool_options {
     size_t threads;
     size_t queue;      /* the most jobs that may wait */
     uint64_t deadline; /* the longest time that a job may wait, in nanoseconds */
-    struct metrics *metrics;
+    struct scoring_counts *counts;
     void (*wake)(void *context); /* called from a scoring thread when worker_pool_take_done() has a job */
     void *context;
 };

@@ -70,16 +70,18 @@ static void write_body(struct bench *b, enum way user, const char *token, const 
 
 /* ---- one turn ---- */
 
-static void score(struct bench *b, struct scorer *scorer, enum user_origin origin, struct request_outcome *outcome) {
-    request_score(scorer, PROTO_JSON, b->body, b->size, outcome);
-    if (outcome->problem.kind != PROBLEM_NONE)
-        fprintf(stderr, "%s\n", outcome->problem.detail);
-    require(outcome->problem.kind == PROBLEM_NONE && outcome->origin == origin, "a state has the origin expected");
+static void score(struct bench *b, struct scorer *scorer, enum user_origin origin, struct request *request) {
+    *request = (struct request){.format = PROTO_JSON, .body = b->body, .size = b->size};
+    request_score(scorer, request);
+    if (request->problem.kind != PROBLEM_NONE)
+        fprintf(stderr, "%s\n", request->problem.detail);
+    require(request->problem.kind == PROBLEM_NONE && request->state.origin == origin,
+            "a state has the origin expected");
 }
 
-static void take_token(const struct request_outcome *outcome, char *token) {
+static void take_token(const struct request *request, char *token) {
     static const char label[] = "\"token\":\"";
-    const char *found = memmem(outcome->body.data, outcome->body.length, label, sizeof label - 1);
+    const char *found = memmem(request->reply.data, request->reply.length, label, sizeof label - 1);
     require(found != NULL, "the reply has a token");
     if (found != NULL) /* clang-tidy does not know that require() ends */
         memcpy(token, found + sizeof label - 1, USER_TOKEN_TEXT);
@@ -87,18 +89,18 @@ static void take_token(const struct request_outcome *outcome, char *token) {
 
 /* The user's state is the history's, short of the last behaviour where one is to be appended; its token. */
 static void hold(struct bench *b, enum way way, char *token) {
-    struct request_outcome outcome;
+    struct request request;
     char id[48];
     struct user_key key = {id, (size_t)snprintf(id, sizeof id, "%d-%zu", (int)way, b->length)};
     user_cache_delete(b->with.cache, key);
     write_body(b, way, NULL, "history", 0, way == APPENDED ? b->length - 1 : b->length);
-    score(b, &b->with, USER_COMPUTED, &outcome);
-    take_token(&outcome, token);
+    score(b, &b->with, USER_COMPUTED, &request);
+    take_token(&request, token);
 }
 
 static double time_of(struct bench *b, enum way way) {
     char token[USER_TOKEN_TEXT];
-    struct request_outcome outcome;
+    struct request request;
     if (way != UNCACHED)
         hold(b, way, token);
     if (way == UNCACHED || way == HELD)
@@ -106,7 +108,7 @@ static double time_of(struct bench *b, enum way way) {
     else
         write_body(b, way, token, "history_append", b->length - 1, way == APPENDED ? 1 : 0);
     double start = now();
-    score(b, way == UNCACHED ? &b->without : &b->with, origins[way], &outcome);
+    score(b, way == UNCACHED ? &b->without : &b->with, origins[way], &request);
     return now() - start;
 }
 

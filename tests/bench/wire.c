@@ -20,7 +20,7 @@
 #include <string.h>
 
 enum { REPEATS_MAX = 10001, COLUMNS = 9 };
-enum column { TOTAL = REQUEST_PHASES, RANK, JANSSON, SHARE };
+enum column { TOTAL = SCORING_PHASES, RANK, JANSSON, SHARE };
 static const char *const column_names[COLUMNS] = {"decode", "resolve", "state",   "score", "encode",
                                                   "total",  "rank",    "jansson", "wire_%"};
 
@@ -156,21 +156,22 @@ static double time_of_tree(const struct kind *kind) {
 }
 
 static void run_once(struct kind *kind, struct scorer *scorer, struct user_cache *cache, size_t repeat) {
-    struct request_outcome outcome;
+    struct request request = {.format = kind->format, .body = kind->body, .size = kind->size};
     double(*seconds)[REPEATS_MAX] = kind->seconds, rest = 0;
     scorer->cache = cache;
     double start = now();
-    request_score(scorer, kind->format, kind->body, kind->size, &outcome);
+    request_score(scorer, &request);
     double total = now() - start;
-    stop_if(outcome.problem.kind != PROBLEM_NONE, outcome.problem.detail);
-    for (int phase = 0; phase < REQUEST_PHASES; phase++) {
-        seconds[phase][repeat] = outcome.seconds[phase];
-        rest += outcome.seconds[phase];
+    stop_if(request.problem.kind != PROBLEM_NONE, request.problem.detail);
+    for (int phase = 0; phase < SCORING_PHASES; phase++) {
+        seconds[phase][repeat] = request.summary.seconds[phase];
+        rest += request.summary.seconds[phase];
     }
     seconds[TOTAL][repeat] = total;
     seconds[RANK][repeat] = total - rest; /* and what little else has no phase */
     seconds[JANSSON][repeat] = kind->format == PROTO_JSON ? time_of_tree(kind) : 0;
-    seconds[SHARE][repeat] = 1e-4 * (total - outcome.seconds[PHASE_STATE] - outcome.seconds[PHASE_SCORE]) / total;
+    seconds[SHARE][repeat] =
+        1e-4 * (total - request.summary.seconds[PHASE_STATE] - request.summary.seconds[PHASE_SCORE]) / total;
 }
 
 static void print_kind(struct kind *kind, FILE *csv) {

@@ -56,22 +56,22 @@ static void look_at_problem(const struct problem *problem, struct arena *arena) 
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
-    struct request_outcome outcome;
-    request_score(&scorer, PROTO_JSON, (const char *)data, size, &outcome);
-    if (outcome.problem.kind != PROBLEM_NONE) {
+    struct request request = {.format = PROTO_JSON, .body = (const char *)data, .size = size};
+    request_score(&scorer, &request);
+    if (request.problem.kind != PROBLEM_NONE) {
         struct arena arena;
         arena_init(&arena, 0, 0);
-        look_at_problem(&outcome.problem, &arena);
+        look_at_problem(&request.problem, &arena);
         arena_free(&arena);
         return 0;
     }
-    look_at_reply(outcome.body, outcome.candidates);
-    char *first = malloc(outcome.body.length);
-    size_t length = outcome.body.length;
+    look_at_reply(request.reply, request.resolved.candidate_count);
+    char *first = malloc(request.reply.length);
+    size_t length = request.reply.length;
     require(first != NULL);
-    memcpy(first, outcome.body.data, length);
-    request_score(&scorer, PROTO_JSON, (const char *)data, size, &outcome);
-    require(outcome.body.length == length && memcmp(first, outcome.body.data, length) == 0);
+    memcpy(first, request.reply.data, length);
+    request_score(&scorer, &request);
+    require(request.reply.length == length && memcmp(first, request.reply.data, length) == 0);
     free(first);
     return 0;
 }

@@ -65,15 +65,15 @@ static void assert_value(const char *series, double expected) {
 static void every_series_is_there_from_the_start(void **state) {
     (void)state;
     write_text();
-    for (unsigned i = 0; i < METRIC_OUTCOMES; i++) {
+    for (unsigned i = 0; i < HTTP_OUTCOMES; i++) {
         char series[128];
-        snprintf(series, sizeof series, "dien_requests_total{outcome=\"%s\"}", metrics_outcome_name(i));
+        snprintf(series, sizeof series, "dien_requests_total{outcome=\"%s\"}", http_outcome_name(i));
         assert_value(series, 0);
     }
-    for (unsigned i = 0; i < METRIC_PHASES; i++) {
+    for (unsigned i = 0; i < REQUEST_PHASES; i++) {
         char series[128];
         snprintf(series, sizeof series, "dien_request_duration_seconds_bucket{phase=\"%s\",le=\"5e-05\"}",
-                 metrics_phase_name(i));
+                 request_phase_names[i]);
         assert_value(series, 0);
     }
     assert_value("dien_limit{name=\"max_body_bytes\"}", 4 << 20);
@@ -115,11 +115,11 @@ static void every_series_is_there_from_the_start(void **state) {
 /* Bounds are upper bounds and belong to their bucket; buckets are cumulative. */
 static void histograms_add_up(void **state) {
     (void)state;
-    metrics_duration(&metrics, PHASE_SCORE, 0);
-    metrics_duration(&metrics, PHASE_SCORE, 50e-6);
-    metrics_duration(&metrics, PHASE_SCORE, 51e-6);
-    metrics_duration(&metrics, PHASE_SCORE, 0.004);
-    metrics_duration(&metrics, PHASE_SCORE, 100);
+    histogram_add(&metrics.scoring.phases[PHASE_SCORE], 0);
+    histogram_add(&metrics.scoring.phases[PHASE_SCORE], 50e-6);
+    histogram_add(&metrics.scoring.phases[PHASE_SCORE], 51e-6);
+    histogram_add(&metrics.scoring.phases[PHASE_SCORE], 0.004);
+    histogram_add(&metrics.scoring.phases[PHASE_SCORE], 100);
     write_text();
 #define SERIES(suffix) "dien_request_duration_seconds_" suffix
     assert_value(SERIES("bucket{phase=\"score\",le=\"5e-05\"}"), 2);
@@ -135,10 +135,10 @@ static void histograms_add_up(void **state) {
 
 static void responses_have_route_and_status(void **state) {
     (void)state;
-    metrics_response(&metrics, ROUTE_SCORE, 200);
-    metrics_response(&metrics, ROUTE_SCORE, 200);
-    metrics_response(&metrics, ROUTE_NONE, 404);
-    metrics_response(&metrics, ROUTE_NONE, 418);
+    http_counts_request(&metrics.http, ROUTE_SCORE, 200, PROBLEM_NONE);
+    http_counts_request(&metrics.http, ROUTE_SCORE, 200, PROBLEM_NONE);
+    http_counts_request(&metrics.http, ROUTE_NONE, 404, PROBLEM_NONE);
+    http_counts_request(&metrics.http, ROUTE_NONE, 418, PROBLEM_NONE);
     write_text();
     assert_value("dien_http_responses_total{route=\"/score\",status=\"200\"}", 2);
     assert_value("dien_http_responses_total{route=\"other\",status=\"404\"}", 1);
@@ -150,8 +150,8 @@ static void every_problem_has_its_status(void **state) {
     (void)state;
     for (enum problem_kind kind = PROBLEM_NONE; kind < PROBLEM_KINDS; kind++) {
         memset(&metrics, 0, sizeof metrics);
-        metrics_response(&metrics, ROUTE_SCORE, problem_status(kind));
-        if (metrics.responses[ROUTE_SCORE][METRIC_STATUSES - 1] != 0)
+        http_counts_request(&metrics.http, ROUTE_SCORE, problem_status(kind), PROBLEM_NONE);
+        if (metrics.http.responses[ROUTE_SCORE][HTTP_STATUSES - 1] != 0)
             fail_msg("%s has no status of its own", problem_slug(kind));
     }
 }
@@ -159,20 +159,18 @@ static void every_problem_has_its_status(void **state) {
 static void a_scored_request_is_counted(void **state) {
     (void)state;
     const struct proto_unknown unknown[] = {{.field = "item", .count = 2}, {.field = "colour", .count = 0}};
-    const struct request_outcome outcome = {.candidates = 5,
-                                            .behaviours = 7,
-                                            .origin = USER_EXTENDED,
-                                            .unknown = unknown,
-                                            .unknown_count = 2,
-                                            .seconds = {1e-3, 2e-3, 3e-3, 4e-3, 5e-3}};
-    metrics.fields = 2;
-    metrics.unknown_names[0] = "colour";
-    metrics.unknown_names[1] = "item";
+    const struct request request = {
+        .summary = {.candidates = 5, .behaviours = 7, .seconds = {1e-3, 2e-3, 3e-3, 4e-3, 5e-3}},
+        .state = {.origin = USER_EXTENDED},
+        .resolved = {.unknown = unknown, .unknown_count = 2}};
+    metrics.scoring.fields = 2;
+    metrics.scoring.unknown_names[0] = "colour";
+    metrics.scoring.unknown_names[1] = "item";
     gauges.model_name = "m";
     gauges.model_version = "1";
     gauges.model_precision = "float32";
-    metrics_scored(&metrics, &outcome, true);
-    metrics_scored(&metrics, &outcome, true);
+    scoring_counts_request(&metrics.scoring, &request);
+    scoring_counts_request(&metrics.scoring, &request);
     write_text();
     assert_value("dien_candidates_total", 10);
     assert_value("dien_behaviours_total", 14);
@@ -189,16 +187,15 @@ static void a_scored_request_is_counted(void **state) {
 /* The phases are those of scoring; an update of a history has none of them, but its state counts. */
 static void an_update_is_no_scoring_request(void **state) {
     (void)state;
-    const struct request_outcome outcome = {.behaviours = 3,
-                                            .origin = USER_COMPUTED,
-                                            .has_miss = true,
-                                            .miss = MISS_WINDOW_MOVED,
-                                            .seconds = {1e-3, 2e-3, 3e-3}};
-    metrics_scored(&metrics, &outcome, false);
+    const struct request request = {.path_user = {"u", 1},
+                                    .summary = {.behaviours = 3, .seconds = {1e-3, 2e-3, 3e-3}},
+                                    .state = {.origin = USER_COMPUTED, .miss = MISS_WINDOW_MOVED},
+                                    .has_miss = true};
+    scoring_counts_request(&metrics.scoring, &request);
     write_text();
-    for (unsigned i = 0; i < METRIC_PHASES; i++) {
+    for (unsigned i = 0; i < REQUEST_PHASES; i++) {
         char series[128];
-        snprintf(series, sizeof series, "dien_request_duration_seconds_count{phase=\"%s\"}", metrics_phase_name(i));
+        snprintf(series, sizeof series, "dien_request_duration_seconds_count{phase=\"%s\"}", request_phase_names[i]);
         assert_value(series, 0);
     }
     assert_value("dien_behaviours_total", 3);
@@ -209,8 +206,8 @@ static void an_update_is_no_scoring_request(void **state) {
 
 static void a_state_without_a_key_is_no_miss(void **state) {
     (void)state;
-    const struct request_outcome outcome = {.origin = USER_COMPUTED};
-    metrics_scored(&metrics, &outcome, true);
+    const struct request request = {.state = {.origin = USER_COMPUTED}};
+    scoring_counts_request(&metrics.scoring, &request);
     write_text();
     assert_value("dien_user_states_total{state=\"computed\"}", 1);
     for (unsigned i = 0; i < USER_MISSES; i++) {
@@ -248,9 +245,8 @@ static void the_cache_is_shown(void **state) {
 /* A request that failed in decoding has no later phases. */
 static void a_failed_request_counts_its_decoding(void **state) {
     (void)state;
-    struct request_outcome outcome = {.seconds = {1e-3}};
-    outcome.problem.kind = PROBLEM_INVALID_JSON;
-    metrics_scored(&metrics, &outcome, true);
+    const struct request request = {.summary = {.seconds = {1e-3}}, .problem = {.kind = PROBLEM_INVALID_JSON}};
+    scoring_counts_request(&metrics.scoring, &request);
     write_text();
     assert_value("dien_request_duration_seconds_count{phase=\"decode\"}", 1);
     assert_value("dien_request_duration_seconds_count{phase=\"score\"}", 0);
@@ -299,8 +295,8 @@ static void families_are_in_order(void **state) {
 
 static void *record_many(void *unused) {
     for (int i = 0; i < 20000; i++) {
-        metrics_duration(&metrics, PHASE_QUEUE, i % 2 == 0 ? 1e-5 : 1.0);
-        metrics_add(&metrics.candidates, 3);
+        histogram_add(&metrics.scoring.phases[PHASE_QUEUE], i % 2 == 0 ? 1e-5 : 1.0);
+        counter_add(&metrics.scoring.candidates, 3);
     }
     return unused;
 }

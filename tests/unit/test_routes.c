@@ -74,7 +74,7 @@ static void bodies_are_where_they_are_due(void **state) {
 }
 
 static void assert_user(const char *target, const char *expected, size_t expected_length) {
-    char id[USER_ID_MAX];
+    char id[ROUTES_USER_ID_MAX];
     size_t length = 0;
     if (!routes_user_id(target, id, &length))
         fail_msg("%s has no user id", target);
@@ -99,7 +99,7 @@ static void bad_user_ids_are_refused(void **state) {
     (void)state;
     static const char *const bad[] = {"/users/",    "/users//history",  "/users/%",           "/users/%4", "/users/%ZZ",
                                       "/users/%4Z", "/users/%/history", "/users/a%2/history", "/score",    "/"};
-    char id[USER_ID_MAX];
+    char id[ROUTES_USER_ID_MAX];
     size_t length;
     for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++)
         if (routes_user_id(bad[i], id, &length))
@@ -108,13 +108,13 @@ static void bad_user_ids_are_refused(void **state) {
 
 static void user_ids_end_at_their_limit(void **state) {
     (void)state;
-    char target[sizeof "/users/" + sizeof "%41" * (USER_ID_MAX + 1)] = "/users/";
-    char id[USER_ID_MAX];
+    char target[sizeof "/users/" + sizeof "%41" * (ROUTES_USER_ID_MAX + 1)] = "/users/";
+    char id[ROUTES_USER_ID_MAX];
     size_t length;
-    for (size_t i = 0; i < USER_ID_MAX; i++)
+    for (size_t i = 0; i < ROUTES_USER_ID_MAX; i++)
         memcpy(target + strlen(target), "%41", sizeof "%41");
     assert_true(routes_user_id(target, id, &length));
-    assert_int_equal(length, USER_ID_MAX);
+    assert_int_equal(length, ROUTES_USER_ID_MAX);
     memcpy(target + strlen(target), "A", sizeof "A");
     assert_false(routes_user_id(target, id, &length));
 }
@@ -144,22 +144,22 @@ static void user_ids_are_not_logged(void **state) {
 
 static void good_ids_are_kept(void **state) {
     (void)state;
-    char id[REQUEST_ID_MOST + 1];
-    char longest[REQUEST_ID_MOST + 1] = "";
+    char id[REQUEST_ID_MAX + 1];
+    char longest[REQUEST_ID_MAX + 1] = "";
     request_id_choose("a-1:x_Y.~/=+@,;|#", id);
     assert_string_equal(id, "a-1:x_Y.~/=+@,;|#");
-    memset(longest, 'x', REQUEST_ID_MOST);
+    memset(longest, 'x', REQUEST_ID_MAX);
     request_id_choose(longest, id);
     assert_string_equal(id, longest);
 }
 
 static void other_ids_are_replaced(void **state) {
     (void)state;
-    char too_long[REQUEST_ID_MOST + 2] = "";
-    memset(too_long, 'x', REQUEST_ID_MOST + 1);
+    char too_long[REQUEST_ID_MAX + 2] = "";
+    memset(too_long, 'x', REQUEST_ID_MAX + 1);
     const char *const bad[] = {NULL, "", "a b", "a\"b", "<a>", "{a}", "a\n", "\x7f", "\xc3\xa9", too_long};
     enum { IDS = 100 }; /* more than are drawn at once */
-    static char ids[IDS][REQUEST_ID_MOST + 1];
+    static char ids[IDS][REQUEST_ID_MAX + 1];
     for (size_t i = 0; i < IDS; i++) {
         request_id_choose(bad[i % (sizeof bad / sizeof bad[0])], ids[i]);
         assert_int_equal(strlen(ids[i]), 32);

@@ -22,7 +22,7 @@
 enum { CANDIDATES = 4096, BEHAVIOURS = 60, TURNS = 100, JOBS_MAX = 256 };
 
 static struct dien_model *model;
-static struct metrics metrics;
+static struct scoring_counts counts;
 static struct worker_pool *pool;
 static sem_t woken;
 static char large[1 << 16], light[1 << 10];
@@ -64,8 +64,8 @@ static void wake(void *context) {
 }
 
 static void start(size_t threads) {
-    memset(&metrics, 0, sizeof metrics);
-    metrics_model(&metrics, model);
+    memset(&counts, 0, sizeof counts);
+    scoring_counts_model(&counts, model);
     sem_init(&woken, 0, 0);
     const struct worker_pool_options options = {
         .model = model,
@@ -73,7 +73,7 @@ static void start(size_t threads) {
         .threads = threads,
         .queue = JOBS_MAX,
         .deadline = clock_from_seconds(600),
-        .metrics = &metrics,
+        .counts = &counts,
         .wake = wake,
     };
     pool = worker_pool_start(&options);
@@ -132,16 +132,15 @@ static void assert_same_reply(const struct job *job, const struct job *expected)
 
 static void chunks_cover_each_candidate_once(void **state) {
     (void)state;
-    const size_t counts[] = {0, 1, 31, 32, 33, 64, 1000, 4096};
+    const size_t candidates[] = {0, 1, 31, 32, 33, 64, 1000, 4096};
     const double sizes[] = {0, 1, 32, 33, 100, 5000, 1e300};
-    for (size_t i = 0; i < sizeof counts / sizeof *counts; i++) {
+    for (size_t i = 0; i < sizeof candidates / sizeof *candidates; i++) {
         for (size_t j = 0; j < sizeof sizes / sizeof *sizes; j++) {
-            struct dien_request request = {.candidate_count = counts[i]};
-            struct scoring scoring = {.request = &request};
+            const struct request request = {.candidates = {.candidate_count = candidates[i]}};
             struct work_split split;
             struct range range;
             size_t next = 0, chunks = 0;
-            work_split_init(&split, &scoring, sizes[j]);
+            work_split_init(&split, NULL, &request, sizes[j]);
             while (work_split_has_more(&split)) {
                 assert_true(work_split_take(&split, &range));
                 assert_int_equal(range.first, next);
@@ -151,7 +150,7 @@ static void chunks_cover_each_candidate_once(void **state) {
                 chunks++;
             }
             assert_false(work_split_take(&split, &range));
-            assert_int_equal(next, counts[i]);
+            assert_int_equal(next, candidates[i]);
             assert_int_equal(chunks, work_split_chunks(&split));
         }
     }
@@ -163,16 +162,16 @@ static void many_threads_give_the_bytes_of_one(void **state) {
     (void)state;
     struct job expected = score_alone(large), job, *taken;
     start(4);
-    for (int turn = 0; turn < TURNS && (turn < 10 || metrics.requests_split == 0); turn++) {
+    for (int turn = 0; turn < TURNS && (turn < 10 || counts.requests_split == 0); turn++) {
         submit(&job, large);
         collect(1, &taken);
         assert_same_reply(&job, &expected);
         free(job.reply);
     }
-    assert_true(metrics.requests_split > 0);
-    assert_true(metrics.chunks_helped >= metrics.requests_split);
+    assert_true(counts.requests_split > 0);
+    assert_true(counts.chunks_helped >= counts.requests_split);
     finish();
-    assert_int_equal(metrics.requests_interleaved, 0);
+    assert_int_equal(counts.requests_interleaved, 0);
     free(expected.reply);
 }
 
@@ -192,7 +191,7 @@ static void light_requests_do_not_wait_for_a_heavy_one(void **state) {
             free(jobs[i].reply);
         }
         seen = taken[0] == &jobs[1];
-        assert_int_equal(metrics.requests_interleaved, seen);
+        assert_int_equal(counts.requests_interleaved, seen);
         finish();
     }
     assert_true(seen);
@@ -221,7 +220,7 @@ static void interleaved_jobs_cost_the_heavy_one_nothing(void **state) {
             free(jobs[i].reply);
         }
         assert_true(costs <= elapsed);
-        interleaved += metrics.requests_interleaved;
+        interleaved += counts.requests_interleaved;
         finish();
     }
     assert_true(interleaved > 0);

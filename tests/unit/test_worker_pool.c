@@ -22,7 +22,7 @@ static const char body[] =
     " \"candidates\": {\"item\": [\"A1\", \"C5\", \"no such item\"]}}";
 
 static struct dien_model *model;
-static struct metrics metrics;
+static struct scoring_counts counts;
 static struct worker_pool *pool;
 static sem_t woken;   /* posted by wake() */
 static sem_t goes_on; /* lets wake() return; posted in advance unless a test holds the threads */
@@ -48,8 +48,8 @@ static int close_model(void **state) {
 }
 
 static void start(size_t threads, size_t queue, double deadline, bool hold) {
-    memset(&metrics, 0, sizeof metrics);
-    metrics_model(&metrics, model);
+    memset(&counts, 0, sizeof counts);
+    scoring_counts_model(&counts, model);
     sem_init(&woken, 0, 0);
     sem_init(&goes_on, 0, hold ? 0 : 1 << 20);
     const struct worker_pool_options options = {
@@ -58,7 +58,7 @@ static void start(size_t threads, size_t queue, double deadline, bool hold) {
         .threads = threads,
         .queue = queue,
         .deadline = clock_from_seconds(deadline),
-        .metrics = &metrics,
+        .counts = &counts,
         .wake = wake,
     };
     pool = worker_pool_start(&options);
@@ -102,17 +102,17 @@ static void every_job_comes_back_once(void **state) {
     assert_null(worker_pool_take_done(pool));
     for (size_t i = 0; i < JOBS; i++) {
         assert_int_equal(taken[i]->problem, PROBLEM_NONE);
-        assert_int_equal(taken[i]->candidates, 3);
-        assert_int_equal(taken[i]->behaviours, 2);
-        assert_string_equal(taken[i]->user_state, "computed");
+        assert_int_equal(taken[i]->summary.candidates, 3);
+        assert_int_equal(taken[i]->summary.behaviours, 2);
+        assert_string_equal(taken[i]->summary.user_state, "computed");
         assert_int_equal(taken[i]->reply_size, taken[0]->reply_size);
         assert_memory_equal(taken[i]->reply, taken[0]->reply, taken[0]->reply_size); /* the same bits from any thread */
-        taken[i]->candidates = 0;                                                    /* marked as seen */
+        taken[i]->summary.candidates = 0;                                                    /* marked as seen */
     }
     for (size_t i = 0; i < JOBS; i++)
         free(jobs[i].reply);
     assert_int_equal(worker_pool_waiting(pool), 0);
-    assert_int_equal(metrics.candidates, 3 * JOBS);
+    assert_int_equal(counts.candidates, 3 * JOBS);
     finish();
 }
 
@@ -183,7 +183,7 @@ static void a_late_job_is_not_scored(void **state) {
     assert_true(worker_pool_submit(pool, &late));
     collect(1, &taken);
     assert_int_equal(late.problem, PROBLEM_DEADLINE_PASSED);
-    assert_int_equal(metrics.candidates, 0);
+    assert_int_equal(counts.candidates, 0);
     free(late.reply);
     finish();
 }
@@ -230,7 +230,7 @@ static void a_job_without_a_client_is_not_scored(void **state) {
     assert_false(jobs[0].cancelled);
     assert_true(jobs[1].cancelled);
     assert_null(jobs[1].reply);
-    assert_int_equal(metrics.candidates, 3);
+    assert_int_equal(counts.candidates, 3);
     free(jobs[0].reply);
     close(pair[0]);
     finish();

@@ -1,0 +1,246 @@
+/* api.c: the answer of each route. Everything here runs on the event loop's thread.
+ *
+ * Health, the model, a user and the metrics are answered at once. Requests that score or update a history become jobs
+ * of the worker pool, and api_give_answers() hands their replies over later.
+ */
+#include "server/api/api.h"
+
+#include "model/dien.h"
+#include "proto/json_encode.h"
+#include "server/api/access_log.h"
+#include "server/api/model_page.h"
+#include "server/api/user_page.h"
+#include "server/base/clock.h"
+#include "server/base/cpu_quota.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+static const char json_type[] = "application/json";
+/* LIVE_SECONDS: ticks that do not come for so long mean that the loop serves one thing and nothing else. */
+enum { LIVE_SECONDS = 2, ARENA_KEEP = 65536 };
+
+_Static_assert((int)ROUTES_USER_ID_MAX <= (int)USER_ID_MAX, "the cache can hold every id that a path may have");
+
+/* http keeps room for it with each exchange. */
+static struct job *job_of(struct exchange *exchange) {
+    return (struct job *)exchange->work;
+}
+
+static const char *status_text(const struct api *api) {
+    static const char *const texts[] = {
+        [API_LOADING] = "loading", [API_READY] = "ready", [API_DRAINING] = "draining", [API_CLOSING] = "draining"};
+    return texts[api->state];
+}
+
+static void answer_health(struct api *api, struct exchange *exchange, bool good) {
+    struct arena arena;
+    arena_init(&arena, 0, 0);
+    const struct proto_health health = {
+        .status = status_text(api),
+        .model = api->model != NULL ? dien_name(api->model) : NULL,
+        .version = api->model != NULL ? dien_version(api->model) : NULL,
+        .uptime_seconds = clock_seconds(clock_now() - api->started),
+    };
+    struct proto_string text = proto_encode_health(&health, &arena);
+    http_text(exchange, good ? 200 : 503, json_type, text.data != NULL ? text.data : "", text.length);
+    arena_free(&arena);
+}
+
+static void answer_model(struct api *api, struct exchange *exchange) {
+    if (api->description == NULL) {
+        http_problem(exchange, PROBLEM_NOT_READY, "The model is still loading.");
+        return;
+    }
+    exchange->answer = (struct answer){.status = 200,
+                                       .type = json_type,
+                                       .body = api->description,
+                                       .size = api->description_size,
+                                       .memory = ANSWER_BORROWED};
+}
+
+/* GET, HEAD. A state is looked up under its shard's lock, for as long as it takes to copy it. */
+static void answer_user(struct api *api, struct exchange *exchange) {
+    struct arena arena;
+    struct proto_string text = {NULL, 0};
+    struct user_key key = {exchange->user_id, exchange->user_id_length};
+    if (api->model == NULL) {
+        http_problem(exchange, PROBLEM_NOT_READY, "The model is still loading.");
+        return;
+    }
+    arena_init(&arena, 0, 0);
+    switch (users_describe(api->cache, api->model, api->version, key, &arena, &text)) {
+    case USERS_DESCRIBED:
+        http_text(exchange, 200, json_type, text.data, text.length);
+        break;
+    case USERS_ABSENT:
+        http_problem(exchange, PROBLEM_NO_USER_STATE, "This server holds nothing of this user.");
+        break;
+    case USERS_NO_MEMORY:
+        http_problem(exchange, PROBLEM_OUT_OF_MEMORY, "There is no memory for the answer.");
+        break;
+    }
+    arena_free(&arena);
+}
+
+/* DELETE: whether there was something or not, there is nothing now. */
+static void forget_user(struct api *api, struct exchange *exchange) {
+    struct user_key key = {exchange->user_id, exchange->user_id_length};
+    if (api->cache != NULL)
+        user_cache_delete(api->cache, key);
+    exchange->answer = (struct answer){.status = 204, .memory = ANSWER_BORROWED};
+}
+
+static struct metric_gauges read_gauges(const struct api *api) {
+    const struct dien_model *model = api->model;
+    struct worker_pool *workers = api->workers;
+    struct user_cache_counts cache = {0};
+    if (api->cache != NULL)
+        user_cache_count(api->cache, &cache);
+    return (struct metric_gauges){
+        .ready = api->state == API_READY,
+        .draining = api->state > API_READY,
+        .uptime_seconds = clock_seconds(clock_now() - api->started),
+        .threads = workers != NULL ? api->threads : 0,
+        .threads_busy = workers != NULL ? worker_pool_busy(workers) : 0,
+        .queue_depth = workers != NULL ? worker_pool_waiting(workers) : 0,
+        .queue_seconds = workers != NULL ? worker_pool_wait_seconds(workers) : 0,
+        .requests_in_flight = http_in_flight(api->http),
+        .connections = http_connections(api->http),
+        .connections_lingering = http_lingering(api->http),
+        .buffered_bytes = http_buffered(api->http),
+        .model_name = model != NULL ? dien_name(model) : NULL,
+        .model_version = model != NULL ? dien_version(model) : NULL,
+        .model_precision = model != NULL ? dien_precision_name(model) : NULL,
+        .model_mapped_bytes = model != NULL ? dien_mapped_bytes(model) : 0,
+        .model_packed_bytes = model != NULL ? dien_packed_bytes(model) : 0,
+        .kernels = dien_kernels_name(&(struct dien_error){""}),
+        .blas_core = dien_blas_core(),
+        .loop_stalls = watchdog_stalls(api->watchdog),
+        .cpu_quota = cpu_quota_read(""),
+        .cache = cache,
+        .log = log_count(),
+    };
+}
+
+static void answer_metrics(struct api *api, struct exchange *exchange) {
+    const struct metric_gauges gauges = read_gauges(api);
+    size_t size = 0;
+    char *text = exposition_text(&api->metrics, &gauges, api->options, &size);
+    if (text == NULL) {
+        http_problem(exchange, PROBLEM_OUT_OF_MEMORY, "There is no memory for the metrics.");
+        return;
+    }
+    exchange->answer =
+        (struct answer){.status = 200, .type = EXPOSITION_TYPE, .body = text, .size = size, .memory = ANSWER_OWNED};
+}
+
+/* To come back when what waits now has been taken. */
+static void refuse(struct api *api, struct exchange *exchange) {
+    const struct job *job = job_of(exchange);
+    counter_add(&api->metrics.scoring.refusals[job->refusal], 1);
+    if (job->refusal == JOB_DEADLINE_UNREACHABLE)
+        http_problem(exchange, PROBLEM_SATURATED,
+                     "The request would wait for about %.3f s, too long for its deadline of %.3f s.", job->wait,
+                     api->options->deadline);
+    else
+        http_problem(exchange, PROBLEM_SATURATED, "%zu requests wait already.", api->options->queue);
+    exchange->answer.retry_after = (unsigned)ceil(job->wait);
+}
+
+/* True when it is answered already, with a refusal. */
+static bool submit(struct api *api, struct exchange *exchange) {
+    if (api->workers == NULL) {
+        http_problem(exchange, PROBLEM_NOT_READY, "The model is still loading.");
+        return true;
+    }
+    struct job *job = job_of(exchange);
+    *job = (struct job){.owner = exchange,
+                        .user = {exchange->user_id_length > 0 ? exchange->user_id : NULL, exchange->user_id_length},
+                        .format = exchange->format,
+                        .body = exchange->body != NULL ? exchange->body : "",
+                        .size = exchange->body_size,
+                        .request_id = exchange->request_id,
+                        .submitted = clock_now(),
+                        .socket = exchange->socket};
+    if (worker_pool_submit(api->workers, job))
+        return false;
+    refuse(api, exchange);
+    return true;
+}
+
+bool api_handle(void *context, struct exchange *exchange) {
+    struct api *api = context;
+    switch (exchange->route) {
+    case ROUTE_SCORE:
+    case ROUTE_HISTORY:
+        return submit(api, exchange);
+    case ROUTE_USER:
+        if (strcmp(exchange->method, "DELETE") == 0)
+            forget_user(api, exchange);
+        else
+            answer_user(api, exchange);
+        break;
+    case ROUTE_MODEL:
+        answer_model(api, exchange);
+        break;
+    case ROUTE_LIVE:
+        answer_health(api, exchange, watchdog_age(api->watchdog) < LIVE_SECONDS);
+        break;
+    case ROUTE_HEALTH:
+    case ROUTE_READY:
+        answer_health(api, exchange, api->state == API_READY);
+        break;
+    case ROUTE_METRICS:
+        answer_metrics(api, exchange);
+        break;
+    case ROUTE_NONE:
+    case ROUTES:
+        break;
+    }
+    return true;
+}
+
+/* ---- Answers that come later. */
+
+static void give_answer(struct job *job) {
+    struct exchange *exchange = job->owner;
+    bool scored = job->problem == PROBLEM_NONE;
+    exchange->answer = (struct answer){
+        .status = job->cancelled ? 0 : problem_status(job->problem),
+        .problem = job->problem,
+        .type = scored ? proto_media_types[job->format] : "application/problem+json",
+        .body = job->reply,
+        .size = job->reply_size,
+        .memory = ANSWER_OWNED,
+    };
+    http_answered(exchange);
+}
+
+void api_give_answers(struct api *api) {
+    struct job *next = NULL;
+    for (struct job *job = worker_pool_take_done(api->workers); job != NULL; job = next) {
+        next = job->next;
+        give_answer(job);
+    }
+}
+
+bool api_describe_model(struct api *api) {
+    struct arena arena;
+    arena_init(&arena, 0, ARENA_KEEP);
+    struct proto_string text = describe_model(api->model, api->options, &arena);
+    api->description = text.data != NULL ? malloc(text.length) : NULL;
+    if (api->description != NULL) {
+        memcpy(api->description, text.data, text.length);
+        api->description_size = text.length;
+    }
+    arena_free(&arena);
+    return api->description != NULL;
+}
+
+void api_ended(void *context, const struct exchange *exchange) {
+    struct api *api = context;
+    const struct job *job = (const struct job *)exchange->work;
+    access_log_exchange(exchange, &job->summary, &api->metrics.scoring, api->options->access_log);
+}

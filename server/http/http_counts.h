@@ -1,0 +1,30 @@
+/* http_counts.h: what HTTP counts: connections, replies by route and status, requests by outcome. */
+#ifndef SERVER_HTTP_COUNTS_H
+#define SERVER_HTTP_COUNTS_H
+
+#include "proto/problem.h"
+#include "server/base/counter.h"
+#include "server/http/connections.h"
+#include "server/http/routes.h"
+
+/* How a request with a body, or for no route, ended: PROBLEM_NONE is "ok", the other kinds are their slugs, and one
+ * more. */
+enum { OUTCOME_CANCELLED = PROBLEM_KINDS, HTTP_OUTCOMES };
+const char *http_outcome_name(unsigned outcome);
+
+/* Statuses that have a series from the start. Others are counted under the last, "other". */
+enum { HTTP_STATUSES = 18 };
+extern const int http_statuses[HTTP_STATUSES];
+
+/* Zeros are a start. */
+struct http_counts {
+    _Atomic uint64_t requests[HTTP_OUTCOMES];
+    _Atomic uint64_t responses[ROUTES][HTTP_STATUSES];
+    _Atomic uint64_t connections_accepted;
+    _Atomic uint64_t connections_ended[CONNECTION_ENDS];
+};
+
+/* One request ended. `status` 0: it got no answer. */
+void http_counts_request(struct http_counts *counts, enum route route, int status, unsigned outcome);
+
+#endif

@@ -1,0 +1,30 @@
+/* scoring_counts.h: what scoring counts: phases, user states, refusals, shared work, unknown ids. */
+#ifndef SERVER_SCORING_COUNTS_H
+#define SERVER_SCORING_COUNTS_H
+
+#include "server/base/counter.h"
+#include "server/scoring/job_queue.h"
+#include "server/scoring/request.h"
+
+enum { COUNTED_FIELDS_MAX = 256 };
+
+/* Zeros are a start. */
+struct scoring_counts {
+    struct histogram phases[REQUEST_PHASES]; /* of POST /score */
+    _Atomic uint64_t candidates;
+    _Atomic uint64_t behaviours;
+    _Atomic uint64_t requests_split, chunks_helped, requests_interleaved;
+    _Atomic uint64_t refusals[JOB_REFUSALS];
+    _Atomic uint64_t misses[USER_MISSES];
+    struct histogram states[USER_ORIGINS];            /* time to get a user state, by its origin */
+    _Atomic uint64_t unknown_ids[COUNTED_FIELDS_MAX]; /* by index in unknown_names */
+    size_t fields;                                    /* set once, before any thread records an unknown id */
+    const char *unknown_names[COUNTED_FIELDS_MAX];    /* the model's */
+};
+
+/* The fields whose unknown ids are counted: the model's categorical ones. */
+void scoring_counts_model(struct scoring_counts *counts, const struct dien_model *model);
+/* A scoring thread has done with a request. */
+void scoring_counts_request(struct scoring_counts *counts, const struct request *request);
+
+#endif
