@@ -17,4 +17,18 @@ size_t digits_of_float(float number, char *out);
 /* "%.15g" of a double between 1e-4 and 1e15 that so many digits give back. 0: it is none, or it takes more. */
 size_t digits_of_double(double number, char *out);
 
+/* The hexadecimal digit, in lower case, of a number below 16. */
+static inline char digits_hex(unsigned number) {
+    return "0123456789abcdef"[number];
+}
+
+/* The number that a hexadecimal digit of either case stands for; -1 for any other character. */
+static inline int digits_hex_value(char digit) {
+    if (digit >= '0' && digit <= '9')
+        return digit - '0';
+    if (digit >= 'a' && digit <= 'f')
+        return digit - 'a' + 10;
+    return digit >= 'A' && digit <= 'F' ? digit - 'A' + 10 : -1;
+}
+
 #endif

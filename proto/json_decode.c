@@ -15,9 +15,7 @@
 #include <string.h>
 
 enum {
-    DEPTH_MAX = 16,   /* a request nests 4 levels, samples.json 6 */
-    FIELDS_MAX = 256, /* fields of one group: rows x fields is what the row form costs */
-    TOKEN_MAX = 256,  /* bytes */
+    DEPTH_MAX = 16, /* a request nests 4 levels, samples.json 6 */
     PLACE_MAX = sizeof(((struct problem *)NULL)->pointer)
 };
 
@@ -28,17 +26,12 @@ struct decoder {
     char prefix[32]; /* JSON pointer to the request within the body */
 };
 
-void proto_decode_start(void) {
+void json_decode_init(void) {
     json_set_alloc_funcs(parse_memory_malloc, parse_memory_free);
     json_object_seed(0);
 }
 
 /* Errors. All return false, for `return fail(...)`. */
-
-static bool out_of_memory(struct problem *problem) {
-    problem_set(problem, PROBLEM_OUT_OF_MEMORY, "", "The request needs more memory than it may have.");
-    return false;
-}
 
 static bool fail_at(struct decoder *decoder, const char *pointer, const char *reason) {
     problem_set(decoder->problem, PROBLEM_INVALID_REQUEST, pointer, "%s", reason);
@@ -71,7 +64,7 @@ static bool fail_row(struct decoder *decoder, const char *group, size_t row) {
 
 static bool fail_fields(struct decoder *decoder, const char *group) {
     char reason[64];
-    snprintf(reason, sizeof reason, "A group may have at most %d fields.", FIELDS_MAX);
+    snprintf(reason, sizeof reason, "A group may have at most %d fields.", PROTO_FIELDS_MAX);
     return fail(decoder, group, reason);
 }
 
@@ -98,7 +91,7 @@ static const double *copy_numbers(struct decoder *decoder, const json_t *array) 
     size_t count = json_array_size(array);
     double *numbers = arena_array(decoder->arena, count, sizeof *numbers);
     if (numbers == NULL) {
-        out_of_memory(decoder->problem);
+        problem_out_of_memory(decoder->problem);
         return NULL;
     }
     for (size_t i = 0; i < count; i++)
@@ -146,14 +139,14 @@ static bool decode_value(struct decoder *decoder, const json_t *node, struct pro
 static struct proto_value *new_values(struct decoder *decoder, size_t rows, size_t columns) {
     struct proto_value *values = arena_array(decoder->arena, rows, columns * sizeof *values);
     if (values == NULL)
-        out_of_memory(decoder->problem);
+        problem_out_of_memory(decoder->problem);
     return values;
 }
 
 static struct proto_column *new_columns(struct decoder *decoder, size_t count) {
     struct proto_column *columns = arena_array(decoder->arena, count, sizeof *columns);
     if (columns == NULL)
-        out_of_memory(decoder->problem);
+        problem_out_of_memory(decoder->problem);
     return columns;
 }
 
@@ -176,7 +169,7 @@ static bool decode_singles(struct decoder *decoder, const char *group, json_t *n
     if (!json_is_object(node))
         return fail(decoder, group, "This must be an object of fields, each with one value.");
     size_t count = json_object_size(node);
-    if (count > FIELDS_MAX)
+    if (count > PROTO_FIELDS_MAX)
         return fail_fields(decoder, group);
     struct proto_column *columns = new_columns(decoder, count);
     struct proto_value *values = new_values(decoder, count, 1);
@@ -198,7 +191,7 @@ static bool decode_singles(struct decoder *decoder, const char *group, json_t *n
 /* {"item": ["A13", "A16"]} */
 static bool decode_columns(struct decoder *decoder, const char *group, json_t *node, struct proto_table *table) {
     size_t count = json_object_size(node);
-    if (count > FIELDS_MAX)
+    if (count > PROTO_FIELDS_MAX)
         return fail_fields(decoder, group);
     struct proto_column *column = new_columns(decoder, count);
     if (column == NULL)
@@ -242,7 +235,7 @@ static bool add_names(struct decoder *decoder, const char *group, json_t *row, s
     size_t guess = 0;
     json_object_keylen_foreach(row, key, length, value) {
         size_t place = find_column(columns, *count, guess, key, length);
-        if (place == FIELDS_MAX)
+        if (place == PROTO_FIELDS_MAX)
             return fail_fields(decoder, group);
         if (place == *count)
             columns[(*count)++].name = (struct proto_string){copy_text(decoder, key, length), length};
@@ -270,7 +263,7 @@ static bool decode_row(struct decoder *decoder, json_t *row, size_t index, const
 /* [{"item": "A13"}, {"item": "A16"}] */
 static bool decode_rows(struct decoder *decoder, const char *group, const json_t *node, struct proto_table *table) {
     size_t rows = json_array_size(node);
-    struct proto_column *columns = new_columns(decoder, FIELDS_MAX);
+    struct proto_column *columns = new_columns(decoder, PROTO_FIELDS_MAX);
     if (columns == NULL)
         return false;
     size_t count = 0;
@@ -352,7 +345,8 @@ static bool decode_history_member(struct decoder *decoder, const char *name, jso
     if (strcmp(name, "history") == 0)
         return decode_table(decoder, name, node, &request->history);
     if (strcmp(name, "history_token") == 0)
-        return decode_text(decoder, name, node, TOKEN_MAX, &request->has_history_token, &request->history_token);
+        return decode_text(decoder, name, node, PROTO_HISTORY_TOKEN_MAX, &request->has_history_token,
+                           &request->history_token);
     if (strcmp(name, "history_append") == 0)
         return decode_table(decoder, name, node, &request->history_append);
     return fail(decoder, name, "A request has no such member.");
@@ -539,7 +533,7 @@ static json_t *parse(const char *text, size_t size, struct arena *arena, struct 
     if (!check_bounds(text, size, problem))
         return NULL;
     if (!parse_memory_run(arena, load, &parsing))
-        out_of_memory(problem);
+        problem_out_of_memory(problem);
     else if (parsing.root == NULL)
         set_parse_problem(&parsing.error, problem);
     return parsing.root;
@@ -552,31 +546,31 @@ static json_t *parse_for(struct decoder *decoder, const char *text, size_t size)
         return NULL;
     decoder->text = arena_alloc(decoder->arena, size);
     if (decoder->text == NULL) {
-        out_of_memory(decoder->problem);
+        problem_out_of_memory(decoder->problem);
         return NULL;
     }
     return root;
 }
 
-bool proto_decode_request(const char *body, size_t size, struct arena *arena, struct proto_request *request,
-                          struct problem *problem) {
+bool json_decode_request(const char *body, size_t size, struct arena *arena, struct proto_request *request,
+                         struct problem *problem) {
     bool fresh = arena->used == 0;
-    if (proto_scan_request(body, size, arena, request))
+    if (json_fast_decode_request(body, size, arena, request))
         return true;
     if (fresh)
         arena_reset(arena); /* the attempt must not cost the parser its memory */
-    return proto_decode_tree(body, size, arena, request, problem);
+    return json_decode_request_tree(body, size, arena, request, problem);
 }
 
-bool proto_decode_tree(const char *body, size_t size, struct arena *arena, struct proto_request *request,
-                       struct problem *problem) {
+bool json_decode_request_tree(const char *body, size_t size, struct arena *arena, struct proto_request *request,
+                              struct problem *problem) {
     struct decoder decoder = {.arena = arena, .problem = problem};
     json_t *root = parse_for(&decoder, body, size);
     return root != NULL && decode_request(&decoder, root, NULL, request);
 }
 
-bool proto_decode_history(const char *body, size_t size, struct arena *arena, struct proto_request *request,
-                          struct problem *problem) {
+bool json_decode_history(const char *body, size_t size, struct arena *arena, struct proto_request *request,
+                         struct problem *problem) {
     struct decoder decoder = {.arena = arena, .problem = problem};
     json_t *root = parse_for(&decoder, body, size);
     return root != NULL && decode_history(&decoder, root, request);
@@ -608,8 +602,8 @@ static bool decode_each_sample(struct decoder *decoder, const json_t *array, str
     return true;
 }
 
-bool proto_decode_samples(const char *text, size_t size, struct arena *arena, const struct proto_sample **samples,
-                          size_t *count, struct problem *problem) {
+bool json_decode_samples(const char *text, size_t size, struct arena *arena, const struct proto_sample **samples,
+                         size_t *count, struct problem *problem) {
     struct decoder decoder = {.arena = arena, .problem = problem};
     const json_t *root = parse_for(&decoder, text, size);
     if (root == NULL)
@@ -619,7 +613,7 @@ bool proto_decode_samples(const char *text, size_t size, struct arena *arena, co
         return fail(&decoder, NULL, "This must be an object with one member, samples, an array of at least one.");
     struct proto_sample *decoded = arena_array(arena, json_array_size(array), sizeof *decoded);
     if (decoded == NULL)
-        return out_of_memory(problem);
+        return problem_out_of_memory(problem);
     *samples = decoded;
     *count = json_array_size(array);
     return decode_each_sample(&decoder, array, decoded);

@@ -13,12 +13,12 @@
 
 /* Once, before any thread uses jansson: seeds its hash, and has its parser take memory from the request's arena
  * (proto/parse_memory.h). */
-void proto_decode_start(void);
+void json_decode_init(void);
 
 /* The request in `size` bytes of JSON. False on error, and then *problem says what and where. `request` and what it
  * points to are valid until the arena is reset; the body may be freed at once. */
-bool proto_decode_request(const char *body, size_t size, struct arena *arena, struct proto_request *request,
-                          struct problem *problem);
+bool json_decode_request(const char *body, size_t size, struct arena *arena, struct proto_request *request,
+                         struct problem *problem);
 /* Whether the members of a decoded POST /score go together; for a decoder of another form. False, with *problem, when
  * they do not. */
 bool proto_check_request(const struct proto_request *request, struct problem *problem);
@@ -26,12 +26,12 @@ bool proto_check_request(const struct proto_request *request, struct problem *pr
 bool proto_check_history(const struct proto_request *request, struct problem *problem);
 
 /* The same by jansson alone: what the scanner leaves, and what its tests hold it against. */
-bool proto_decode_tree(const char *body, size_t size, struct arena *arena, struct proto_request *request,
-                       struct problem *problem);
+bool json_decode_request_tree(const char *body, size_t size, struct arena *arena, struct proto_request *request,
+                              struct problem *problem);
 
 /* The same for the body of POST /users/{id}/history: a history, or a history_append with or without a token. */
-bool proto_decode_history(const char *body, size_t size, struct arena *arena, struct proto_request *request,
-                          struct problem *problem);
+bool json_decode_history(const char *body, size_t size, struct arena *arena, struct proto_request *request,
+                         struct problem *problem);
 
 /* One sample of samples.json: a request and the scores that the training code gave for it. */
 struct proto_sample {
@@ -40,7 +40,7 @@ struct proto_sample {
     const double *scores;
 };
 
-bool proto_decode_samples(const char *text, size_t size, struct arena *arena, const struct proto_sample **samples,
-                          size_t *count, struct problem *problem);
+bool json_decode_samples(const char *text, size_t size, struct arena *arena, const struct proto_sample **samples,
+                         size_t *count, struct problem *problem);
 
 #endif

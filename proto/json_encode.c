@@ -361,7 +361,7 @@ static void put_unknown(struct writer *writer, const struct proto_reply *reply) 
     close_with(writer, "}");
 }
 
-struct proto_string proto_encode_reply(const struct proto_reply *reply, struct arena *arena) {
+struct proto_string json_encode_reply(const struct proto_reply *reply, struct arena *arena) {
     struct writer writer = writer_new(arena, FIRST_ROOM + RESULT_BYTES * reply->result_count);
     open_with(&writer, "{");
     member_string(&writer, "model", reply->model);
@@ -380,7 +380,7 @@ static void member_number(struct writer *writer, const char *member, double numb
     put_number(writer, number);
 }
 
-struct proto_string proto_encode_held(const struct proto_held *held, struct arena *arena) {
+struct proto_string json_encode_user_summary(const struct proto_user_summary *held, struct arena *arena) {
     struct writer writer = writer_new(arena, FIRST_ROOM);
     open_with(&writer, "{");
     member_string(&writer, "model", held->model);
@@ -422,7 +422,7 @@ static void put_type(struct writer *writer, enum problem_kind kind) {
     put_text(writer, "\"");
 }
 
-struct proto_string proto_encode_problem(const struct problem *problem, const char *request_id, struct arena *arena) {
+struct proto_string json_encode_problem(const struct problem *problem, const char *request_id, struct arena *arena) {
     struct writer writer = writer_new(arena, FIRST_ROOM);
     writer.lenient = true;
     open_with(&writer, "{");
@@ -441,7 +441,7 @@ struct proto_string proto_encode_problem(const struct problem *problem, const ch
 
 /* Health. */
 
-struct proto_string proto_encode_health(const struct proto_health *health, struct arena *arena) {
+struct proto_string json_encode_health(const struct proto_health *health, struct arena *arena) {
     struct writer writer = writer_new(arena, FIRST_ROOM);
     open_with(&writer, "{");
     member_string(&writer, "status", health->status);
@@ -498,7 +498,7 @@ static void put_model_interest(struct writer *writer, const struct proto_model_i
     close_with(writer, "}");
 }
 
-struct proto_string proto_encode_model(const struct proto_model *model, struct arena *arena) {
+struct proto_string json_encode_model(const struct proto_model *model, struct arena *arena) {
     struct writer writer = writer_new(arena, FIRST_ROOM);
     open_with(&writer, "{");
     member_string(&writer, "name", model->name);
@@ -520,7 +520,7 @@ struct proto_string proto_encode_model(const struct proto_model *model, struct a
 
 /* The log. */
 
-struct proto_string proto_encode_line(const struct proto_member *members, size_t count, struct arena *arena) {
+struct proto_string json_encode_line(const struct proto_member *members, size_t count, struct arena *arena) {
     struct writer writer = writer_new(arena, FIRST_ROOM);
     writer.lenient = true;
     open_with(&writer, "{");

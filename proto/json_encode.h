@@ -10,13 +10,13 @@
 
 /* 200 of POST /score and of POST /users/{id}/history. A score is written with nine significant digits: the float,
  * exactly. A candidate's own numbers are written with as many as give back the double that was decoded. */
-struct proto_string proto_encode_reply(const struct proto_reply *reply, struct arena *arena);
+struct proto_string json_encode_reply(const struct proto_reply *reply, struct arena *arena);
 
 /* 200 of GET /users/{id}. */
-struct proto_string proto_encode_held(const struct proto_held *held, struct arena *arena);
+struct proto_string json_encode_user_summary(const struct proto_user_summary *held, struct arena *arena);
 
 /* application/problem+json. `request_id`, or NULL, becomes its `instance`, the URI "urn:dien:request:ID". */
-struct proto_string proto_encode_problem(const struct problem *problem, const char *request_id, struct arena *arena);
+struct proto_string json_encode_problem(const struct problem *problem, const char *request_id, struct arena *arena);
 
 struct proto_health {
     const char *status; /* "ready", "draining", ... */
@@ -24,7 +24,7 @@ struct proto_health {
     const char *version;
     double uptime_seconds;
 };
-struct proto_string proto_encode_health(const struct proto_health *health, struct arena *arena);
+struct proto_string json_encode_health(const struct proto_health *health, struct arena *arena);
 
 /* GET /model: what a client must send. */
 struct proto_model_field {
@@ -59,7 +59,7 @@ struct proto_model {
     size_t limit_count;
     const struct proto_limit *limits;
 };
-struct proto_string proto_encode_model(const struct proto_model *model, struct arena *arena);
+struct proto_string json_encode_model(const struct proto_model *model, struct arena *arena);
 
 /* One line of the log, without the line's end: an object of strings and numbers. A whole number is written as an
  * integer, one that is not finite as null; in a string that is not UTF-8, every byte that is not ASCII becomes '?', as
@@ -69,6 +69,6 @@ struct proto_member {
     const char *string; /* NULL: the number */
     double number;
 };
-struct proto_string proto_encode_line(const struct proto_member *members, size_t count, struct arena *arena);
+struct proto_string json_encode_line(const struct proto_member *members, size_t count, struct arena *arena);
 
 #endif

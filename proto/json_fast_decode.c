@@ -15,8 +15,6 @@
 #include <string.h>
 
 enum {
-    FIELDS_MAX = 256,       /* as decode.c */
-    TOKEN_MAX = 256,        /* as decode.c */
     DIGITS_MAX = 19,        /* of a 64-bit integer */
     POWERS = 23,            /* powers of ten that a double holds exactly */
     EXPONENT_DIGITS_MAX = 3 /* any more is for strtod */
@@ -32,13 +30,13 @@ struct scanner {
     char *at;        /* next byte of the copy, which ends with a NUL */
     const char *end; /* that NUL */
     struct arena *arena;
-    unsigned int seen;                          /* members of the request, a bit each */
-    size_t room;                                /* values that the body can hold at most */
-    struct proto_value *next, *values_end;      /* room for values */
-    double *next_number, *numbers_end;          /* the same for numbers of vectors, once there is one */
-    struct proto_column columns[FIELDS_MAX];    /* of the group in hand */
-    struct proto_value *row_values[FIELDS_MAX]; /* row form: the same columns' values, to be written */
-    size_t last_row[FIELDS_MAX];                /* row form: the last row that had the column, from 1 */
+    unsigned int seen;                                /* members of the request, a bit each */
+    size_t room;                                      /* values that the body can hold at most */
+    struct proto_value *next, *values_end;            /* room for values */
+    double *next_number, *numbers_end;                /* the same for numbers of vectors, once there is one */
+    struct proto_column columns[PROTO_FIELDS_MAX];    /* of the group in hand */
+    struct proto_value *row_values[PROTO_FIELDS_MAX]; /* row form: the same columns' values, to be written */
+    size_t last_row[PROTO_FIELDS_MAX];                /* row form: the last row that had the column, from 1 */
 };
 
 /* ---- characters ---- */
@@ -382,7 +380,7 @@ static bool scan_columns(struct scanner *scanner, bool single, struct proto_tabl
     if (!take(scanner, '}')) {
         do {
             struct proto_string name;
-            if (count == FIELDS_MAX || !scan_string(scanner, &name) || !take(scanner, ':') ||
+            if (count == PROTO_FIELDS_MAX || !scan_string(scanner, &name) || !take(scanner, ':') ||
                 find_column(scanner, count, count, &name) < count)
                 return false;
             struct proto_column *column = &scanner->columns[count++];
@@ -400,7 +398,7 @@ static bool scan_columns(struct scanner *scanner, bool single, struct proto_tabl
 /* A column that first comes in this row; the rows before it lack it. `room` is for rows. */
 static bool add_column(struct scanner *scanner, size_t place, const struct proto_string *name, size_t row,
                        size_t room) {
-    struct proto_value *values = place < FIELDS_MAX ? arena_array(scanner->arena, room, sizeof *values) : NULL;
+    struct proto_value *values = place < PROTO_FIELDS_MAX ? arena_array(scanner->arena, room, sizeof *values) : NULL;
     if (values == NULL)
         return false;
     for (size_t i = 0; i < row; i++)
@@ -548,7 +546,7 @@ static bool scan_member(struct scanner *scanner, enum member member, struct prot
     case EXPLAIN:
         return scan_explain(scanner, request);
     case HISTORY_TOKEN:
-        return scan_name(scanner, TOKEN_MAX, &request->has_history_token, &request->history_token);
+        return scan_name(scanner, PROTO_HISTORY_TOKEN_MAX, &request->has_history_token, &request->history_token);
     case HISTORY_APPEND:
         return scan_table(scanner, &request->history_append);
     case MEMBERS:
@@ -593,7 +591,7 @@ static bool start(struct scanner *scanner, const char *body, size_t size, struct
     return true;
 }
 
-bool proto_scan_request(const char *body, size_t size, struct arena *arena, struct proto_request *request) {
+bool json_fast_decode_request(const char *body, size_t size, struct arena *arena, struct proto_request *request) {
     struct scanner scanner; /* its arrays are set as far as they are used */
     *request = (struct proto_request){0};
     return size > 0 && size < INT_MAX && start(&scanner, body, size, arena) && scan_request(&scanner, request);

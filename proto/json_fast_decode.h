@@ -14,6 +14,6 @@
 /* True: *request is the request in `size` bytes of JSON, valid until the arena is reset; the body may be freed at once.
  * False: not a body for the scanner, or memory is out. *request is then undefined, and the arena may hold what was
  * taken meanwhile. */
-bool proto_scan_request(const char *body, size_t size, struct arena *arena, struct proto_request *request);
+bool json_fast_decode_request(const char *body, size_t size, struct arena *arena, struct proto_request *request);
 
 #endif

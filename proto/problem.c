@@ -87,6 +87,11 @@ void problem_set(struct problem *problem, enum problem_kind kind, const char *po
     drop_partial_character(problem->detail);
 }
 
+bool problem_out_of_memory(struct problem *problem) {
+    problem_set(problem, PROBLEM_OUT_OF_MEMORY, "", "The request needs more memory than it may have.");
+    return false;
+}
+
 /* One character of a name as RFC 6901 writes it. The bytes that follow a lead byte come with it. */
 static size_t escape(const char *name, size_t length, const char **bytes) {
     *bytes = name;

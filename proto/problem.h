@@ -45,6 +45,9 @@ struct problem {
 void problem_set(struct problem *problem, enum problem_kind kind, const char *pointer, const char *format, ...)
     __attribute__((format(printf, 4, 5)));
 
+/* The request's arena or the machine has no more memory. Returns false, so that a decoder can return it. */
+bool problem_out_of_memory(struct problem *problem);
+
 int problem_status(enum problem_kind kind);        /* HTTP status */
 const char *problem_title(enum problem_kind kind); /* a few words, the same for every problem of the kind */
 const char *

@@ -15,8 +15,6 @@
 #include <stdio.h>
 #include <string.h>
 
-enum { FIELDS_MAX = 256, TOKEN_MAX = 256 }; /* as decode.c */
-
 typedef ProtobufCBinaryData bytes;
 
 struct reader {
@@ -30,11 +28,6 @@ static struct proto_string string_of(const bytes *text) {
 }
 
 /* ---- errors: all return false ---- */
-
-static bool out_of_memory(struct problem *problem) {
-    problem_set(problem, PROBLEM_OUT_OF_MEMORY, "", "The request needs more memory than it may have.");
-    return false;
-}
 
 static bool fail(struct reader *reader, const char *member, const char *reason) {
     char pointer[sizeof reader->problem->pointer] = "";
@@ -119,7 +112,7 @@ static bool read_column(struct reader *reader, const Dien__Column *from, struct 
     struct proto_value *values = arena_array(reader->arena, column->count, sizeof *values);
     column->values = values;
     if (values == NULL)
-        return out_of_memory(reader->problem);
+        return problem_out_of_memory(reader->problem);
     return read_values(reader, from, column->count, values);
 }
 
@@ -134,10 +127,10 @@ static bool is_new_name(const struct proto_column *columns, size_t count, const 
 
 static bool check_table(struct reader *reader, const Dien__Table *from) {
     char reason[64];
-    snprintf(reason, sizeof reason, "A group may have at most %d fields.", FIELDS_MAX);
+    snprintf(reason, sizeof reason, "A group may have at most %d fields.", PROTO_FIELDS_MAX);
     if (from->base.n_unknown_fields > 0)
         return fail(reader, reader->group, "A table has no such member.");
-    return from->n_columns <= FIELDS_MAX || fail(reader, reader->group, reason);
+    return from->n_columns <= PROTO_FIELDS_MAX || fail(reader, reader->group, reason);
 }
 
 /* `single`: one value a column. */
@@ -150,7 +143,7 @@ static bool read_table(struct reader *reader, const char *group, bool single, co
         return false;
     struct proto_column *columns = arena_array(reader->arena, from->n_columns, sizeof *columns);
     if (columns == NULL)
-        return out_of_memory(reader->problem);
+        return problem_out_of_memory(reader->problem);
     *table = (struct proto_table){PROTO_COLUMNS, true, 0, from->n_columns, columns};
     for (size_t i = 0; i < from->n_columns; i++) {
         const bytes *name = &from->columns[i]->name;
@@ -186,7 +179,7 @@ static bool read_name(struct reader *reader, const char *member, bool there, con
 /* What both requests may say of a history. */
 static bool read_histories(struct reader *reader, bool has_token, const bytes *token, const Dien__Table *history,
                            const Dien__Table *append, struct proto_request *request) {
-    return read_name(reader, "history_token", has_token, token, TOKEN_MAX, &request->has_history_token,
+    return read_name(reader, "history_token", has_token, token, PROTO_HISTORY_TOKEN_MAX, &request->has_history_token,
                      &request->history_token) &&
            read_table(reader, "history", false, history, &request->history) &&
            read_table(reader, "history_append", false, append, &request->history_append);
@@ -239,7 +232,7 @@ static const void *read_message(struct reader *reader, const ProtobufCMessageDes
     char reason[64];
     snprintf(reason, sizeof reason, "The body is not a %s.", kind->short_name);
     if (!parse_memory_run(reader->arena, unpack, &unpacking))
-        out_of_memory(reader->problem);
+        problem_out_of_memory(reader->problem);
     else if (unpacking.message == NULL)
         fail(reader, NULL, reason);
     else if (unpacking.message->n_unknown_fields > 0)
@@ -249,16 +242,16 @@ static const void *read_message(struct reader *reader, const ProtobufCMessageDes
     return NULL;
 }
 
-bool proto_decode_protobuf(const char *body, size_t size, struct arena *arena, struct proto_request *request,
-                           struct problem *problem) {
+bool protobuf_decode_request(const char *body, size_t size, struct arena *arena, struct proto_request *request,
+                             struct problem *problem) {
     struct reader reader = {.arena = arena, .problem = problem};
     *request = (struct proto_request){0};
     const Dien__ScoreRequest *message = read_message(&reader, &dien__score_request__descriptor, body, size);
     return message != NULL && read_request(&reader, message, request);
 }
 
-bool proto_decode_protobuf_history(const char *body, size_t size, struct arena *arena, struct proto_request *request,
-                                   struct problem *problem) {
+bool protobuf_decode_history(const char *body, size_t size, struct arena *arena, struct proto_request *request,
+                             struct problem *problem) {
     struct reader reader = {.arena = arena, .problem = problem};
     *request = (struct proto_request){0};
     const Dien__HistoryRequest *from = read_message(&reader, &dien__history_request__descriptor, body, size);
@@ -393,7 +386,7 @@ static void build_results(struct builder *builder, const struct proto_reply *rep
 }
 
 /* Without results, what is packed are the bytes of a HistoryReply (score.proto). */
-struct proto_string proto_encode_protobuf(const struct proto_reply *reply, struct arena *arena) {
+struct proto_string protobuf_encode_reply(const struct proto_reply *reply, struct arena *arena) {
     struct builder builder = {.arena = arena};
     Dien__ScoreReply message;
     dien__score_reply__init(&message);

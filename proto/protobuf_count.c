@@ -107,9 +107,9 @@ static size_t values_in_table(struct span table) {
     return count;
 }
 
-struct proto_tally proto_tally_protobuf(const char *body, size_t size) {
+struct protobuf_counts protobuf_count_values(const char *body, size_t size) {
     struct span message = {(const unsigned char *)body, (const unsigned char *)body + size};
-    struct proto_tally tally = {0};
+    struct protobuf_counts tally = {0};
     struct field field;
     while (next_field(&message, &field)) {
         if (field.number == MESSAGE_HISTORY) {

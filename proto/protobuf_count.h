@@ -8,13 +8,13 @@
 #include <stddef.h>
 
 /* Values of all columns of a group; of a vector, its numbers. */
-struct proto_tally {
+struct protobuf_counts {
     bool has_history;
     size_t history, candidates;
 };
 
 /* Of a ScoreRequest or a HistoryRequest: what it decodes to, if it decodes. Of any other bytes: what there is before
  * the first that is not wire format; never more than bytes. */
-struct proto_tally proto_tally_protobuf(const char *body, size_t size);
+struct protobuf_counts protobuf_count_values(const char *body, size_t size);
 
 #endif

@@ -42,7 +42,11 @@ struct proto_column {
     const struct proto_value *values;
 };
 
-enum { PROTO_USER_ID_MAX = 256 }; /* bytes of a user_id */
+enum {
+    PROTO_USER_ID_MAX = 256,       /* bytes */
+    PROTO_HISTORY_TOKEN_MAX = 256, /* bytes */
+    PROTO_FIELDS_MAX = 256         /* fields of one group: the row form costs rows x fields */
+};
 
 /* How a request came, and its reply goes. Problems are JSON always. */
 enum proto_format {
@@ -116,7 +120,7 @@ struct proto_reply {
 };
 
 /* GET /users/{id}: what is held of a user. No behaviours. */
-struct proto_held {
+struct proto_user_summary {
     const char *model; /* NUL-terminated, as is version */
     const char *version;
     size_t interest_count;

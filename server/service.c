@@ -100,7 +100,7 @@ static void answer_health(struct service *service, struct exchange *exchange, bo
         .version = service->model != NULL ? dien_version(service->model) : NULL,
         .uptime_seconds = clock_seconds(clock_now() - service->started),
     };
-    struct proto_string text = proto_encode_health(&health, &arena);
+    struct proto_string text = json_encode_health(&health, &arena);
     http_text(exchange, good ? 200 : 503, json_type, text.data != NULL ? text.data : "", text.length);
     arena_free(&arena);
 }

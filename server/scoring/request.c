@@ -231,8 +231,8 @@ static struct proto_string encode(struct scorer *scorer, enum proto_format forma
         user_token_write(&scored->state.token, token);
         reply.token = (struct proto_string){token, sizeof token};
     }
-    return format == PROTO_PROTOBUF ? proto_encode_protobuf(&reply, &scorer->arena)
-                                    : proto_encode_reply(&reply, &scorer->arena);
+    return format == PROTO_PROTOBUF ? protobuf_encode_reply(&reply, &scorer->arena)
+                                    : json_encode_reply(&reply, &scorer->arena);
 }
 
 /* What is counted and logged of a request that was good so far. */
@@ -269,8 +269,8 @@ void request_score(struct scorer *scorer, enum proto_format format, const char *
 
     double start = now();
     bool good = format == PROTO_PROTOBUF
-                    ? proto_decode_protobuf(body, size, &scorer->arena, &request, &outcome->problem)
-                    : proto_decode_request(body, size, &scorer->arena, &request, &outcome->problem);
+                    ? protobuf_decode_request(body, size, &scorer->arena, &request, &outcome->problem)
+                    : json_decode_request(body, size, &scorer->arena, &request, &outcome->problem);
     outcome->seconds[PHASE_DECODE] = now() - start;
     if (!good || !request_run(scorer, &request, &scored, &outcome->problem))
         return;
@@ -292,8 +292,8 @@ void request_update(struct scorer *scorer, struct user_key key, enum proto_forma
 
     double start = now();
     bool good = format == PROTO_PROTOBUF
-                    ? proto_decode_protobuf_history(body, size, &scorer->arena, &request, &outcome->problem)
-                    : proto_decode_history(body, size, &scorer->arena, &request, &outcome->problem);
+                    ? protobuf_decode_history(body, size, &scorer->arena, &request, &outcome->problem)
+                    : json_decode_history(body, size, &scorer->arena, &request, &outcome->problem);
     outcome->seconds[PHASE_DECODE] = now() - start;
     if (!good || !prepare(scorer, &request, key, &resolved, &scored, &outcome->problem))
         return;

@@ -18,7 +18,7 @@ static struct arena arena;
 int LLVMFuzzerInitialize(int *count, char ***arguments) {
     (void)count;
     (void)arguments;
-    proto_decode_start();
+    json_decode_init();
     arena_init(&arena, (size_t)64 << 20, 1 << 20);
     return 0;
 }
@@ -60,17 +60,17 @@ static void encode_reply(const struct proto_request *request) {
         results[i] = (struct proto_result){count - 1 - i, 1.0f / (float)(i + 1)};
     const struct proto_interest interest = {"clicks", HISTORY, HISTORY, request->explain ? attention[0] : NULL};
     const struct proto_unknown unknown = {"item", 0};
-    require_json(proto_encode_reply(&(struct proto_reply){.model = "fuzz",
-                                                          .version = "1",
-                                                          .user_state = "computed",
-                                                          .candidates = &request->candidates,
-                                                          .interest_count = 1,
-                                                          .interests = &interest,
-                                                          .unknown_count = 1,
-                                                          .unknown = &unknown,
-                                                          .result_count = count,
-                                                          .results = results},
-                                    &arena));
+    require_json(json_encode_reply(&(struct proto_reply){.model = "fuzz",
+                                                         .version = "1",
+                                                         .user_state = "computed",
+                                                         .candidates = &request->candidates,
+                                                         .interest_count = 1,
+                                                         .interests = &interest,
+                                                         .unknown_count = 1,
+                                                         .unknown = &unknown,
+                                                         .result_count = count,
+                                                         .results = results},
+                                   &arena));
 }
 
 /* Which members of a history may stand beside each other. */
@@ -99,7 +99,7 @@ static void check_problem(const struct problem *problem) {
     require(problem->kind == PROBLEM_INVALID_JSON || problem->kind == PROBLEM_INVALID_REQUEST ||
             problem->kind == PROBLEM_OUT_OF_MEMORY);
     require(problem->pointer[0] == '\0' || problem->pointer[0] == '/');
-    require_json(proto_encode_problem(problem, "id", &arena));
+    require_json(json_encode_problem(problem, "id", &arena));
 }
 
 static void decode_with_little(const uint8_t *data, size_t size, bool decoded, enum problem_kind kind) {
@@ -107,7 +107,7 @@ static void decode_with_little(const uint8_t *data, size_t size, bool decoded, e
     struct proto_request request;
     struct problem problem;
     arena_init(&tight, little_memory(data, size, 65536), 0);
-    bool again = proto_decode_request((const char *)data, size, &tight, &request, &problem);
+    bool again = json_decode_request((const char *)data, size, &tight, &request, &problem);
     require(again ? decoded : problem.kind == PROBLEM_OUT_OF_MEMORY || (!decoded && problem.kind == kind));
     arena_free(&tight);
 }
@@ -115,7 +115,7 @@ static void decode_with_little(const uint8_t *data, size_t size, bool decoded, e
 static void decode_history(const uint8_t *data, size_t size) {
     struct proto_request request;
     struct problem problem = {.kind = PROBLEM_NONE};
-    if (!proto_decode_history((const char *)data, size, &arena, &request, &problem)) {
+    if (!json_decode_history((const char *)data, size, &arena, &request, &problem)) {
         check_problem(&problem);
         return;
     }
@@ -129,7 +129,7 @@ static void decode_samples(const uint8_t *data, size_t size) {
     const struct proto_sample *samples;
     size_t count;
     struct problem problem;
-    if (!proto_decode_samples((const char *)data, size, &arena, &samples, &count, &problem)) {
+    if (!json_decode_samples((const char *)data, size, &arena, &samples, &count, &problem)) {
         check_problem(&problem);
         return;
     }
@@ -144,7 +144,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     struct proto_request request;
     struct problem problem = {.kind = PROBLEM_NONE};
     arena_reset(&arena);
-    bool decoded = proto_decode_request((const char *)data, size, &arena, &request, &problem);
+    bool decoded = json_decode_request((const char *)data, size, &arena, &request, &problem);
     if (decoded)
         check_request(&request);
     else

@@ -13,7 +13,7 @@ static struct arena scanned_arena, tree_arena;
 int LLVMFuzzerInitialize(int *count, char ***arguments) {
     (void)count;
     (void)arguments;
-    proto_decode_start();
+    json_decode_init();
     arena_init(&scanned_arena, (size_t)64 << 20, 1 << 20);
     arena_init(&tree_arena, (size_t)64 << 20, 1 << 20);
     return 0;
@@ -23,7 +23,7 @@ static void scan_with_little(const char *body, size_t size, const struct proto_r
     struct arena tight;
     struct proto_request request;
     arena_init(&tight, little_memory(body, size, 64 + 8 * size), 0);
-    if (proto_scan_request(body, size, &tight, &request))
+    if (json_fast_decode_request(body, size, &tight, &request))
         require(same_request(&request, expected));
     arena_free(&tight);
 }
@@ -36,12 +36,12 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     char *body = malloc(size > 0 ? size : 1); /* gone before the comparison: nothing may point into it */
     require(body != NULL);
     memcpy(body, data, size);
-    bool taken = proto_scan_request(body, size, &scanned_arena, &scanned);
+    bool taken = json_fast_decode_request(body, size, &scanned_arena, &scanned);
     require(taken || size == 0 || memcmp(body, data, size) == 0);
     free(body);
     if (!taken)
         return 0;
-    require(proto_decode_tree((const char *)data, size, &tree_arena, &tree, &problem));
+    require(json_decode_request_tree((const char *)data, size, &tree_arena, &tree, &problem));
     require(same_request(&scanned, &tree));
     scan_with_little((const char *)data, size, &tree);
     return 0;

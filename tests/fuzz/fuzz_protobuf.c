@@ -20,7 +20,7 @@ static struct arena arena;
 int LLVMFuzzerInitialize(int *count, char ***arguments) {
     (void)count;
     (void)arguments;
-    proto_decode_start();
+    json_decode_init();
     arena_init(&arena, (size_t)64 << 20, 1 << 20);
     return 0;
 }
@@ -36,7 +36,7 @@ static void encode_reply(const struct proto_request *request) {
                                       .candidates = &request->candidates,
                                       .result_count = count,
                                       .results = results};
-    require(proto_encode_protobuf(&reply, &arena).data != NULL);
+    require(protobuf_encode_reply(&reply, &arena).data != NULL);
 }
 
 static size_t values_in(const struct proto_table *table) {
@@ -50,7 +50,7 @@ static size_t values_in(const struct proto_table *table) {
 }
 
 static void check_tally(const char *body, size_t size, const struct proto_request *request) {
-    struct proto_tally tally = proto_tally_protobuf(body, size);
+    struct protobuf_counts tally = protobuf_count_values(body, size);
     require(tally.history + tally.candidates <= size);
     if (request != NULL)
         require(tally.has_history == request->history.present && tally.history == values_in(&request->history) &&
@@ -85,7 +85,7 @@ static void decode_as(decoder *decode, const char *body, size_t size) {
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
-    decode_as(proto_decode_protobuf, (const char *)data, size);
-    decode_as(proto_decode_protobuf_history, (const char *)data, size);
+    decode_as(protobuf_decode_request, (const char *)data, size);
+    decode_as(protobuf_decode_history, (const char *)data, size);
     return 0;
 }

@@ -19,7 +19,7 @@ int LLVMFuzzerInitialize(int *count, char ***arguments) {
     (void)arguments;
     struct dien_error error = {""};
     struct request_limits limits = {.max_candidates = 64, .max_history = 64, .memory = (size_t)16 << 20};
-    proto_decode_start();
+    json_decode_init();
     struct dien_model *model = dien_open("model/demo", &error);
     if (model == NULL) {
         fprintf(stderr, "%s\n", error.message);
@@ -52,7 +52,7 @@ static void look_at_reply(struct proto_string body, size_t candidates) {
 static void look_at_problem(const struct problem *problem, struct arena *arena) {
     require(problem->detail[0] != '\0' && problem_status(problem->kind) >= 400);
     require(problem->pointer[0] == '\0' || problem->pointer[0] == '/');
-    json_decref(parse(proto_encode_problem(problem, "fuzz", arena)));
+    json_decref(parse(json_encode_problem(problem, "fuzz", arena)));
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {

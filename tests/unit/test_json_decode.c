@@ -17,7 +17,7 @@ static struct problem problem;
 
 static int start(void **state) {
     (void)state;
-    proto_decode_start();
+    json_decode_init();
     arena_init(&arena, 0, 1 << 20);
     return 0;
 }
@@ -46,11 +46,11 @@ static bool decode_by(decoder *decode_body, const char *body, size_t size) {
 }
 
 static bool decode_bytes(const char *body, size_t size) {
-    return decode_by(proto_decode_request, body, size);
+    return decode_by(json_decode_request, body, size);
 }
 
 static bool decode_history_bytes(const char *body, size_t size) {
-    return decode_by(proto_decode_history, body, size);
+    return decode_by(json_decode_history, body, size);
 }
 
 static void decode_history(const char *body) {
@@ -397,7 +397,7 @@ static void both_forms_say_the_same(void **state) {
         struct arena other;
         arena_init(&other, 0, 0);
         struct proto_request from_columns;
-        assert_true(proto_decode_request(columns, strlen(columns), &other, &from_columns, &problem));
+        assert_true(json_decode_request(columns, strlen(columns), &other, &from_columns, &problem));
         decode(rows);
         assert_int_equal(request.candidates.rows, counts[i]);
         assert_same_table(&request.candidates, &from_columns.candidates);
@@ -687,8 +687,8 @@ static void assert_survives_limits(const char *body, decoder *decode_body, size_
 
 /* jansson's tree takes many allocations, the scanner few. */
 static void assert_survives_every_limit(const char *body, size_t tree_least, size_t scanner_least) {
-    assert_survives_limits(body, proto_decode_tree, tree_least);
-    assert_survives_limits(body, proto_decode_request, scanner_least);
+    assert_survives_limits(body, json_decode_request_tree, tree_least);
+    assert_survives_limits(body, json_decode_request, scanner_least);
 }
 
 static void each_allocation_may_fail(void **state) {
@@ -723,7 +723,7 @@ static void bad_json_is_told_from_too_little_memory(void **state) {
     (void)state;
     struct arena tight;
     arena_init(&tight, 65536, 0);
-    assert_false(proto_decode_request("{\"a\":nul}", 9, &tight, &request, &problem));
+    assert_false(json_decode_request("{\"a\":nul}", 9, &tight, &request, &problem));
     assert_int_equal(problem.kind, PROBLEM_INVALID_JSON);
     arena_free(&tight);
 }
@@ -733,7 +733,7 @@ static void the_limit_counts_the_parsed_tree(void **state) {
     char *body = long_body(1000, PROTO_ROWS);
     struct arena tight;
     arena_init(&tight, strlen(body) * 4, 0);
-    assert_false(proto_decode_tree(body, strlen(body), &tight, &request, &problem));
+    assert_false(json_decode_request_tree(body, strlen(body), &tight, &request, &problem));
     assert_out_of_memory(&problem);
     arena_free(&tight);
     free(body);
@@ -757,7 +757,7 @@ static size_t sample_count;
 
 static bool decode_samples(const char *text) {
     arena_reset(&arena);
-    return proto_decode_samples(text, strlen(text), &arena, &samples, &sample_count, &problem);
+    return json_decode_samples(text, strlen(text), &arena, &samples, &sample_count, &problem);
 }
 
 static void samples_are_requests_with_scores(void **state) {

@@ -22,7 +22,7 @@ static struct arena scanned_arena, tree_arena;
 
 static int start(void **state) {
     (void)state;
-    proto_decode_start();
+    json_decode_init();
     arena_init(&scanned_arena, 0, 1 << 20);
     arena_init(&tree_arena, 0, 1 << 20);
     return 0;
@@ -46,11 +46,11 @@ static bool scan_bytes(const char *body, size_t size) {
     arena_reset(&scanned_arena);
     arena_reset(&tree_arena);
     memset(&scanned, 0xA5, sizeof scanned);
-    bool taken = proto_scan_request(exact, size, &scanned_arena, &scanned);
+    bool taken = json_fast_decode_request(exact, size, &scanned_arena, &scanned);
     free(exact);
     if (!taken)
         return false;
-    if (!proto_decode_tree(body, size, &tree_arena, &tree, &problem))
+    if (!json_decode_request_tree(body, size, &tree_arena, &tree, &problem))
         fail_msg("taken, though %s at '%s': %.*s", problem.detail, problem.pointer, (int)size, body);
     if (!same_request(&scanned, &tree))
         fail_msg("not the same: %.*s", (int)size, body);

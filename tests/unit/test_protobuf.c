@@ -25,7 +25,7 @@ static struct problem problem;
 
 static int start(void **state) {
     (void)state;
-    proto_decode_start();
+    json_decode_init();
     arena_init(&arena, 0, 1 << 20);
     arena_init(&json_arena, 0, 1 << 20);
     return 0;
@@ -90,11 +90,11 @@ static bool decode_message(decoder *decode, const ProtobufCMessage *message) {
 }
 
 static bool decode_score(const Dien__ScoreRequest *message) {
-    return decode_message(proto_decode_protobuf, &message->base);
+    return decode_message(protobuf_decode_request, &message->base);
 }
 
 static bool decode_history(const Dien__HistoryRequest *message) {
-    return decode_message(proto_decode_protobuf_history, &message->base);
+    return decode_message(protobuf_decode_history, &message->base);
 }
 
 /* A request with everything; tests change what they look at. */
@@ -214,11 +214,11 @@ static bool same_as(decoder *decode, const char *text) {
 }
 
 static bool same_as_json(const char *text) {
-    return same_as(proto_decode_request, text);
+    return same_as(json_decode_request, text);
 }
 
 static bool same_as_history(const char *text) {
-    return same_as(proto_decode_history, text);
+    return same_as(json_decode_history, text);
 }
 
 static void a_message_is_the_same_request(void **state) {
@@ -247,7 +247,7 @@ static void of_a_member_sent_twice_the_last_counts(void **state) {
     (void)state;
     static const uint8_t bytes[] = {0x0A, 2,   'u', '1',  0x2A, 1,    's', 0x0A, 0, 0x0A, 3,   'u', '4', '2',  0x2A,
                                     2,    't', '0', 0x3A, 10,   0x0A, 8,   0x0A, 4, 'i',  't', 'e', 'm', 0x10, 7};
-    assert_true(decode_bytes(proto_decode_protobuf, bytes, sizeof bytes));
+    assert_true(decode_bytes(protobuf_decode_request, bytes, sizeof bytes));
     assert_true(same_as_json("{\"user_id\":\"u42\",\"history_token\":\"t0\",\"candidates\":{\"item\":[7]}}"));
 }
 
@@ -292,7 +292,7 @@ static void assert_refused_as_json(const char *text) {
     struct proto_request ignored;
     struct problem json;
     arena_reset(&json_arena);
-    assert_false(proto_decode_request(text, strlen(text), &json_arena, &ignored, &json));
+    assert_false(json_decode_request(text, strlen(text), &json_arena, &ignored, &json));
     assert_refused(json.pointer, json.detail);
 }
 
@@ -400,7 +400,7 @@ static void histories_are_refused_at_their_place(void **state) {
 static void an_update_has_no_member_of_a_score(void **state) {
     (void)state;
     Dien__ScoreRequest *message = make_whole();
-    assert_false(decode_message(proto_decode_protobuf_history, &message->base));
+    assert_false(decode_message(protobuf_decode_history, &message->base));
     assert_problem("", "no such member");
 }
 
@@ -438,11 +438,11 @@ static void assert_no_message(decoder *decode, const char *detail) {
 
 static void what_is_no_message_is_refused(void **state) {
     (void)state;
-    assert_no_message(proto_decode_protobuf, "not a ScoreRequest");
-    assert_no_message(proto_decode_protobuf_history, "not a HistoryRequest");
-    assert_false(decode_bytes(proto_decode_protobuf, (const uint8_t *)"", 0));
+    assert_no_message(protobuf_decode_request, "not a ScoreRequest");
+    assert_no_message(protobuf_decode_history, "not a HistoryRequest");
+    assert_false(decode_bytes(protobuf_decode_request, (const uint8_t *)"", 0));
     assert_problem("/candidates", "must have candidates");
-    assert_false(decode_bytes(proto_decode_protobuf_history, (const uint8_t *)"", 0));
+    assert_false(decode_bytes(protobuf_decode_history, (const uint8_t *)"", 0));
     assert_problem("", "must have a history");
 }
 
@@ -459,8 +459,8 @@ static void end_anywhere(decoder *decode, const ProtobufCMessage *message) {
 static void a_message_may_end_anywhere(void **state) {
     (void)state;
     make_whole();
-    end_anywhere(proto_decode_protobuf, &whole.message.base);
-    end_anywhere(proto_decode_protobuf_history, &whole.update.base);
+    end_anywhere(protobuf_decode_request, &whole.message.base);
+    end_anywhere(protobuf_decode_history, &whole.update.base);
 }
 
 static void fail_each_allocation(decoder *decode, const ProtobufCMessage *message) {
@@ -484,8 +484,8 @@ static void fail_each_allocation(decoder *decode, const ProtobufCMessage *messag
 static void each_allocation_may_fail(void **state) {
     (void)state;
     make_whole();
-    fail_each_allocation(proto_decode_protobuf, &whole.message.base);
-    fail_each_allocation(proto_decode_protobuf_history, &whole.update.base);
+    fail_each_allocation(protobuf_decode_request, &whole.message.base);
+    fail_each_allocation(protobuf_decode_history, &whole.update.base);
 }
 
 /* ---- the tally ---- */
@@ -494,14 +494,14 @@ static void a_tally_is_what_decodes(void **state) {
     (void)state;
     size_t size;
     uint8_t *bytes = pack(&make_whole()->base, &size);
-    struct proto_tally tally = proto_tally_protobuf((const char *)bytes, size);
+    struct protobuf_counts tally = protobuf_count_values((const char *)bytes, size);
     assert_true(tally.has_history);
     assert_int_equal(tally.history, 3 + 3);
     assert_int_equal(tally.candidates, 2 + 4);
     free(bytes);
     whole.message.history = NULL;
     bytes = pack(&whole.message.base, &size);
-    tally = proto_tally_protobuf((const char *)bytes, size);
+    tally = protobuf_count_values((const char *)bytes, size);
     assert_false(tally.has_history);
     assert_int_equal(tally.history, 0);
     assert_int_equal(tally.candidates, 2 + 4);
@@ -514,8 +514,8 @@ static void a_tally_knows_other_ways_to_send_the_same(void **state) {
     static const uint8_t bytes[] = {0x3A, 0x0E, 0x0A, 0x0C, 0x0A, 0x01, 'i',  0x10, 0x07, 0x10, 0xFF, 0x01, 0x12, 0x02,
                                     1,    2,    0x22, 0x05, 0x0A, 0x03, 0x1A, 0x01, 'a',  0x3A, 0x10, 0x0A, 0x0E, 0x0A,
                                     0x01, 'r',  0x21, 0,    0,    0,    0,    0,    0,    0,    0,    0x28, 0x00};
-    assert_true(decode_bytes(proto_decode_protobuf, bytes, sizeof bytes));
-    struct proto_tally tally = proto_tally_protobuf((const char *)bytes, sizeof bytes);
+    assert_true(decode_bytes(protobuf_decode_request, bytes, sizeof bytes));
+    struct protobuf_counts tally = protobuf_count_values((const char *)bytes, sizeof bytes);
     assert_int_equal(tally.history, request.history.column[0].count);
     assert_int_equal(tally.candidates, request.candidates.column[0].count + request.candidates.column[1].count);
     assert_int_equal(tally.candidates, 4 + 1);
@@ -525,7 +525,7 @@ static void assert_tally_within(const uint8_t *bytes, size_t size) {
     uint8_t *exact = malloc(size > 0 ? size : 1);
     assert_non_null(exact);
     memcpy(exact, bytes, size);
-    struct proto_tally tally = proto_tally_protobuf((const char *)exact, size);
+    struct protobuf_counts tally = protobuf_count_values((const char *)exact, size);
     assert_true(tally.history + tally.candidates <= size);
     free(exact);
 }
@@ -613,7 +613,7 @@ static void a_reply_reads_back(void **state) {
     (void)state;
     assert_true(decode_score(make_whole()));
     struct proto_reply from = make_reply(2);
-    struct proto_string packed = proto_encode_protobuf(&from, &arena);
+    struct proto_string packed = protobuf_encode_reply(&from, &arena);
     Dien__ScoreReply *reply = dien__score_reply__unpack(NULL, packed.length, (const uint8_t *)packed.data);
     assert_non_null(reply);
     assert_state(reply);
@@ -649,7 +649,7 @@ static void a_reply_without_results_is_a_history_s(void **state) {
     (void)state;
     assert_true(decode_history(make_update()));
     struct proto_reply from = make_reply(0);
-    struct proto_string packed = proto_encode_protobuf(&from, &arena);
+    struct proto_string packed = protobuf_encode_reply(&from, &arena);
     Dien__HistoryReply *reply = dien__history_reply__unpack(NULL, packed.length, (const uint8_t *)packed.data);
     assert_non_null(reply);
     assert_int_equal(reply->base.n_unknown_fields, 0);
@@ -670,7 +670,7 @@ static void a_reply_needs_memory(void **state) {
     for (size_t limit = 64; packed.data == NULL; limit += 64) {
         struct arena tight;
         arena_init(&tight, limit, 0);
-        packed = proto_encode_protobuf(&from, &tight);
+        packed = protobuf_encode_reply(&from, &tight);
         refused += packed.data == NULL;
         arena_free(&tight);
     }
