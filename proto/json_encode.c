@@ -27,9 +27,6 @@ enum {
 /* Whole numbers below this are exact in a double. */
 static const double whole_limit = 9007199254740992.0;
 
-const char *const proto_media_types[] = {
-    [PROTO_JSON] = "application/json", [PROTO_PROTOBUF] = "application/x-protobuf"};
-
 struct writer {
     struct arena *arena;
     char *data;

@@ -7,7 +7,6 @@
  */
 #include "proto/protobuf.h"
 
-#include "proto/json_decode.h"
 #include "proto/parse_memory.h"
 #include "proto/score.pb-c.h"
 #include "proto/utf8.h"
@@ -198,7 +197,7 @@ static bool read_request(struct reader *reader, const Dien__ScoreRequest *from, 
            read_table(reader, "context", true, from->context, &request->context) &&
            read_histories(reader, has_token, &from->history_token, from->history, from->history_append, request) &&
            read_table(reader, "candidates", false, from->candidates, &request->candidates) &&
-           proto_check_request(request, reader->problem);
+           proto_check_request(request, "", reader->problem);
 }
 
 static void *allocate(void *unused, size_t size) {
@@ -259,7 +258,7 @@ bool protobuf_decode_history(const char *body, size_t size, struct arena *arena,
         return false;
     bool has_token = from->history_token_there_case != DIEN__HISTORY_REQUEST__HISTORY_TOKEN_THERE__NOT_SET;
     return read_histories(&reader, has_token, &from->history_token, from->history, from->history_append, request) &&
-           proto_check_history(request, problem);
+           proto_check_history(request, "", problem);
 }
 
 /* ---- the reply ---- */

@@ -259,7 +259,7 @@ static const struct {
     {"{}", "", "a history or a history_append"},
     {"{\"history_token\":\"t\"}", "", "a history or a history_append"},
     {"{\"history\":[],\"history_token\":\"t\"}", "/history_token", "not both"},
-    {"{\"history\":[],\"history_append\":[]}", "/history_append", "part of the history"},
+    {"{\"history\":[],\"history_append\":[]}", "/history_append", "cannot have a history_append"},
     {"{\"history\":5}", "/history", "object of columns or an array of row objects"},
     {"{\"history\":[],\"user_id\":\"u\"}", "/user_id", "no such member"},
     {"{\"history\":[],\"candidates\":[{\"i\":1}]}", "/candidates", "no such member"},

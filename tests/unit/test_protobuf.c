@@ -387,7 +387,7 @@ static void histories_are_refused_at_their_place(void **state) {
     set_update_token("", 0);
     assert_update_refused("/history_token", "1 to 256 bytes");
     make_update()->history_append = &whole.history;
-    assert_update_refused("/history_append", "part of the history");
+    assert_update_refused("/history_append", "cannot have a history_append");
     make_update();
     whole.items[1] = bytes_of("\xC0\xAF", 2);
     assert_update_refused("/history/item/1", "UTF-8");
