@@ -1,8 +1,7 @@
-/* fuzz_json_decode.c: any bytes as a request, as a user's history and as samples.json. Decoding ends in a request or a
- * problem; whatever comes of it encodes to JSON that jansson reads back; and with little memory the outcome is the same
- * or out of memory.
+/* fuzz_json_decode.c: any bytes as a request, as a user's history and as samples.json.
  *
- * tests/fuzz/decode holds one small named file for each thing once worth a look; libFuzzer starts from them.
+ * Decoding ends in a request or a problem, and either encodes to JSON that jansson reads back. With little memory the
+ * outcome is unchanged or out of memory. libFuzzer starts from the seeds in tests/fuzz/json_decode.
  */
 #include "proto/json_decode.h"
 #include "proto/json_encode.h"
@@ -11,7 +10,7 @@
 #include <jansson.h>
 #include <string.h>
 
-enum { RESULTS_MOST = 64, HISTORY = 3 };
+enum { RESULTS_MAX = 64, HISTORY = 3 };
 
 static struct arena arena;
 
@@ -30,7 +29,7 @@ static void require_json(struct proto_string text) {
     json_decref(root);
 }
 
-/* What the structs promise: read every byte that they point to. */
+/* Reads every byte that the structs point to. */
 static size_t read_table(const struct proto_table *table) {
     size_t sum = 0;
     size_t longest = 0;
@@ -53,9 +52,9 @@ static size_t read_table(const struct proto_table *table) {
 }
 
 static void encode_reply(const struct proto_request *request) {
-    static const float attention[RESULTS_MOST][HISTORY];
-    struct proto_result results[RESULTS_MOST];
-    size_t count = request->candidates.rows < RESULTS_MOST ? request->candidates.rows : RESULTS_MOST;
+    static const float attention[RESULTS_MAX][HISTORY];
+    struct proto_result results[RESULTS_MAX];
+    size_t count = request->candidates.rows < RESULTS_MAX ? request->candidates.rows : RESULTS_MAX;
     for (size_t i = 0; i < count; i++)
         results[i] = (struct proto_result){count - 1 - i, 1.0f / (float)(i + 1)};
     const struct proto_interest interest = {"clicks", HISTORY, HISTORY, request->explain ? attention[0] : NULL};
@@ -73,7 +72,7 @@ static void encode_reply(const struct proto_request *request) {
                                    &arena));
 }
 
-/* Which members of a history may stand beside each other. */
+/* Checks that the members about the history are allowed together. */
 static size_t check_histories(const struct proto_request *request) {
     require(!request->has_history_token ||
             (request->history_token.length >= 1 && request->history_token.length <= 256));

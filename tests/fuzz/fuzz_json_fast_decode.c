@@ -1,7 +1,8 @@
-/* fuzz_json_fast_decode.c: any bytes as a request, to the scanner and to jansson. What the scanner takes, jansson takes
- * too, and both say the same; with little memory the scanner takes it or leaves it, and decoding comes to the same.
+/* fuzz_json_fast_decode.c: any bytes as a request, to the fast decoder and to jansson.
  *
- * tests/fuzz/scan holds one small named file for each thing once worth a look; libFuzzer starts from them.
+ * If the fast decoder takes a body, jansson takes it too, and the requests are equal. With little memory the fast
+ * decoder leaves the body or decodes it to an equal request. libFuzzer starts from the seeds in
+ * tests/fuzz/json_fast_decode.
  */
 #include "proto/json_decode.h"
 #include "proto/json_fast_decode.h"
@@ -33,7 +34,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     struct problem problem;
     arena_reset(&scanned_arena);
     arena_reset(&tree_arena);
-    char *body = malloc(size > 0 ? size : 1); /* gone before the comparison: nothing may point into it */
+    char *body = malloc(size > 0 ? size : 1); /* freed before the comparison, because nothing may point into it */
     require(body != NULL);
     memcpy(body, data, size);
     bool taken = json_fast_decode_request(body, size, &scanned_arena, &scanned);

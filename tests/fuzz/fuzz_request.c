@@ -1,8 +1,8 @@
-/* fuzz_request.c: any bytes as the body of POST /score to the demo model: what follows decoding, too. The outcome is a
- * reply or a problem with a place, both of them JSON; scores are probabilities in rank order; and the same body has the
- * same outcome again.
+/* fuzz_request.c: any bytes as the body of POST /score to the demo model, from decoding to encoding.
  *
- * Runs in the repository's top directory. tests/fuzz/request holds what was worth a look.
+ * The outcome is a reply or a problem with a place, both in JSON. Scores are probabilities in rank order, and a second
+ * request with an equal body has an equal reply. Runs in the repository's top directory. libFuzzer starts from the
+ * seeds in tests/fuzz/request.
  */
 #include "proto/json_decode.h"
 #include "proto/json_encode.h"
@@ -36,7 +36,7 @@ static json_t *parse(struct proto_string text) {
     return root;
 }
 
-static void look_at_reply(struct proto_string body, size_t candidates) {
+static void check_reply(struct proto_string body, size_t candidates) {
     json_t *root = parse(body);
     const json_t *results = json_object_get(root, "results");
     require(json_array_size(results) >= 1 && json_array_size(results) <= candidates);
@@ -49,7 +49,7 @@ static void look_at_reply(struct proto_string body, size_t candidates) {
     json_decref(root);
 }
 
-static void look_at_problem(const struct problem *problem, struct arena *arena) {
+static void check_problem(const struct problem *problem, struct arena *arena) {
     require(problem->detail[0] != '\0' && problem_status(problem->kind) >= 400);
     require(problem->pointer[0] == '\0' || problem->pointer[0] == '/');
     json_decref(parse(json_encode_problem(problem, "fuzz", arena)));
@@ -61,11 +61,11 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     if (outcome.problem.kind != PROBLEM_NONE) {
         struct arena arena;
         arena_init(&arena, 0, 0);
-        look_at_problem(&outcome.problem, &arena);
+        check_problem(&outcome.problem, &arena);
         arena_free(&arena);
         return 0;
     }
-    look_at_reply(outcome.body, outcome.candidates);
+    check_reply(outcome.body, outcome.candidates);
     char *first = malloc(outcome.body.length);
     size_t length = outcome.body.length;
     require(first != NULL);

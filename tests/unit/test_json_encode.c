@@ -1,6 +1,4 @@
-/* test_json_encode.c: replies, problems, health, model descriptions and log lines as text; each is read back with
- * jansson.
- */
+/* test_json_encode.c: replies, problems, health, model descriptions and log lines as text. jansson reads each back. */
 #include "proto/json_decode.h"
 #include "proto/json_encode.h"
 
@@ -19,7 +17,7 @@
 
 static struct arena arena;
 
-/* jansson's memory: refuses one call on request, and counts what is not given back. */
+/* jansson's allocator: refuses one call on request, and counts the allocations that are not freed. */
 static size_t asked;
 static size_t refuse_at = SIZE_MAX;
 static long outstanding;
@@ -70,7 +68,7 @@ static json_t *parse(struct proto_string body) {
     return root;
 }
 
-/* Values as decode.c makes them. */
+/* Values as the decoder makes them. */
 
 static struct proto_value integer(int64_t number) {
     return (struct proto_value){.kind = PROTO_INTEGER, .integer = number};
@@ -92,7 +90,7 @@ static struct proto_column column(const char *name, size_t count, const struct p
     return (struct proto_column){{name, strlen(name)}, count, values};
 }
 
-/* A reply over one column, item, with one interest; tests change what they are about. */
+/* A reply with one column, item, and one interest. Each test changes the part that it tests. */
 struct fixture {
     struct proto_value items[3];
     struct proto_column columns[4];
@@ -134,7 +132,7 @@ static void a_reply(void **state) {
                 "{\"index\":0,\"item\":\"B10\",\"score\":0.441100001}]}");
 }
 
-/* What POST /users/{id}/history answers with. */
+/* The reply to POST /users/{id}/history. */
 static void a_reply_with_a_token_and_no_results(void **state) {
     (void)state;
     static const char token[] = "0123456789abcdef0123456789abcdef";
@@ -149,7 +147,7 @@ static void a_reply_with_a_token_and_no_results(void **state) {
                 "\"unknown\":{\"item\":0}}");
 }
 
-static void what_is_held_of_a_user(void **state) {
+static void a_user_summary(void **state) {
     (void)state;
     struct fixture f;
     fill(&f);
@@ -270,7 +268,7 @@ static void scores_are_exact_floats(void **state) {
     }
 }
 
-/* What decode.c reads of a number is what encode.c writes of it. */
+/* An encoded number decodes to itself. */
 static void numbers_survive_the_round_trip(void **state) {
     (void)state;
     uint64_t seed = 1;
@@ -342,7 +340,7 @@ static void a_reply_of_4000_results(void **state) {
     json_decref(root);
 }
 
-/* Problems. */
+/* ---- problems ---- */
 
 static void a_problem_in_the_body_has_a_pointer(void **state) {
     (void)state;
@@ -379,7 +377,7 @@ static void every_problem_is_json(void **state) {
     }
 }
 
-/* Health, the model, the log. */
+/* ---- health, the model, the log ---- */
 
 static void health_with_and_without_a_model(void **state) {
     (void)state;
@@ -390,7 +388,7 @@ static void health_with_and_without_a_model(void **state) {
     assert_body(json_encode_health(&loading, &arena), "{\"status\":\"loading\",\"uptime_seconds\":0}");
 }
 
-static void a_model_says_what_it_needs(void **state) {
+static void a_model_lists_its_fields(void **state) {
     (void)state;
     const struct proto_model_field user[] = {{"country", "index", 48, 0, NULL}};
     const struct proto_model_field behaviour[] = {
@@ -429,7 +427,7 @@ static void log_lines_survive_bytes_that_are_not_utf8(void **state) {
     assert_body(json_encode_line(members, 1, &arena), "{\"path\":\"/??z?\\\"\"}");
 }
 
-/* Memory. */
+/* ---- memory ---- */
 
 static struct proto_string encode_one(size_t which, struct arena *tight) {
     static const struct proto_member members[] = {{"path", "\xFF", 0}, {"event", "caf\xC3\xA9", 0}};
@@ -470,8 +468,7 @@ static void each_of_jansson_s_allocations_may_fail(void **state) {
                 assert_true(refuse > 0);
                 break;
             }
-            /* A refused string may look like one that is not UTF-8: the log and problems go on with '?', nothing else.
-             */
+            /* A refused string looks like one that is not UTF-8. Only the log and problems go on with '?'. */
             bool lenient = which == 1 || which == 4;
             assert_true(body.data == NULL || lenient);
             if (body.data != NULL)
@@ -506,7 +503,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_reply),
         cmocka_unit_test(a_reply_with_a_token_and_no_results),
-        cmocka_unit_test(what_is_held_of_a_user),
+        cmocka_unit_test(a_user_summary),
         cmocka_unit_test(a_reply_with_several_interests),
         cmocka_unit_test(attention_follows_its_candidate),
         cmocka_unit_test(candidates_come_back_as_they_were_sent),
@@ -519,7 +516,7 @@ int main(void) {
         cmocka_unit_test(other_problems_have_none),
         cmocka_unit_test(every_problem_is_json),
         cmocka_unit_test(health_with_and_without_a_model),
-        cmocka_unit_test(a_model_says_what_it_needs),
+        cmocka_unit_test(a_model_lists_its_fields),
         cmocka_unit_test(log_lines_keep_whole_numbers_whole),
         cmocka_unit_test(log_lines_survive_bytes_that_are_not_utf8),
         cmocka_unit_test_teardown(each_of_jansson_s_allocations_may_fail, refuse_nothing),
