@@ -166,7 +166,8 @@ def mistakes(maker):
         yield post("cut", text[:cut])
     for damaged in (b"\xff", b"{}{}", b'{"a":1,"a":2}', b'{"candidates":{"x":["\\u0000"]}}',
                     b'{"candidates":{"x":[1e400]}}', b'{"candidates":{"x":[01]}}', b"[]", b"null", b"7", b'"text"',
-                    b"{}", b"{'a':1}", b'{"a":NaN}', b'{"candidates":{"x":["\xc0\xaf"]}}', b"\xef\xbb\xbf{}", b'{"\\u0000":1}'):
+                    b"{}", b"{'a':1}", b'{"a":NaN}', b'{"candidates":{"x":["\xc0\xaf"]}}', b"\xef\xbb\xbf{}",
+                    b'{"\\u0000":1}'):
         yield post("not a request", damaged)
     for depth in (12, 13, 14, 15, 100000):
         yield post(f"depth {depth}", '{"candidates":{"item":[' + "[" * depth + "]" * depth + "]}}")
@@ -231,7 +232,8 @@ def routes(maker):
     for path in ("/", "/score", "/score/", "/score?a=b", "/users", "/users/", "/users/u", "/users/u/history",
                  "/users/u/x", "/users//history", "/users/%2F", "/users/%zz", "/users/%4", "/users/%00",
                  "/users/%C3%A9", "/users/" + "a" * 256, "/users/" + "a" * 257, "/model", "/health",
-                 "/health/ready", "/health/live", "/metrics", "/metrics/", "/SCORE", "/%73core", "http://test/health", "/" + "x" * 2000):
+                 "/health/ready", "/health/live",
+                 "/metrics", "/metrics/", "/SCORE", "/%73core", "http://test/health", "/" + "x" * 2000):
         for method in ("GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS", "PATCH", "BREW"):
             if method == "POST":
                 yield post("a route", good, path=path)
