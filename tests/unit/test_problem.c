@@ -28,6 +28,7 @@ static void every_kind_has_its_status(void **state) {
         [PROBLEM_UNSUPPORTED_MEDIA] = 415,
         [PROBLEM_TOO_MANY_CANDIDATES] = 422,
         [PROBLEM_HISTORY_TOO_LONG] = 422,
+        [PROBLEM_HEADERS_TOO_LARGE] = 431,
         [PROBLEM_MODEL_FAULT] = 500,
         [PROBLEM_OUT_OF_MEMORY] = 503,
         [PROBLEM_SATURATED] = 503,
