@@ -1,7 +1,7 @@
-/* arena.c: blocks of memory that one reset gives back.
+/* arena.c: blocks of memory that one reset returns.
  *
  * An allocation takes the first block with room, newest first. Each new block is at least twice as large as the one
- * before it, so there are few to look through. Under AddressSanitizer all that is not handed out is poisoned.
+ * before, so there are few blocks to search. Under AddressSanitizer, all memory that is not handed out is poisoned.
  */
 #include "proto/arena.h"
 
@@ -35,28 +35,16 @@ struct arena_block {
     size_t used;
 };
 
-/* The header takes one unit, so that what follows it is aligned. */
-_Static_assert(sizeof(struct arena_block) <= ALIGNMENT, "a block's header fits its place");
+/* The header takes one unit, so that the data after it is aligned. */
+_Static_assert(sizeof(struct arena_block) <= ALIGNMENT, "a block's header fits in one unit");
 
 static char *block_data(struct arena_block *block) {
     return (char *)block + ALIGNMENT;
 }
 
-static bool round_up(size_t size, size_t *rounded) {
-    if (size > SIZE_MAX - 2 * ALIGNMENT)
-        return false;
-    size_t units = size == 0 ? 1 : (size + ALIGNMENT - 1) / ALIGNMENT;
-    *rounded = units * ALIGNMENT;
-    return true;
-}
-
-static void block_free(struct arena_block *block) {
-    UNPOISON(block_data(block), block->size);
-    free(block);
-}
-
-/* A size that is worth asking malloc for: twice the newest block, but no more than the limit can still use. */
-static size_t block_size(const struct arena *arena, size_t needed) {
+/* Adds a block for at least `needed` bytes. It is twice as large as the newest block, but no larger than the limit can
+ * still use. */
+static struct arena_block *block_new(struct arena *arena, size_t needed) {
     size_t size = arena->blocks == NULL ? FIRST_BLOCK : arena->blocks->size;
     if (arena->blocks != NULL && size <= SIZE_MAX / 4)
         size *= 2;
@@ -64,11 +52,8 @@ static size_t block_size(const struct arena *arena, size_t needed) {
         size_t left = (arena->limit - arena->used) / ALIGNMENT * ALIGNMENT;
         size = size < left ? size : left;
     }
-    return size > needed ? size : needed;
-}
+    size = size > needed ? size : needed;
 
-static struct arena_block *block_new(struct arena *arena, size_t needed) {
-    size_t size = block_size(arena, needed);
     struct arena_block *block = aligned_alloc(ALIGNMENT, ALIGNMENT + size);
     if (block == NULL)
         return NULL;
@@ -76,14 +61,6 @@ static struct arena_block *block_new(struct arena *arena, size_t needed) {
     POISON(block_data(block), size);
     arena->blocks = block;
     return block;
-}
-
-static struct arena_block *block_with_room(struct arena *arena, size_t needed) {
-    for (struct arena_block *block = arena->blocks; block != NULL; block = block->next) {
-        if (block->size - block->used >= needed)
-            return block;
-    }
-    return block_new(arena, needed);
 }
 
 void arena_init(struct arena *arena, size_t limit, size_t keep) {
@@ -102,7 +79,8 @@ void arena_reset(struct arena *arena) {
         struct arena_block *block = *link;
         if (block->size > arena->keep - kept) {
             *link = block->next;
-            block_free(block);
+            UNPOISON(block_data(block), block->size);
+            free(block);
             continue;
         }
         kept += block->size;
@@ -114,14 +92,21 @@ void arena_reset(struct arena *arena) {
 }
 
 void *arena_alloc(struct arena *arena, size_t size) {
-    size_t rounded;
-    if (!round_up(size, &rounded))
+    if (size > SIZE_MAX - 2 * ALIGNMENT)
         return NULL;
+    size_t units = size == 0 ? 1 : (size + ALIGNMENT - 1) / ALIGNMENT;
+    size_t rounded = units * ALIGNMENT;
     if (arena->limit != 0 && (arena->used > arena->limit || rounded > arena->limit - arena->used))
         return NULL;
-    struct arena_block *block = block_with_room(arena, rounded);
+
+    struct arena_block *block = arena->blocks;
+    while (block != NULL && block->size - block->used < rounded)
+        block = block->next;
+    if (block == NULL)
+        block = block_new(arena, rounded);
     if (block == NULL)
         return NULL;
+
     char *memory = block_data(block) + block->used;
     block->used += rounded;
     arena->used += rounded;

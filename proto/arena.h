@@ -1,7 +1,7 @@
-/* arena.h: a request's memory. Decode and encode allocate from it, one reset ends it.
+/* arena.h: the memory of one request. Decoders and encoders allocate from it, and one reset frees everything.
  *
- * Blocks are kept across resets up to `keep` bytes, so that a warmed-up arena asks malloc for nothing. Not for two
- * threads at once.
+ * A reset keeps up to `keep` bytes of blocks, so a warmed-up arena never calls malloc. An arena is for one thread at a
+ * time.
  */
 #ifndef PROTO_ARENA_H
 #define PROTO_ARENA_H
@@ -13,7 +13,7 @@ struct arena_block;
 struct arena {
     struct arena_block *blocks; /* newest first */
     size_t used;                /* bytes handed out since the last reset */
-    size_t limit;               /* arena_alloc fails beyond this many bytes; 0: no limit */
+    size_t limit;               /* bytes that may be handed out between resets; 0: no limit */
     size_t keep;                /* bytes of blocks that a reset keeps */
 };
 
@@ -21,9 +21,9 @@ void arena_init(struct arena *arena, size_t limit, size_t keep);
 void arena_free(struct arena *arena);
 void arena_reset(struct arena *arena);
 
-/* `size` bytes aligned to 64, not zeroed, valid until the next reset. NULL when memory or the limit is out. */
+/* `size` bytes, aligned to 64, not zeroed, valid until the next reset. NULL if memory or the limit is out. */
 void *arena_alloc(struct arena *arena, size_t size);
-/* The same for `count` things of `size` bytes; NULL also when the product overflows. */
+/* `count` items of `size` bytes each. NULL also if the product overflows. */
 void *arena_array(struct arena *arena, size_t count, size_t size);
 
 #endif

@@ -1,8 +1,8 @@
-/* digits.c: decimals by exact integer arithmetic.
+/* digits.c: decimal digits by exact integer arithmetic.
  *
- * A float is m * 2^e with m < 2^24. Nine significant digits of it are the integer nearest to m * 2^e * 10^k, for the k
- * that puts it between 10^8 and 10^9; and m * 5^k is exact in 128 bits for every k below 45, which leaves a shift to
- * round.
+ * A float is m * 2^e with m < 2^24. Its nine significant digits are the integer nearest to m * 2^e * 10^k, with the k
+ * for which that integer lies between 10^8 and 10^9. Since 10^k = 5^k * 2^k and m * 5^k is exact in 128 bits for every
+ * k below 45, only a shift has to round.
  */
 #include "proto/digits.h"
 
@@ -14,10 +14,10 @@ enum {
     FLOAT_DIGITS = 9,
     MANTISSA_BITS = 23,
     EXPONENT_BIAS = 127,
-    EXPONENT_LEAST = -119, /* 5^44 is the most that is needed from here */
-    EXPONENT_MOST = 28,    /* 10^0 is enough up to here */
-    FIVES = 28,            /* powers of five in 64 bits */
-    POINT_LEAST = -4,      /* printf's %g has an exponent below this */
+    EXPONENT_MIN = -119,   /* needs 5^44, the largest power that is exact */
+    EXPONENT_MAX = 28,     /* needs 10^0; larger floats would need a division */
+    FIVES = 28,            /* powers of five that fit in 64 bits */
+    FIXED_MIN = -4,        /* %g writes smaller decimal exponents in scientific notation */
     DOUBLE_PLACES_MAX = 19 /* decimal places of fifteen digits at 1e-4 */
 };
 
@@ -55,7 +55,7 @@ static const uint64_t power_of_five[FIVES] = {1,
 static const double power_of_ten[DOUBLE_PLACES_MAX + 1] = {1e0,  1e1,  1e2,  1e3,  1e4,  1e5,  1e6,  1e7,  1e8,  1e9,
                                                            1e10, 1e11, 1e12, 1e13, 1e14, 1e15, 1e16, 1e17, 1e18, 1e19};
 
-/* `count` digits of a number, leading zeros and all. */
+/* Writes exactly `count` digits, with leading zeros. */
 static void put_padded(uint64_t number, size_t count, char *out) {
     for (size_t i = count; i > 0; i--) {
         out[i - 1] = (char)('0' + number % 10);
@@ -81,7 +81,7 @@ size_t digits_of_integer(int64_t integer, char *out) {
     return count + (negative ? 1 : 0);
 }
 
-/* mantissa * 2^power * 10^scale, to the nearest integer, ties to even. */
+/* mantissa * 2^power * 10^scale, rounded to the nearest integer, ties to even. */
 static uint64_t scaled(uint64_t mantissa, int power, int scale) {
     int first = scale < FIVES ? scale : FIVES - 1;
     uint128 product = (uint128)mantissa * power_of_five[first] * power_of_five[scale - first];
@@ -92,36 +92,36 @@ static uint64_t scaled(uint64_t mantissa, int power, int scale) {
     return (uint64_t)whole + (rest > half || (rest == half && (whole & 1) != 0));
 }
 
-/* 1.23e-05 of the digits "123". */
+/* Writes digits such as "123" as 1.23e-05. The exponent is negative, with two digits. */
 static size_t put_scientific(const char *digits, size_t count, int exponent, char *out) {
-    char *at = out;
-    *at++ = digits[0];
+    char *next = out;
+    *next++ = digits[0];
     if (count > 1) {
-        *at++ = '.';
-        memcpy(at, digits + 1, count - 1);
-        at += count - 1;
+        *next++ = '.';
+        memcpy(next, digits + 1, count - 1);
+        next += count - 1;
     }
-    *at++ = 'e';
-    *at++ = '-';
-    put_padded((uint64_t)-exponent, 2, at);
-    return (size_t)(at + 2 - out);
+    *next++ = 'e';
+    *next++ = '-';
+    put_padded((uint64_t)-exponent, 2, next);
+    return (size_t)(next + 2 - out);
 }
 
-/* Digits with the point after the first 1 + exponent of them; `count` may end before that. */
+/* Writes digits with the point after the first 1 + exponent of them, or before all if that is negative. `digits` may
+ * have more trailing zeros than `count` includes. */
 static size_t put_fixed(const char *digits, size_t count, int exponent, char *out) {
-    char *at = out;
     if (exponent < 0) {
         size_t zeros = (size_t)-exponent - 1;
-        memcpy(at, "0.000", 2 + zeros);
-        memcpy(at + 2 + zeros, digits, count);
+        memcpy(out, "0.000", 2 + zeros);
+        memcpy(out + 2 + zeros, digits, count);
         return 2 + zeros + count;
     }
     size_t whole = (size_t)exponent + 1;
-    memcpy(at, digits, whole);
+    memcpy(out, digits, whole);
     if (count <= whole)
         return whole;
-    at[whole] = '.';
-    memcpy(at + whole + 1, digits + whole, count - whole);
+    out[whole] = '.';
+    memcpy(out + whole + 1, digits + whole, count - whole);
     return count + 1;
 }
 
@@ -129,12 +129,12 @@ size_t digits_of_float(float number, char *out) {
     uint32_t bits;
     memcpy(&bits, &number, sizeof bits);
     int exponent = (int)(bits >> MANTISSA_BITS & 0xFF) - EXPONENT_BIAS;
-    if (exponent < EXPONENT_LEAST || exponent > EXPONENT_MOST)
+    if (exponent < EXPONENT_MIN || exponent > EXPONENT_MAX)
         return 0;
     uint64_t mantissa = (bits & (((uint32_t)1 << MANTISSA_BITS) - 1)) | (uint32_t)1 << MANTISSA_BITS;
-    int decimal = exponent * 78913 >> 18; /* the decimal exponent of 2^exponent: log10(2), rounded down */
+    int decimal = exponent * 78913 >> 18; /* times log10(2), rounded down */
     uint64_t rounded = scaled(mantissa, exponent - MANTISSA_BITS, FLOAT_DIGITS - 1 - decimal);
-    if (rounded >= 1000000000) { /* the number itself, or its rounding, has one digit more */
+    if (rounded >= 1000000000) { /* the mantissa, or the rounding, adds a digit */
         decimal++;
         rounded = scaled(mantissa, exponent - MANTISSA_BITS, FLOAT_DIGITS - 1 - decimal);
     }
@@ -144,12 +144,13 @@ size_t digits_of_float(float number, char *out) {
     while (count > 1 && digits[count - 1] == '0')
         count--;
     *out = '-';
-    return sign + (decimal < POINT_LEAST ? put_scientific(digits, count, decimal, out + sign)
-                                         : put_fixed(digits, count, decimal, out + sign));
+    return sign + (decimal < FIXED_MIN ? put_scientific(digits, count, decimal, out + sign)
+                                       : put_fixed(digits, count, decimal, out + sign));
 }
 
-/* The fewest decimal places that give a double back, by one division of two exact doubles. Where its digits are fifteen
- * at most, they are those of "%.15g": no other decimal of so many digits is as near (DBL_DIG). */
+/* Tries 0, 1, 2, ... decimal places until the decimal gives the double back, by one division of two exact doubles. If
+ * that takes 15 digits at most, they are those of "%.15g", because no other decimal of so few digits is as near
+ * (DBL_DIG). */
 size_t digits_of_double(double number, char *out) {
     double magnitude = fabs(number);
     if (!(magnitude >= 1e-4 && magnitude < 1e15))

@@ -1,12 +1,15 @@
-/* json_fast_decode.c: one pass over a copy of the body. Strings stay where they are in the copy, escapes written over
- * their own text; values go into one array whose size is known from a count of commas and brackets.
+/* json_fast_decode.c: one pass over a copy of the body.
  *
- * Every function returns false for "not mine", whatever the reason: the caller then starts again with jansson. So
- * nothing here explains, and whatever is rare or doubtful is left: null and booleans among the values, integers of more
- * than 64 bits, reals out of range, a member that a request does not have.
+ * Strings stay at their place in the copy; escapes are decoded in place. Values go into one array, whose size follows
+ * from a count of commas and brackets.
+ *
+ * Every function returns false to leave the body to jansson, whatever the reason. So no function here explains a
+ * mistake, and rare or doubtful input is left too: null and booleans among the values, integers beyond 64 bits, reals
+ * out of range, members that a request does not have.
  */
 #include "proto/json_fast_decode.h"
 
+#include "proto/digits.h"
 #include "proto/utf8.h"
 
 #include <limits.h>
@@ -15,35 +18,32 @@
 #include <string.h>
 
 enum {
-    FIELDS_MAX = 256,       /* as decode.c */
-    TOKEN_MAX = 256,        /* as decode.c */
     DIGITS_MAX = 19,        /* of a 64-bit integer */
     POWERS = 23,            /* powers of ten that a double holds exactly */
-    EXPONENT_DIGITS_MAX = 3 /* any more is for strtod */
+    EXPONENT_DIGITS_MAX = 3 /* longer exponents are left to strtod */
 };
 
 /* Whole numbers up to this are exact in a double. */
-static const uint64_t exact_limit = (uint64_t)1 << 53;
+static const uint64_t exact_max = (uint64_t)1 << 53;
 
 static const double power_of_ten[POWERS] = {1e0,  1e1,  1e2,  1e3,  1e4,  1e5,  1e6,  1e7,  1e8,  1e9,  1e10, 1e11,
                                             1e12, 1e13, 1e14, 1e15, 1e16, 1e17, 1e18, 1e19, 1e20, 1e21, 1e22};
 
 struct scanner {
-    char *at;        /* next byte of the copy, which ends with a NUL */
+    char *next;      /* byte of the copy, which ends with a NUL */
     const char *end; /* that NUL */
     struct arena *arena;
-    unsigned int seen;                          /* members of the request, a bit each */
-    size_t room;                                /* values that the body can hold at most */
-    struct proto_value *next, *values_end;      /* room for values */
-    double *next_number, *numbers_end;          /* the same for numbers of vectors, once there is one */
-    struct proto_column columns[FIELDS_MAX];    /* of the group in hand */
-    struct proto_value *row_values[FIELDS_MAX]; /* row form: the same columns' values, to be written */
-    size_t last_row[FIELDS_MAX];                /* row form: the last row that had the column, from 1 */
+    size_t value_room;                                /* values that the body can hold at most */
+    struct proto_value *next_value, *values_end;      /* NULL until the first group in column form */
+    double *next_number, *numbers_end;                /* of vectors; NULL until the first vector */
+    struct proto_column columns[PROTO_FIELDS_MAX];    /* of the current group */
+    struct proto_value *row_values[PROTO_FIELDS_MAX]; /* row form: values of the same columns, to be written */
+    size_t last_row[PROTO_FIELDS_MAX];                /* row form: last row that had the column, from 1 */
 };
 
 /* ---- characters ---- */
 
-/* Bytes of a string that need no second look: ASCII but the quote, the backslash and control characters. */
+/* A byte that a string can hold as it is: ASCII other than the quote, the backslash and control characters. */
 static bool is_plain(char byte) {
     unsigned char code = (unsigned char)byte;
     return code >= 0x20 && code < 0x80 && code != '"' && code != '\\';
@@ -53,41 +53,30 @@ static bool is_digit(char byte) {
     return byte >= '0' && byte <= '9';
 }
 
-/* The next byte that is not white space; it is not taken. */
+/* Skips white space and returns the byte after it, without taking it. */
 static char peek(struct scanner *scanner) {
-    while (*scanner->at == ' ' || *scanner->at == '\n' || *scanner->at == '\r' || *scanner->at == '\t')
-        scanner->at++;
-    return *scanner->at;
+    while (*scanner->next == ' ' || *scanner->next == '\n' || *scanner->next == '\r' || *scanner->next == '\t')
+        scanner->next++;
+    return *scanner->next;
 }
 
 static bool take(struct scanner *scanner, char byte) {
     if (peek(scanner) != byte)
         return false;
-    scanner->at++;
-    return true;
-}
-
-static bool take_word(struct scanner *scanner, const char *word) {
-    size_t length = strlen(word);
-    if (strncmp(scanner->at, word, length) != 0)
-        return false;
-    scanner->at += length;
+    scanner->next++;
     return true;
 }
 
 /* ---- strings ---- */
 
 /* Four hexadecimal digits, or -1. */
-static int32_t hex_of(const char *at) {
+static int32_t scan_hex(const char *text) {
     int32_t code = 0;
     for (size_t i = 0; i < 4; i++) {
-        char byte = at[i], lower = (char)(byte | 0x20);
-        if (is_digit(byte))
-            code = code * 16 + (byte - '0');
-        else if (lower >= 'a' && lower <= 'f')
-            code = code * 16 + (lower - 'a' + 10);
-        else
+        int value = digits_hex_value(text[i]);
+        if (value < 0)
             return -1;
+        code = code * 16 + value;
     }
     return code;
 }
@@ -112,72 +101,69 @@ static char *put_utf8(char *out, int32_t code) {
     return out;
 }
 
-/* \uXXXX, or a pair of them for a character beyond U+FFFF. `at` is after the u. The bytes past it, or NULL. */
-static char *scan_unicode(char *at, char **out) {
-    int32_t code = hex_of(at);
+/* Decodes an escape; `text` is after the backslash. Returns the text after the escape, or NULL. Writing in place is
+ * safe, because the decoded character is never longer than its escape. */
+static char *scan_escape(char *text, char **out) {
+    static const char names[] = "\"\\/bfnrt", meanings[] = "\"\\/\b\f\n\r\t";
+    if (*text != 'u') {
+        const char *name = *text != '\0' ? strchr(names, *text) : NULL;
+        if (name == NULL)
+            return NULL;
+        *(*out)++ = meanings[name - names];
+        return text + 1;
+    }
+    int32_t code = scan_hex(text + 1);
     if (code <= 0 || (code >= 0xDC00 && code <= 0xDFFF))
         return NULL;
-    at += 4;
-    if (code >= 0xD800 && code <= 0xDBFF) {
-        if (at[0] != '\\' || at[1] != 'u')
+    text += 5;
+    if (code >= 0xD800 && code <= 0xDBFF) { /* the first of a pair, for a character beyond U+FFFF */
+        if (text[0] != '\\' || text[1] != 'u')
             return NULL;
-        int32_t low = hex_of(at + 2);
+        int32_t low = scan_hex(text + 2);
         if (low < 0xDC00 || low > 0xDFFF)
             return NULL;
         code = 0x10000 + ((code - 0xD800) << 10) + (low - 0xDC00);
-        at += 6;
+        text += 6;
     }
     *out = put_utf8(*out, code);
-    return at;
+    return text;
 }
 
-/* `at` is after the backslash. What is written is never longer than what is read. */
-static char *scan_escape(char *at, char **out) {
-    static const char names[] = "\"\\/bfnrt", meanings[] = "\"\\/\b\f\n\r\t";
-    if (*at == 'u')
-        return scan_unicode(at + 1, out);
-    const char *found = *at != '\0' ? strchr(names, *at) : NULL;
-    if (found == NULL)
-        return NULL;
-    *(*out)++ = meanings[found - names];
-    return at + 1;
-}
-
-/* A string from its first byte that is not plain: escapes and characters beyond ASCII. Moves what follows an escape
- * down. The string's end in the copy, or NULL; scanner->at is then past the quote. */
-static const char *scan_awkward(struct scanner *scanner, char *at) {
-    char *out = at;
-    while (*at != '"') {
+/* The rest of a string, from its first byte that is not plain: escapes and characters beyond ASCII. Moves the text
+ * after an escape down. Returns the string's end in the copy, or NULL. */
+static const char *scan_rest(struct scanner *scanner, char *text) {
+    char *out = text;
+    while (*text != '"') {
         size_t size = 1;
-        if (*at == '\\') {
-            at = scan_escape(at + 1, &out);
-            if (at == NULL)
+        if (*text == '\\') {
+            text = scan_escape(text + 1, &out);
+            if (text == NULL)
                 return NULL;
             continue;
         }
-        if (!is_plain(*at))
-            size = (unsigned char)*at >= 0x80 ? utf8_size(at, (size_t)(scanner->end - at)) : 0;
+        if (!is_plain(*text))
+            size = (unsigned char)*text >= 0x80 ? utf8_size(text, (size_t)(scanner->end - text)) : 0;
         if (size == 0)
             return NULL;
         for (size_t i = 0; i < size; i++)
-            *out++ = *at++;
+            *out++ = *text++;
     }
-    scanner->at = at + 1;
+    scanner->next = text + 1;
     return out;
 }
 
 static bool scan_string(struct scanner *scanner, struct proto_string *string) {
     if (peek(scanner) != '"')
         return false;
-    char *start = scanner->at + 1, *at = start;
+    char *start = scanner->next + 1, *text = start;
     const char *end;
-    while (is_plain(*at))
-        at++;
-    if (*at == '"') {
-        end = at;
-        scanner->at = at + 1;
+    while (is_plain(*text))
+        text++;
+    if (*text == '"') {
+        end = text;
+        scanner->next = text + 1;
     } else {
-        end = scan_awkward(scanner, at);
+        end = scan_rest(scanner, text);
         if (end == NULL)
             return false;
     }
@@ -187,115 +173,99 @@ static bool scan_string(struct scanner *scanner, struct proto_string *string) {
 
 /* ---- numbers ---- */
 
-/* The digits of a number without its point and sign, as far as they fit. */
+/* A number without its sign: digits * 10^exponent. */
 struct decimal {
     uint64_t digits;
-    size_t count; /* of digits; more than DIGITS_MAX do not fit */
-    int exponent; /* the value is digits * 10^exponent */
+    size_t count; /* of digits; beyond DIGITS_MAX `digits` has overflowed */
+    int exponent;
 };
 
-static char *scan_digits(char *at, struct decimal *decimal) {
-    while (is_digit(*at)) {
-        decimal->digits = decimal->digits * 10 + (uint64_t)(*at++ - '0');
+static char *scan_digits(char *text, struct decimal *decimal) {
+    while (is_digit(*text)) {
+        decimal->digits = decimal->digits * 10 + (uint64_t)(*text++ - '0');
         decimal->count++;
     }
-    return at;
+    return text;
 }
 
-/* The exponent from its e, or `at` where there is none. NULL: no exponent, or for strtod (then too). */
-static char *scan_exponent(char *at, int *exponent) {
-    if (*at != 'e' && *at != 'E')
-        return at;
-    bool negative = *++at == '-';
-    at += *at == '-' || *at == '+';
-    struct decimal decimal = {0};
-    at = scan_digits(at, &decimal);
-    if (decimal.count == 0 || decimal.count > EXPONENT_DIGITS_MAX)
-        return NULL;
-    *exponent += negative ? -(int)decimal.digits : (int)decimal.digits;
-    return at;
-}
-
-/* The double nearest to a decimal. Digits and a power of ten that are both exact give it with one rounding (Clinger,
- * "How to read floating point numbers accurately", 1990); strtod does the rest. */
-static bool to_double(const char *start, const char *end, const struct decimal *decimal, double *value) {
-    bool exact = decimal->count <= DIGITS_MAX && decimal->digits <= exact_limit;
-    if (exact && decimal->exponent <= 0 && decimal->exponent > -POWERS)
-        *value = (double)decimal->digits / power_of_ten[-decimal->exponent];
-    else if (exact && decimal->exponent > 0 && decimal->exponent < POWERS)
-        *value = (double)decimal->digits * power_of_ten[decimal->exponent];
-    else {
-        char *stop;
-        *value = strtod(start, &stop);
-        return stop == end && isfinite(*value);
-    }
-    return true;
-}
-
-/* `at` is at the point or the e; `decimal` has what came before. */
-static bool scan_real(struct scanner *scanner, char *at, bool negative, struct decimal *decimal,
+/* The rest of a number, from its point or its e; `decimal` holds the digits before that. */
+static bool scan_real(struct scanner *scanner, char *text, bool negative, struct decimal *decimal,
                       struct proto_value *value) {
-    const char *start = scanner->at + (negative ? 1 : 0);
-    if (*at == '.') {
+    const char *start = scanner->next + (negative ? 1 : 0);
+    if (*text == '.') {
         size_t before = decimal->count;
-        at = scan_digits(at + 1, decimal);
+        text = scan_digits(text + 1, decimal);
         if (decimal->count == before)
             return false;
         decimal->exponent = (int)before - (int)decimal->count;
     }
+    if (*text == 'e' || *text == 'E') {
+        bool divides = *++text == '-';
+        text += *text == '-' || *text == '+';
+        struct decimal power = {0};
+        text = scan_digits(text, &power);
+        if (power.count == 0 || power.count > EXPONENT_DIGITS_MAX)
+            return false;
+        decimal->exponent += divides ? -(int)power.digits : (int)power.digits;
+    }
+
+    /* If the digits and the power of ten are both exact, one operation gives the nearest double, because it rounds
+     * once (Clinger, "How to read floating point numbers accurately", 1990). strtod does the other numbers. */
     double magnitude;
-    at = scan_exponent(at, &decimal->exponent);
-    if (at == NULL || !to_double(start, at, decimal, &magnitude))
-        return false;
+    bool exact = decimal->count <= DIGITS_MAX && decimal->digits <= exact_max;
+    if (exact && decimal->exponent <= 0 && decimal->exponent > -POWERS) {
+        magnitude = (double)decimal->digits / power_of_ten[-decimal->exponent];
+    } else if (exact && decimal->exponent > 0 && decimal->exponent < POWERS) {
+        magnitude = (double)decimal->digits * power_of_ten[decimal->exponent];
+    } else {
+        char *stop;
+        magnitude = strtod(start, &stop);
+        if (stop != text || !isfinite(magnitude))
+            return false;
+    }
     *value = (struct proto_value){.kind = PROTO_REAL, .real = negative ? -magnitude : magnitude};
-    scanner->at = at;
+    scanner->next = text;
     return true;
 }
 
-/* scanner->at is at the minus or the first digit. */
+/* scanner->next is at the minus or the first digit. */
 static bool scan_number(struct scanner *scanner, struct proto_value *value) {
-    bool negative = *scanner->at == '-';
-    char *first = scanner->at + (negative ? 1 : 0);
+    bool negative = *scanner->next == '-';
+    char *first = scanner->next + (negative ? 1 : 0);
     struct decimal decimal = {0};
-    char *at = scan_digits(first, &decimal);
+    char *text = scan_digits(first, &decimal);
     if (decimal.count == 0 || (decimal.count > 1 && *first == '0'))
         return false;
-    if (*at == '.' || *at == 'e' || *at == 'E')
-        return scan_real(scanner, at, negative, &decimal, value);
+    if (*text == '.' || *text == 'e' || *text == 'E')
+        return scan_real(scanner, text, negative, &decimal, value);
     if (decimal.count > DIGITS_MAX || decimal.digits > (uint64_t)INT64_MAX)
-        return false; /* the least integer, too, is for jansson */
+        return false; /* this leaves INT64_MIN to jansson, too */
     int64_t integer = (int64_t)decimal.digits;
     *value = (struct proto_value){.kind = PROTO_INTEGER, .integer = negative ? -integer : integer};
-    scanner->at = at;
+    scanner->next = text;
     return true;
 }
 
 /* ---- values ---- */
 
-static bool scan_vector_number(struct scanner *scanner) {
-    struct proto_value number;
-    peek(scanner);
-    if (scanner->next_number == scanner->numbers_end || !scan_number(scanner, &number))
-        return false;
-    *scanner->next_number++ = number.kind == PROTO_REAL ? number.real : (double)number.integer;
-    return true;
-}
-
 static bool scan_vector(struct scanner *scanner, struct proto_value *value) {
     if (scanner->next_number == NULL) {
-        scanner->next_number = arena_array(scanner->arena, scanner->room, sizeof *scanner->next_number);
+        scanner->next_number = arena_array(scanner->arena, scanner->value_room, sizeof *scanner->next_number);
         if (scanner->next_number == NULL)
             return false;
-        scanner->numbers_end = scanner->next_number + scanner->room;
+        scanner->numbers_end = scanner->next_number + scanner->value_room;
     }
     const double *first = scanner->next_number;
     if (!take(scanner, '['))
         return false;
     if (!take(scanner, ']')) {
-        do
-            if (!scan_vector_number(scanner))
+        do {
+            struct proto_value number;
+            peek(scanner);
+            if (scanner->next_number == scanner->numbers_end || !scan_number(scanner, &number))
                 return false;
-        while (take(scanner, ','));
+            *scanner->next_number++ = number.kind == PROTO_REAL ? number.real : (double)number.integer;
+        } while (take(scanner, ','));
         if (!take(scanner, ']'))
             return false;
     }
@@ -316,35 +286,16 @@ static bool scan_value(struct scanner *scanner, struct proto_value *value) {
     return byte == '[' ? scan_vector(scanner, value) : scan_number(scanner, value);
 }
 
-/* Room for the values of the column form, when the first group of that form is met. */
-static bool need_values(struct scanner *scanner) {
-    if (scanner->next == NULL) {
-        scanner->next = arena_array(scanner->arena, scanner->room, sizeof *scanner->next);
-        if (scanner->next == NULL)
-            return false;
-        scanner->values_end = scanner->next + scanner->room;
-    }
-    return true;
-}
-
-static struct proto_value *new_value(struct scanner *scanner) {
-    return scanner->next < scanner->values_end ? scanner->next++ : NULL;
-}
-
 /* ---- groups ---- */
 
-static bool same(const struct proto_string *a, const struct proto_string *b) {
-    return a->length == b->length && memcmp(a->data, b->data, a->length) == 0;
-}
-
-/* The place of a name among the columns, or `count`; `guess` is looked at first. */
+/* The index of a name among the first `count` columns, or `count`. The column `guess` is compared first. */
 static size_t find_column(const struct scanner *scanner, size_t count, size_t guess, const struct proto_string *name) {
-    if (guess < count && same(&scanner->columns[guess].name, name))
+    if (guess < count && proto_string_is(&scanner->columns[guess].name, name->data, name->length))
         return guess;
-    size_t place = 0;
-    while (place < count && !same(&scanner->columns[place].name, name))
-        place++;
-    return place;
+    size_t index = 0;
+    while (index < count && !proto_string_is(&scanner->columns[index].name, name->data, name->length))
+        index++;
+    return index;
 }
 
 static bool finish_table(struct scanner *scanner, enum proto_form form, size_t rows, size_t count,
@@ -357,39 +308,37 @@ static bool finish_table(struct scanner *scanner, enum proto_form form, size_t r
     return true;
 }
 
-/* One column's values: an array's, or without one a single value. */
-static bool scan_column(struct scanner *scanner, bool single, struct proto_column *column) {
-    column->values = scanner->next;
-    bool array = !single;
-    if (array && !take(scanner, '['))
-        return false;
-    if (!(array && peek(scanner) == ']')) {
-        do {
-            struct proto_value *value = new_value(scanner);
-            if (value == NULL || !scan_value(scanner, value))
-                return false;
-        } while (array && take(scanner, ','));
-    }
-    column->count = (size_t)(scanner->next - column->values);
-    return !array || take(scanner, ']');
-}
-
 /* {"item": ["A13", "A16"]}, or with `single` {"country": 29}. */
 static bool scan_columns(struct scanner *scanner, bool single, struct proto_table *table) {
     size_t count = 0, rows = 0;
-    if (!need_values(scanner) || !take(scanner, '{'))
+    if (scanner->next_value == NULL) {
+        scanner->next_value = arena_array(scanner->arena, scanner->value_room, sizeof *scanner->next_value);
+        if (scanner->next_value == NULL)
+            return false;
+        scanner->values_end = scanner->next_value + scanner->value_room;
+    }
+    if (!take(scanner, '{'))
         return false;
     if (!take(scanner, '}')) {
         do {
             struct proto_string name;
-            if (count == FIELDS_MAX || !scan_string(scanner, &name) || !take(scanner, ':') ||
+            if (count == PROTO_FIELDS_MAX || !scan_string(scanner, &name) || !take(scanner, ':') ||
                 find_column(scanner, count, count, &name) < count)
                 return false;
-            struct proto_column *column = &scanner->columns[count++];
-            column->name = name;
-            if (!scan_column(scanner, single, column))
+            const struct proto_value *first = scanner->next_value;
+            if (!single && !take(scanner, '['))
                 return false;
-            rows = column->count > rows ? column->count : rows;
+            if (single || peek(scanner) != ']') {
+                do
+                    if (scanner->next_value == scanner->values_end || !scan_value(scanner, scanner->next_value++))
+                        return false;
+                while (!single && take(scanner, ','));
+            }
+            if (!single && !take(scanner, ']'))
+                return false;
+            size_t length = (size_t)(scanner->next_value - first);
+            scanner->columns[count++] = (struct proto_column){name, length, first};
+            rows = length > rows ? length : rows;
         } while (take(scanner, ','));
         if (!take(scanner, '}'))
             return false;
@@ -397,77 +346,74 @@ static bool scan_columns(struct scanner *scanner, bool single, struct proto_tabl
     return finish_table(scanner, PROTO_COLUMNS, rows, count, table);
 }
 
-/* A column that first comes in this row; the rows before it lack it. `room` is for rows. */
-static bool add_column(struct scanner *scanner, size_t place, const struct proto_string *name, size_t row,
-                       size_t room) {
-    struct proto_value *values = place < FIELDS_MAX ? arena_array(scanner->arena, room, sizeof *values) : NULL;
+/* Adds a column that no row before `row` has. */
+static bool add_column(struct scanner *scanner, size_t index, const struct proto_string *name, size_t row,
+                       size_t row_room) {
+    struct proto_value *values =
+        index < PROTO_FIELDS_MAX ? arena_array(scanner->arena, row_room, sizeof *values) : NULL;
     if (values == NULL)
         return false;
     for (size_t i = 0; i < row; i++)
         values[i] = (struct proto_value){.kind = PROTO_ABSENT};
-    scanner->columns[place] = (struct proto_column){.name = *name, .values = values};
-    scanner->row_values[place] = values;
-    scanner->last_row[place] = 0;
+    scanner->columns[index] = (struct proto_column){.name = *name, .values = values};
+    scanner->row_values[index] = values;
+    scanner->last_row[index] = 0;
     return true;
 }
 
-/* The members of one row, up to its bracket. Rows mostly share their order of names, so the column after the last one
- * is the guess. */
-static bool scan_row_members(struct scanner *scanner, size_t row, size_t room, size_t *count, size_t *members) {
-    size_t place = 0;
-    do {
-        struct proto_string name;
-        if (!scan_string(scanner, &name) || !take(scanner, ':'))
-            return false;
-        place = find_column(scanner, *count, place, &name);
-        if (place == *count && !add_column(scanner, (*count)++, &name, row, room))
-            return false;
-        if (scanner->last_row[place] == row + 1) /* the name comes twice */
-            return false;
-        scanner->last_row[place] = row + 1;
-        if (!scan_value(scanner, &scanner->row_values[place][row]))
-            return false;
-        place++;
-        (*members)++;
-    } while (take(scanner, ','));
-    return true;
-}
-
-static bool scan_row(struct scanner *scanner, size_t row, size_t room, size_t *count) {
-    size_t members = 0;
-    if (row == room || !take(scanner, '{'))
+/* One row in braces; *count is the number of columns so far. Rows mostly have their names in one order, so the column
+ * after the last one is the guess. */
+static bool scan_row(struct scanner *scanner, size_t row, size_t row_room, size_t *count) {
+    size_t members = 0, index = 0;
+    if (row == row_room || !take(scanner, '{'))
         return false;
-    if (peek(scanner) != '}' && !scan_row_members(scanner, row, room, count, &members))
-        return false;
+    if (peek(scanner) != '}') {
+        do {
+            struct proto_string name;
+            if (!scan_string(scanner, &name) || !take(scanner, ':'))
+                return false;
+            index = find_column(scanner, *count, index, &name);
+            if (index == *count && !add_column(scanner, (*count)++, &name, row, row_room))
+                return false;
+            if (scanner->last_row[index] == row + 1) /* a duplicate name */
+                return false;
+            scanner->last_row[index] = row + 1;
+            if (!scan_value(scanner, &scanner->row_values[index][row]))
+                return false;
+            index++;
+            members++;
+        } while (take(scanner, ','));
+    }
     for (size_t i = 0; members < *count && i < *count; i++)
         if (scanner->last_row[i] != row + 1)
             scanner->row_values[i][row] = (struct proto_value){.kind = PROTO_ABSENT};
     return take(scanner, '}');
 }
 
-/* Bytes of the text from `at` to its end that are `byte`. */
-static size_t count_byte(const char *at, const char *end, char byte) {
+/* How many bytes from `text` to `end` equal `byte`. */
+static size_t count_byte(const char *text, const char *end, char byte) {
     size_t count = 0;
-    while (at < end) { /* in pieces whose counts fit in bytes: compilers then count many at once */
-        size_t length = end - at < UCHAR_MAX ? (size_t)(end - at) : UCHAR_MAX;
+    while (text < end) { /* in pieces whose count fits in a byte, so that compilers vectorise the inner loop */
+        size_t length = end - text < UCHAR_MAX ? (size_t)(end - text) : UCHAR_MAX;
         unsigned char piece = 0;
         for (size_t i = 0; i < length; i++)
-            piece = (unsigned char)(piece + (at[i] == byte));
+            piece = (unsigned char)(piece + (text[i] == byte));
         count += piece;
-        at += length;
+        text += length;
     }
     return count;
 }
 
-/* [{"item": "A13"}, {"item": "A16"}] */
-static bool scan_rows(struct scanner *scanner, struct proto_table *table) {
+/* A group in either form: {"item": ["A13", "A16"]} or [{"item": "A13"}, {"item": "A16"}]. */
+static bool scan_table(struct scanner *scanner, struct proto_table *table) {
+    if (peek(scanner) != '[')
+        return scan_columns(scanner, false, table);
     size_t rows = 0, count = 0;
-    size_t room = count_byte(scanner->at, scanner->end, '{');
-    if (!take(scanner, '['))
-        return false;
+    size_t row_room = count_byte(scanner->next, scanner->end, '{');
+    take(scanner, '[');
     if (!take(scanner, ']')) {
         do
-            if (!scan_row(scanner, rows++, room, &count))
+            if (!scan_row(scanner, rows++, row_room, &count))
                 return false;
         while (take(scanner, ','));
         if (!take(scanner, ']'))
@@ -478,61 +424,32 @@ static bool scan_rows(struct scanner *scanner, struct proto_table *table) {
     return finish_table(scanner, PROTO_ROWS, rows, count, table);
 }
 
-static bool scan_table(struct scanner *scanner, struct proto_table *table) {
-    return peek(scanner) == '[' ? scan_rows(scanner, table) : scan_columns(scanner, false, table);
-}
+/* ---- the request ---- */
 
-/* ---- members ---- */
-
-/* A string that says whose, of 1 to `most` bytes. */
-static bool scan_name(struct scanner *scanner, size_t most, bool *present, struct proto_string *string) {
+/* A string of 1 to `max` bytes. */
+static bool scan_text(struct scanner *scanner, size_t max, bool *present, struct proto_string *string) {
     *present = true;
-    return scan_string(scanner, string) && string->length >= 1 && string->length <= most;
-}
-
-static bool scan_top_k(struct scanner *scanner, struct proto_request *request) {
-    struct proto_value value;
-    peek(scanner);
-    if (!scan_number(scanner, &value) || value.kind != PROTO_INTEGER || value.integer < 1)
-        return false;
-    request->top_k = (size_t)value.integer;
-    return true;
-}
-
-static bool scan_explain(struct scanner *scanner, struct proto_request *request) {
-    request->explain = peek(scanner) == 't';
-    return take_word(scanner, request->explain ? "true" : "false");
-}
-
-static bool is_named(const struct proto_string *name, const char *text) {
-    return name->length == strlen(text) && memcmp(name->data, text, name->length) == 0;
+    return scan_string(scanner, string) && string->length >= 1 && string->length <= max;
 }
 
 enum member { HISTORY, CANDIDATES, USER, CONTEXT, USER_ID, TOP_K, EXPLAIN, HISTORY_TOKEN, HISTORY_APPEND, MEMBERS };
 
-static enum member member_of(const struct proto_string *name) {
-    static const char *const names[MEMBERS] = {
-        [HISTORY] = "history",
-        [CANDIDATES] = "candidates",
-        [USER] = "user",
-        [CONTEXT] = "context",
-        [USER_ID] = "user_id",
-        [TOP_K] = "top_k",
-        [EXPLAIN] = "explain",
-        [HISTORY_TOKEN] = "history_token",
-        [HISTORY_APPEND] = "history_append",
-    };
-    unsigned int member = 0;
-    while (member < MEMBERS && !is_named(name, names[member]))
-        member++;
-    return (enum member)member;
-}
+static const char *const member_names[MEMBERS] = {
+    [HISTORY] = "history",
+    [CANDIDATES] = "candidates",
+    [USER] = "user",
+    [CONTEXT] = "context",
+    [USER_ID] = "user_id",
+    [TOP_K] = "top_k",
+    [EXPLAIN] = "explain",
+    [HISTORY_TOKEN] = "history_token",
+    [HISTORY_APPEND] = "history_append",
+};
 
-static bool scan_member(struct scanner *scanner, enum member member, struct proto_request *request) {
-    if ((scanner->seen & 1U << member) != 0)
-        return false;
-    scanner->seen |= 1U << member;
-    switch (member) {
+static bool scan_member(struct scanner *scanner, unsigned int member, struct proto_request *request) {
+    struct proto_value value;
+    const char *word;
+    switch ((enum member)member) {
     case HISTORY:
         return scan_table(scanner, &request->history);
     case CANDIDATES:
@@ -542,59 +459,71 @@ static bool scan_member(struct scanner *scanner, enum member member, struct prot
     case CONTEXT:
         return scan_columns(scanner, true, &request->context);
     case USER_ID:
-        return scan_name(scanner, PROTO_USER_ID_MAX, &request->has_user_id, &request->user_id);
-    case TOP_K:
-        return scan_top_k(scanner, request);
-    case EXPLAIN:
-        return scan_explain(scanner, request);
+        return scan_text(scanner, PROTO_USER_ID_MAX, &request->has_user_id, &request->user_id);
     case HISTORY_TOKEN:
-        return scan_name(scanner, TOKEN_MAX, &request->has_history_token, &request->history_token);
+        return scan_text(scanner, PROTO_HISTORY_TOKEN_MAX, &request->has_history_token, &request->history_token);
     case HISTORY_APPEND:
         return scan_table(scanner, &request->history_append);
+    case TOP_K:
+        peek(scanner);
+        if (!scan_number(scanner, &value) || value.kind != PROTO_INTEGER || value.integer < 1)
+            return false;
+        request->top_k = (size_t)value.integer;
+        return true;
+    case EXPLAIN:
+        request->explain = peek(scanner) == 't';
+        word = request->explain ? "true" : "false";
+        if (strncmp(scanner->next, word, strlen(word)) != 0)
+            return false;
+        scanner->next += strlen(word);
+        return true;
     case MEMBERS:
         break;
     }
     return false;
 }
 
-/* Members that decode.c lets stand together. */
-static bool go_together(const struct proto_request *request) {
-    bool token = request->has_history_token;
-    return request->candidates.rows > 0 && request->candidates.columns > 0 && !(request->history.present && token) &&
-           (!token || request->has_user_id) && (token || !request->history_append.present);
-}
-
-static bool scan_request(struct scanner *scanner, struct proto_request *request) {
-    if (!take(scanner, '{'))
+bool json_fast_decode_request(const char *body, size_t size, struct arena *arena, struct proto_request *request) {
+    *request = (struct proto_request){0};
+    if (size == 0 || size >= INT_MAX)
         return false;
-    do {
-        struct proto_string name;
-        if (!scan_string(scanner, &name) || !take(scanner, ':') || !scan_member(scanner, member_of(&name), request))
-            return false;
-    } while (take(scanner, ','));
-    return take(scanner, '}') && peek(scanner) == '\0' && scanner->at == scanner->end && go_together(request);
-}
-
-/* The copy, and how many values there can be: each follows a comma or an opening bracket of its own. */
-static bool start(struct scanner *scanner, const char *body, size_t size, struct arena *arena) {
     char *copy = arena_alloc(arena, size + 1);
     if (copy == NULL)
         return false;
     memcpy(copy, body, size);
     copy[size] = '\0';
-    scanner->at = copy;
-    scanner->end = copy + size;
-    scanner->arena = arena;
-    scanner->seen = 0;
-    scanner->room =
-        count_byte(copy, scanner->end, ',') + count_byte(copy, scanner->end, '[') + count_byte(copy, scanner->end, '{');
-    scanner->next = scanner->values_end = NULL;
-    scanner->next_number = scanner->numbers_end = NULL;
-    return true;
-}
 
-bool proto_scan_request(const char *body, size_t size, struct arena *arena, struct proto_request *request) {
-    struct scanner scanner; /* its arrays are set as far as they are used */
-    *request = (struct proto_request){0};
-    return size > 0 && size < INT_MAX && start(&scanner, body, size, arena) && scan_request(&scanner, request);
+    struct scanner scanner; /* 14 KB: the arrays are set only as far as they are used */
+    scanner.next = copy;
+    scanner.end = copy + size;
+    scanner.arena = arena;
+    /* Each value follows a comma or an opening bracket of its own. */
+    scanner.value_room =
+        count_byte(copy, scanner.end, ',') + count_byte(copy, scanner.end, '[') + count_byte(copy, scanner.end, '{');
+    scanner.next_value = scanner.values_end = NULL;
+    scanner.next_number = scanner.numbers_end = NULL;
+
+    unsigned int seen = 0; /* one bit per member */
+    if (!take(&scanner, '{'))
+        return false;
+    do {
+        struct proto_string name;
+        if (!scan_string(&scanner, &name) || !take(&scanner, ':'))
+            return false;
+        unsigned int member = 0;
+        while (member < MEMBERS && !proto_string_is(&name, member_names[member], strlen(member_names[member])))
+            member++;
+        if ((seen & 1U << member) != 0)
+            return false;
+        seen |= 1U << member;
+        if (!scan_member(&scanner, member, request))
+            return false;
+    } while (take(&scanner, ','));
+    if (!take(&scanner, '}') || peek(&scanner) != '\0' || scanner.next != scanner.end)
+        return false;
+
+    /* The rules of proto_check_request(), without the words. */
+    bool token = request->has_history_token;
+    return request->candidates.rows > 0 && request->candidates.columns > 0 && !(request->history.present && token) &&
+           (!token || request->has_user_id) && (token || !request->history_append.present);
 }

@@ -1,9 +1,7 @@
-/* json_fast_decode.h: the body of POST /score read straight into score.h's structs, by a scanner that knows what a
- * request looks like.
+/* json_fast_decode.h: the body of POST /score straight into the structs of score.h, without a tree.
  *
- * jansson stays the definition of a valid request: the scanner takes a subset and leaves the rest, among it everything
- * that is wrong, to proto/json_decode.c. What it takes is field by field what decode.c makes of jansson's tree;
- * tests/fuzz holds the two side by side.
+ * It takes the common requests and refuses all others, valid or not: the caller then starts again with json_decode.c,
+ * which defines the valid requests and finds the words for the others. tests/fuzz compares the two decoders.
  */
 #ifndef PROTO_JSON_FAST_DECODE_H
 #define PROTO_JSON_FAST_DECODE_H
@@ -11,9 +9,8 @@
 #include "proto/arena.h"
 #include "proto/score.h"
 
-/* True: *request is the request in `size` bytes of JSON, valid until the arena is reset; the body may be freed at once.
- * False: not a body for the scanner, or memory is out. *request is then undefined, and the arena may hold what was
- * taken meanwhile. */
-bool proto_scan_request(const char *body, size_t size, struct arena *arena, struct proto_request *request);
+/* True: *request is valid until the arena is reset; the body may be freed at once. False: the body is not one for this
+ * decoder, or memory is out. Then *request is undefined, and the arena may hold some memory of the attempt. */
+bool json_fast_decode_request(const char *body, size_t size, struct arena *arena, struct proto_request *request);
 
 #endif

@@ -1,9 +1,9 @@
-/* parse_memory.h: jansson's memory while it parses: taken from the request's arena, so that the request's memory limit
- * counts the tree too, and so that no piece of it can be leaked.
+/* parse_memory.h: makes a parser of a library allocate from the request's arena. The request's memory limit then counts
+ * the parsed tree too, and no piece of the tree can leak.
  *
- * jansson's parser does not bear a refused allocation: jansson 2.14 ignores one while it collects the text of a token,
- * and then stops the process by an assertion or reads past what it has. So it never sees one: the parse is left by
- * longjmp instead, which is sound because all it had taken is in the arena.
+ * jansson 2.14 ignores a refused allocation while it collects the text of a token, and then fails an assertion or reads
+ * past its buffer. So it must never see one: longjmp leaves the parser instead. That is sound, because the arena owns
+ * all memory that the parser took.
  */
 #ifndef PROTO_PARSE_MEMORY_H
 #define PROTO_PARSE_MEMORY_H
@@ -13,11 +13,13 @@
 #include <stdbool.h>
 #include <stddef.h>
 
-/* Call parse(context). What jansson allocates meanwhile, in this thread, belongs to the arena and must not be given
- * back later: there is no json_decref() for it. False when the arena had no more: parse was left where it stood. */
+/* Calls parse(context). Memory that the library allocates in this thread meanwhile belongs to the arena. It must not be
+ * freed after this call, so there is no json_decref() for it. False if the arena ran out and `parse` was left midway.
+ */
 bool parse_memory_run(struct arena *arena, void (*parse)(void *), void *context);
 
-/* For json_set_alloc_funcs(), which is for the whole process: outside parse_memory_run(), malloc and free. */
+/* Allocator for a library, such as for json_set_alloc_funcs(), which sets it for the whole process. Outside
+ * parse_memory_run() these are malloc and free. */
 void *parse_memory_malloc(size_t size);
 void parse_memory_free(void *memory);
 

@@ -1,16 +1,15 @@
-/* problem.c: what each problem is called on the wire, and JSON pointers to where it is. */
+/* problem.c: the table of all problems, and JSON pointers to their places. */
 #include "proto/problem.h"
 
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
 
-/* in_body: the problem lies at a place in the body, so its details have a pointer, even when that is "", the whole. */
 static const struct {
     const char *slug;
     const char *title;
     int status;
-    bool in_body;
+    bool in_body; /* see problem_in_body() */
 } table[PROBLEM_KINDS] = {
     [PROBLEM_NONE] = {"ok", "OK", 200, false},
     [PROBLEM_INVALID_JSON] = {"invalid-json", "The body is not valid JSON", 400, true},
@@ -57,20 +56,17 @@ static bool is_continuation(char byte) {
     return ((unsigned char)byte & 0xC0) == 0x80;
 }
 
-/* Bytes that the character which starts with `lead` takes. */
-static size_t character_bytes(char lead) {
-    unsigned char byte = (unsigned char)lead;
-    return byte >= 0xF0 ? 4 : byte >= 0xE0 ? 3 : byte >= 0xC0 ? 2 : 1;
-}
-
-/* Text that was cut at its buffer's end may end in part of a character: drop that part. */
+/* Removes the part of a character that a cut has left at the end of the text. */
 static void drop_partial_character(char *text) {
-    size_t length = strlen(text);
-    size_t start = length;
-    while (start > 0 && is_continuation(text[start - 1]))
-        start--;
-    if (start > 0 && start - 1 + character_bytes(text[start - 1]) > length)
-        text[start - 1] = '\0';
+    size_t length = strlen(text), lead = length;
+    while (lead > 0 && is_continuation(text[lead - 1]))
+        lead--;
+    if (lead == 0)
+        return;
+    unsigned char byte = (unsigned char)text[--lead];
+    size_t size = byte >= 0xF0 ? 4 : byte >= 0xE0 ? 3 : byte >= 0xC0 ? 2 : 1;
+    if (lead + size > length)
+        text[lead] = '\0';
 }
 
 void problem_set(struct problem *problem, enum problem_kind kind, const char *pointer, const char *format, ...) {
@@ -87,17 +83,9 @@ void problem_set(struct problem *problem, enum problem_kind kind, const char *po
     drop_partial_character(problem->detail);
 }
 
-/* One character of a name as RFC 6901 writes it. The bytes that follow a lead byte come with it. */
-static size_t escape(const char *name, size_t length, const char **bytes) {
-    *bytes = name;
-    if (*name == '~' || *name == '/') {
-        *bytes = *name == '~' ? "~0" : "~1";
-        return 2;
-    }
-    size_t size = 1;
-    while (size < length && is_continuation(name[size]))
-        size++;
-    return size;
+bool problem_out_of_memory(struct problem *problem) {
+    problem_set(problem, PROBLEM_OUT_OF_MEMORY, "", "The request needs more memory than it may have.");
+    return false;
 }
 
 void problem_pointer_name(char *pointer, size_t size, const char *name, size_t length) {
@@ -106,13 +94,21 @@ void problem_pointer_name(char *pointer, size_t size, const char *name, size_t l
         return;
     pointer[end++] = '/';
     for (size_t i = 0; i < length;) {
-        const char *bytes;
-        size_t written = escape(name + i, length - i, &bytes);
-        if (end + written >= size)
+        const char *written = name + i;
+        size_t read = 1, count;
+        if (name[i] == '~' || name[i] == '/') { /* RFC 6901 */
+            written = name[i] == '~' ? "~0" : "~1";
+            count = 2;
+        } else { /* a character with its continuation bytes */
+            while (i + read < length && is_continuation(name[i + read]))
+                read++;
+            count = read;
+        }
+        if (end + count >= size)
             break;
-        memcpy(pointer + end, bytes, written);
-        end += written;
-        i += bytes == name + i ? written : 1;
+        memcpy(pointer + end, written, count);
+        end += count;
+        i += read;
     }
     pointer[end] = '\0';
 }

@@ -1,7 +1,7 @@
-/* problem.h: an error on the wire, as RFC 9457 problem details: what is wrong, and where.
+/* problem.h: errors of the wire as RFC 9457 problem details: a kind, a sentence for a person, and a place in the body.
  *
- * The list below is every problem that the server answers with; its status, type and title are derived in problem.c and
- * nowhere else.
+ * The list below holds every problem that the server replies with. Only problem.c knows the status, type and title of
+ * each.
  */
 #ifndef PROTO_PROBLEM_H
 #define PROTO_PROBLEM_H
@@ -16,44 +16,47 @@ enum problem_kind {
     PROBLEM_INVALID_USER_ID,     /* 400: in the path */
     PROBLEM_INVALID_HTTP,        /* 400: headers that could smuggle a request */
     PROBLEM_NOT_FOUND,           /* 404 */
-    PROBLEM_NO_USER_STATE,       /* 404: nothing is held of this user */
+    PROBLEM_NO_USER_STATE,       /* 404: the server keeps no state of this user */
     PROBLEM_METHOD_NOT_ALLOWED,  /* 405 */
     PROBLEM_REQUEST_TIMEOUT,     /* 408: the body did not arrive in time */
-    PROBLEM_UNKNOWN_TOKEN,       /* 409: the state that it names is not held (any more): send the history */
-    PROBLEM_LENGTH_REQUIRED,     /* 411: chunked, or no length */
+    PROBLEM_UNKNOWN_TOKEN,       /* 409: its state is no longer kept; send the history */
+    PROBLEM_LENGTH_REQUIRED,     /* 411: chunked, or no Content-Length */
     PROBLEM_BODY_TOO_LARGE,      /* 413 */
     PROBLEM_UNSUPPORTED_MEDIA,   /* 415 */
-    PROBLEM_TOO_MANY_CANDIDATES, /* 422: past --max-candidates */
-    PROBLEM_HISTORY_TOO_LONG,    /* 422: past --max-history */
-    PROBLEM_HEADERS_TOO_LARGE,   /* 431: they leave no room for a body and a reply in --connection-memory */
-    PROBLEM_MODEL_FAULT,         /* 500: the model's numbers are not numbers */
-    PROBLEM_OUT_OF_MEMORY,       /* 503: the request's memory limit, or the machine's */
+    PROBLEM_TOO_MANY_CANDIDATES, /* 422: more than --max-candidates */
+    PROBLEM_HISTORY_TOO_LONG,    /* 422: more than --max-history */
+    PROBLEM_HEADERS_TOO_LARGE,   /* 431: no room for a body and a reply within --connection-memory */
+    PROBLEM_MODEL_FAULT,         /* 500: a score is not a finite number */
+    PROBLEM_OUT_OF_MEMORY,       /* 503: at the request's memory limit, or the machine's */
     PROBLEM_SATURATED,           /* 503: the queue is full */
     PROBLEM_DRAINING,            /* 503: the server is stopping */
-    PROBLEM_NOT_READY,           /* 503: no model yet */
-    PROBLEM_DEADLINE_PASSED,     /* 504: it waited longer than --deadline */
+    PROBLEM_NOT_READY,           /* 503: no model is loaded yet */
+    PROBLEM_DEADLINE_PASSED,     /* 504: the request waited longer than --deadline */
     PROBLEM_KINDS
 };
 
 struct problem {
     enum problem_kind kind;
     char detail[320];  /* one sentence for a person, NUL-terminated */
-    char pointer[320]; /* RFC 6901 JSON pointer to what is wrong in the body; "" is the whole body */
+    char pointer[320]; /* RFC 6901 JSON pointer to the mistake in the body; "" is the whole body */
 };
 
-/* Fill in a problem. `format` makes the detail. Both texts are cut to fit, whole characters only. */
+/* Fills in a problem; `format` makes the detail. Both texts are cut to fit, between characters. */
 void problem_set(struct problem *problem, enum problem_kind kind, const char *pointer, const char *format, ...)
     __attribute__((format(printf, 4, 5)));
 
+/* The request's arena or the machine has no more memory. Returns false, so that a decoder can return it. */
+bool problem_out_of_memory(struct problem *problem);
+
 int problem_status(enum problem_kind kind);        /* HTTP status */
-const char *problem_title(enum problem_kind kind); /* a few words, the same for every problem of the kind */
-const char *
-problem_slug(enum problem_kind kind); /* "invalid-json": the last part of the type URI, and the metric's label */
-/* The problem lies in the body: its details have the pointer, even when that is "". Else they have none. */
+const char *problem_title(enum problem_kind kind); /* a few words, fixed for each kind */
+/* The last part of the type URI, such as "invalid-json". It is also the metric's label. */
+const char *problem_slug(enum problem_kind kind);
+/* Whether the problem lies at a place in the body. If so, its details have the pointer, even when that is "". */
 bool problem_in_body(enum problem_kind kind);
 
-/* Append one reference token to a JSON pointer of `size` bytes, escaped as RFC 6901 says and cut to fit, whole
- * characters only. */
+/* Append one reference token to a JSON pointer in a buffer of `size` bytes. The token is escaped (RFC 6901) and cut to
+ * fit, between characters. */
 void problem_pointer_name(char *pointer, size_t size, const char *name, size_t length);
 void problem_pointer_index(char *pointer, size_t size, size_t index);
 

@@ -1,5 +1,6 @@
-/* protobuf_count.h: how many values a message of score.proto holds, by its wire format alone: no memory, no judgement.
- * For what must know the size of a request before it is decoded (server/scoring/cost_model.c).
+/* protobuf_count.h: counts the values in a message of score.proto by its wire format alone, without decoding it.
+ *
+ * It takes no memory and refuses nothing, so server/scoring/cost_model.c can estimate a request before it is decoded.
  */
 #ifndef PROTO_PROTOBUF_COUNT_H
 #define PROTO_PROTOBUF_COUNT_H
@@ -7,14 +8,14 @@
 #include <stdbool.h>
 #include <stddef.h>
 
-/* Values of all columns of a group; of a vector, its numbers. */
-struct proto_tally {
+/* Values of all columns of a group. A vector counts as its numbers. */
+struct protobuf_counts {
     bool has_history;
     size_t history, candidates;
 };
 
-/* Of a ScoreRequest or a HistoryRequest: what it decodes to, if it decodes. Of any other bytes: what there is before
- * the first that is not wire format; never more than bytes. */
-struct proto_tally proto_tally_protobuf(const char *body, size_t size);
+/* Counts in a ScoreRequest or a HistoryRequest. For any other bytes it counts up to the first byte that is not wire
+ * format. No count exceeds the number of bytes. */
+struct protobuf_counts protobuf_count_values(const char *body, size_t size);
 
 #endif

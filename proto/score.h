@@ -1,8 +1,9 @@
-/* score.h: the wire of POST /score as plain structs: what decode.c makes of a body and what encode.c makes a body of.
+/* score.h: the requests and replies of POST /score and of the routes about users, as plain structs.
  *
- * Nothing here knows a model: ids are still integers, strings and numbers as the client sent them, fields are still
- * names. All memory belongs to the arena that the call was given and is valid until its reset. Strings are UTF-8, not
- * NUL-terminated unless said so.
+ * The decoders (json_decode.c, json_fast_decode.c, protobuf.c) fill in a request, the encoders (json_encode.c,
+ * protobuf.c) write a reply. Nothing here depends on a model: ids are still the integers, strings and numbers that the
+ * client sent, and fields are still names. The memory belongs to the arena that the caller passed in, and is valid
+ * until that arena is reset. Strings are UTF-8; they end in a NUL only where a comment says so.
  */
 #ifndef PROTO_SCORE_H
 #define PROTO_SCORE_H
@@ -10,19 +11,41 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <string.h>
+
+struct problem;
+
+/* Limits of the wire, for JSON and protobuf alike. */
+enum {
+    PROTO_USER_ID_MAX = 256,       /* bytes */
+    PROTO_HISTORY_TOKEN_MAX = 256, /* bytes */
+    PROTO_FIELDS_MAX = 256         /* fields of one group: the row form costs rows x fields */
+};
 
 struct proto_string {
     const char *data;
     size_t length;
 };
 
+static inline bool proto_string_is(const struct proto_string *string, const char *data, size_t length) {
+    return string->length == length && memcmp(string->data, data, length) == 0;
+}
+
+/* Format of a request's body and of its reply. Problems are always JSON. */
+enum proto_format {
+    PROTO_JSON,
+    PROTO_PROTOBUF /* score.proto */
+};
+
+extern const char *const proto_media_types[]; /* by format: "application/json", ... */
+
 enum proto_value_kind {
-    PROTO_ABSENT, /* a row of the row form that lacks this field */
+    PROTO_ABSENT, /* row form: this row lacks the field */
     PROTO_INTEGER,
     PROTO_REAL,
     PROTO_STRING,
     PROTO_VECTOR, /* an array of numbers */
-    PROTO_OTHER   /* null, true, false, an object, or an array of something else: never a valid value */
+    PROTO_OTHER   /* null, true, false, an object, or any other array: never valid */
 };
 
 struct proto_value {
@@ -42,20 +65,10 @@ struct proto_column {
     const struct proto_value *values;
 };
 
-enum { PROTO_USER_ID_MAX = 256 }; /* bytes of a user_id */
-
-/* How a request came, and its reply goes. Problems are JSON always. */
-enum proto_format {
-    PROTO_JSON,
-    PROTO_PROTOBUF /* score.proto */
-};
-
-extern const char *const proto_media_types[]; /* by format: "application/json", ... */
-
 enum proto_form { PROTO_COLUMNS, PROTO_ROWS };
 
-/* A group of fields. Column form: columns may differ in count. Row form: every column has one value a row. An object of
- * single values (user, context) is columns of count 1. */
+/* A group of fields. In the column form the columns may differ in count; in the row form each has one value per row.
+ * An object of single values (user, context) becomes columns of count 1. */
 struct proto_table {
     enum proto_form form;
     bool present; /* the client sent this member */
@@ -64,28 +77,33 @@ struct proto_table {
     const struct proto_column *column;
 };
 
-/* POST /score, and POST /users/{id}/history, which has no more than a history, a token and what is appended. */
+/* The body of POST /score. POST /users/{id}/history uses only history, history_token and history_append. */
 struct proto_request {
     bool has_user_id;
     struct proto_string user_id;
     struct proto_table user;
     struct proto_table context;
     struct proto_table history;
-    bool has_history_token; /* in place of the history */
+    bool has_history_token; /* replaces the history */
     struct proto_string history_token;
-    struct proto_table history_append; /* to what the token names */
+    struct proto_table history_append; /* behaviours to append to the history of the token */
     struct proto_table candidates;
     size_t top_k; /* 0: all */
     bool explain;
 };
 
-/* One candidate of the answer. */
+/* Check that the members of a decoded POST /score are allowed together. On error both functions return false and set
+ * *problem; its pointer starts with `prefix`, the JSON pointer to the request within the body ("" for the whole). */
+bool proto_check_request(const struct proto_request *request, const char *prefix, struct problem *problem);
+/* Check a decoded POST /users/{id}/history. */
+bool proto_check_history(const struct proto_request *request, const char *prefix, struct problem *problem);
+
 struct proto_result {
-    size_t index; /* its place in the request */
+    size_t index; /* of the candidate in the request */
     float score;  /* finite */
 };
 
-/* One interest's share of the history. */
+/* One interest (one sequence of the model) and how much of the history it used. */
 struct proto_interest {
     const char *name;       /* NUL-terminated */
     size_t received;        /* behaviours in the request */
@@ -103,27 +121,27 @@ struct proto_reply {
     const char *model; /* NUL-terminated, as are version and user_state */
     const char *version;
     const char *user_state; /* "computed", "extended" or "cached" */
-    /* Of the request: each result repeats its candidate's fields. A field named index, score or attention is left out:
-     * those names are the reply's own. */
+    /* The candidates of the request: each result repeats its candidate's fields. A field named index, score or
+     * attention is left out, because the reply uses these names itself. */
     const struct proto_table *candidates;
     size_t interest_count;
     const struct proto_interest *interests;
-    struct proto_string token; /* the kept state's; data NULL: none is kept */
+    struct proto_string token; /* of the kept state; data NULL: no state is kept */
     size_t unknown_count;
     const struct proto_unknown *unknown;
     size_t result_count;                /* already in rank order and cut to top_k */
-    const struct proto_result *results; /* NULL: of POST /users/{id}/history, which has none */
+    const struct proto_result *results; /* NULL in a reply to POST /users/{id}/history */
 };
 
-/* GET /users/{id}: what is held of a user. No behaviours. */
-struct proto_held {
+/* The reply to GET /users/{id}. It repeats no behaviours. */
+struct proto_user_summary {
     const char *model; /* NUL-terminated, as is version */
     const char *version;
     size_t interest_count;
     const struct proto_interest *interests;
     size_t bytes;
-    double age_seconds;  /* since it was computed or extended */
-    double idle_seconds; /* since it was last used */
+    double age_seconds;  /* since the state was computed or extended */
+    double idle_seconds; /* since the state was last used */
 };
 
 #endif

@@ -1,12 +1,11 @@
-/* utf8.h: what well-formed UTF-8 is (Unicode, table 3-7), for the readers that do not have jansson look at it. */
+/* utf8.h: checks for well-formed UTF-8 (Unicode, table 3-7), for text that does not pass through jansson. */
 #ifndef PROTO_UTF8_H
 #define PROTO_UTF8_H
 
 #include <stdbool.h>
 #include <stddef.h>
 
-/* Bytes of the character that `text` starts with, of whose bytes there are `left`, at least one; 0 when it is not well
- * formed. */
+/* Bytes of the first character of `text`, or 0 if that is not well formed. `left` is the text's length, at least 1. */
 static inline size_t utf8_size(const char *text, size_t left) {
     const unsigned char *byte = (const unsigned char *)text;
     if (byte[0] < 0x80)
@@ -24,13 +23,13 @@ static inline size_t utf8_size(const char *text, size_t left) {
     return size;
 }
 
-/* Text as a request may have it: well formed, and without U+0000. */
+/* Whether a request may contain this text: it is well formed and has no U+0000. */
 static inline bool utf8_is_text(const char *text, size_t length) {
-    for (size_t at = 0; at < length;) {
-        size_t size = text[at] != '\0' ? utf8_size(text + at, length - at) : 0;
+    for (size_t i = 0; i < length;) {
+        size_t size = text[i] != '\0' ? utf8_size(text + i, length - i) : 0;
         if (size == 0)
             return false;
-        at += size;
+        i += size;
     }
     return true;
 }

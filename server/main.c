@@ -103,7 +103,7 @@ int main(int argc, char **argv) {
     run_with_better_blas(argv);
     signal(SIGPIPE, SIG_IGN);
     signal(SIGHUP, SIG_IGN);
-    proto_decode_start();
+    json_decode_init();
     const char *kernels = dien_kernels_name(&no_kernels);
     int status = 1;
     if (kernels == NULL) {

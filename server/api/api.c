@@ -43,7 +43,7 @@ static void answer_health(struct api *api, struct exchange *exchange, bool good)
         .version = api->model != NULL ? dien_version(api->model) : NULL,
         .uptime_seconds = clock_seconds(clock_now() - api->started),
     };
-    struct proto_string text = proto_encode_health(&health, &arena);
+    struct proto_string text = json_encode_health(&health, &arena);
     http_text(exchange, good ? 200 : 503, json_type, text.data != NULL ? text.data : "", text.length);
     arena_free(&arena);
 }

@@ -80,5 +80,5 @@ struct proto_string describe_model(const struct dien_model *model, const struct 
         .limit_count = limit_count,
         .limits = described_limits,
     };
-    return proto_encode_model(&whole, arena);
+    return json_encode_model(&whole, arena);
 }

@@ -21,13 +21,13 @@ enum users_answer users_describe(struct user_cache *cache, const struct dien_mod
         described[i] = (struct proto_interest){.name = interests[i].name,
                                                .length = dien_user_length(held.state, i),
                                                .received = dien_user_received(held.state, i)};
-    const struct proto_held whole = {.model = dien_name(model),
-                                     .version = dien_version(model),
-                                     .interest_count = count,
-                                     .interests = described,
-                                     .bytes = held.bytes,
-                                     .age_seconds = clock_seconds(held.age),
-                                     .idle_seconds = clock_seconds(held.idle)};
-    *text = proto_encode_held(&whole, arena);
+    const struct proto_user_summary whole = {.model = dien_name(model),
+                                             .version = dien_version(model),
+                                             .interest_count = count,
+                                             .interests = described,
+                                             .bytes = held.bytes,
+                                             .age_seconds = clock_seconds(held.age),
+                                             .idle_seconds = clock_seconds(held.idle)};
+    *text = json_encode_user_summary(&whole, arena);
     return text->data != NULL ? USERS_DESCRIBED : USERS_NO_MEMORY;
 }

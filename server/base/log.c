@@ -1,4 +1,4 @@
-/* log.c: makes lines with proto_encode_line() and hands them to the ring of log_ring.h, or, before there is one, to one
+/* log.c: makes lines with json_encode_line() and hands them to the ring of log_ring.h, or, before there is one, to one
  * write(2) each.
  */
 #include "server/base/log.h"
@@ -70,7 +70,7 @@ static void time_now(char *text, size_t size) {
 
 /* The line with its line end in the thread's arena. */
 static struct proto_string make_line(const struct proto_member *members, size_t count) {
-    struct proto_string text = proto_encode_line(members, count, own_arena());
+    struct proto_string text = json_encode_line(members, count, own_arena());
     char *line = text.data != NULL ? arena_alloc(own_arena(), text.length + 1) : NULL;
     if (line == NULL)
         return (struct proto_string){NULL, 0};

@@ -64,7 +64,7 @@ static const char *header(const struct exchange *exchange, const char *name) {
 /* The problem's document as the answer. */
 static void answer_problem(struct exchange *exchange, const struct problem *problem) {
     struct arena *arena = &exchange->http->arena;
-    struct proto_string body = proto_encode_problem(problem, exchange->request_id, arena);
+    struct proto_string body = json_encode_problem(problem, exchange->request_id, arena);
     exchange->answer = (struct answer){.status = problem_status(problem->kind), .problem = problem->kind};
     if (body.data != NULL)
         http_text(exchange, exchange->answer.status, PROBLEM_TYPE, body.data, body.length);
@@ -144,7 +144,7 @@ static enum MHD_Result queue_answer(struct exchange *exchange) {
 /* Write a problem straight to the socket: MHD takes no answer before the request is whole, and nothing else has been
  * written for it. What does not fit in the socket's buffer is lost, with the connection. `request_id` may be "". */
 static void write_refusal(struct http *http, int socket, const struct problem *problem, const char *request_id) {
-    struct proto_string body = proto_encode_problem(problem, *request_id != '\0' ? request_id : NULL, &http->arena);
+    struct proto_string body = json_encode_problem(problem, *request_id != '\0' ? request_id : NULL, &http->arena);
     int status = problem_status(problem->kind);
     char head[512];
     int length = snprintf(head, sizeof head,

@@ -1,6 +1,7 @@
 /* request_id.c: an id from outside goes into headers and logs, so it is looked at first. */
 #include "server/http/request_id.h"
 
+#include "proto/digits.h"
 #include "server/base/clock.h"
 
 #include <stdbool.h>
@@ -30,11 +31,10 @@ static const unsigned char *take_random(void) {
 }
 
 static void make(char *id) {
-    static const char digits[] = "0123456789abcdef";
     const unsigned char *bytes = take_random();
     for (size_t i = 0; i < ID_BYTES; i++) {
-        id[2 * i] = digits[bytes[i] >> 4];
-        id[2 * i + 1] = digits[bytes[i] & 15];
+        id[2 * i] = digits_hex(bytes[i] >> 4);
+        id[2 * i + 1] = digits_hex(bytes[i] & 15);
     }
     id[2 * (size_t)ID_BYTES] = '\0';
 }

@@ -1,7 +1,8 @@
 /* routes.c: the table of paths. */
 #include "server/http/routes.h"
 
-#include <ctype.h>
+#include "proto/digits.h"
+
 #include <stdio.h>
 #include <string.h>
 #include <strings.h>
@@ -70,12 +71,6 @@ void routes_logged(enum route route, const char *target, char *text, size_t size
     snprintf(text, size, "%.*s%s", (int)(length < size ? length : size), target, target[length] != '\0' ? "/..." : "");
 }
 
-static int hexadecimal(char digit) {
-    const char *digits = "0123456789abcdef";
-    const char *place = digit != '\0' ? strchr(digits, tolower((unsigned char)digit)) : NULL;
-    return place != NULL ? (int)(place - digits) : -1;
-}
-
 bool routes_user_id(const char *target, char id[ROUTES_USER_ID_MAX], size_t *length) {
     *length = 0;
     const char *at = skip_authority(target);
@@ -84,8 +79,8 @@ bool routes_user_id(const char *target, char id[ROUTES_USER_ID_MAX], size_t *len
     at += sizeof users - 1;
     const char *end = at + strcspn(at, "/");
     for (; at < end; at++) {
-        int high = *at == '%' ? hexadecimal(at[1]) : 0;
-        int low = *at == '%' && high >= 0 ? hexadecimal(at[2]) : 0;
+        int high = *at == '%' ? digits_hex_value(at[1]) : 0;
+        int low = *at == '%' && high >= 0 ? digits_hex_value(at[2]) : 0;
         if (high < 0 || low < 0 || *length == ROUTES_USER_ID_MAX)
             return false;
         id[(*length)++] = *at == '%' ? (char)(high << 4 | low) : *at;

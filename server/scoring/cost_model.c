@@ -28,10 +28,11 @@ static double values_in(const char *text, const char *end) {
 double cost_guess(enum proto_format format, const char *body, size_t size) {
     double behaviours = USUAL_HISTORY, candidates = 0; /* values of all fields */
     if (format == PROTO_PROTOBUF) {
-        struct proto_tally tally = proto_tally_protobuf(body, size);
-        if (tally.has_history)
-            behaviours = (double)(tally.history + 1); /* as JSON counts, so that a unit is equal work in both formats */
-        candidates = (double)tally.candidates;
+        struct protobuf_counts counts = protobuf_count_values(body, size);
+        if (counts.has_history)
+            behaviours =
+                (double)(counts.history + 1); /* as JSON counts, so that a unit is equal work in both formats */
+        candidates = (double)counts.candidates;
     } else {
         /* In columns or in rows, the values of a group stand between its name and the other's name, or the end. */
         const char *end = body + size;

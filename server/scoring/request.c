@@ -46,8 +46,8 @@ static bool decode(struct scorer *scorer, struct request *request) {
     typedef bool decoder(const char *body, size_t size, struct arena *arena, struct proto_request *decoded,
                          struct problem *problem);
     bool is_update = request->path_user.id != NULL, is_message = request->format == PROTO_PROTOBUF;
-    decoder *decode_body = is_message ? (is_update ? proto_decode_protobuf_history : proto_decode_protobuf)
-                                      : (is_update ? proto_decode_history : proto_decode_request);
+    decoder *decode_body = is_message ? (is_update ? protobuf_decode_history : protobuf_decode_request)
+                                      : (is_update ? json_decode_history : json_decode_request);
     return decode_body(request->body, request->size, &scorer->arena, &request->decoded, &request->problem);
 }
 
@@ -204,8 +204,8 @@ static bool encode(struct scorer *scorer, struct request *request) {
         user_token_write(&request->state.token, token);
         reply.token = (struct proto_string){token, sizeof token};
     }
-    request->reply = request->format == PROTO_PROTOBUF ? proto_encode_protobuf(&reply, &scorer->arena)
-                                                       : proto_encode_reply(&reply, &scorer->arena);
+    request->reply = request->format == PROTO_PROTOBUF ? protobuf_encode_reply(&reply, &scorer->arena)
+                                                       : json_encode_reply(&reply, &scorer->arena);
     return request->reply.data != NULL || out_of_memory(scorer, request);
 }
 

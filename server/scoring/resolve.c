@@ -29,11 +29,6 @@ static size_t smaller(size_t a, size_t b) {
     return a < b ? a : b;
 }
 
-static bool out_of_memory(struct resolver *resolver) {
-    problem_set(resolver->problem, PROBLEM_OUT_OF_MEMORY, "", "The request needs more memory than it may have.");
-    return false;
-}
-
 /* ---- places
  * ---------------------------------------------------------------------------------------------------------- */
 
@@ -166,7 +161,7 @@ static bool resolve_column(struct resolver *resolver, const struct group *group,
     bool dense = field->kind == DIEN_DENSE;
     void *memory = arena_array(resolver->arena, count * (dense ? field->width : 1), sizeof(float));
     if (memory == NULL)
-        return out_of_memory(resolver);
+        return problem_out_of_memory(resolver->problem);
     int32_t *rows = dense ? NULL : memory;
     float *values = dense ? memory : NULL;
     *column = (struct dien_column){.count = count, .rows = rows, .values = values};
@@ -274,7 +269,7 @@ static bool resolve_group(struct resolver *resolver, const char *name, enum dien
     group.count = dien_fields(resolver->model, which, &group.fields);
     group.columns = arena_array(resolver->arena, group.count, sizeof *group.columns);
     if (group.columns == NULL)
-        return out_of_memory(resolver);
+        return problem_out_of_memory(resolver->problem);
     memset(group.columns, 0, group.count * sizeof *group.columns);
     columns->column = group.columns;
     bool empty_history = which == DIEN_BEHAVIOUR && table->rows == 0 && table->columns == 0;
@@ -318,7 +313,7 @@ static bool list_unknown(struct resolver *resolver, size_t fields, struct resolv
     struct proto_unknown *unknown = arena_array(resolver->arena, fields, sizeof *unknown);
     bool *listed = arena_array(resolver->arena, fields, sizeof *listed);
     if (unknown == NULL || listed == NULL)
-        return out_of_memory(resolver);
+        return problem_out_of_memory(resolver->problem);
     memset(listed, 0, fields * sizeof *listed);
     for (int group = 0; group < DIEN_GROUPS; group++) {
         const struct dien_field *const *members;
@@ -360,7 +355,7 @@ bool resolve(const struct dien_model *model, const struct request_limits *limits
     *resolved = (struct resolved){0};
     resolver.unknown = arena_array(arena, fields, sizeof *resolver.unknown);
     if (resolver.unknown == NULL)
-        return out_of_memory(&resolver);
+        return problem_out_of_memory(problem);
     memset(resolver.unknown, 0, fields * sizeof *resolver.unknown);
     return check_limits(&resolver, limits) && resolve_behaviours(&resolver, resolved) &&
            (!request->candidates.present || resolve_candidates(&resolver, resolved)) &&

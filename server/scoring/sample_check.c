@@ -84,7 +84,7 @@ static bool prove_all(struct scorer *scorer, const char *text, size_t size, doub
     const struct proto_sample *samples;
     size_t count;
     struct problem problem = {0};
-    if (!proto_decode_samples(text, size, memory, &samples, &count, &problem))
+    if (!json_decode_samples(text, size, memory, &samples, &count, &problem))
         return fail(report, "samples.json: %s%s%s", problem.pointer, *problem.pointer != '\0' ? ": " : "",
                     problem.detail);
     if (count == 0)

@@ -76,7 +76,7 @@ static void keep_reply(struct job *job, struct proto_string text) {
 
 static void reply_problem(struct worker *worker, struct job *job, const struct problem *problem) {
     job->problem = problem->kind;
-    keep_reply(job, proto_encode_problem(problem, job->request_id, &worker->arena));
+    keep_reply(job, json_encode_problem(problem, job->request_id, &worker->arena));
     arena_reset(&worker->arena);
 }
 

@@ -1,6 +1,8 @@
 /* user_state.c: read the cache, compare, compute the missing part in a single flight, store. */
 #include "server/users/user_state.h"
 
+#include "proto/digits.h"
+
 #include <string.h>
 
 const char *const user_origin_names[USER_ORIGINS] = {"computed", "extended", "cached"};
@@ -172,11 +174,9 @@ enum user_outcome user_state_get(const struct state_builder *builder, const stru
 
 /* ---- tokens */
 
-static const char digits[] = "0123456789abcdef";
-
 void user_token_write(const struct user_token *token, char text[USER_TOKEN_TEXT]) {
     for (size_t i = 0; i < USER_TOKEN_TEXT; i++)
-        text[i] = digits[(token->word[i / 16] >> (60 - 4 * (i % 16))) & 15];
+        text[i] = digits_hex((token->word[i / 16] >> (60 - 4 * (i % 16))) & 15);
 }
 
 bool user_token_read(struct proto_string text, struct user_token *token) {
@@ -184,10 +184,10 @@ bool user_token_read(struct proto_string text, struct user_token *token) {
     if (text.length != USER_TOKEN_TEXT)
         return false;
     for (size_t i = 0; i < USER_TOKEN_TEXT; i++) {
-        const char *digit = memchr(digits, text.data[i], sizeof digits - 1);
-        if (digit == NULL)
+        int value = digits_hex_value(text.data[i]);
+        if (value < 0 || digits_hex((unsigned)value) != text.data[i]) /* tokens are in lower case */
             return false;
-        token->word[i / 16] = token->word[i / 16] << 4 | (uint64_t)(digit - digits);
+        token->word[i / 16] = token->word[i / 16] << 4 | (uint64_t)value;
     }
     return true;
 }

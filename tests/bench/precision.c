@@ -140,7 +140,7 @@ int main(int count, char **arguments) {
         fprintf(stderr, "precision MODEL_DIRECTORY REQUESTS\n");
         return 2;
     }
-    proto_decode_start();
+    json_decode_init();
     size_t size = 0, samples_count = 0;
     char *text = read_file(arguments[2], &size);
     const struct proto_sample *samples = NULL;
@@ -148,7 +148,7 @@ int main(int count, char **arguments) {
     struct arena memory;
     arena_init(&memory, 0, 0);
     if (text == NULL || !open_scorers(arguments[1], scorers) ||
-        !proto_decode_samples(text, size, &memory, &samples, &samples_count, &problem)) {
+        !json_decode_samples(text, size, &memory, &samples, &samples_count, &problem)) {
         fprintf(stderr, "%s%s: %s\n", arguments[2], problem.pointer, problem.detail);
         return 1;
     }

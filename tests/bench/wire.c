@@ -151,7 +151,7 @@ static double time_of_tree(const struct kind *kind) {
     struct problem problem;
     arena_reset(&spare);
     double start = now();
-    stop_if(!proto_decode_tree(kind->body, kind->size, &spare, &request, &problem), "jansson refuses the body");
+    stop_if(!json_decode_request_tree(kind->body, kind->size, &spare, &request, &problem), "jansson refuses the body");
     return now() - start;
 }
 
@@ -213,7 +213,7 @@ static double time_of_encode(const struct proto_request *request, struct proto_r
                                 .result_count = candidates,
                                 .results = results};
     double start = now();
-    stop_if(proto_encode_reply(&reply, &spare).data == NULL, "out of memory");
+    stop_if(json_encode_reply(&reply, &spare).data == NULL, "out of memory");
     return now() - start;
 }
 
@@ -230,11 +230,11 @@ static void measure_strings(FILE *csv) {
         struct problem problem;
         arena_reset(&spare);
         double start = now();
-        stop_if(!proto_decode_tree(body, size, &spare, &request, &problem), "jansson refuses the body");
+        stop_if(!json_decode_request_tree(body, size, &spare, &request, &problem), "jansson refuses the body");
         parsed[i] = now() - start;
         arena_reset(&spare);
         start = now();
-        stop_if(!proto_decode_request(body, size, &spare, &request, &problem), "the body is refused");
+        stop_if(!json_decode_request(body, size, &spare, &request, &problem), "the body is refused");
         scanned[i] = now() - start;
         encoded[i] = time_of_encode(&request, results);
     }
@@ -301,7 +301,7 @@ int main(int count, char **arguments) {
     struct request_limits limits = {.max_candidates = 4096, .max_history = 65536, .memory = (size_t)256 << 20};
     struct dien_error error = {""};
     struct scorer scorer;
-    proto_decode_start();
+    json_decode_init();
     arena_init(&spare, 0, 4 << 20);
     struct dien_model *model = dien_open(arguments[1], &error);
     stop_if(model == NULL, error.message);

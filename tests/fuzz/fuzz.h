@@ -1,5 +1,4 @@
-/* fuzz.h: what the fuzz targets share.
- */
+/* fuzz.h: helpers of the fuzz targets. */
 #ifndef TESTS_FUZZ_FUZZ_H
 #define TESTS_FUZZ_FUZZ_H
 
@@ -16,13 +15,13 @@ static inline void require(bool condition) {
         abort();
 }
 
-/* Bytes of memory, less than 64 + most, that differ from input to input: it runs out in all places. */
-static inline size_t little_memory(const void *data, size_t size, size_t most) {
+/* A memory limit below 64 + `max` bytes that depends on the input, so that memory runs out at every place. */
+static inline size_t little_memory(const void *data, size_t size, size_t max) {
     const unsigned char *bytes = data;
     size_t hash = size;
     for (size_t i = 0; i < size; i++)
         hash = hash * 31 + bytes[i];
-    return 64 + hash % most;
+    return 64 + hash % max;
 }
 
 #endif

@@ -1,8 +1,7 @@
-/* fuzz_json_decode.c: any bytes as a request, as a user's history and as samples.json. Decoding ends in a request or a
- * problem; whatever comes of it encodes to JSON that jansson reads back; and with little memory the outcome is the same
- * or out of memory.
+/* fuzz_json_decode.c: any bytes as a request, as a user's history and as samples.json.
  *
- * tests/fuzz/decode holds one small named file for each thing once worth a look; libFuzzer starts from them.
+ * Decoding ends in a request or a problem, and either encodes to JSON that jansson reads back. With little memory the
+ * outcome is unchanged or out of memory. libFuzzer starts from the seeds in tests/fuzz/json_decode.
  */
 #include "proto/json_decode.h"
 #include "proto/json_encode.h"
@@ -11,14 +10,14 @@
 #include <jansson.h>
 #include <string.h>
 
-enum { RESULTS_MOST = 64, HISTORY = 3 };
+enum { RESULTS_MAX = 64, HISTORY = 3 };
 
 static struct arena arena;
 
 int LLVMFuzzerInitialize(int *count, char ***arguments) {
     (void)count;
     (void)arguments;
-    proto_decode_start();
+    json_decode_init();
     arena_init(&arena, (size_t)64 << 20, 1 << 20);
     return 0;
 }
@@ -30,7 +29,7 @@ static void require_json(struct proto_string text) {
     json_decref(root);
 }
 
-/* What the structs promise: read every byte that they point to. */
+/* Reads every byte that the structs point to. */
 static size_t read_table(const struct proto_table *table) {
     size_t sum = 0;
     size_t longest = 0;
@@ -53,27 +52,27 @@ static size_t read_table(const struct proto_table *table) {
 }
 
 static void encode_reply(const struct proto_request *request) {
-    static const float attention[RESULTS_MOST][HISTORY];
-    struct proto_result results[RESULTS_MOST];
-    size_t count = request->candidates.rows < RESULTS_MOST ? request->candidates.rows : RESULTS_MOST;
+    static const float attention[RESULTS_MAX][HISTORY];
+    struct proto_result results[RESULTS_MAX];
+    size_t count = request->candidates.rows < RESULTS_MAX ? request->candidates.rows : RESULTS_MAX;
     for (size_t i = 0; i < count; i++)
         results[i] = (struct proto_result){count - 1 - i, 1.0f / (float)(i + 1)};
     const struct proto_interest interest = {"clicks", HISTORY, HISTORY, request->explain ? attention[0] : NULL};
     const struct proto_unknown unknown = {"item", 0};
-    require_json(proto_encode_reply(&(struct proto_reply){.model = "fuzz",
-                                                          .version = "1",
-                                                          .user_state = "computed",
-                                                          .candidates = &request->candidates,
-                                                          .interest_count = 1,
-                                                          .interests = &interest,
-                                                          .unknown_count = 1,
-                                                          .unknown = &unknown,
-                                                          .result_count = count,
-                                                          .results = results},
-                                    &arena));
+    require_json(json_encode_reply(&(struct proto_reply){.model = "fuzz",
+                                                         .version = "1",
+                                                         .user_state = "computed",
+                                                         .candidates = &request->candidates,
+                                                         .interest_count = 1,
+                                                         .interests = &interest,
+                                                         .unknown_count = 1,
+                                                         .unknown = &unknown,
+                                                         .result_count = count,
+                                                         .results = results},
+                                   &arena));
 }
 
-/* Which members of a history may stand beside each other. */
+/* Checks that the members about the history are allowed together. */
 static size_t check_histories(const struct proto_request *request) {
     require(!request->has_history_token ||
             (request->history_token.length >= 1 && request->history_token.length <= 256));
@@ -99,7 +98,7 @@ static void check_problem(const struct problem *problem) {
     require(problem->kind == PROBLEM_INVALID_JSON || problem->kind == PROBLEM_INVALID_REQUEST ||
             problem->kind == PROBLEM_OUT_OF_MEMORY);
     require(problem->pointer[0] == '\0' || problem->pointer[0] == '/');
-    require_json(proto_encode_problem(problem, "id", &arena));
+    require_json(json_encode_problem(problem, "id", &arena));
 }
 
 static void decode_with_little(const uint8_t *data, size_t size, bool decoded, enum problem_kind kind) {
@@ -107,7 +106,7 @@ static void decode_with_little(const uint8_t *data, size_t size, bool decoded, e
     struct proto_request request;
     struct problem problem;
     arena_init(&tight, little_memory(data, size, 65536), 0);
-    bool again = proto_decode_request((const char *)data, size, &tight, &request, &problem);
+    bool again = json_decode_request((const char *)data, size, &tight, &request, &problem);
     require(again ? decoded : problem.kind == PROBLEM_OUT_OF_MEMORY || (!decoded && problem.kind == kind));
     arena_free(&tight);
 }
@@ -115,7 +114,7 @@ static void decode_with_little(const uint8_t *data, size_t size, bool decoded, e
 static void decode_history(const uint8_t *data, size_t size) {
     struct proto_request request;
     struct problem problem = {.kind = PROBLEM_NONE};
-    if (!proto_decode_history((const char *)data, size, &arena, &request, &problem)) {
+    if (!json_decode_history((const char *)data, size, &arena, &request, &problem)) {
         check_problem(&problem);
         return;
     }
@@ -129,7 +128,7 @@ static void decode_samples(const uint8_t *data, size_t size) {
     const struct proto_sample *samples;
     size_t count;
     struct problem problem;
-    if (!proto_decode_samples((const char *)data, size, &arena, &samples, &count, &problem)) {
+    if (!json_decode_samples((const char *)data, size, &arena, &samples, &count, &problem)) {
         check_problem(&problem);
         return;
     }
@@ -144,7 +143,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     struct proto_request request;
     struct problem problem = {.kind = PROBLEM_NONE};
     arena_reset(&arena);
-    bool decoded = proto_decode_request((const char *)data, size, &arena, &request, &problem);
+    bool decoded = json_decode_request((const char *)data, size, &arena, &request, &problem);
     if (decoded)
         check_request(&request);
     else

@@ -1,8 +1,8 @@
-/* fuzz_protobuf.c: any bytes as a ScoreRequest and as a HistoryRequest. Decoding ends in a request or a problem with a
- * place; a reply to it encodes; its tally is what it decodes to; and with little memory the outcome is the same or out
- * of memory.
+/* fuzz_protobuf.c: any bytes as a ScoreRequest and as a HistoryRequest.
  *
- * tests/fuzz/protobuf holds one small named file for each thing once worth a look; libFuzzer starts from them.
+ * Decoding ends in a request or a problem with a place. A reply to the request encodes, and protobuf_count_values()
+ * counts the values that were decoded. With little memory the outcome is unchanged or out of memory. libFuzzer starts
+ * from the seeds in tests/fuzz/protobuf.
  */
 #include "proto/json_decode.h"
 #include "proto/protobuf.h"
@@ -10,7 +10,7 @@
 #include "tests/fuzz/fuzz.h"
 #include "tests/support/same_request.h"
 
-enum { RESULTS_MOST = 64 };
+enum { RESULTS_MAX = 64 };
 
 typedef bool decoder(const char *body, size_t size, struct arena *to, struct proto_request *request,
                      struct problem *problem);
@@ -20,14 +20,14 @@ static struct arena arena;
 int LLVMFuzzerInitialize(int *count, char ***arguments) {
     (void)count;
     (void)arguments;
-    proto_decode_start();
+    json_decode_init();
     arena_init(&arena, (size_t)64 << 20, 1 << 20);
     return 0;
 }
 
 static void encode_reply(const struct proto_request *request) {
-    struct proto_result results[RESULTS_MOST];
-    size_t count = request->candidates.rows < RESULTS_MOST ? request->candidates.rows : RESULTS_MOST;
+    struct proto_result results[RESULTS_MAX];
+    size_t count = request->candidates.rows < RESULTS_MAX ? request->candidates.rows : RESULTS_MAX;
     for (size_t i = 0; i < count; i++)
         results[i] = (struct proto_result){count - 1 - i, 1.0F / (float)(i + 1)};
     const struct proto_reply reply = {.model = "fuzz",
@@ -36,7 +36,7 @@ static void encode_reply(const struct proto_request *request) {
                                       .candidates = &request->candidates,
                                       .result_count = count,
                                       .results = results};
-    require(proto_encode_protobuf(&reply, &arena).data != NULL);
+    require(protobuf_encode_reply(&reply, &arena).data != NULL);
 }
 
 static size_t values_in(const struct proto_table *table) {
@@ -49,12 +49,12 @@ static size_t values_in(const struct proto_table *table) {
     return count;
 }
 
-static void check_tally(const char *body, size_t size, const struct proto_request *request) {
-    struct proto_tally tally = proto_tally_protobuf(body, size);
-    require(tally.history + tally.candidates <= size);
+static void check_counts(const char *body, size_t size, const struct proto_request *request) {
+    struct protobuf_counts counts = protobuf_count_values(body, size);
+    require(counts.history + counts.candidates <= size);
     if (request != NULL)
-        require(tally.has_history == request->history.present && tally.history == values_in(&request->history) &&
-                tally.candidates == values_in(&request->candidates));
+        require(counts.has_history == request->history.present && counts.history == values_in(&request->history) &&
+                counts.candidates == values_in(&request->candidates));
 }
 
 static void decode_with_little(decoder *decode, const char *body, size_t size, const struct proto_request *expected,
@@ -80,12 +80,12 @@ static void decode_as(decoder *decode, const char *body, size_t size) {
     else
         require((problem.kind == PROBLEM_INVALID_REQUEST || problem.kind == PROBLEM_OUT_OF_MEMORY) &&
                 (problem.pointer[0] == '\0' || problem.pointer[0] == '/'));
-    check_tally(body, size, decoded ? &request : NULL);
+    check_counts(body, size, decoded ? &request : NULL);
     decode_with_little(decode, body, size, decoded ? &request : NULL, &problem);
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
-    decode_as(proto_decode_protobuf, (const char *)data, size);
-    decode_as(proto_decode_protobuf_history, (const char *)data, size);
+    decode_as(protobuf_decode_request, (const char *)data, size);
+    decode_as(protobuf_decode_history, (const char *)data, size);
     return 0;
 }

@@ -1,8 +1,8 @@
-/* fuzz_request.c: any bytes as the body of POST /score to the demo model: what follows decoding, too. The outcome is a
- * reply or a problem with a place, both of them JSON; scores are probabilities in rank order; and the same body has the
- * same outcome again.
+/* fuzz_request.c: any bytes as the body of POST /score to the demo model, from decoding to encoding.
  *
- * Runs in the repository's top directory. tests/fuzz/request holds what was worth a look.
+ * The outcome is a reply or a problem with a place, both in JSON. Scores are probabilities in rank order, and a second
+ * request with an equal body has an equal reply. Runs in the repository's top directory. libFuzzer starts from the
+ * seeds in tests/fuzz/request.
  */
 #include "proto/json_decode.h"
 #include "proto/json_encode.h"
@@ -19,7 +19,7 @@ int LLVMFuzzerInitialize(int *count, char ***arguments) {
     (void)arguments;
     struct dien_error error = {""};
     struct request_limits limits = {.max_candidates = 64, .max_history = 64, .memory = (size_t)16 << 20};
-    proto_decode_start();
+    json_decode_init();
     struct dien_model *model = dien_open("model/demo", &error);
     if (model == NULL) {
         fprintf(stderr, "%s\n", error.message);
@@ -36,7 +36,7 @@ static json_t *parse(struct proto_string text) {
     return root;
 }
 
-static void look_at_reply(struct proto_string body, size_t candidates) {
+static void check_reply(struct proto_string body, size_t candidates) {
     json_t *root = parse(body);
     const json_t *results = json_object_get(root, "results");
     require(json_array_size(results) >= 1 && json_array_size(results) <= candidates);
@@ -49,10 +49,10 @@ static void look_at_reply(struct proto_string body, size_t candidates) {
     json_decref(root);
 }
 
-static void look_at_problem(const struct problem *problem, struct arena *arena) {
+static void check_problem(const struct problem *problem, struct arena *arena) {
     require(problem->detail[0] != '\0' && problem_status(problem->kind) >= 400);
     require(problem->pointer[0] == '\0' || problem->pointer[0] == '/');
-    json_decref(parse(proto_encode_problem(problem, "fuzz", arena)));
+    json_decref(parse(json_encode_problem(problem, "fuzz", arena)));
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
@@ -61,11 +61,11 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     if (request.problem.kind != PROBLEM_NONE) {
         struct arena arena;
         arena_init(&arena, 0, 0);
-        look_at_problem(&request.problem, &arena);
+        check_problem(&request.problem, &arena);
         arena_free(&arena);
         return 0;
     }
-    look_at_reply(request.reply, request.resolved.candidate_count);
+    check_reply(request.reply, request.resolved.candidate_count);
     char *first = malloc(request.reply.length);
     size_t length = request.reply.length;
     require(first != NULL);

@@ -1,5 +1,4 @@
-/* random_bits.h: splitmix64 (Steele, Lea, Flood 2014), the same numbers everywhere.
- */
+/* random_bits.h: splitmix64 (Steele, Lea, Flood 2014), which gives equal numbers on every machine. */
 #ifndef TESTS_SUPPORT_RANDOM_BITS_H
 #define TESTS_SUPPORT_RANDOM_BITS_H
 

@@ -1,4 +1,4 @@
-/* same_request.h: whether two decoded requests say the same, field by field and bit by bit. */
+/* same_request.h: compares two decoded requests field by field and bit by bit. */
 #ifndef TESTS_SUPPORT_SAME_REQUEST_H
 #define TESTS_SUPPORT_SAME_REQUEST_H
 
@@ -11,7 +11,7 @@ static inline bool same_string(const struct proto_string *a, const struct proto_
     return a->length == b->length && memcmp(a->data, b->data, a->length) == 0;
 }
 
-/* To the bit, as none is NaN: a zero has a sign. */
+/* Compares bits, because zeros have a sign. No number here is NaN. */
 static inline bool same_real(double a, double b) {
     return a == b && !signbit(a) == !signbit(b);
 }

@@ -1,4 +1,4 @@
-/* test_arena.c: blocks, limits and resets of proto/arena.c, with memory that runs out when the test says so. */
+/* test_arena.c: blocks, limits and resets of proto/arena.c, with an allocator that fails on request. */
 #include "proto/arena.h"
 
 #include <setjmp.h>
@@ -11,7 +11,7 @@
 
 #include <cmocka.h>
 
-/* The arena's only source of memory, in this program: counts, and refuses one call on request. */
+/* Replaces libc's allocator, the only one that the arena calls. Counts calls, and refuses one on request. */
 static size_t blocks_asked;
 static size_t refuse_at = SIZE_MAX;
 
@@ -27,7 +27,7 @@ static void count_anew(size_t refuse) {
     refuse_at = refuse;
 }
 
-/* valgrind puts an allocator of its own in this one's place. */
+/* valgrind replaces this allocator by its own; skip the test then. */
 static void need_our_allocator(void) {
     struct arena arena;
     count_anew(SIZE_MAX);
@@ -172,7 +172,7 @@ static void blocks_stay_near_the_limit(void **state) {
     while (arena_alloc(&arena, 64) != NULL)
         continue;
     assert_int_equal(arena.used, LIMIT);
-    assert_int_equal(blocks_asked, 2); /* 64 KiB, then the 36 KiB that are left */
+    assert_int_equal(blocks_asked, 2); /* 64 KiB, then the remaining 36 KiB */
     arena_free(&arena);
 }
 

@@ -1,4 +1,4 @@
-/* test_digits.c: the texts of proto/digits.c beside printf's. */
+/* test_digits.c: the digits of proto/digits.c compared with printf's. */
 #include "proto/digits.h"
 #include "tests/support/random_bits.h"
 
@@ -14,11 +14,11 @@
 
 #include <cmocka.h>
 
-enum { STRIDE = 4099, RANDOM = 300000 }; /* a prime: every exponent, and mantissas of all kinds */
+enum { STRIDE = 4099, RANDOM = 300000 }; /* a prime, so that all exponents and many mantissas occur */
 
 static uint64_t random_state;
 
-/* From memory of exactly the promised room. True when the function took the number. */
+/* Writes to an allocation of exactly DIGITS_ROOM bytes. Returns whether the function took the number. */
 static bool check_float(float number) {
     char expected[64];
     char *text = malloc(DIGITS_ROOM);
@@ -44,7 +44,7 @@ static void floats_by_their_bits(void **state) {
     assert_true(taken > checked / 2);
 }
 
-/* Every float around the powers of ten and of two: where a rounding adds a digit, and where printf's form changes. */
+/* Floats around powers of ten and of two, where rounding adds a digit and where printf changes its format. */
 static void floats_at_edges(void **state) {
     (void)state;
     for (int exponent = -45; exponent <= 38; exponent++) {
@@ -64,7 +64,7 @@ static void floats_at_edges(void **state) {
             check_float(ldexpf(1 + (float)i * 0x1p-23F, exponent));
 }
 
-/* A probability never goes the slow way, unless it is next to nothing. */
+/* Only probabilities near 0 need the slow path. */
 static void probabilities_are_taken(void **state) {
     (void)state;
     random_state = 1;
@@ -78,7 +78,7 @@ static void probabilities_are_taken(void **state) {
         assert_true(check_float(ties[i]));
 }
 
-static void what_it_cannot_write_it_leaves(void **state) {
+static void other_numbers_are_left(void **state) {
     (void)state;
     static const float left[] = {0.0F, -0.0F, 1e-40F, 1e30F, INFINITY, -INFINITY, NAN};
     char text[DIGITS_ROOM];
@@ -106,7 +106,7 @@ static void integers(void **state) {
         check_integer((int64_t)random_bits(&random_state) >> random_bits(&random_state) % 64);
 }
 
-/* What it takes is "%.15g", and gives the double back. */
+/* If the function takes a number, its text is that of "%.15g" and gives the double back. */
 static bool check_double(double number) {
     char expected[64], text[DIGITS_ROOM + 1];
     size_t length = digits_of_double(number, text);
@@ -153,14 +153,28 @@ static void doubles(void **state) {
     }
 }
 
+static void hexadecimal_digits(void **state) {
+    (void)state;
+    static const char lower[] = "0123456789abcdef", upper[] = "0123456789ABCDEF";
+    for (unsigned i = 0; i < 16; i++) {
+        assert_int_equal(digits_hex(i), lower[i]);
+        assert_int_equal(digits_hex_value(lower[i]), i);
+        assert_int_equal(digits_hex_value(upper[i]), i);
+    }
+    for (int byte = 0; byte < 256; byte++)
+        if (byte == 0 || (strchr(lower, byte) == NULL && strchr(upper, byte) == NULL))
+            assert_int_equal(digits_hex_value((char)byte), -1);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(floats_by_their_bits),
         cmocka_unit_test(floats_at_edges),
         cmocka_unit_test(probabilities_are_taken),
-        cmocka_unit_test(what_it_cannot_write_it_leaves),
+        cmocka_unit_test(other_numbers_are_left),
         cmocka_unit_test(integers),
         cmocka_unit_test(doubles),
+        cmocka_unit_test(hexadecimal_digits),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

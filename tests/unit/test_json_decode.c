@@ -1,4 +1,4 @@
-/* test_json_decode.c: bodies and what proto/json_decode.c makes of them, good and bad. */
+/* test_json_decode.c: good and bad bodies through proto/json_decode.c. */
 #include "proto/json_decode.h"
 
 #include <setjmp.h>
@@ -17,7 +17,7 @@ static struct problem problem;
 
 static int start(void **state) {
     (void)state;
-    proto_decode_start();
+    json_decode_init();
     arena_init(&arena, 0, 1 << 20);
     return 0;
 }
@@ -31,8 +31,8 @@ static int stop(void **state) {
 typedef bool decoder(const char *body, size_t size, struct arena *to, struct proto_request *decoded,
                      struct problem *why);
 
-/* Decode from memory of exactly `size` bytes, gone right after: a read past its end, or a string that still points into
- * it, is seen by AddressSanitizer and valgrind. */
+/* Decodes from an allocation of exactly `size` bytes and frees it at once. So AddressSanitizer and valgrind see a read
+ * past its end, and a string that still points into it. */
 static bool decode_by(decoder *decode_body, const char *body, size_t size) {
     char *exact = malloc(size > 0 ? size : 1);
     assert_non_null(exact);
@@ -46,11 +46,11 @@ static bool decode_by(decoder *decode_body, const char *body, size_t size) {
 }
 
 static bool decode_bytes(const char *body, size_t size) {
-    return decode_by(proto_decode_request, body, size);
+    return decode_by(json_decode_request, body, size);
 }
 
 static bool decode_history_bytes(const char *body, size_t size) {
-    return decode_by(proto_decode_history, body, size);
+    return decode_by(json_decode_history, body, size);
 }
 
 static void decode_history(const char *body) {
@@ -94,7 +94,7 @@ static void assert_integer(const struct proto_value *found, int64_t expected) {
     assert_int_equal(found->integer, expected);
 }
 
-/* Good bodies. */
+/* ---- good bodies ---- */
 
 static const char everything[] =
     "{\"user_id\": \"u42\", \"user\": {\"country\": 29, \"taste\": [0.5, -1, 2e3]}, \"context\": {\"month\": 8, "
@@ -208,7 +208,7 @@ static void user_id_up_to_its_limit(void **state) {
     assert_string_equal(problem.pointer, "/user_id");
 }
 
-/* A token and what is appended stand in place of the history. */
+/* A token, with or without an append, replaces the history. */
 static void a_token_in_place_of_the_history(void **state) {
     (void)state;
     decode("{\"user_id\":\"u\",\"history_token\":\"0f\\u0061\",\"candidates\":{\"i\":[1]}}");
@@ -259,7 +259,7 @@ static const struct {
     {"{}", "", "a history or a history_append"},
     {"{\"history_token\":\"t\"}", "", "a history or a history_append"},
     {"{\"history\":[],\"history_token\":\"t\"}", "/history_token", "not both"},
-    {"{\"history\":[],\"history_append\":[]}", "/history_append", "part of the history"},
+    {"{\"history\":[],\"history_append\":[]}", "/history_append", "cannot have a history_append"},
     {"{\"history\":5}", "/history", "object of columns or an array of row objects"},
     {"{\"history\":[],\"user_id\":\"u\"}", "/user_id", "no such member"},
     {"{\"history\":[],\"candidates\":[{\"i\":1}]}", "/candidates", "no such member"},
@@ -287,7 +287,7 @@ static void brackets_in_strings_do_not_nest(void **state) {
     assert_string(value(&request.candidates, "i", 0), "[[[[[[[[[[[[[[[[[[[[[[{{{{{{{\"[[[[\\");
 }
 
-/* Rows. */
+/* ---- rows ---- */
 
 static void rows_take_the_union_of_their_keys(void **state) {
     (void)state;
@@ -337,7 +337,7 @@ static void assert_same_table(const struct proto_table *a, const struct proto_ta
     }
 }
 
-/* Field `field` of candidate i: one of each valid kind of value. */
+/* Field `field` of candidate i. The fields cover each valid kind of value. */
 static const char *const field_names[] = {"item", "category", "price", "look"};
 
 static void write_value(FILE *out, size_t field, size_t i) {
@@ -388,7 +388,7 @@ static char *long_body(size_t count, enum proto_form form) {
     return body;
 }
 
-static void both_forms_say_the_same(void **state) {
+static void both_forms_decode_alike(void **state) {
     (void)state;
     static const size_t counts[] = {1, 2, 1000, 4000};
     for (size_t i = 0; i < 4; i++) {
@@ -397,7 +397,7 @@ static void both_forms_say_the_same(void **state) {
         struct arena other;
         arena_init(&other, 0, 0);
         struct proto_request from_columns;
-        assert_true(proto_decode_request(columns, strlen(columns), &other, &from_columns, &problem));
+        assert_true(json_decode_request(columns, strlen(columns), &other, &from_columns, &problem));
         decode(rows);
         assert_int_equal(request.candidates.rows, counts[i]);
         assert_same_table(&request.candidates, &from_columns.candidates);
@@ -408,7 +408,7 @@ static void both_forms_say_the_same(void **state) {
     }
 }
 
-/* Bad bodies. */
+/* ---- bad bodies ---- */
 
 static const struct {
     const char *body;
@@ -574,7 +574,7 @@ static void a_body_cut_at_any_byte_is_refused(void **state) {
     decode(everything);
 }
 
-/* A body with any one byte changed is taken or refused with a reason; never anything else. */
+/* Changes each byte of a body in turn. The decoder must take the body or refuse it with a reason. */
 static void a_body_with_a_changed_byte_is_judged(void **state) {
     (void)state;
     static const char others[] = {'\0', '"', '\\', '{', '}', '[', ']', ',', ':', '-', 'e', ' ', '\x80', '\xFF'};
@@ -640,17 +640,18 @@ static void long_names_leave_a_valid_pointer(void **state) {
     snprintf(body, sizeof body, "{\"history\":{\"%s\":1}}", euros);
     assert_false(decode_bytes(body, strlen(body)));
     assert_int_equal(problem.kind, PROBLEM_INVALID_REQUEST);
-    assert_int_equal(strlen(problem.pointer), strlen("/history/") + 309); /* 103 of them: 319 bytes of room */
+    assert_int_equal(strlen(problem.pointer), strlen("/history/") + 309); /* 103 characters fit in 319 bytes */
 }
 
-/* Memory. */
+/* ---- memory ---- */
 
 static void assert_out_of_memory(const struct problem *found) {
     assert_int_equal(found->kind, PROBLEM_OUT_OF_MEMORY);
     assert_string_equal(found->pointer, "");
 }
 
-/* Decode with room for `limit` bytes; what was handed out until then, SIZE_MAX when that was enough. */
+/* Decodes with a limit of `limit` bytes. Returns the bytes handed out before the refusal, or SIZE_MAX if the limit was
+ * enough. */
 static size_t used_within(const char *body, decoder *decode_body, size_t limit) {
     struct arena tight;
     arena_init(&tight, limit, 0);
@@ -663,8 +664,8 @@ static size_t used_within(const char *body, decoder *decode_body, size_t limit) 
     return decoded ? SIZE_MAX : used;
 }
 
-/* The allocations that fail with more than `low` units of room and less than `high`. More room never fails earlier:
- * with as much used at both ends it is one allocation that fails everywhere between them. */
+/* Counts the allocations that fail for limits between `low` and `high` units. A larger limit never fails earlier, so
+ * if equally many bytes are used at both ends, one allocation fails at every limit between them. */
 static size_t failures_between(const char *body, decoder *decode_body, size_t low, size_t used_low, size_t high,
                                size_t used_high) {
     if (used_low == used_high || high - low < 2)
@@ -675,7 +676,7 @@ static size_t failures_between(const char *body, decoder *decode_body, size_t lo
            failures_between(body, decode_body, middle, used, high, used_high);
 }
 
-/* With every limit from nothing up to enough, in steps of the arena's unit: each allocation fails once. */
+/* Fails each allocation once, by every limit from 0 to enough in steps of the arena's unit. */
 static void assert_survives_limits(const char *body, decoder *decode_body, size_t failures_least) {
     size_t enough = 1;
     while (used_within(body, decode_body, enough * 64) != SIZE_MAX)
@@ -685,10 +686,10 @@ static void assert_survives_limits(const char *body, decoder *decode_body, size_
     assert_true(1 + failures_between(body, decode_body, 1, used, enough, SIZE_MAX) >= failures_least);
 }
 
-/* jansson's tree takes many allocations, the scanner few. */
+/* jansson's tree takes many allocations, the fast decoder few. */
 static void assert_survives_every_limit(const char *body, size_t tree_least, size_t scanner_least) {
-    assert_survives_limits(body, proto_decode_tree, tree_least);
-    assert_survives_limits(body, proto_decode_request, scanner_least);
+    assert_survives_limits(body, json_decode_request_tree, tree_least);
+    assert_survives_limits(body, json_decode_request, scanner_least);
 }
 
 static void each_allocation_may_fail(void **state) {
@@ -699,7 +700,7 @@ static void each_allocation_may_fail(void **state) {
     free(rows);
 }
 
-/* The parser collects a token's text in a buffer that grows: memory that runs out there must not stop the process. */
+/* jansson collects a token's text in a growing buffer. Memory that runs out there must not end the process. */
 static void memory_may_run_out_within_a_token(void **state) {
     (void)state;
     static const char *const starts[] = {"{\"candidates\":{\"i\":[\"", "{\"candidates\":{\"i\":[0.",
@@ -723,7 +724,7 @@ static void bad_json_is_told_from_too_little_memory(void **state) {
     (void)state;
     struct arena tight;
     arena_init(&tight, 65536, 0);
-    assert_false(proto_decode_request("{\"a\":nul}", 9, &tight, &request, &problem));
+    assert_false(json_decode_request("{\"a\":nul}", 9, &tight, &request, &problem));
     assert_int_equal(problem.kind, PROBLEM_INVALID_JSON);
     arena_free(&tight);
 }
@@ -733,7 +734,7 @@ static void the_limit_counts_the_parsed_tree(void **state) {
     char *body = long_body(1000, PROTO_ROWS);
     struct arena tight;
     arena_init(&tight, strlen(body) * 4, 0);
-    assert_false(proto_decode_tree(body, strlen(body), &tight, &request, &problem));
+    assert_false(json_decode_request_tree(body, strlen(body), &tight, &request, &problem));
     assert_out_of_memory(&problem);
     arena_free(&tight);
     free(body);
@@ -750,14 +751,14 @@ static void a_warm_arena_is_enough(void **state) {
     free(body);
 }
 
-/* Samples. */
+/* ---- samples ---- */
 
 static const struct proto_sample *samples;
 static size_t sample_count;
 
 static bool decode_samples(const char *text) {
     arena_reset(&arena);
-    return proto_decode_samples(text, strlen(text), &arena, &samples, &sample_count, &problem);
+    return json_decode_samples(text, strlen(text), &arena, &samples, &sample_count, &problem);
 }
 
 static void samples_are_requests_with_scores(void **state) {
@@ -819,7 +820,7 @@ int main(void) {
         cmocka_unit_test(wrong_histories_point_at_the_fault),
         cmocka_unit_test(brackets_in_strings_do_not_nest),
         cmocka_unit_test(rows_take_the_union_of_their_keys),
-        cmocka_unit_test(both_forms_say_the_same),
+        cmocka_unit_test(both_forms_decode_alike),
         cmocka_unit_test(wrong_requests_point_at_the_fault),
         cmocka_unit_test(text_that_is_not_json_says_where),
         cmocka_unit_test(a_nul_byte_is_not_json),

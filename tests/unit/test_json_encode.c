@@ -1,6 +1,4 @@
-/* test_json_encode.c: replies, problems, health, model descriptions and log lines as text; each is read back with
- * jansson.
- */
+/* test_json_encode.c: replies, problems, health, model descriptions and log lines as text. jansson reads each back. */
 #include "proto/json_decode.h"
 #include "proto/json_encode.h"
 
@@ -19,7 +17,7 @@
 
 static struct arena arena;
 
-/* jansson's memory: refuses one call on request, and counts what is not given back. */
+/* jansson's allocator: refuses one call on request, and counts the allocations that are not freed. */
 static size_t asked;
 static size_t refuse_at = SIZE_MAX;
 static long outstanding;
@@ -70,7 +68,7 @@ static json_t *parse(struct proto_string body) {
     return root;
 }
 
-/* Values as decode.c makes them. */
+/* Values as the decoder makes them. */
 
 static struct proto_value integer(int64_t number) {
     return (struct proto_value){.kind = PROTO_INTEGER, .integer = number};
@@ -92,7 +90,7 @@ static struct proto_column column(const char *name, size_t count, const struct p
     return (struct proto_column){{name, strlen(name)}, count, values};
 }
 
-/* A reply over one column, item, with one interest; tests change what they are about. */
+/* A reply with one column, item, and one interest. Each test changes the part that it tests. */
 struct fixture {
     struct proto_value items[3];
     struct proto_column columns[4];
@@ -127,14 +125,14 @@ static void a_reply(void **state) {
     (void)state;
     struct fixture f;
     fill(&f);
-    assert_body(proto_encode_reply(&f.reply, &arena),
+    assert_body(json_encode_reply(&f.reply, &arena),
                 "{\"model\":\"eshop\",\"version\":\"3\",\"user_state\":\"computed\","
                 "\"history\":{\"length\":50,\"received\":60},\"unknown\":{\"item\":0},"
                 "\"results\":[{\"index\":1,\"item\":\"C5\",\"score\":0.812699974},"
                 "{\"index\":0,\"item\":\"B10\",\"score\":0.441100001}]}");
 }
 
-/* What POST /users/{id}/history answers with. */
+/* The reply to POST /users/{id}/history. */
 static void a_reply_with_a_token_and_no_results(void **state) {
     (void)state;
     static const char token[] = "0123456789abcdef0123456789abcdef";
@@ -143,24 +141,24 @@ static void a_reply_with_a_token_and_no_results(void **state) {
     f.reply.token = (struct proto_string){token, sizeof token - 1};
     f.reply.results = NULL;
     f.reply.result_count = 0;
-    assert_body(proto_encode_reply(&f.reply, &arena),
+    assert_body(json_encode_reply(&f.reply, &arena),
                 "{\"model\":\"eshop\",\"version\":\"3\",\"user_state\":\"computed\","
                 "\"history\":{\"length\":50,\"received\":60,\"token\":\"0123456789abcdef0123456789abcdef\"},"
                 "\"unknown\":{\"item\":0}}");
 }
 
-static void what_is_held_of_a_user(void **state) {
+static void a_user_summary(void **state) {
     (void)state;
     struct fixture f;
     fill(&f);
-    struct proto_held held = {.model = "eshop",
-                              .version = "3",
-                              .interest_count = 1,
-                              .interests = f.interests,
-                              .bytes = 1024,
-                              .age_seconds = 12.5,
-                              .idle_seconds = 0.25};
-    assert_body(proto_encode_held(&held, &arena),
+    struct proto_user_summary held = {.model = "eshop",
+                                      .version = "3",
+                                      .interest_count = 1,
+                                      .interests = f.interests,
+                                      .bytes = 1024,
+                                      .age_seconds = 12.5,
+                                      .idle_seconds = 0.25};
+    assert_body(json_encode_user_summary(&held, &arena),
                 "{\"model\":\"eshop\",\"version\":\"3\",\"history\":{\"length\":50,\"received\":60},"
                 "\"bytes\":1024,\"age_seconds\":12.5,\"idle_seconds\":0.25}");
 }
@@ -172,7 +170,7 @@ static void a_reply_with_several_interests(void **state) {
     f.interests[1].received = 99;
     f.reply.interest_count = f.reply.unknown_count = 2;
     f.reply.result_count = 0;
-    assert_body(proto_encode_reply(&f.reply, &arena),
+    assert_body(json_encode_reply(&f.reply, &arena),
                 "{\"model\":\"eshop\",\"version\":\"3\",\"user_state\":\"computed\","
                 "\"history\":{\"length\":50,\"received\":99,\"interests\":{\"clicks\":{\"length\":50,\"received\":60},"
                 "\"carts\":{\"length\":2,\"received\":99}}},\"unknown\":{\"item\":0,\"category\":7},\"results\":[]}");
@@ -187,7 +185,7 @@ static void attention_follows_its_candidate(void **state) {
     f.interests[0] = (struct proto_interest){"clicks", 2, 2, clicks[0]};
     f.interests[1] = (struct proto_interest){"carts", 0, 0, carts};
     f.reply.interest_count = 2;
-    json_t *root = parse(proto_encode_reply(&f.reply, &arena));
+    json_t *root = parse(json_encode_reply(&f.reply, &arena));
     const json_t *results = json_object_get(root, "results");
     for (size_t i = 0; i < 2; i++) {
         const json_t *attention = json_object_get(json_array_get(results, i), "attention");
@@ -217,7 +215,7 @@ static void candidates_come_back_as_they_were_sent(void **state) {
     f.candidates.form = PROTO_ROWS;
     f.candidates.rows = 2;
     f.candidates.columns = 4;
-    struct proto_string body = proto_encode_reply(&f.reply, &arena);
+    struct proto_string body = json_encode_reply(&f.reply, &arena);
     json_decref(parse(body));
     static const char expected[] =
         "\"results\":[{\"index\":1,\"a\":\"\xC3\xA9\\\"\\\\\\n\x7F\\u0001/\",\"b\\\"\":0.1,\"sch\xC3\xB6n\":[],"
@@ -238,7 +236,7 @@ static void fields_named_like_the_reply_are_left_out(void **state) {
     f.columns[3] = column("attention", 3, f.items);
     f.candidates.columns = 4;
     f.interests[0] = (struct proto_interest){"clicks", 1, 1, attention};
-    json_t *root = parse(proto_encode_reply(&f.reply, &arena));
+    json_t *root = parse(json_encode_reply(&f.reply, &arena));
     const json_t *result = json_array_get(json_object_get(root, "results"), 0);
     assert_int_equal(json_integer_value(json_object_get(result, "index")), 1);
     assert_true(json_is_real(json_object_get(result, "score")));
@@ -250,7 +248,7 @@ static double score_on_the_wire(float score) {
     struct fixture f;
     fill(&f);
     f.results[0].score = score;
-    json_t *root = parse(proto_encode_reply(&f.reply, &arena));
+    json_t *root = parse(json_encode_reply(&f.reply, &arena));
     double read = json_number_value(json_object_get(json_array_get(json_object_get(root, "results"), 0), "score"));
     json_decref(root);
     arena_reset(&arena);
@@ -270,7 +268,7 @@ static void scores_are_exact_floats(void **state) {
     }
 }
 
-/* What decode.c reads of a number is what encode.c writes of it. */
+/* An encoded number decodes to itself. */
 static void numbers_survive_the_round_trip(void **state) {
     (void)state;
     uint64_t seed = 1;
@@ -284,7 +282,7 @@ static void numbers_survive_the_round_trip(void **state) {
         struct fixture f;
         fill(&f);
         f.columns[0] = column("x", 2, values);
-        json_t *root = parse(proto_encode_reply(&f.reply, &arena));
+        json_t *root = parse(json_encode_reply(&f.reply, &arena));
         const json_t *read = json_object_get(json_array_get(json_object_get(root, "results"), 0), "x");
         assert_true(json_is_real(read));
         assert_true(json_real_value(read) == number);
@@ -298,14 +296,14 @@ static void a_decoded_request_comes_back(void **state) {
     static const char body[] = "{\"candidates\":[{\"item\":\"A\\u00e9\",\"v\":[1,2.5]},{\"item\":7,\"x\":0.3}]}";
     struct proto_request request;
     struct problem problem;
-    proto_decode_start();
-    assert_true(proto_decode_request(body, sizeof body - 1, &arena, &request, &problem));
+    json_decode_init();
+    assert_true(json_decode_request(body, sizeof body - 1, &arena, &request, &problem));
     json_set_alloc_funcs(counting_malloc, counting_free);
     struct fixture f;
     fill(&f);
     f.reply.candidates = &request.candidates;
     json_t *sent = json_loads(body, 0, NULL);
-    json_t *root = parse(proto_encode_reply(&f.reply, &arena));
+    json_t *root = parse(json_encode_reply(&f.reply, &arena));
     for (size_t i = 0; i < 2; i++) {
         json_t *result = json_array_get(json_object_get(root, "results"), i);
         json_object_del(result, "index");
@@ -332,7 +330,7 @@ static void a_reply_of_4000_results(void **state) {
     f.columns[0] = column("item", COUNT, items);
     f.reply.results = results;
     f.reply.result_count = COUNT;
-    json_t *root = parse(proto_encode_reply(&f.reply, &arena));
+    json_t *root = parse(json_encode_reply(&f.reply, &arena));
     const json_t *array = json_object_get(root, "results");
     assert_int_equal(json_array_size(array), COUNT);
     for (size_t i = 0; i < COUNT; i++) {
@@ -342,17 +340,17 @@ static void a_reply_of_4000_results(void **state) {
     json_decref(root);
 }
 
-/* Problems. */
+/* ---- problems ---- */
 
 static void a_problem_in_the_body_has_a_pointer(void **state) {
     (void)state;
     struct problem problem;
     problem_set(&problem, PROBLEM_INVALID_REQUEST, "/history/\"item", "say \"%s\"", "\xC3\xA9");
-    assert_body(proto_encode_problem(&problem, NULL, &arena),
+    assert_body(json_encode_problem(&problem, NULL, &arena),
                 "{\"type\":\"urn:dien:problem:invalid-request\",\"title\":\"The body is not a valid request\","
                 "\"status\":400,\"detail\":\"say \\\"\xC3\xA9\\\"\",\"pointer\":\"/history/\\\"item\"}");
     problem_set(&problem, PROBLEM_INVALID_JSON, "", "no");
-    assert_body(proto_encode_problem(&problem, "a1-b_2.c~", &arena),
+    assert_body(json_encode_problem(&problem, "a1-b_2.c~", &arena),
                 "{\"type\":\"urn:dien:problem:invalid-json\",\"title\":\"The body is not valid JSON\","
                 "\"status\":400,\"detail\":\"no\",\"pointer\":\"\",\"instance\":\"urn:dien:request:a1-b_2.c~\"}");
 }
@@ -361,7 +359,7 @@ static void other_problems_have_none(void **state) {
     (void)state;
     struct problem problem;
     problem_set(&problem, PROBLEM_SATURATED, "", "the queue is full");
-    assert_body(proto_encode_problem(&problem, "a b/\xC3\xA9\"", &arena),
+    assert_body(json_encode_problem(&problem, "a b/\xC3\xA9\"", &arena),
                 "{\"type\":\"urn:dien:problem:saturated\",\"title\":\"The server is saturated\",\"status\":503,"
                 "\"detail\":\"the queue is full\",\"instance\":\"urn:dien:request:a%20b%2F%C3%A9%22\"}");
 }
@@ -371,7 +369,7 @@ static void every_problem_is_json(void **state) {
     for (int kind = PROBLEM_NONE + 1; kind < PROBLEM_KINDS; kind++) {
         struct problem problem;
         problem_set(&problem, (enum problem_kind)kind, "/x", "detail %d", kind);
-        json_t *root = parse(proto_encode_problem(&problem, "id", &arena));
+        json_t *root = parse(json_encode_problem(&problem, "id", &arena));
         assert_int_equal(json_integer_value(json_object_get(root, "status")), problem_status(problem.kind));
         assert_string_equal(json_string_value(json_object_get(root, "title")), problem_title(problem.kind));
         assert_int_equal(json_object_get(root, "pointer") != NULL, problem_in_body(problem.kind));
@@ -379,18 +377,18 @@ static void every_problem_is_json(void **state) {
     }
 }
 
-/* Health, the model, the log. */
+/* ---- health, the model, the log ---- */
 
 static void health_with_and_without_a_model(void **state) {
     (void)state;
     const struct proto_health ready = {"ready", "eshop", "3", 12.5};
-    assert_body(proto_encode_health(&ready, &arena),
+    assert_body(json_encode_health(&ready, &arena),
                 "{\"status\":\"ready\",\"model\":\"eshop\",\"version\":\"3\",\"uptime_seconds\":12.5}");
     const struct proto_health loading = {"loading", NULL, NULL, 0};
-    assert_body(proto_encode_health(&loading, &arena), "{\"status\":\"loading\",\"uptime_seconds\":0}");
+    assert_body(json_encode_health(&loading, &arena), "{\"status\":\"loading\",\"uptime_seconds\":0}");
 }
 
-static void a_model_says_what_it_needs(void **state) {
+static void a_model_lists_its_fields(void **state) {
     (void)state;
     const struct proto_model_field user[] = {{"country", "index", 48, 0, NULL}};
     const struct proto_model_field behaviour[] = {
@@ -401,7 +399,7 @@ static void a_model_says_what_it_needs(void **state) {
     const struct proto_limit limits[] = {{"max_candidates", 4000}, {"max_body", SIZE_MAX / 2}};
     const struct proto_model model = {"eshop", "3", 3, groups, 1, interests, 2, limits};
     assert_body(
-        proto_encode_model(&model, &arena),
+        json_encode_model(&model, &arena),
         "{\"name\":\"eshop\",\"version\":\"3\",\"groups\":{\"user\":[{\"name\":\"country\",\"kind\":\"index\","
         "\"rows\":48,\"required\":true}],\"context\":[],\"history\":[{\"name\":\"item\",\"kind\":\"string\","
         "\"rows\":218,\"required\":true},{\"name\":\"category\",\"kind\":\"index\",\"rows\":5,\"required\":false,"
@@ -417,19 +415,19 @@ static void log_lines_keep_whole_numbers_whole(void **state) {
         {"minus", NULL, -3},          {"huge", NULL, 1e300},   {"seconds", NULL, 0.000125}, {"exact", NULL, 0.1},
         {"nan", NULL, (double)NAN},   {"inf", NULL, INFINITY}, {"caf\xC3\xA9", "", 0.5},
     };
-    assert_body(proto_encode_line(members, sizeof members / sizeof *members, &arena),
+    assert_body(json_encode_line(members, sizeof members / sizeof *members, &arena),
                 "{\"event\":\"say \\\"hi\\\"\\n\",\"zero\":0,\"status\":200,\"bytes\":1000000000000000,\"minus\":-3,"
                 "\"huge\":1e+300,\"seconds\":0.000125,\"exact\":0.1,\"nan\":null,\"inf\":null,\"caf\xC3\xA9\":\"\"}");
-    assert_body(proto_encode_line(NULL, 0, &arena), "{}");
+    assert_body(json_encode_line(NULL, 0, &arena), "{}");
 }
 
 static void log_lines_survive_bytes_that_are_not_utf8(void **state) {
     (void)state;
     const struct proto_member members[] = {{"path", "/\xFF\x80z\xC3\"", 0}};
-    assert_body(proto_encode_line(members, 1, &arena), "{\"path\":\"/??z?\\\"\"}");
+    assert_body(json_encode_line(members, 1, &arena), "{\"path\":\"/??z?\\\"\"}");
 }
 
-/* Memory. */
+/* ---- memory ---- */
 
 static struct proto_string encode_one(size_t which, struct arena *tight) {
     static const struct proto_member members[] = {{"path", "\xFF", 0}, {"event", "caf\xC3\xA9", 0}};
@@ -442,15 +440,15 @@ static struct proto_string encode_one(size_t which, struct arena *tight) {
     const struct proto_model model = {.name = "\xC3\xA9", .version = "1"};
     switch (which) {
     case 0:
-        return proto_encode_reply(&f.reply, tight);
+        return json_encode_reply(&f.reply, tight);
     case 1:
-        return proto_encode_problem(&problem, "id", tight);
+        return json_encode_problem(&problem, "id", tight);
     case 2:
-        return proto_encode_health(&health, tight);
+        return json_encode_health(&health, tight);
     case 3:
-        return proto_encode_model(&model, tight);
+        return json_encode_model(&model, tight);
     default:
-        return proto_encode_line(members, 2, tight);
+        return json_encode_line(members, 2, tight);
     }
 }
 
@@ -470,8 +468,7 @@ static void each_of_jansson_s_allocations_may_fail(void **state) {
                 assert_true(refuse > 0);
                 break;
             }
-            /* A refused string may look like one that is not UTF-8: the log and problems go on with '?', nothing else.
-             */
+            /* A refused string looks like one that is not UTF-8. Only the log and problems go on with '?'. */
             bool lenient = which == 1 || which == 4;
             assert_true(body.data == NULL || lenient);
             if (body.data != NULL)
@@ -491,7 +488,7 @@ static void each_of_the_arena_s_allocations_may_fail(void **state) {
         f.items[0] = f.items[1] = (struct proto_value){.kind = PROTO_STRING, .length = sizeof wide, .string = wide};
         struct arena tight;
         arena_init(&tight, limit, 0);
-        struct proto_string body = proto_encode_reply(&f.reply, &tight);
+        struct proto_string body = json_encode_reply(&f.reply, &tight);
         assert_true(body.data != NULL || !enough);
         enough = body.data != NULL;
         if (enough)
@@ -506,7 +503,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_reply),
         cmocka_unit_test(a_reply_with_a_token_and_no_results),
-        cmocka_unit_test(what_is_held_of_a_user),
+        cmocka_unit_test(a_user_summary),
         cmocka_unit_test(a_reply_with_several_interests),
         cmocka_unit_test(attention_follows_its_candidate),
         cmocka_unit_test(candidates_come_back_as_they_were_sent),
@@ -519,7 +516,7 @@ int main(void) {
         cmocka_unit_test(other_problems_have_none),
         cmocka_unit_test(every_problem_is_json),
         cmocka_unit_test(health_with_and_without_a_model),
-        cmocka_unit_test(a_model_says_what_it_needs),
+        cmocka_unit_test(a_model_lists_its_fields),
         cmocka_unit_test(log_lines_keep_whole_numbers_whole),
         cmocka_unit_test(log_lines_survive_bytes_that_are_not_utf8),
         cmocka_unit_test_teardown(each_of_jansson_s_allocations_may_fail, refuse_nothing),

@@ -1,5 +1,6 @@
-/* test_json_fast_decode.c: the scanner of proto/json_fast_decode.c beside jansson: what it takes says the same, bit by
- * bit; what it must not take it leaves; and bodies made at random, then damaged at random.
+/* test_json_fast_decode.c: proto/json_fast_decode.c beside jansson. Both must decode a body to equal bits, and the fast
+ * decoder must leave every body that is wrong or rare. Bodies are written by hand, made at random and damaged at
+ * random.
  */
 #include "proto/json_decode.h"
 #include "proto/json_fast_decode.h"
@@ -22,7 +23,7 @@ static struct arena scanned_arena, tree_arena;
 
 static int start(void **state) {
     (void)state;
-    proto_decode_start();
+    json_decode_init();
     arena_init(&scanned_arena, 0, 1 << 20);
     arena_init(&tree_arena, 0, 1 << 20);
     return 0;
@@ -35,8 +36,8 @@ static int stop(void **state) {
     return 0;
 }
 
-/* Both ways, the scanner's from memory of exactly `size` bytes, gone right after. True when the scanner took it; then
- * jansson must have, too. */
+/* Decodes a body both ways, the fast one from an allocation of exactly `size` bytes that is freed at once. Returns
+ * whether the fast decoder took it; then jansson must take it too. */
 static bool scan_bytes(const char *body, size_t size) {
     struct proto_request scanned, tree;
     struct problem problem;
@@ -46,11 +47,11 @@ static bool scan_bytes(const char *body, size_t size) {
     arena_reset(&scanned_arena);
     arena_reset(&tree_arena);
     memset(&scanned, 0xA5, sizeof scanned);
-    bool taken = proto_scan_request(exact, size, &scanned_arena, &scanned);
+    bool taken = json_fast_decode_request(exact, size, &scanned_arena, &scanned);
     free(exact);
     if (!taken)
         return false;
-    if (!proto_decode_tree(body, size, &tree_arena, &tree, &problem))
+    if (!json_decode_request_tree(body, size, &tree_arena, &tree, &problem))
         fail_msg("taken, though %s at '%s': %.*s", problem.detail, problem.pointer, (int)size, body);
     if (!same_request(&scanned, &tree))
         fail_msg("not the same: %.*s", (int)size, body);
@@ -94,7 +95,7 @@ static void common_requests_are_taken(void **state) {
         assert_taken(bodies[i]);
 }
 
-static void numbers_have_the_same_bits(void **state) {
+static void numbers_have_equal_bits(void **state) {
     (void)state;
     static const char *const taken[] = {
         "0",
@@ -141,7 +142,7 @@ static void numbers_have_the_same_bits(void **state) {
         assert_taken(with_value(taken[i]));
 }
 
-static void strings_are_the_same_bytes(void **state) {
+static void strings_have_equal_bytes(void **state) {
     (void)state;
     static const char *const taken[] = {
         "\"\"",
@@ -162,7 +163,7 @@ static void strings_are_the_same_bytes(void **state) {
         assert_taken(with_value(taken[i]));
 }
 
-static void what_is_wrong_or_rare_is_left(void **state) {
+static void wrong_or_rare_bodies_are_left(void **state) {
     (void)state;
     static const char *const values[] = {
         "",
@@ -274,7 +275,7 @@ static void a_body_may_end_anywhere(void **state) {
         assert_false(scan_bytes(everything, size));
 }
 
-/* The most fields of a group, and one more. */
+/* A group with the largest number of fields, and with one more. */
 static void fields_are_bounded(void **state) {
     (void)state;
     for (size_t rows = 0; rows < 2; rows++)
@@ -369,7 +370,7 @@ static void put_random_values(FILE *out) {
     fputc(']', out);
 }
 
-/* Fields in some order; now and then one name twice. */
+/* Fields in random order, rarely with a duplicate name. */
 static void put_random_fields(FILE *out, void (*put)(FILE *)) {
     static const char *const names[] = {"item", "category", "a", "\\u0062", "", "price"};
     size_t first = below(6), step = below(30) == 0 ? 0 : 1;
@@ -423,7 +424,7 @@ static char *random_body(size_t *size) {
     fputs("{\"candidates\":", out);
     put_random_table(out);
     size_t members = below(256);
-    if (below(8) > 0) /* mostly members that go together: a token with a user_id, or a history */
+    if (below(8) > 0) /* mostly members that are allowed together: a token with a user_id, or a history */
         members = (members & 1) != 0 ? members & ~0x22U : members | 0x30;
     for (size_t member = 0; member < 8; member++)
         if (members & 1U << member)
@@ -438,7 +439,7 @@ static void damage(char *body, size_t size, size_t at) {
     static const char bytes[] = "\"\\,:[]{}0-.eE1 \x80\xC3\xED\xF4nu";
     switch (below(3)) {
     case 0:
-        body[at] = bytes[below(sizeof bytes)]; /* its NUL is one of them */
+        body[at] = bytes[below(sizeof bytes)]; /* the NUL at its end is one of them */
         return;
     case 1:
         body[at] = (char)random_bits(&random_state);
@@ -472,7 +473,7 @@ static void bodies_at_random(void **state) {
     assert_true(damaged_taken > RANDOM_BODIES / 10);
 }
 
-/* Numbers as texts of every length: what one multiplication gets right, and what is strtod's. */
+/* Texts of numbers of every length: those that take one multiplication, and those left to strtod. */
 static void numbers_at_random(void **state) {
     (void)state;
     random_state = 2;
@@ -493,10 +494,10 @@ static void numbers_at_random(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(common_requests_are_taken),  cmocka_unit_test(numbers_have_the_same_bits),
-        cmocka_unit_test(strings_are_the_same_bytes), cmocka_unit_test(what_is_wrong_or_rare_is_left),
-        cmocka_unit_test(a_nul_byte_is_left),         cmocka_unit_test(a_body_may_end_anywhere),
-        cmocka_unit_test(fields_are_bounded),         cmocka_unit_test(bodies_at_random),
+        cmocka_unit_test(common_requests_are_taken), cmocka_unit_test(numbers_have_equal_bits),
+        cmocka_unit_test(strings_have_equal_bytes),  cmocka_unit_test(wrong_or_rare_bodies_are_left),
+        cmocka_unit_test(a_nul_byte_is_left),        cmocka_unit_test(a_body_may_end_anywhere),
+        cmocka_unit_test(fields_are_bounded),        cmocka_unit_test(bodies_at_random),
         cmocka_unit_test(numbers_at_random),
     };
     return cmocka_run_group_tests(tests, start, stop);

@@ -475,7 +475,7 @@ int main(void) {
         cmocka_unit_test(test_same_bits_however_divided),
         cmocka_unit_test(test_errors_name_the_file),
     };
-    proto_decode_start();
+    json_decode_init();
     srand(1);
     return cmocka_run_group_tests(tests, open_models, close_models);
 }

@@ -1,4 +1,4 @@
-/* test_problem.c: what each problem is called, and how JSON pointers are escaped and cut. */
+/* test_problem.c: the table of problems, and how JSON pointers are escaped and cut. */
 #include "proto/problem.h"
 
 #include <setjmp.h>
@@ -28,6 +28,7 @@ static void every_kind_has_its_status(void **state) {
         [PROBLEM_UNSUPPORTED_MEDIA] = 415,
         [PROBLEM_TOO_MANY_CANDIDATES] = 422,
         [PROBLEM_HISTORY_TOO_LONG] = 422,
+        [PROBLEM_HEADERS_TOO_LARGE] = 431,
         [PROBLEM_MODEL_FAULT] = 500,
         [PROBLEM_OUT_OF_MEMORY] = 503,
         [PROBLEM_SATURATED] = 503,
@@ -70,6 +71,15 @@ static void set_formats_the_detail(void **state) {
     assert_string_equal(problem.detail, "5 candidates, at most 4");
 }
 
+static void out_of_memory_is_one_problem(void **state) {
+    (void)state;
+    struct problem problem;
+    assert_false(problem_out_of_memory(&problem));
+    assert_int_equal(problem.kind, PROBLEM_OUT_OF_MEMORY);
+    assert_string_equal(problem.pointer, "");
+    assert_true(problem.detail[0] != '\0');
+}
+
 static void a_problem_may_keep_its_own_pointer(void **state) {
     (void)state;
     struct problem problem;
@@ -78,7 +88,7 @@ static void a_problem_may_keep_its_own_pointer(void **state) {
     assert_string_equal(problem.pointer, "/history/item");
 }
 
-/* Three bytes a character: 319 bytes of room hold 106 of them and one byte over. */
+/* Each character has three bytes, so 319 bytes hold 106 of them and one byte is left over. */
 static void long_texts_are_cut_between_characters(void **state) {
     (void)state;
     char text[601] = "";
@@ -122,7 +132,7 @@ static void indices_are_decimal(void **state) {
     assert_string_equal(pointer, "/history/0/18446744073709551615");
 }
 
-/* At every size of the buffer: a prefix of the whole pointer, of whole characters and whole escapes. */
+/* For every buffer size, the pointer is a prefix of the full one, cut between characters and escapes. */
 static void long_names_are_cut_to_fit(void **state) {
     (void)state;
     const char *name = "a~/\xC3\xA9\xE2\x82\xAC\xF0\x9F\x98\x80";
@@ -148,6 +158,7 @@ int main(void) {
         cmocka_unit_test(slugs_are_distinct_and_fit_a_uri),
         cmocka_unit_test(only_the_body_has_pointers),
         cmocka_unit_test(set_formats_the_detail),
+        cmocka_unit_test(out_of_memory_is_one_problem),
         cmocka_unit_test(a_problem_may_keep_its_own_pointer),
         cmocka_unit_test(long_texts_are_cut_between_characters),
         cmocka_unit_test(names_are_escaped),

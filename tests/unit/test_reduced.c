@@ -633,7 +633,7 @@ int main(void) {
         cmocka_unit_test(test_skipping_is_attention_of_zero),
     };
     srand(1);
-    proto_decode_start();
+    json_decode_init();
     models_precision = DIEN_REDUCED;
     return cmocka_run_group_tests(tests, open_models, close_models);
 }

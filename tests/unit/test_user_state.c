@@ -623,7 +623,7 @@ int main(void) {
         cmocka_unit_test(a_token_is_one_users),
         cmocka_unit_test(a_token_is_read_as_it_was_written),
     };
-    proto_decode_start();
+    json_decode_init();
     srand(1);
     return cmocka_run_group_tests(tests, open_models, close_models);
 }

@@ -45,7 +45,7 @@ static void write_body(char *text, size_t size, size_t behaviours, size_t candid
 static int set_up(void **state) {
     (void)state;
     struct dien_error error;
-    proto_decode_start();
+    json_decode_init();
     write_body(large, sizeof large, BEHAVIOURS, CANDIDATES);
     write_body(light, sizeof light, 5, 5);
     model = dien_open("model/demo", &error);

@@ -36,7 +36,7 @@ static void wake(void *context) {
 static int open_model(void **state) {
     (void)state;
     struct dien_error error;
-    proto_decode_start();
+    json_decode_init();
     model = dien_open("model/demo", &error);
     return model != NULL ? 0 : -1;
 }

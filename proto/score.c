@@ -1,0 +1,44 @@
+/* score.c: the rules that hold for a request in either format. */
+#include "proto/score.h"
+
+#include "proto/problem.h"
+
+const char *const proto_media_types[] = {
+    [PROTO_JSON] = "application/json", [PROTO_PROTOBUF] = "application/x-protobuf"};
+
+/* Reports a mistake in a member, or in the whole request if `member` is NULL. */
+static bool fail(struct problem *problem, const char *prefix, const char *member, const char *reason) {
+    problem_set(problem, PROBLEM_INVALID_REQUEST, prefix, "%s", reason);
+    if (member != NULL)
+        problem_pointer_name(problem->pointer, sizeof problem->pointer, member, strlen(member));
+    return false;
+}
+
+static bool check_token(const struct proto_request *request, const char *prefix, struct problem *problem) {
+    if (request->history.present && request->has_history_token)
+        return fail(problem, prefix, "history_token", "A request has a history or a history_token, not both.");
+    if (request->history.present && request->history_append.present)
+        return fail(problem, prefix, "history_append", "A request that has a history cannot have a history_append.");
+    return true;
+}
+
+bool proto_check_request(const struct proto_request *request, const char *prefix, struct problem *problem) {
+    if (!request->candidates.present)
+        return fail(problem, prefix, "candidates", "A request must have candidates.");
+    if (request->has_history_token && !request->has_user_id)
+        return fail(problem, prefix, "history_token", "A history_token needs the user_id that it was given for.");
+    if (request->history_append.present && !request->has_history_token)
+        return fail(problem, prefix, "history_append",
+                    "A history_append needs the history_token of the history that it is appended to.");
+    if (!check_token(request, prefix, problem))
+        return false;
+    if (request->candidates.rows == 0 || request->candidates.columns == 0)
+        return fail(problem, prefix, "candidates", "A request needs at least one candidate.");
+    return true;
+}
+
+bool proto_check_history(const struct proto_request *request, const char *prefix, struct problem *problem) {
+    if (!request->history.present && !request->history_append.present)
+        return fail(problem, prefix, NULL, "A request must have a history or a history_append.");
+    return check_token(request, prefix, problem);
+}
