@@ -11,8 +11,8 @@
  * Interest "clicks" reads item, category, features and dwell, keeps the last 4 behaviours and attends; "views" reads
  * shop and page, keeps the first 3 and does not attend. So the two may have histories of different lengths.
  *
- * The score does not depend on `price` unless it is so large that 1e30 * price overflows a float: then the score is
- * not a number.
+ * Two units of the MLP are 4 * price and cancel out. So a price of 1e38 makes the score infinity less infinity, which is
+ * not a number; a small price changes the score by rounding errors only.
  */
 #ifndef TESTS_UNIT_SMALL_MODEL_H
 #define TESTS_UNIT_SMALL_MODEL_H
@@ -64,7 +64,7 @@ static const char small_config[] =
     "            {'name': 'price', 'kind': 'dense', 'width': 1},"
     "            {'name': 'position', 'kind': 'dense', 'width': 2}],"
     " 'groups': {'user': ['country', 'age'], 'context': ['month', 'weather'],"
-    "            'behaviour': ['category', 'item', 'features', 'dwell', 'shop', 'page'],"
+    "            'behaviour': ['category', 'features', 'dwell', 'item', 'shop', 'page'],"
     "            'candidate': ['item', 'category', 'features', 'price', 'position']},"
     " 'interests': [{'name': 'clicks', 'history': ['item', 'category', 'features', 'dwell'],"
     "                'target': ['item', 'category', 'features'], 'max_length': 4, 'keep': 'last',"
@@ -166,7 +166,7 @@ static void small_add_layers(struct small_tensors *file) {
     for (size_t i = 0; i < 4 * (size_t)SMALL_WIDTH; i++)
         weight[i] = i < 2 * (size_t)SMALL_WIDTH ? (float)(i % 7) / 10 - 0.3F : 0;
     for (size_t unit = 0; unit < 4; unit++)
-        weight[(unit + 1) * SMALL_WIDTH - 1] = unit < 2 ? 0 : 1e30F;
+        weight[(unit + 1) * SMALL_WIDTH - 1] = unit < 2 ? 0 : 4;
     small_add(file, "mlp.layers.0.weight", "F32", "4,16", weight, sizeof weight);
     small_add(file, "mlp.layers.0.bias", "F32", "4", (const float[4]){0.1F}, sizeof(float[4]));
     small_add(file, "mlp.layers.1.weight", "F32", "1,4", output, sizeof output);
@@ -238,7 +238,7 @@ static void small_make(char directory[64]) {
     memcpy(whole + 8, file.header, file.header_used);
     memcpy(whole + 8 + file.header_used, file.data, file.data_used);
     small_quotes(small_config, config);
-    strcpy(directory, "/tmp/dien-small-XXXXXX");
+    snprintf(directory, 64, "/tmp/dien-small-XXXXXX");
     assert_non_null(mkdtemp(directory));
     small_write(directory, "config.json", config, strlen(config));
     small_write(directory, "model.safetensors", whole, 8 + file.header_used + file.data_used);

@@ -390,6 +390,7 @@ static void values_of_the_wrong_kind(void **state) {
         {.context = "{'month': '1', 'weather': [1, 2, 3]}", .pointer = "/context/month"},
         {.context = "{'month': 1.5, 'weather': [1, 2, 3]}", .pointer = "/context/month"},
         {.context = "{'month': 1, 'weather': 1}", .pointer = "/context/weather"},
+        {.context = "{'month': 1, 'weather': 'abc'}", .pointer = "/context/weather"},
         {.context = "{'month': 1, 'weather': [1, 2]}", .pointer = "/context/weather"},
         {.context = "{'month': 1, 'weather': [1, 2, 3, 4]}", .pointer = "/context/weather"},
         {.context = "{'month': 1, 'weather': [1, '2', 3]}", .pointer = "/context/weather"},
