@@ -442,6 +442,14 @@ static void nan_and_infinity(void **state) {
     }
 }
 
+/* A string with the length of a vector, at an address where the numbers of one are. */
+static void a_string_is_no_vector(void **state) {
+    (void)state;
+    decode(NULL, NULL, NULL, NULL);
+    ((struct proto_value *)(uintptr_t)request.context.column[1].values)->kind = PROTO_STRING;
+    assert_refused(PROBLEM_INVALID_REQUEST, "/context/weather");
+}
+
 /* ---- limits */
 
 static void limits_of_candidates_and_history(void **state) {
@@ -544,6 +552,7 @@ int main(void) {
         cmocka_unit_test_setup_teardown(values_of_the_wrong_kind, start, stop),
         cmocka_unit_test_setup_teardown(numbers_that_no_float_holds, start, stop),
         cmocka_unit_test_setup_teardown(nan_and_infinity, start, stop),
+        cmocka_unit_test_setup_teardown(a_string_is_no_vector, start, stop),
         cmocka_unit_test_setup_teardown(limits_of_candidates_and_history, start, stop),
         cmocka_unit_test_setup_teardown(any_limit_of_memory, start, stop),
         cmocka_unit_test_setup_teardown(appended_behaviours_are_resolved_alike, start, stop),
