@@ -8,11 +8,11 @@
  *              shop (index) and page (index)
  *   candidate  item, category, features; price (dense, 1); position (dense, 2)
  *
- * Interest "clicks" reads item, category, features and dwell, keeps the last 4 behaviours and attends; "views" reads
+ * Interest "clicks" reads item, category, features and dwell, keeps the last 8 behaviours and attends; "views" reads
  * shop and page, keeps the first 3 and does not attend. So the two may have histories of different lengths.
  *
- * Two units of the MLP are 4 * price and cancel out. So a price of 1e38 makes the score infinity less infinity, which is
- * not a number; a small price changes the score by rounding errors only.
+ * Two units of the MLP are 4 * price and cancel out. So a price of 1e38 makes the score infinity less infinity, which
+ * is not a number; a small price changes the score by rounding errors only.
  */
 #ifndef TESTS_UNIT_SMALL_MODEL_H
 #define TESTS_UNIT_SMALL_MODEL_H
@@ -67,7 +67,7 @@ static const char small_config[] =
     "            'behaviour': ['category', 'features', 'dwell', 'item', 'shop', 'page'],"
     "            'candidate': ['item', 'category', 'features', 'price', 'position']},"
     " 'interests': [{'name': 'clicks', 'history': ['item', 'category', 'features', 'dwell'],"
-    "                'target': ['item', 'category', 'features'], 'max_length': 4, 'keep': 'last',"
+    "                'target': ['item', 'category', 'features'], 'max_length': 8, 'keep': 'last',"
     "                'extractor': {'cell': 'gru', 'units': 3, 'reset': 'after'},"
     "                'attention': {'kind': 'bilinear', 'normalise': 'softmax'},"
     "                'evolution': {'cell': 'augru-and', 'units': 2, 'reset': 'after'}},"

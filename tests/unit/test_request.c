@@ -240,22 +240,29 @@ static void counts_of_a_good_request(void **state) {
     assert_int_equal(answer.candidates, 2);
     assert_int_equal(answer.behaviours, 3); /* of the longest interest */
     assert_int_equal(answer.origin, USER_COMPUTED);
+    assert_false(answer.has_miss);
+    end(&answer);
+    answer = expect_scores("{'user_id': 'u', " SHARED ", 'history': " HISTORY ", 'candidates': " CANDIDATES "}");
     assert_false(answer.has_miss); /* there is no cache to miss in */
+    end(&answer);
+    answer = update("u", "{'history': " HISTORY "}");
+    assert_false(answer.has_miss);
     end(&answer);
 }
 
 static void the_reply_names_model_and_history(void **state) {
     (void)state;
     struct answer answer =
-        expect_scores("{" SHARED ", 'history': {'item': ['i0', 'i1', 'i2', 'i3', 'i9'], 'dwell': [1, 2, 3, 4, 5],"
+        expect_scores("{" SHARED ", 'history': {'item': ['i0', 'i1', 'i2', 'i3', 'i9', 'i0', 'i1', 'i2', 'i3'],"
+                      " 'dwell': [1, 2, 3, 4, 5, 6, 7, 8, 9],"
                       " 'shop': [0, 1, 2, 0], 'page': [2, 1, 0, 0]}, 'candidates': " CANDIDATES "}");
     assert_text(json_object_get(answer.reply, "model"), "small");
     assert_text(json_object_get(answer.reply, "version"), "3");
     assert_text(json_object_get(answer.reply, "user_state"), "computed");
-    assert_interest(&answer, "clicks", 5, 4);
+    assert_interest(&answer, "clicks", 9, 8);
     assert_interest(&answer, "views", 4, 3);
     assert_null(token_of(&answer));
-    assert_int_equal(answer.behaviours, 5);
+    assert_int_equal(answer.behaviours, 9);
     json_t *unknown = json_object_get(answer.reply, "unknown");
     assert_int_equal(json_integer_value(json_object_get(unknown, "item")), 1);
     end(&answer);
@@ -333,7 +340,7 @@ static void scores_are_those_of_the_model(void **state) {
 /* A request of `count` candidates of these items, in turn. */
 static void write_candidates(char *text, size_t size, const char *const *items, size_t kinds, size_t count,
                              const char *more) {
-    size_t at = (size_t)snprintf(text, size, "{" SHARED ", 'history': " HISTORY ", %s 'candidates': {'item': [", more);
+    size_t at = (size_t)snprintf(text, size, "{" SHARED ", %s 'candidates': {'item': [", more);
     for (size_t i = 0; i < count; i++)
         at += (size_t)snprintf(text + at, size - at, "%s'%s'", i > 0 ? "," : "", items[i % kinds]);
     at += (size_t)snprintf(text + at, size - at, "], 'price': [");
@@ -353,7 +360,7 @@ static void the_highest_score_is_first_and_ties_are_in_order(void **state) {
     char text[8192];
     bool seen[COUNT] = {false};
     size_t ties = 0;
-    write_candidates(text, sizeof text, items, 5, COUNT, "");
+    write_candidates(text, sizeof text, items, 5, COUNT, "'history': " HISTORY ",");
     struct answer answer = expect_scores(text);
     assert_int_equal(result_count(&answer), COUNT);
     for (size_t i = 0; i < COUNT; i++) {
@@ -375,11 +382,11 @@ static void top_k_keeps_the_first_of_the_ranking(void **state) {
     (void)state;
     static const char *const items[] = {"i1", "i4", "i0"};
     static const size_t kept[] = {1, 2, 29, 30, 31, 1000};
-    char text[4096], more[32];
-    write_candidates(text, sizeof text, items, 3, 30, "");
+    char text[4096], more[256];
+    write_candidates(text, sizeof text, items, 3, 30, "'history': " HISTORY ",");
     struct answer all = expect_scores(text);
     for (size_t i = 0; i < sizeof kept / sizeof *kept; i++) {
-        snprintf(more, sizeof more, "'top_k': %zu,", kept[i]);
+        snprintf(more, sizeof more, "'top_k': %zu, 'history': " HISTORY ",", kept[i]);
         write_candidates(text, sizeof text, items, 3, 30, more);
         struct answer cut = expect_scores(text);
         assert_int_equal(result_count(&cut), kept[i] < 30 ? kept[i] : 30);
@@ -457,6 +464,11 @@ static void try_limits(bool scores, const char *text) {
     end(&whole);
 }
 
+/* One candidate of 200 is explained: attention takes more memory than the scores, the ranking and the reply. */
+static const char explained[] =
+    "'top_k': 1, 'explain': true, 'history': {'item': ['i0', 'i1', 'i2', 'i3', 'i4', 'i0', 'i1',"
+    " 'i2'], 'dwell': [1, 2, 3, 4, 5, 6, 7, 8], 'shop': [], 'page': []},";
+
 static void any_limit_of_memory(void **state) {
     (void)state;
     static const char *const items[] = {"i1", "i4"};
@@ -464,8 +476,27 @@ static void any_limit_of_memory(void **state) {
     try_limits(true,
                "{'explain': true, 'user_id': 'u', " SHARED ", 'history': " HISTORY ", 'candidates': " CANDIDATES "}");
     try_limits(false, "{'history': " HISTORY "}");
-    write_candidates(text, sizeof text, items, 2, 200, "'top_k': 1,"); /* the ranking is larger than the reply */
+    write_candidates(text, sizeof text, items, 2, 200,
+                     "'top_k': 1, 'history': {},"); /* a ranking larger than its reply */
     try_limits(true, text);
+    write_candidates(text, sizeof text, items, 2, 200, explained);
+    try_limits(true, text);
+}
+
+/* Each request has all of the memory: what the one before it took is free again. */
+static void memory_is_each_requests_own(void **state) {
+    (void)state;
+    stop_scorer();
+    start_scorer(NULL, 1 << 16);
+    for (size_t i = 0; i < 100; i++) {
+        struct answer answer = i % 2 == 0 ? expect_scores(GOOD) : update("u", "{'history': " HISTORY "}");
+        assert_int_equal(answer.kind, PROBLEM_NONE);
+        end(&answer);
+    }
+    for (size_t i = 0; i < 100; i++) {
+        struct answer answer = expect_scores(GOOD);
+        end(&answer);
+    }
 }
 
 /* ---- user states */
@@ -566,7 +597,7 @@ static void appended_behaviours_count_with_those_before(void **state) {
     struct answer whole =
         expect_scores("{" SHARED ", 'history': {'item': ['i0', 'i3', 'i1', 'i2', 'i4'], 'dwell': [1, 2.5, 3, 4, 5],"
                       " 'shop': [0, 1, 2], 'page': [2, 1, 0]}, 'candidates': " CANDIDATES "}");
-    assert_interest(&appended, "clicks", 5, 4);
+    assert_interest(&appended, "clicks", 5, 5);
     assert_interest(&appended, "views", 3, 3);
     assert_int_equal(appended.behaviours, 5);
     assert_same_results(&appended, &whole);
@@ -625,6 +656,7 @@ int main(void) {
         cmocka_unit_test_setup_teardown(a_score_that_is_not_a_number_is_the_models_fault, start, stop),
         cmocka_unit_test_setup_teardown(explain_gives_each_candidates_attention, start, stop),
         cmocka_unit_test_setup_teardown(any_limit_of_memory, start, stop),
+        cmocka_unit_test_setup_teardown(memory_is_each_requests_own, start, stop),
         cmocka_unit_test_setup_teardown(a_state_is_computed_then_cached_then_extended, start_with_cache, stop),
         cmocka_unit_test_setup_teardown(without_a_user_id_nothing_is_kept, start_with_cache, stop),
         cmocka_unit_test_setup_teardown(a_user_id_without_a_history_changes_nothing, start_with_cache, stop),
