@@ -50,7 +50,7 @@ static void write_body(char *text, size_t size, size_t behaviours, size_t candid
 /* On the scoring thread. Takes the job itself, so that the next one wakes again. */
 static void wake(void *context) {
     (void)context;
-    for (struct job *job = worker_take_done(pool); job != NULL; job = job->next)
+    for (struct job *job = worker_pool_take_done(pool); job != NULL; job = job->next)
         done[done_count++] = job;
     if (done[done_count - 1] == &jobs[0]) {
         sem_post(&held);
@@ -64,7 +64,7 @@ static void wake(void *context) {
 static void submit(struct job *job, const char *text) {
     *job =
         (struct job){.body = text, .size = strlen(text), .request_id = "test", .submitted = clock_now(), .socket = -1};
-    assert_true(worker_submit(pool, job));
+    assert_true(worker_pool_submit(pool, job));
 }
 
 /* The thread is held at the end of a first job until the heavy one and the light ones are in the queue: so it takes the
@@ -105,7 +105,7 @@ static int start(void **state) {
     if (model == NULL)
         return -1;
     metrics_model(&metrics, model);
-    const struct worker_options options = {
+    const struct worker_pool_options options = {
         .model = model,
         .limits = {.max_candidates = CANDIDATES, .max_history = 100, .memory = 1 << 26},
         .threads = 1,
@@ -114,14 +114,14 @@ static int start(void **state) {
         .metrics = &metrics,
         .wake = wake,
     };
-    pool = worker_start(&options);
+    pool = worker_pool_start(&options);
     return pool != NULL ? 0 : -1;
 }
 
 static int stop(void **state) {
     (void)state;
-    worker_stop(pool);
-    worker_free(pool);
+    worker_pool_stop(pool);
+    worker_pool_free(pool);
     dien_close(model);
     return 0;
 }

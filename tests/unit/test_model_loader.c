@@ -124,7 +124,8 @@ static void wake(void *context) {
     sem_post(context);
 }
 
-static struct loaded load_on_a_thread(const struct load *load) {
+/* `slow`: there are so many samples that the loader cannot be done in 2 ms. */
+static struct loaded load_on_a_thread(const struct load *load, bool slow) {
     struct loaded loaded;
     sigset_t before, after;
     sem_init(&woken, 0, 0);
@@ -133,7 +134,7 @@ static struct loaded load_on_a_thread(const struct load *load) {
     struct loader *loader = loader_start(load, wake, &woken);
     assert_non_null(loader);
     bool early = loader_take(loader, &loaded);
-    if (clock_seconds(clock_now() - start) < 0.002) /* else it may have come to its end */
+    if (slow && clock_seconds(clock_now() - start) < 0.002)
         assert_false(early);
     pthread_sigmask(SIG_SETMASK, NULL, &after);
     assert_int_equal(sigismember(&after, SIGTERM), sigismember(&before, SIGTERM));
@@ -157,7 +158,7 @@ static void a_thread_loads(void **state) {
     snprintf(text + at, sizeof text - at, "]}");
     small_write_samples(directory, text);
     struct load load = load_of(1);
-    struct loaded loaded = load_on_a_thread(&load);
+    struct loaded loaded = load_on_a_thread(&load, true);
     assert_non_null(loaded.model);
     assert_int_equal(loaded.samples.samples, SAMPLES);
     assert_string_equal(dien_version(loaded.model), "3");
@@ -168,7 +169,7 @@ static void a_thread_refuses(void **state) {
     (void)state;
     struct load load = load_of(1e-5);
     write_sample(score + 0.1);
-    struct loaded loaded = load_on_a_thread(&load);
+    struct loaded loaded = load_on_a_thread(&load, false);
     assert_null(loaded.model);
     assert_non_null(strstr(loaded.message, "sample 0"));
 }

@@ -95,6 +95,11 @@ static void own_ids_differ(void **state) {
     qsort(ids, IDS, OWN_DIGITS, by_text);
     for (size_t i = 1; i < IDS; i++)
         assert_memory_not_equal(ids[i - 1], ids[i], OWN_DIGITS);
+    size_t equal = 0; /* neighbours: one in 16 by chance, of all 16,000 */
+    for (size_t i = 0; i < IDS; i++)
+        for (size_t j = 0; j < OWN_DIGITS; j += 2)
+            equal += ids[i][j] == ids[i][j + 1];
+    assert_true(equal < (size_t)IDS * OWN_DIGITS / 2 / 8);
     for (size_t j = 0; j < OWN_DIGITS; j++)
         for (size_t digit = 0; digit < 16; digit++)
             assert_true(seen[j][digit]); /* by chance not so once in 10^25 runs */

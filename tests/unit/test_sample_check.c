@@ -86,6 +86,10 @@ static void samples_that_agree(void **state) {
     assert_true(prove_two(first + 0.25e-5, second - 0.5e-5, 1e-5));
     assert_int_equal(report.samples, 2);
     assert_true(report.largest > 0.49e-5 && report.largest < 0.51e-5);
+    assert_true(prove_two(first - 0.5e-5, second, 1e-5)); /* the largest of all, not the last one's */
+    assert_true(report.largest > 0.49e-5 && report.largest < 0.51e-5);
+    assert_true(prove_two(first + 1e-11, second, 1e-5)); /* in double: a float does not hold the difference */
+    assert_true(report.largest > 0.9e-11 && report.largest < 1.1e-11);
 }
 
 static void scores_that_are_off_by_more_than_the_tolerance(void **state) {
