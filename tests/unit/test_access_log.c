@@ -23,52 +23,58 @@ static char log_text[8192];
 
 /* ---- the only place that knows where counters are */
 
-static struct metrics metrics;
+static struct http_counts http;
+static struct scoring_counts scoring;
+static struct request_summary summary;
 
 static void account(bool access_log) {
-    account_exchange(&exchange, &metrics, access_log);
+    access_log_exchange(&exchange, &summary, &scoring, access_log);
+    http_counts_request(&http, exchange.route, exchange.answer.status,
+                        exchange.answer.status == 0 ? OUTCOME_CANCELLED : (unsigned)exchange.answer.problem);
 }
 
 static size_t requests(unsigned outcome) {
-    return metrics_get(&metrics.requests[outcome]);
+    return counter_get(&http.requests[outcome]);
 }
 
 static size_t all_requests(void) {
     size_t sum = 0;
-    for (unsigned i = 0; i < METRIC_OUTCOMES; i++)
+    for (unsigned i = 0; i < HTTP_OUTCOMES; i++)
         sum += requests(i);
     return sum;
 }
 
 static size_t responses(enum route route, int status) {
     unsigned place = 0;
-    while (metric_statuses[place] != status && place < METRIC_STATUSES - 1)
+    while (http_statuses[place] != status && place < HTTP_STATUSES - 1)
         place++;
-    return metrics_get(&metrics.responses[route][place]);
+    return counter_get(&http.responses[route][place]);
 }
 
 static size_t all_responses(void) {
     size_t sum = 0;
     for (unsigned i = 0; i < ROUTES; i++)
-        for (unsigned j = 0; j < METRIC_STATUSES; j++)
-            sum += metrics_get(&metrics.responses[i][j]);
+        for (unsigned j = 0; j < HTTP_STATUSES; j++)
+            sum += counter_get(&http.responses[i][j]);
     return sum;
 }
 
 static size_t durations(void) {
     size_t sum = 0;
-    for (unsigned i = 0; i <= METRIC_BUCKETS; i++)
-        sum += metrics_get(&metrics.durations[PHASE_TOTAL].buckets[i]);
+    for (unsigned i = 0; i <= HISTOGRAM_BUCKETS; i++)
+        sum += counter_get(&scoring.phases[PHASE_TOTAL].buckets[i]);
     return sum;
 }
 
 static double duration_seconds(void) {
-    return 1e-9 * (double)metrics_get(&metrics.durations[PHASE_TOTAL].nanoseconds);
+    return 1e-9 * (double)counter_get(&scoring.phases[PHASE_TOTAL].nanoseconds);
 }
 
 static void make_exchange(enum route route, const char *method, const char *path, int status,
                           enum problem_kind problem) {
-    memset(&metrics, 0, sizeof metrics);
+    memset(&http, 0, sizeof http);
+    memset(&scoring, 0, sizeof scoring);
+    memset(&summary, 0, sizeof summary);
     memset(&exchange, 0, sizeof exchange);
     exchange.route = route;
     snprintf(exchange.request_id, sizeof exchange.request_id, "id-7");
@@ -79,9 +85,9 @@ static void make_exchange(enum route route, const char *method, const char *path
 }
 
 static void set_scored(size_t candidates, size_t behaviours, const char *user_state) {
-    exchange.job.candidates = candidates;
-    exchange.job.behaviours = behaviours;
-    exchange.job.user_state = user_state;
+    summary.candidates = candidates;
+    summary.behaviours = behaviours;
+    summary.user_state = user_state;
 }
 
 /* ---- the log */

@@ -24,7 +24,7 @@
 enum { CANDIDATES = 4096, BEHAVIOURS = 50, LIGHT_JOBS = 2, PAUSE_MILLISECONDS = 150 };
 
 static struct dien_model *model;
-static struct metrics metrics;
+static struct scoring_counts counts;
 static struct worker_pool *pool;
 static struct job jobs[2 + LIGHT_JOBS], *done[2 + LIGHT_JOBS]; /* in the order in which they were done */
 static size_t done_count;
@@ -95,7 +95,7 @@ static void light_jobs_are_not_charged_to_the_heavy_one(void **state) {
 static int start(void **state) {
     (void)state;
     struct dien_error error;
-    proto_decode_start();
+    json_decode_init();
     write_body(heavy, sizeof heavy, BEHAVIOURS, CANDIDATES);
     write_body(light, sizeof light, 5, 5);
     sem_init(&held, 0, 0);
@@ -104,14 +104,14 @@ static int start(void **state) {
     model = dien_open("model/demo", &error);
     if (model == NULL)
         return -1;
-    metrics_model(&metrics, model);
+    scoring_counts_model(&counts, model);
     const struct worker_pool_options options = {
         .model = model,
         .limits = {.max_candidates = CANDIDATES, .max_history = 100, .memory = 1 << 26},
         .threads = 1,
         .queue = 10,
         .deadline = clock_from_seconds(600),
-        .metrics = &metrics,
+        .counts = &counts,
         .wake = wake,
     };
     pool = worker_pool_start(&options);

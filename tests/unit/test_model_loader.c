@@ -30,7 +30,7 @@ static int make_model(void **state) {
     (void)state;
     struct loaded loaded;
     struct load load = load_of(1);
-    proto_decode_start();
+    json_decode_init();
     small_make(directory);
     write_sample(0);
     loader_load(&load, &loaded);

@@ -36,26 +36,26 @@ struct answer {
     enum user_origin origin;
     bool has_miss;
     enum user_miss miss;
-    double seconds[REQUEST_PHASES];
+    double seconds[SCORING_PHASES];
 };
 
-static struct answer answer_of(const struct request_outcome *outcome, enum proto_format format) {
-    struct answer answer = {.kind = outcome->problem.kind,
-                            .problem = outcome->problem,
-                            .candidates = outcome->candidates,
-                            .behaviours = outcome->behaviours,
-                            .origin = outcome->origin,
-                            .has_miss = outcome->has_miss,
-                            .miss = outcome->miss};
-    memcpy(answer.seconds, outcome->seconds, sizeof answer.seconds);
+static struct answer answer_of(const struct request *request) {
+    struct answer answer = {.kind = request->problem.kind,
+                            .problem = request->problem,
+                            .candidates = request->summary.candidates,
+                            .behaviours = request->summary.behaviours,
+                            .origin = request->state.origin,
+                            .has_miss = request->has_miss,
+                            .miss = request->state.miss};
+    memcpy(answer.seconds, request->summary.seconds, sizeof answer.seconds);
     if (answer.kind != PROBLEM_NONE)
         return answer;
-    assert_non_null(outcome->body.data);
-    answer.size = outcome->body.length;
+    assert_non_null(request->reply.data);
+    answer.size = request->reply.length;
     answer.body = malloc(answer.size + 1);
     assert_non_null(answer.body);
-    memcpy(answer.body, outcome->body.data, answer.size);
-    if (format == PROTO_JSON) {
+    memcpy(answer.body, request->reply.data, answer.size);
+    if (request->format == PROTO_JSON) {
         answer.reply = json_loadb(answer.body, answer.size, 0, NULL);
         assert_non_null(answer.reply);
     }
@@ -63,17 +63,25 @@ static struct answer answer_of(const struct request_outcome *outcome, enum proto
 }
 
 static struct answer score_bytes(enum proto_format format, const char *body, size_t size) {
-    struct request_outcome outcome;
-    memset(&outcome, 0xff, sizeof outcome); /* whatever was there before is of no account */
-    request_score(&scorer, format, body, size, &outcome);
-    return answer_of(&outcome, format);
+    struct request request;
+    memset(&request, 0xff, sizeof request); /* whatever was there before is of no account */
+    request.format = format;
+    request.body = body;
+    request.size = size;
+    request.path_user = (struct user_key){NULL, 0};
+    request_score(&scorer, &request);
+    return answer_of(&request);
 }
 
 static struct answer update_bytes(const char *user, enum proto_format format, const char *body, size_t size) {
-    struct request_outcome outcome;
-    memset(&outcome, 0xff, sizeof outcome);
-    request_update(&scorer, (struct user_key){user, strlen(user)}, format, body, size, &outcome);
-    return answer_of(&outcome, format);
+    struct request request;
+    memset(&request, 0xff, sizeof request);
+    request.format = format;
+    request.body = body;
+    request.size = size;
+    request.path_user = (struct user_key){user, strlen(user)};
+    request_update(&scorer, &request);
+    return answer_of(&request);
 }
 
 static void start_scorer(struct user_cache *with, size_t memory) {
@@ -92,7 +100,7 @@ static void stop_scorer(void) {
 static int open_model(void **state) {
     (void)state;
     struct dien_error error = {""};
-    proto_decode_start();
+    json_decode_init();
     small_make(directory);
     model = dien_open(directory, &error);
     if (model == NULL)

@@ -14,7 +14,7 @@
 
 enum { OWN_DIGITS = 32 };
 
-static char id[REQUEST_ID_MOST + 1];
+static char id[REQUEST_ID_MAX + 1];
 
 static void choose(const char *given) {
     memset(id, '?', sizeof id);
@@ -60,13 +60,13 @@ static void other_characters_are_refused(void **state) {
 
 static void lengths(void **state) {
     (void)state;
-    char given[REQUEST_ID_MOST + 2];
+    char given[REQUEST_ID_MAX + 2];
     memset(given, 'x', sizeof given);
-    given[REQUEST_ID_MOST] = '\0';
+    given[REQUEST_ID_MAX] = '\0';
     choose(given);
     assert_string_equal(id, given);
-    given[REQUEST_ID_MOST] = 'x';
-    given[REQUEST_ID_MOST + 1] = '\0';
+    given[REQUEST_ID_MAX] = 'x';
+    given[REQUEST_ID_MAX + 1] = '\0';
     choose(given);
     assert_own();
     choose("");

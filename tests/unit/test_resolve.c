@@ -22,7 +22,7 @@ static struct problem problem;
 static int open_model(void **state) {
     (void)state;
     struct dien_error error = {""};
-    proto_decode_start();
+    json_decode_init();
     small_make(directory);
     model = dien_open(directory, &error);
     if (model == NULL)
@@ -72,7 +72,7 @@ static void decode(const char *user, const char *context, const char *history, c
     snprintf(text, sizeof text, "{'user': %s, 'context': %s, 'history': %s, 'candidates': %s}",
              user != NULL ? user : USER, context != NULL ? context : CONTEXT, history != NULL ? history : HISTORY,
              candidates != NULL ? candidates : CANDIDATES);
-    decode_text(proto_decode_request, text);
+    decode_text(json_decode_request, text);
 }
 
 static bool resolve_request(void) {
@@ -339,7 +339,7 @@ static void fields_that_are_missing(void **state) {
         {.candidates = "{'price': [1], 'category': [1], 'position': [[1, 2]]}", .pointer = "/candidates"},
     };
     assert_all_refused(bad, sizeof bad / sizeof *bad);
-    decode_text(proto_decode_request, "{'context': " CONTEXT ", 'history': " HISTORY ", 'candidates': " CANDIDATES "}");
+    decode_text(json_decode_request, "{'context': " CONTEXT ", 'history': " HISTORY ", 'candidates': " CANDIDATES "}");
     assert_refused(PROBLEM_INVALID_REQUEST, ""); /* there is no /user to point to */
 }
 
@@ -461,7 +461,7 @@ static void limits_of_candidates_and_history(void **state) {
     assert_refused(PROBLEM_TOO_MANY_CANDIDATES, "/candidates");
     limits = (struct request_limits){.max_candidates = 2, .max_history = 2}; /* the shops are three */
     assert_refused(PROBLEM_HISTORY_TOO_LONG, "/history");
-    decode_text(proto_decode_history, "{'history_append': " HISTORY "}");
+    decode_text(json_decode_history, "{'history_append': " HISTORY "}");
     assert_refused(PROBLEM_HISTORY_TOO_LONG, "/history_append");
     limits.max_history = 3;
     assert_resolved();
@@ -490,7 +490,7 @@ static void any_limit_of_memory(void **state) {
 
 static void appended_behaviours_are_resolved_alike(void **state) {
     (void)state;
-    decode_text(proto_decode_request,
+    decode_text(json_decode_request,
                 "{'user': " USER ", 'context': " CONTEXT ", 'candidates': " CANDIDATES
                 ", 'user_id': 'u', 'history_token': '0123456789abcdef0123456789abcdef', 'history_append': " HISTORY
                 "}");
@@ -498,8 +498,8 @@ static void appended_behaviours_are_resolved_alike(void **state) {
     assert_int_equal(resolved.candidate_count, 2);
     assert_rows(DIEN_BEHAVIOUR, "item", 1, 4);
     assert_rows(DIEN_BEHAVIOUR, "shop", 1, 2, 3);
-    decode_text(proto_decode_request, "{'user': " USER ", 'context': " CONTEXT ", 'candidates': " CANDIDATES
-                                      ", 'user_id': 'u', 'history_token': '0123456789abcdef0123456789abcdef'}");
+    decode_text(json_decode_request, "{'user': " USER ", 'context': " CONTEXT ", 'candidates': " CANDIDATES
+                                     ", 'user_id': 'u', 'history_token': '0123456789abcdef0123456789abcdef'}");
     assert_resolved();
     assert_int_equal(column_of(DIEN_BEHAVIOUR, "item")->count, 0);
 }
@@ -516,7 +516,7 @@ static void problems_of_appended_behaviours_point_there(void **state) {
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
         char text[512];
         snprintf(text, sizeof text, "{'history_append': %s}", bad[i][0]);
-        decode_text(proto_decode_history, text);
+        decode_text(json_decode_history, text);
         assert_refused(PROBLEM_INVALID_REQUEST, bad[i][1]);
     }
 }
@@ -524,7 +524,7 @@ static void problems_of_appended_behaviours_point_there(void **state) {
 /* POST /users/{id}/history has neither candidates nor what is shared by them. */
 static void behaviours_alone(void **state) {
     (void)state;
-    decode_text(proto_decode_history, "{'history': " HISTORY "}");
+    decode_text(json_decode_history, "{'history': " HISTORY "}");
     assert_resolved();
     assert_int_equal(resolved.candidate_count, 0);
     assert_rows(DIEN_BEHAVIOUR, "item", 1, 4);

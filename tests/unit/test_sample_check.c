@@ -19,7 +19,7 @@ static struct samples_report report;
 static int open_model(void **state) {
     (void)state;
     struct dien_error error = {""};
-    proto_decode_start();
+    json_decode_init();
     small_make(directory);
     model = dien_open(directory, &error);
     if (model == NULL)

@@ -107,7 +107,7 @@ static void every_job_comes_back_once(void **state) {
         assert_string_equal(taken[i]->summary.user_state, "computed");
         assert_int_equal(taken[i]->reply_size, taken[0]->reply_size);
         assert_memory_equal(taken[i]->reply, taken[0]->reply, taken[0]->reply_size); /* the same bits from any thread */
-        taken[i]->summary.candidates = 0;                                                    /* marked as seen */
+        taken[i]->summary.candidates = 0;                                            /* marked as seen */
     }
     for (size_t i = 0; i < JOBS; i++)
         free(jobs[i].reply);
