@@ -309,7 +309,7 @@ const char *dien_precision_name(const struct dien_model *model) {
     static const char *const names[3][2] = {{"float32", "skips"},
                                             {"int16 products", "int16 products and skips"},
                                             {"int16 and int8 products", "int16 and int8 products and skips"}};
-    return names[model->reduced.products + model->reduced.bytes][model->reduced.skips];
+    return names[model->reduced.products + model->reduced.int8][model->reduced.skips];
 }
 
 const char *dien_kernels_name(struct dien_error *error) {

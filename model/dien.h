@@ -81,7 +81,7 @@ enum dien_precision { DIEN_FLOAT32, DIEN_REDUCED };
  */
 struct dien_reduction {
     bool products; /* products of the attention network and of the evolution are of 16-bit integers */
-    bool bytes;    /* some of the attention network's of 8-bit integers, where their noise is small */
+    bool int8;     /* some of the attention network's of 8-bit integers, where their noise is small */
     bool skips; /* steps whose attention is small are skipped, in the interests whose evolution writes with w = a v or
                    w = a: of one candidate, together less than DIEN_SKIPPED_ATTENTION of attention */
 };

@@ -60,7 +60,7 @@ bool kernels_reduce(const struct kernels *of, struct kernels *reduced) {
     bool ours = of == &kernels_zen5 || of == &kernels_zen4 || of == &kernels_avx512;
     if (ours && __builtin_cpu_supports("avx512vnni")) {
         *reduced = kernels_avx512;
-        reduced->together = of->together;
+        reduced->blocks_per_weight_load = of->blocks_per_weight_load;
         kernels_use_vnni(reduced);
         return true;
     }

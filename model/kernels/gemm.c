@@ -19,7 +19,7 @@ void gemm_start(void) {
 /* A result must not depend on its column (promise 2), and OpenBLAS gives no such promise: its Haswell kernels sum the
  * columns of one call in two ways when it has 32 of them or more. With LANES columns a call, every core type that
  * tests/unit/test_kernels.c can run keeps the bits. */
-void gemm_project(const struct projection *projection, size_t blocks, const float *x, float *y) {
+void gemm_linear(const struct projection *projection, size_t blocks, const float *x, float *y) {
     blasint units = (blasint)projection->units, inputs = (blasint)projection->inputs;
     for (size_t block = 0; block < blocks; block++) {
         for (size_t unit = 0; unit < projection->units; unit++)

@@ -8,6 +8,6 @@
 void gemm_start(void);
 
 /* The kernel `project` (kernels.h). */
-void gemm_project(const struct projection *projection, size_t blocks, const float *x, float *y);
+void gemm_linear(const struct projection *projection, size_t blocks, const float *x, float *y);
 
 #endif

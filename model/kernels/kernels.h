@@ -19,32 +19,36 @@
 #include <stdint.h>
 
 enum {
-    LANES = 16, /* candidates, or steps, side by side */
-    BLOCKS = 2, /* blocks of candidates scored together: a weight that is read once serves them all */
-    STEPS = 8,  /* steps of attention computed together, each a block */
-    GROUP = 4   /* units packed side by side */
+    LANES = 16,     /* candidates, or steps, side by side */
+    BLOCKS = 2,     /* blocks of candidates scored together: a weight that is read once serves them all */
+    STEPS = 8,      /* steps of attention computed together, each a block */
+    PANEL_UNITS = 4 /* units packed side by side */
 };
 
 /* Weights in reduced precision: 16-bit integers, each unit's of a step of its own, and x as integers too, each column's
- * of a step of its own, so that its largest is WORDS_ONE, or of 1 / WORDS_ONE where x is sure to be within 1. Sums are
- * exact in 32 bits: they cannot overflow, and no order changes them. Packed, they are [units / GROUP rounded up, inputs
- * / 2 rounded up, GROUP].
+ * of a step of its own, so that its largest is INT16_ONE, or of 1 / INT16_ONE where x is sure to be within 1. Sums are
+ * exact in 32 bits: they cannot overflow, and no order changes them. Packed, they are [units / PANEL_UNITS rounded up,
+ * inputs / 2 rounded up, PANEL_UNITS].
  *
  * Or 8-bit integers, four in each word where there were two. Those of x have no sign: what is within 1 is added to 128,
- * its largest being worth BYTES_ONE, and the sums start from what takes that off again; sigmoids have steps of 1 /
- * BYTES_SIGMOID_ONE. */
+ * its largest being worth INT8_ONE, and the sums start from what takes that off again; sigmoids have steps of 1 /
+ * INT8_SIGMOID_ONE. */
 enum {
-    WORDS_ONE = 8192,
-    BYTES_ONE = 127,
-    BYTES_OFFSET = 128,
-    BYTES_SIGMOID_ONE = 255,
-    WORDS_INPUTS_MAX = 1024 /* wider projections stay in float32 */
+    INT16_ONE = 8192,
+    INT8_ONE = 127,
+    INT8_OFFSET = 128,
+    INT8_SIGMOID_ONE = 255,
+    QUANTISED_INPUTS_MAX = 1024 /* wider projections stay in float32 */
 };
-struct words {
-    const int32_t *packed; /* two integers in each, the first in the lower half; NULL: float32 */
-    const float *step;     /* [units rounded up to GROUP]: a unit's step / WORDS_ONE, or what one is in bytes */
-    const int32_t *column; /* the same as packed, for one column: [inputs / 2 rounded up, units] */
-    const int32_t *start;  /* bytes: [units rounded up to GROUP], what their sums start from; NULL: 16-bit integers */
+struct int16_weights {
+    const int32_t *panels;  /* two integers in each, the first in the lower half; NULL: float32 */
+    const float *scale;     /* [units rounded up to PANEL_UNITS]: a unit's step / INT16_ONE */
+    const int32_t *columns; /* the weights of panels for one column: [inputs / 2 rounded up, units] */
+};
+struct int8_weights {
+    const int32_t *panels; /* NULL: 16-bit integers or float32 */
+    const float *scale;    /* [units rounded up to PANEL_UNITS]: a unit's step / INT8_ONE or INT8_SIGMOID_ONE */
+    const int32_t *start;  /* [units rounded up to PANEL_UNITS]: what the sums start from */
 };
 
 /* Crossed sums. Some CPUs add beside their multiply-adds at no cost. There, inputs are taken three at a time, and two
@@ -55,29 +59,31 @@ struct words {
  *
  * Of what is taken off, the sums of w1 w2 are constants, and go into the biases; those of x1 x2 are computed once for
  * all units of a column. Errors are in proportion to (|w| + |x|)^2 in place of |w x|, so inputs must be sure to be
- * within CROSSED_INPUTS, and the weights of about that size. */
-#define CROSSED_INPUTS 2.0F
+ * within WINOGRAD_INPUT_MAX, and the weights of about that size. */
+#define WINOGRAD_INPUT_MAX 2.0F
 
 /* y = W x + b. */
 struct projection {
     size_t units, inputs;
-    const float *weight;  /* [units, inputs] */
-    const float *bias;    /* [units] */
-    const float *crossed; /* [units]: the biases of crossed sums; NULL: sums are plain */
-    const float *packed;  /* as projection_pack has them */
+    const float *weight;   /* [units, inputs] */
+    const float *bias;     /* [units] */
+    const float *winograd; /* [units]: the biases of Winograd sums; NULL: sums are plain */
+    const float *panels;   /* as projection_pack has them */
     /* Both once more, for few columns: [1 + inputs, units rounded up to LANES], the biases first; NULL: not there. */
     const float *transposed;
-    struct words words; /* the weights in reduced precision, where the kernels have it */
+    /* The weights in reduced precision, where the kernels have it; int8 is used where both are there. */
+    struct int16_weights int16;
+    struct int8_weights int8;
 };
 
 /* Whether its weights are such that crossed sums lose little: the largest is between 1/16 and 4. */
-bool projection_can_cross(const struct projection *projection);
+bool projection_suits_winograd(const struct projection *projection);
 /* Its biases for crossed sums, [units], by which it becomes crossed before it is packed or transposed. */
-void projection_cross(const struct projection *projection, float *crossed);
+void projection_winograd(const struct projection *projection, float *crossed);
 
-/* Packed, a projection is [units / GROUP rounded up, 1 + inputs, GROUP]: for each group of units the biases, crossed
- * ones where it has them, then input by input the weights; zeros fill the last group. */
-size_t projection_packed_floats(size_t units, size_t inputs);
+/* Packed, a projection is [units / PANEL_UNITS rounded up, 1 + inputs, PANEL_UNITS]: for each group of units the
+ * biases, crossed ones where it has them, then input by input the weights; zeros fill the last group. */
+size_t projection_panel_floats(size_t units, size_t inputs);
 void projection_pack(const struct projection *projection, float *packed);
 
 /* Transposed, a row has so many floats, zeros behind the units. */
@@ -89,23 +95,23 @@ void projection_transpose(const struct projection *projection, float *transposed
 /* matrix [rows, columns] as [columns, stride], zeros behind the rows. */
 void matrix_transpose(const float *matrix, size_t rows, size_t columns, size_t stride, float *transposed);
 
-/* Its words: room for words_packed_count(), and a step for each unit, rounded up to GROUP. False: some weight is not
- * finite, and has no such form. */
-size_t words_packed_count(size_t units, size_t inputs);
-bool words_pack(const struct projection *projection, int32_t *packed, float *step);
-/* words.packed as words.column, of [inputs / 2 rounded up, units]. */
-void words_pack_column(const struct projection *projection, int32_t *column);
+/* Its words: room for int16_panels_count(), and a step for each unit, rounded up to PANEL_UNITS. False: some weight is
+ * not finite, and has no such form. */
+size_t int16_panels_count(size_t units, size_t inputs);
+bool int16_pack(const struct projection *projection, int32_t *packed, float *step);
+/* int16.panels as int16.columns, of [inputs / 2 rounded up, units]. */
+void int16_pack_columns(const struct projection *projection, int32_t *column);
 
 /* The same in bytes, of x within 1 or of sigmoids; start and step as in struct words. Weights must be finite. */
-size_t bytes_packed_count(size_t units, size_t inputs);
-void bytes_pack(const struct projection *projection, bool sigmoids, int32_t *packed, float *step, int32_t *start);
+size_t int8_panels_count(size_t units, size_t inputs);
+void int8_pack(const struct projection *projection, bool sigmoids, int32_t *packed, float *step, int32_t *start);
 
 /* The same, for one column: the weight is transposed, so that the loop over units is the inner one. */
 struct column_projection {
     size_t units, inputs;
-    const float *weight;  /* [inputs, units rounded up to LANES], zeros behind the units */
-    const float *bias;    /* [units] */
-    const float *crossed; /* as in struct projection */
+    const float *weight;   /* [inputs, units rounded up to LANES], zeros behind the units */
+    const float *bias;     /* [units] */
+    const float *winograd; /* as in struct projection */
 };
 
 enum kernel_activation {
@@ -121,10 +127,10 @@ enum kernel_activation {
 
 /* What bytes cost: with `gain` [units] the slope of a score by what an activation makes of each unit, the expected
  * (root mean square) error of the score, for inputs spread evenly within 1 or, of sigmoids, between 0 and 1. It is held
- * to BYTES_NOISE_MAX. And the slopes by the inputs, [inputs]. An activation's slope is taken for its largest. */
-#define BYTES_NOISE_MAX 5e-3
-double bytes_noise(const struct projection *projection, bool sigmoids, enum kernel_activation kind, const float *gain);
-void bytes_slopes(const struct projection *projection, enum kernel_activation kind, const float *gain, float *slopes);
+ * to QUANTISED_NOISE_MAX. And the slopes by the inputs, [inputs]. An activation's slope is taken for its largest. */
+#define QUANTISED_NOISE_MAX 5e-3
+double int8_noise(const struct projection *projection, bool sigmoids, enum kernel_activation kind, const float *gain);
+void int8_slopes(const struct projection *projection, enum kernel_activation kind, const float *gain, float *slopes);
 
 struct activation_parameters {
     enum kernel_activation kind;
@@ -170,22 +176,22 @@ enum kernel_write {
 
 struct kernels {
     const char *name;
-    bool crosses; /* gains by crossed sums, and has them in all functions but project_few; others must not be given any
-                   */
+    bool winograd; /* gains by crossed sums, and has them in all functions but project_few; others must not be given any
+                    */
     /* Blocks that evolve() takes together, and in reduced precision attend() and finish() as well, 1 or 2: a weight is
      * read once for both, but by an instruction of its own, which pays where the CPU multiplies as often as it loads.
      * 0 where it is of no use. */
-    size_t together;
+    size_t blocks_per_weight_load;
     /* y [blocks, units, LANES] = W x [blocks, inputs, LANES] + b. */
-    void (*project)(const struct projection *projection, size_t blocks, const float *x, float *y);
+    void (*linear)(const struct projection *projection, size_t blocks, const float *x, float *y);
     /* The same for `columns` of them, 1 to BLOCKS * LANES, in as many blocks as they take; what the others of the last
      * block become is of no use. */
-    void (*project_few)(const struct kernels *kernels, const struct projection *projection, size_t columns,
-                        const float *x, float *y);
+    void (*linear_narrow)(const struct kernels *kernels, const struct projection *projection, size_t columns,
+                          const float *x, float *y);
     /* y [units] = W x [inputs] + b. */
-    void (*project_column)(const struct column_projection *projection, const float *x, float *y);
+    void (*gemv)(const struct column_projection *projection, const float *x, float *y);
     /* The same for each of x [rows, inputs]: y [rows, units]. */
-    void (*project_rows)(const struct column_projection *projection, size_t rows, const float *x, float *y);
+    void (*gemv_rows)(const struct column_projection *projection, size_t rows, const float *x, float *y);
     /* x [blocks, units, LANES], in place. For any x but infinities and what is not a number, which give the limit and
      * that, a sigmoid is within 1.2e-7 of its value in double, tanh within 1.8e-7, silu within 1.8e-7 max(1, |x|). */
     void (*activate)(const struct activation_parameters *parameters, size_t units, size_t blocks, float *x);
@@ -195,7 +201,7 @@ struct kernels {
     /* The first layer of the attention network before its activation, for some steps, each a block: y [steps, units,
      * LANES] = product . (q * k_t) * scale [LANES] + query_part [units, LANES] + key_t [units]. keys [steps, inputs]
      * are k_t, key_parts [steps, units] the key_t; work [steps, inputs, LANES]. The scale is NULL, which is 1, but for
-     * a crossed product, whose q * k must be within CROSSED_INPUTS. */
+     * a crossed product, whose q * k must be within WINOGRAD_INPUT_MAX. */
     void (*attend)(const struct kernels *kernels, const struct projection *product, size_t steps, const float *query,
                    const float *scale, const float *query_part, const float *keys, const float *key_parts, float *y,
                    float *work);

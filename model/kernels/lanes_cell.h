@@ -26,7 +26,7 @@ static void lanes_extract(const struct kernels *kernels, const struct cell *cell
     (void)kernels;
     size_t units = cell->units;
     float *reset_h = work + 3 * units;
-    lanes_project_column(&cell->gates_column, h, work);
+    lanes_gemv(&cell->gates_column, h, work);
     if (!cell->reset_after) {
         for (size_t i = 0; i < units; i += VECTOR) {
             size_t count = units - i < VECTOR ? units - i : VECTOR;
@@ -34,7 +34,7 @@ static void lanes_extract(const struct kernels *kernels, const struct cell *cell
             reset(1, &z, &old, &old);
             store_some(reset_h + i, count, old);
         }
-        lanes_project_column(&cell->candidate_column, reset_h, work + 2 * units);
+        lanes_gemv(&cell->candidate_column, reset_h, work + 2 * units);
     }
     for (size_t i = 0; i < units; i += VECTOR)
         extract_some(cell, input + i, work + i, h + i, units - i < VECTOR ? units - i : VECTOR, next + i);
@@ -143,13 +143,13 @@ static struct step step_of(const struct evolution *e, size_t number, size_t bloc
 /* One step of the blocks that are taken together. */
 static void evolve_step(const struct evolution *e, size_t number, size_t block, size_t together) {
     const struct cell *cell = e->cell;
-    lanes_project(&cell->gates, together, e->h + block * cell->units * LANES, e->gates);
+    lanes_linear(&cell->gates, together, e->h + block * cell->units * LANES, e->gates);
     if (!cell->reset_after) {
         for (size_t i = 0; i < together; i++) {
             struct step step = step_of(e, number, block + i, i);
             reset_block(&step);
         }
-        lanes_project(&cell->candidate, together, e->reset_h, e->candidate);
+        lanes_linear(&cell->candidate, together, e->reset_h, e->candidate);
     }
     for (size_t i = 0; i < together; i++) {
         struct step step = step_of(e, number, block + i, i);
@@ -312,7 +312,8 @@ static void lanes_evolve(const struct kernels *kernels, const struct cell *cell,
     bool few = rest > 0 && are_few(rest, cell->units);
     if (rest > 0 && !few)
         blocks++;
-    size_t together = blocks < kernels->together ? blocks : kernels->together, size = cell->units * LANES;
+    size_t together = blocks < kernels->blocks_per_weight_load ? blocks : kernels->blocks_per_weight_load,
+           size = cell->units * LANES;
     struct evolution e = {
         cell, write, inputs, bias, blocks, attention, h, work, work + 2 * together * size, work + 3 * together * size};
     for (size_t i = 0; i < steps; i++)

@@ -5,10 +5,10 @@
 
 const struct kernels kernels_openblas = {
     .name = "openblas",
-    .project = gemm_project,
-    .project_few = ref_project_few,
-    .project_column = ref_project_column,
-    .project_rows = ref_project_rows,
+    .linear = gemm_linear,
+    .linear_narrow = ref_linear_narrow,
+    .gemv = ref_gemv,
+    .gemv_rows = ref_gemv_rows,
     .activate = ref_activate,
     .extract = ref_extract,
     .attend = ref_attend,

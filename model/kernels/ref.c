@@ -24,17 +24,17 @@ static void project_block(const struct projection *projection, const float *x, f
     }
 }
 
-void ref_project(const struct projection *projection, size_t blocks, const float *x, float *y) {
+void ref_linear(const struct projection *projection, size_t blocks, const float *x, float *y) {
     for (size_t block = 0; block < blocks; block++)
         project_block(projection, x + block * projection->inputs * LANES, y + block * projection->units * LANES);
 }
 
-void ref_project_few(const struct kernels *kernels, const struct projection *projection, size_t columns, const float *x,
-                     float *y) {
-    kernels->project(projection, (columns + LANES - 1) / LANES, x, y);
+void ref_linear_narrow(const struct kernels *kernels, const struct projection *projection, size_t columns,
+                       const float *x, float *y) {
+    kernels->linear(projection, (columns + LANES - 1) / LANES, x, y);
 }
 
-void ref_project_column(const struct column_projection *projection, const float *x, float *y) {
+void ref_gemv(const struct column_projection *projection, const float *x, float *y) {
     memcpy(y, projection->bias, projection->units * sizeof *y);
     for (size_t input = 0; input < projection->inputs; input++) {
         const float *weight = projection->weight + input * projection_transposed_units(projection->units);
@@ -43,9 +43,9 @@ void ref_project_column(const struct column_projection *projection, const float 
     }
 }
 
-void ref_project_rows(const struct column_projection *projection, size_t rows, const float *x, float *y) {
+void ref_gemv_rows(const struct column_projection *projection, size_t rows, const float *x, float *y) {
     for (size_t row = 0; row < rows; row++)
-        ref_project_column(projection, x + row * projection->inputs, y + row * projection->units);
+        ref_gemv(projection, x + row * projection->inputs, y + row * projection->units);
 }
 
 /* x where p says that it is on, alpha x where it is off. */
@@ -113,11 +113,11 @@ void ref_extract(const struct kernels *kernels, const struct cell *cell, const f
                  float *next, float *work) {
     size_t units = cell->units;
     float *recurrent = work, *reset_h = work + 3 * units;
-    kernels->project_column(&cell->gates_column, h, recurrent);
+    kernels->gemv(&cell->gates_column, h, recurrent);
     if (!cell->reset_after) {
         for (size_t i = 0; i < units; i++)
             reset_h[i] = sigmoid(input[i] + recurrent[i]) * h[i];
-        kernels->project_column(&cell->candidate_column, reset_h, recurrent + 2 * units);
+        kernels->gemv(&cell->candidate_column, reset_h, recurrent + 2 * units);
     }
     for (size_t i = 0; i < units; i++) {
         float reset = cell->reset_after ? sigmoid(input[i] + recurrent[i]) : 1.0F;
@@ -134,7 +134,7 @@ void ref_attend(const struct kernels *kernels, const struct projection *product,
     for (size_t i = 0; i < steps * inputs; i++)
         for (size_t lane = 0; lane < LANES; lane++)
             work[i * LANES + lane] = query[i % inputs * LANES + lane] * keys[i];
-    kernels->project(product, steps, work, y);
+    kernels->linear(product, steps, work, y);
     for (size_t i = 0; i < steps * units; i++)
         for (size_t lane = 0; lane < LANES; lane++)
             y[i * LANES + lane] = y[i * LANES + lane] * (scale != NULL ? scale[lane] : 1) +
@@ -173,7 +173,7 @@ void ref_dot(const struct kernels *kernels, size_t inputs, const float *query, s
     for (size_t first = 0; first < steps; first += STEPS) {
         size_t count = steps - first < STEPS ? steps - first : STEPS;
         struct projection some = {.units = count, .inputs = inputs, .weight = rows + first * inputs, .bias = zero};
-        kernels->project(&some, 1, query, scores + first * LANES);
+        kernels->linear(&some, 1, query, scores + first * LANES);
     }
 }
 
@@ -221,7 +221,7 @@ static void candidate_product(const struct kernels *kernels, const struct cell *
             size_t i = unit * LANES + lane;
             reset_h[i] = sigmoid(cell_input(input, bias, unit, a[lane]) + recurrent[i]) * h[i];
         }
-    kernels->project(&cell->candidate, 1, reset_h, recurrent + 2 * cell->units * LANES);
+    kernels->linear(&cell->candidate, 1, reset_h, recurrent + 2 * cell->units * LANES);
 }
 
 static void evolve_block(const struct kernels *kernels, const struct cell *cell, enum kernel_write write, size_t steps,
@@ -230,7 +230,7 @@ static void evolve_block(const struct kernels *kernels, const struct cell *cell,
     float *recurrent = work, *reset_h = work + 3 * size;
     for (size_t step = 0; step < steps; step++) {
         const float *input = inputs + step * 3 * units, *a = attention + step * LANES;
-        kernels->project(&cell->gates, 1, h, recurrent);
+        kernels->linear(&cell->gates, 1, h, recurrent);
         if (!cell->reset_after)
             candidate_product(kernels, cell, input, bias, a, h, recurrent, reset_h);
         for (size_t unit = 0; unit < units; unit++)
@@ -265,10 +265,10 @@ void ref_pool(size_t steps, size_t units, const float *states, const float *atte
 
 const struct kernels kernels_ref = {
     .name = "ref",
-    .project = ref_project,
-    .project_few = ref_project_few,
-    .project_column = ref_project_column,
-    .project_rows = ref_project_rows,
+    .linear = ref_linear,
+    .linear_narrow = ref_linear_narrow,
+    .gemv = ref_gemv,
+    .gemv_rows = ref_gemv_rows,
     .activate = ref_activate,
     .extract = ref_extract,
     .attend = ref_attend,

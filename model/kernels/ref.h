@@ -5,11 +5,11 @@
 
 #include "model/kernels/kernels.h"
 
-void ref_project(const struct projection *projection, size_t blocks, const float *x, float *y);
-void ref_project_few(const struct kernels *kernels, const struct projection *projection, size_t columns, const float *x,
-                     float *y);
-void ref_project_column(const struct column_projection *projection, const float *x, float *y);
-void ref_project_rows(const struct column_projection *projection, size_t rows, const float *x, float *y);
+void ref_linear(const struct projection *projection, size_t blocks, const float *x, float *y);
+void ref_linear_narrow(const struct kernels *kernels, const struct projection *projection, size_t columns,
+                       const float *x, float *y);
+void ref_gemv(const struct column_projection *projection, const float *x, float *y);
+void ref_gemv_rows(const struct column_projection *projection, size_t rows, const float *x, float *y);
 void ref_activate(const struct activation_parameters *parameters, size_t units, size_t blocks, float *x);
 void ref_extract(const struct kernels *kernels, const struct cell *cell, const float *input, const float *h,
                  float *next, float *work);

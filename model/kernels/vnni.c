@@ -17,7 +17,7 @@
 #include <string.h>
 
 /* Room for one block's words, and how far the next one's are behind them. */
-#define WORDS_STRIDE ((size_t)WORDS_INPUTS_MAX / 2 * LANES)
+#define WORDS_STRIDE ((size_t)QUANTISED_INPUTS_MAX / 2 * LANES)
 
 /* x in words or bytes of the columns' own steps, and in words of the step of states. */
 static __attribute__((noinline)) void multiply_scaled(const struct projection *projection, const int32_t *x, vector one,
@@ -35,14 +35,14 @@ static __attribute__((noinline)) void multiply_states(size_t blocks, const struc
     multiply_some(blocks, false, projection, x, stride, NULL, &(struct rows){.way = TO_ROWS, .y = y});
 }
 
-static void vnni_project(const struct projection *projection, size_t blocks, const float *x, float *y) {
-    if (projection->words.packed == NULL) {
-        kernels_avx512.project(projection, blocks, x, y);
+static void vnni_linear(const struct projection *projection, size_t blocks, const float *x, float *y) {
+    if (projection->int16.panels == NULL) {
+        kernels_avx512.linear(projection, blocks, x, y);
         return;
     }
-    int32_t words[WORDS_INPUTS_MAX / 2 * LANES] __attribute__((aligned(64)));
+    int32_t words[QUANTISED_INPUTS_MAX / 2 * LANES] __attribute__((aligned(64)));
     for (; blocks > 0; blocks--, x += projection->inputs * LANES, y += projection->units * LANES) {
-        bool bytes = projection->words.start != NULL;
+        bool bytes = projection->int8.panels != NULL;
         vector one = (bytes ? bytes_of : words_of)(projection->inputs, x, words);
         (bytes ? multiply_scaled_bytes : multiply_scaled)(projection, words, one, y);
     }
@@ -50,8 +50,8 @@ static void vnni_project(const struct projection *projection, size_t blocks, con
 
 /* ---- attention ---- */
 
-/* One step or two, x of each WORDS_INPUTS_MAX / 2 vectors behind the last. The parts are added as the rows leave the
- * registers: the same sums as after vnni_project. */
+/* One step or two, x of each QUANTISED_INPUTS_MAX / 2 vectors behind the last. The parts are added as the rows leave
+ * the registers: the same sums as after vnni_linear. */
 static __attribute__((noinline)) void multiply_attended(size_t steps, const struct projection *product,
                                                         const int32_t *x, const vector *one, const float *lane_part,
                                                         const float *part, float *y) {
@@ -69,12 +69,12 @@ static __attribute__((noinline)) void multiply_attended_bytes(size_t steps, cons
 static void vnni_attend(const struct kernels *kernels, const struct projection *product, size_t steps,
                         const float *query, const float *scale, const float *query_part, const float *keys,
                         const float *key_parts, float *y, float *work) {
-    size_t units = product->units, inputs = product->inputs, some = 0, most = kernels->together;
-    if (product->words.packed == NULL) {
+    size_t units = product->units, inputs = product->inputs, some = 0, most = kernels->blocks_per_weight_load;
+    if (product->int16.panels == NULL) {
         kernels_avx512.attend(kernels, product, steps, query, scale, query_part, keys, key_parts, y, work);
         return;
     }
-    bool bytes = product->words.start != NULL;
+    bool bytes = product->int8.panels != NULL;
     int32_t words[VECTORS_TOGETHER * WORDS_STRIDE] __attribute__((aligned(64)));
     for (size_t step = 0; step < steps; step += some) {
         vector one[VECTORS_TOGETHER];
@@ -92,9 +92,9 @@ static void vnni_attend(const struct kernels *kernels, const struct projection *
 /* Values before a squashing activation go on as a product's rows do. */
 ALWAYS_INLINE void keep_rows(size_t blocks, const struct rows *rows, size_t units, const float *x) {
     for (size_t i = 0; i < blocks; i++, x += units * LANES)
-        for (size_t unit = 0; unit < units; unit += GROUP) {
-            vector value[GROUP];
-            UNROLL for (size_t j = 0; j < GROUP; j++) value[j] =
+        for (size_t unit = 0; unit < units; unit += PANEL_UNITS) {
+            vector value[PANEL_UNITS];
+            UNROLL for (size_t j = 0; j < PANEL_UNITS; j++) value[j] =
                 unit + j < units ? load(x + (unit + j) * LANES) : broadcast(0);
             keep_group(rows, i, units, unit, value);
         }
@@ -110,7 +110,7 @@ ALWAYS_INLINE void keep_rows(size_t blocks, const struct rows *rows, size_t unit
             .way = (way_), .squash = (squash_), .words = next, .stride = WORDS_STRIDE, .weight = weight, .dot = dot};  \
         if (words == NULL)                                                                                             \
             keep_rows(blocks, &rows, projection->units, x);                                                            \
-        else if (projection->words.start != NULL)                                                                      \
+        else if (projection->int8.panels != NULL)                                                                      \
             multiply_some(blocks, true, projection, words, WORDS_STRIDE, NULL, &rows);                                 \
         else                                                                                                           \
             multiply_some(blocks, false, projection, words, WORDS_STRIDE, NULL, &rows);                                \
@@ -130,7 +130,7 @@ static void finish_some(const struct layer *layers, size_t count, size_t blocks,
         const struct projection *layer = &layers[i].projection;
         const float *weight = layers[count - 1].projection.weight;
         bool tanh = layers[i].activation.kind == KERNEL_TANH;
-        if (i + 2 < count && layers[i + 1].projection.words.start != NULL)
+        if (i + 2 < count && layers[i + 1].projection.int8.panels != NULL)
             sigmoids_to_bytes(blocks, layer, x, in, words[i % 2], NULL, dot);
         else if (i + 2 < count)
             (tanh ? tangents_to_words : sigmoids_to_words)(blocks, layer, x, in, words[i % 2], NULL, dot);
@@ -145,7 +145,7 @@ static const float *vnni_finish(const struct kernels *kernels, const struct laye
     if (!layers_keep_within_one(layers, count))
         return finish_by_layers(kernels, layers, count, blocks, x, y);
     const struct layer *last = &layers[count - 1];
-    size_t units = layers[0].projection.units, some = 0, most = kernels->together;
+    size_t units = layers[0].projection.units, some = 0, most = kernels->blocks_per_weight_load;
     for (size_t block = 0; block < blocks; block += some) {
         some = blocks - block < most ? blocks - block : most;
         vector dot[VECTORS_TOGETHER];
@@ -169,7 +169,7 @@ ALWAYS_INLINE void reset_units(const struct step *step, size_t i, size_t count, 
     }
     reset(count, z, h, h);
     h[count] = broadcast(0);
-    UNROLL for (size_t j = 0; j < count; j += 2) store_words(words, (i + j) / 2, broadcast(WORDS_ONE), h[j], h[j + 1]);
+    UNROLL for (size_t j = 0; j < count; j += 2) store_words(words, (i + j) / 2, broadcast(INT16_ONE), h[j], h[j + 1]);
 }
 
 /* Their next states, and these in words. */
@@ -191,7 +191,7 @@ ALWAYS_INLINE void move_units(struct form form, const struct step *step, size_t 
         store(step->next + (i + j) * LANES, h[j]);
     }
     h[count] = broadcast(0);
-    UNROLL for (size_t j = 0; j < count; j += 2) store_words(words, (i + j) / 2, broadcast(WORDS_ONE), h[j], h[j + 1]);
+    UNROLL for (size_t j = 0; j < count; j += 2) store_words(words, (i + j) / 2, broadcast(INT16_ONE), h[j], h[j + 1]);
 }
 
 static void reset_all(const struct step *step, int32_t *words) {
@@ -213,7 +213,7 @@ ALWAYS_INLINE void move_all(struct form form, const struct step *step, int32_t *
  * LANES]. */
 struct evolution {
     const struct cell *cell;
-    size_t steps, blocks, together;
+    size_t steps, blocks, blocks_per_weight_load;
     const float *inputs, *bias;
     float *const *attention;
     float *h, *gates, *candidate;
@@ -257,9 +257,9 @@ ALWAYS_INLINE void evolve_step(struct form form, const struct evolution *e, size
 
 ALWAYS_INLINE void evolve_all(struct form form, const struct evolution *e) {
     for (size_t number = 0; number < e->steps; number++)
-        for (size_t block = 0; block < e->blocks; block += e->together) {
+        for (size_t block = 0; block < e->blocks; block += e->blocks_per_weight_load) {
             size_t left = e->blocks - block;
-            evolve_step(form, e, number, block, left < e->together ? left : e->together);
+            evolve_step(form, e, number, block, left < e->blocks_per_weight_load ? left : e->blocks_per_weight_load);
         }
 }
 
@@ -297,7 +297,7 @@ ALWAYS_INLINE void column_some(size_t vectors, const struct projection *projecti
     integers sum[VECTORS];
     size_t units = projection->units, left = units - unit - (vectors - 1) * VECTOR;
     size_t last = left < VECTOR ? left : VECTOR;
-    const int32_t *row = projection->words.column + unit;
+    const int32_t *row = projection->int16.columns + unit;
     UNROLL for (size_t i = 0; i < vectors; i++) sum[i] = _mm512_setzero_si512();
     for (size_t pair = 0; pair < (projection->inputs + 1) / 2; pair++, row += units)
         UNROLL for (size_t i = 0; i < vectors; i++) multiply_add_integers(
@@ -305,7 +305,7 @@ ALWAYS_INLINE void column_some(size_t vectors, const struct projection *projecti
             x + pair);
     UNROLL for (size_t i = 0; i < vectors; i++) {
         size_t at = unit + i * VECTOR, count = i + 1 < vectors ? VECTOR : last;
-        vector step = load_some(projection->words.step + at, count), bias = load_some(projection->bias + at, count);
+        vector step = load_some(projection->int16.scale + at, count), bias = load_some(projection->bias + at, count);
         store_some(y + at, count, multiply_add(_mm512_cvtepi32_ps(sum[i]), step, bias));
     }
 }
@@ -329,7 +329,7 @@ struct column {
     int32_t *words, *reset_words;
 };
 
-/* Values that are multiples of 1 / WORDS_ONE, to words; behind the last unit of an odd number is 0. */
+/* Values that are multiples of 1 / INT16_ONE, to words; behind the last unit of an odd number is 0. */
 ALWAYS_INLINE void keep_words(int32_t *words, size_t i, size_t some, vector x) {
     int16_t *at = (int16_t *)(void *)words + i;
     _mm512_mask_cvtepi32_storeu_epi16(at, first_units(some), _mm512_cvtps_epi32(x));
@@ -348,7 +348,7 @@ ALWAYS_INLINE vector column_gate(const struct column *of, size_t gate, size_t i,
 }
 
 ALWAYS_INLINE void column_reset(const struct column *of, size_t i, size_t some) {
-    vector z = column_gate(of, 0, i, some), h = multiply(load_some(of->h + i, some), broadcast(WORDS_ONE));
+    vector z = column_gate(of, 0, i, some), h = multiply(load_some(of->h + i, some), broadcast(INT16_ONE));
     reset(1, &z, &h, &h);
     keep_words(of->reset_words, i, some, h);
 }
@@ -363,7 +363,7 @@ ALWAYS_INLINE void column_move(struct form form, const struct column *of, size_t
     c = add(column_input(of, 2, i, some), c);
     move(form.write, 1, &v, &c, &a, &h);
     store_some(of->h + i, some, h);
-    keep_words(of->words, i, some, multiply(h, broadcast(WORDS_ONE)));
+    keep_words(of->words, i, some, multiply(h, broadcast(INT16_ONE)));
 }
 
 /* The same sums and functions as in lanes. */
@@ -395,7 +395,7 @@ ALWAYS_INLINE void evolve_column(struct form form, const struct evolution *e, si
         column.h[unit] = h[unit * LANES];
     for (size_t i = 0; i < units; i += VECTOR) {
         size_t some = units - i < VECTOR ? units - i : VECTOR;
-        keep_words(column.words, i, some, multiply(load_some(column.h + i, some), broadcast(WORDS_ONE)));
+        keep_words(column.words, i, some, multiply(load_some(column.h + i, some), broadcast(INT16_ONE)));
     }
     for (size_t i = 0; i < e->steps; i++) {
         column.input = e->inputs + i * 3 * units;
@@ -421,15 +421,16 @@ static void vnni_evolve(const struct kernels *kernels, const struct cell *cell, 
                         float *work) {
     size_t units = cell->units, few = candidates % LANES <= FEW ? candidates % LANES : 0;
     size_t blocks = (candidates - few + LANES - 1) / LANES;
-    if (cell->gates.words.packed == NULL || (!cell->reset_after && cell->candidate.words.packed == NULL)) {
+    if (cell->gates.int16.panels == NULL || (!cell->reset_after && cell->candidate.int16.panels == NULL)) {
         kernels_avx512.evolve(kernels, cell, write, steps, inputs, bias, candidates, attention, h, work);
         return;
     }
-    size_t together = blocks < kernels->together ? blocks : kernels->together, size = units * LANES;
+    size_t together = blocks < kernels->blocks_per_weight_load ? blocks : kernels->blocks_per_weight_load,
+           size = units * LANES;
     struct evolution e = {.cell = cell,
                           .steps = steps,
                           .blocks = blocks,
-                          .together = together,
+                          .blocks_per_weight_load = together,
                           .inputs = inputs,
                           .bias = bias,
                           .attention = attention,
@@ -441,7 +442,7 @@ static void vnni_evolve(const struct kernels *kernels, const struct cell *cell, 
         for (size_t i = 0; i < units; i += 2) {
             const float *at = h + (block * units + i) * LANES;
             vector odd = i + 1 < units ? load(at + LANES) : broadcast(0);
-            store_words(e.words + block * ((units + 1) / 2) * LANES, i / 2, broadcast(WORDS_ONE), load(at), odd);
+            store_words(e.words + block * ((units + 1) / 2) * LANES, i / 2, broadcast(INT16_ONE), load(at), odd);
         }
     if (blocks > 0)
         evolve_form[write][cell->reset_after](&e);
@@ -451,7 +452,7 @@ static void vnni_evolve(const struct kernels *kernels, const struct cell *cell, 
 
 void kernels_use_vnni(struct kernels *kernels) {
     kernels->name = "avx512vnni";
-    kernels->project = vnni_project;
+    kernels->linear = vnni_linear;
     kernels->attend = vnni_attend;
     kernels->finish = vnni_finish;
     kernels->evolve = vnni_evolve;

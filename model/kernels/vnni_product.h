@@ -52,10 +52,10 @@ ALWAYS_INLINE vector largest_of(size_t inputs, const float *x) {
     return _mm512_castsi512_ps(largest);
 }
 
-/* x [inputs, LANES] to words of the columns' own steps; the result is what WORDS_ONE is worth. The words may take the
+/* x [inputs, LANES] to words of the columns' own steps; the result is what INT16_ONE is worth. The words may take the
  * place of x. */
 ALWAYS_INLINE vector words_of(size_t inputs, const float *x, int32_t *words) {
-    vector most = largest_of(inputs, x), factor = divide(broadcast(WORDS_ONE), most);
+    vector most = largest_of(inputs, x), factor = divide(broadcast(INT16_ONE), most);
     for (size_t i = 0; i < inputs; i += 2) {
         vector odd = i + 1 < inputs ? load(x + (i + 1) * LANES) : broadcast(0);
         store_words(words, i / 2, factor, load(x + i * LANES), odd);
@@ -63,10 +63,10 @@ ALWAYS_INLINE vector words_of(size_t inputs, const float *x, int32_t *words) {
     return most;
 }
 
-/* The same in bytes; the result is what BYTES_ONE is worth. An infinity leaves nothing of the others, and no number. */
+/* The same in bytes; the result is what INT8_ONE is worth. An infinity leaves nothing of the others, and no number. */
 ALWAYS_INLINE vector bytes_of(size_t inputs, const float *x, int32_t *words) {
-    vector most = largest_of(inputs, x), factor = divide(broadcast(BYTES_ONE), most);
-    vector magic = broadcast(0x1.8p23F + BYTES_OFFSET), part[4];
+    vector most = largest_of(inputs, x), factor = divide(broadcast(INT8_ONE), most);
+    vector magic = broadcast(0x1.8p23F + INT8_OFFSET), part[4];
     for (size_t i = 0; i < inputs; i += 4) {
         UNROLL for (size_t j = 0; j < 4; j++) part[j] =
             i + j < inputs ? multiply_add(load(x + (i + j) * LANES), factor, magic) : magic;
@@ -112,19 +112,19 @@ ALWAYS_INLINE void sum_groups(size_t groups, size_t vectors, bool bytes, const s
     const int32_t *group[GROUPS];
     size_t words = bytes ? (projection->inputs + 3) / 4 : (projection->inputs + 1) / 2;
     UNROLL for (size_t i = 0; i < groups; i++) {
-        group[i] = projection->words.packed + (first + i) * words * GROUP;
+        group[i] = (bytes ? projection->int8.panels : projection->int16.panels) + (first + i) * words * PANEL_UNITS;
         KEEP_IN_REGISTER(group[i]);
     }
-    UNROLL for (size_t row = 0; row < groups * GROUP; row++) {
+    UNROLL for (size_t row = 0; row < groups * PANEL_UNITS; row++) {
         integers start =
-            bytes ? _mm512_set1_epi32(projection->words.start[first * GROUP + row]) : _mm512_setzero_si512();
+            bytes ? _mm512_set1_epi32(projection->int8.start[first * PANEL_UNITS + row]) : _mm512_setzero_si512();
         sum[row][0] = sum[row][vectors - 1] = start; /* one or two; of a loop clang makes a memset, and complains */
     }
     for (size_t word = 0; word < words; word++, x += LANES) {
         integers in[VECTORS_TOGETHER];
         UNROLL for (size_t i = 0; i < vectors; i++) in[i] = _mm512_loadu_si512(x + i * stride);
-        UNROLL for (size_t i = 0; i < groups; i++) UNROLL for (size_t j = 0; j < GROUP; j++)
-            sums_add_word(vectors, bytes, group[i] + word * GROUP + j, in, sum[i * GROUP + j]);
+        UNROLL for (size_t i = 0; i < groups; i++) UNROLL for (size_t j = 0; j < PANEL_UNITS; j++)
+            sums_add_word(vectors, bytes, group[i] + word * PANEL_UNITS + j, in, sum[i * PANEL_UNITS + j]);
     }
 }
 
@@ -150,11 +150,11 @@ ALWAYS_INLINE void keep_group(const struct rows *rows, size_t i, size_t units, s
     int32_t *words = packs ? rows->words + i * rows->stride : NULL;
     if (packs || rows->way == TO_DOT) {
         if (rows->squash == KERNEL_SIGMOID)
-            sigmoids(GROUP, value, value);
+            sigmoids(PANEL_UNITS, value, value);
         else
-            hyperbolic_tangents(GROUP, value, value);
+            hyperbolic_tangents(PANEL_UNITS, value, value);
     }
-    UNROLL for (size_t j = 0; j < GROUP; j++) {
+    UNROLL for (size_t j = 0; j < PANEL_UNITS; j++) {
         if (j >= left)
             value[j] = broadcast(0);
         else if (rows->way == TO_DOT)
@@ -167,21 +167,22 @@ ALWAYS_INLINE void keep_group(const struct rows *rows, size_t i, size_t units, s
         rows->dot[i] = multiply_add(sum, broadcast(0), rows->dot[i]);
     }
     if (rows->way == TO_BYTES) {
-        UNROLL for (size_t j = 0; j < GROUP; j++) value[j] = in_low_bits(value[j], broadcast(BYTES_SIGMOID_ONE));
+        UNROLL for (size_t j = 0; j < PANEL_UNITS; j++) value[j] = in_low_bits(value[j], broadcast(INT8_SIGMOID_ONE));
         _mm512_storeu_si512(words + unit / 4 * LANES, word_of_bytes(value));
     }
     if (rows->way == TO_WORDS) {
-        store_words(words, unit / 2, broadcast(WORDS_ONE), value[0], value[1]);
+        store_words(words, unit / 2, broadcast(INT16_ONE), value[0], value[1]);
         if (left > 2)
-            store_words(words, unit / 2 + 1, broadcast(WORDS_ONE), value[2], value[3]);
+            store_words(words, unit / 2 + 1, broadcast(INT16_ONE), value[2], value[3]);
     }
 }
 
 /* Row `unit`, the j-th of its group: what its sums are worth, the bias, the parts; what pads the last group is of no
  * use. */
-ALWAYS_INLINE void finish_row(size_t vectors, const struct projection *projection, size_t unit, const vector *one,
-                              const struct rows *rows, const integers *sum, vector (*value)[GROUP], size_t j) {
-    vector step = broadcast(projection->words.step[unit]), zero = broadcast(0);
+ALWAYS_INLINE void finish_row(size_t vectors, bool bytes, const struct projection *projection, size_t unit,
+                              const vector *one, const struct rows *rows, const integers *sum,
+                              vector (*value)[PANEL_UNITS], size_t j) {
+    vector step = broadcast((bytes ? projection->int8.scale : projection->int16.scale)[unit]), zero = broadcast(0);
     bool there = unit < projection->units, adds = rows->way == TO_SUMS && there;
     vector bias = there ? broadcast(projection->bias[unit]) : zero;
     vector lane_part = adds ? load(rows->lane_part + unit * LANES) : zero;
@@ -193,18 +194,18 @@ ALWAYS_INLINE void finish_row(size_t vectors, const struct projection *projectio
     }
 }
 
-/* `groups` groups of rows of y = W x + b, for `vectors` vectors of columns; x is in words or bytes, of which WORDS_ONE
- * or BYTES_ONE is worth one[vectors], or 1 where one is NULL. */
+/* `groups` groups of rows of y = W x + b, for `vectors` vectors of columns; x is in words or bytes, of which INT16_ONE
+ * or INT8_ONE is worth one[vectors], or 1 where one is NULL. */
 ALWAYS_INLINE void multiply_groups(size_t groups, size_t vectors, bool bytes, const struct projection *projection,
                                    size_t first, const int32_t *x, size_t stride, const vector *one,
                                    const struct rows *rows) {
-    integers sum[GROUPS * GROUP][VECTORS_TOGETHER];
+    integers sum[GROUPS * PANEL_UNITS][VECTORS_TOGETHER];
     sum_groups(groups, vectors, bytes, projection, first, x, stride, sum);
     UNROLL for (size_t i = 0; i < groups; i++) {
-        size_t unit = (first + i) * GROUP;
-        vector value[VECTORS_TOGETHER][GROUP];
-        UNROLL for (size_t j = 0; j < GROUP; j++)
-            finish_row(vectors, projection, unit + j, one, rows, sum[i * GROUP + j], value, j);
+        size_t unit = (first + i) * PANEL_UNITS;
+        vector value[VECTORS_TOGETHER][PANEL_UNITS];
+        UNROLL for (size_t j = 0; j < PANEL_UNITS; j++)
+            finish_row(vectors, bytes, projection, unit + j, one, rows, sum[i * PANEL_UNITS + j], value, j);
         UNROLL for (size_t k = 0; k < vectors; k++) keep_group(rows, k, projection->units, unit, value[k]);
     }
 }
@@ -212,7 +213,7 @@ ALWAYS_INLINE void multiply_groups(size_t groups, size_t vectors, bool bytes, co
 /* The groups are spread evenly: a small last share would wait for its own sums. */
 ALWAYS_INLINE void multiply_integers(size_t vectors, bool bytes, const struct projection *projection, const int32_t *x,
                                      size_t stride, const vector *one, const struct rows *rows) {
-    size_t groups = (projection->units + GROUP - 1) / GROUP, first = 0, most = GROUPS / vectors;
+    size_t groups = (projection->units + PANEL_UNITS - 1) / PANEL_UNITS, first = 0, most = GROUPS / vectors;
     for (size_t left = (groups + most - 1) / most; left > 0; left--) {
         size_t count = (groups - first) / left;
         UNROLL for (size_t n = 1; n <= most; n++) if (n == count)

@@ -31,8 +31,9 @@ static void need_kernels(void) {
 static void test_kernels_in_use(void **state) {
     (void)state;
     need_kernels();
-    assert_true(reduced.together == 1 || reduced.together == 2);
-    print_message("beside %s: %s, %zu blocks together\n", kernels_choose()->name, reduced.name, reduced.together);
+    assert_true(reduced.blocks_per_weight_load == 1 || reduced.blocks_per_weight_load == 2);
+    print_message("beside %s: %s, %zu blocks together\n", kernels_choose()->name, reduced.name,
+                  reduced.blocks_per_weight_load);
 }
 
 static float uniform(float least, float most) {
@@ -51,7 +52,7 @@ static float *floats(size_t count, float least, float most) {
 
 struct product {
     struct projection projection;
-    float *weight, *bias, *packed, *step;
+    float *weight, *bias, *panels, *step;
     int32_t *words, *column, *start;
     double one; /* what an input that is the largest is as an integer */
 };
@@ -59,33 +60,33 @@ struct product {
 static struct product new_product(size_t units, size_t inputs) {
     struct product p = {.weight = floats(units * inputs, -1, 1), .bias = floats(units, -1, 1)};
     p.projection = (struct projection){.units = units, .inputs = inputs, .weight = p.weight, .bias = p.bias};
-    p.packed = floats(projection_packed_floats(units, inputs), 0, 0);
-    p.words = array(words_packed_count(units, inputs), sizeof *p.words);
+    p.panels = floats(projection_panel_floats(units, inputs), 0, 0);
+    p.words = array(int16_panels_count(units, inputs), sizeof *p.words);
     p.column = array(units * inputs + units, sizeof *p.column);
-    p.step = array(units + GROUP, sizeof *p.step);
-    p.start = array(units + GROUP, sizeof *p.start);
+    p.step = array(units + PANEL_UNITS, sizeof *p.step);
+    p.start = array(units + PANEL_UNITS, sizeof *p.start);
     return p;
 }
 
 static void pack_product(struct product *p) {
-    projection_pack(&p->projection, p->packed);
-    p->projection.packed = p->packed;
-    assert_true(words_pack(&p->projection, p->words, p->step));
-    p->projection.words = (struct words){p->words, p->step, NULL, NULL};
-    words_pack_column(&p->projection, p->column);
-    p->projection.words.column = p->column;
-    p->one = WORDS_ONE;
+    projection_pack(&p->projection, p->panels);
+    p->projection.panels = p->panels;
+    assert_true(int16_pack(&p->projection, p->words, p->step));
+    p->projection.int16 = (struct int16_weights){p->words, p->step, NULL};
+    int16_pack_columns(&p->projection, p->column);
+    p->projection.int16.columns = p->column;
+    p->one = INT16_ONE;
 }
 
 /* Bytes in place of 16-bit integers. */
 static void pack_product_bytes(struct product *p, bool sigmoids) {
-    bytes_pack(&p->projection, sigmoids, p->words, p->step, p->start);
-    p->projection.words = (struct words){p->words, p->step, NULL, p->start};
-    p->one = sigmoids ? BYTES_SIGMOID_ONE : BYTES_ONE;
+    int8_pack(&p->projection, sigmoids, p->words, p->step, p->start);
+    p->projection.int8 = (struct int8_weights){p->words, p->step, p->start};
+    p->one = sigmoids ? INT8_SIGMOID_ONE : INT8_ONE;
 }
 
 static void free_product(struct product *p) {
-    free(p->weight), free(p->bias), free(p->packed), free(p->words), free(p->column), free(p->step);
+    free(p->weight), free(p->bias), free(p->panels), free(p->words), free(p->column), free(p->step);
     free(p->start);
 }
 
@@ -103,7 +104,7 @@ static double bound_of(const struct product *p, size_t unit, const float *x) {
 static void check_product(const struct product *p, const float *x, size_t blocks, double *largest) {
     size_t units = p->projection.units, inputs = p->projection.inputs;
     float *y = floats(blocks * units * LANES, 0, 0);
-    reduced.project(&p->projection, blocks, x, y);
+    reduced.linear(&p->projection, blocks, x, y);
     for (size_t i = 0; i < blocks * units * LANES; i++) {
         size_t block = i / (units * LANES), unit = i / LANES % units;
         const float *column = x + block * inputs * LANES + i % LANES;
@@ -118,7 +119,7 @@ static void check_product(const struct product *p, const float *x, size_t blocks
     free(y);
 }
 
-static void test_project(void **state) {
+static void test_linear(void **state) {
     (void)state;
     need_kernels();
     double largest = 0;
@@ -137,7 +138,7 @@ static void test_project(void **state) {
             free(x);
             free_product(&p);
         }
-    print_message("%s project: largest share of the bound %.3g\n", reduced.name, largest);
+    print_message("%s linear: largest share of the bound %.3g\n", reduced.name, largest);
 }
 
 /* The largest sums there are: nothing overflows 32 bits. */
@@ -145,7 +146,7 @@ static void test_largest_sums(void **state) {
     (void)state;
     need_kernels();
     double largest = 0;
-    for (size_t inputs = 1; inputs <= WORDS_INPUTS_MAX; inputs = inputs * 3 + 1) {
+    for (size_t inputs = 1; inputs <= QUANTISED_INPUTS_MAX; inputs = inputs * 3 + 1) {
         struct product p = new_product(8, inputs);
         float *x = floats(inputs * LANES, 5, 5);
         for (size_t i = 0; i < 8 * inputs; i++)
@@ -172,12 +173,12 @@ static void test_what_is_not_finite(void **state) {
     for (size_t form = 0; form < 2; form++) {
         if (form > 0)
             pack_product_bytes(&p, false);
-        reduced.project(&p.projection, 1, x, y);
+        reduced.linear(&p.projection, 1, x, y);
         for (size_t i = 0; i < (size_t)UNITS * LANES; i++)
             assert_int_equal(isfinite(y[i]), i % LANES < 3 || i % LANES > 5);
     }
     p.weight[9] = INFINITY;
-    assert_false(words_pack(&p.projection, p.words, p.step));
+    assert_false(int16_pack(&p.projection, p.words, p.step));
     free(x), free(y);
     free_product(&p);
 }
@@ -199,7 +200,7 @@ static void check_product_keeps_bits(bool bytes, size_t steps) {
         float *column = x + other / LANES * INPUTS * LANES + other % LANES;
         for (size_t i = 0; i < INPUTS; i++)
             column[i * LANES] = query[i * LANES + lane] * keys[step * INPUTS + i];
-        reduced.project(&p.projection, other / LANES + 1, x, z);
+        reduced.linear(&p.projection, other / LANES + 1, x, z);
         for (size_t unit = 0; unit < UNITS; unit++) {
             float sum = z[(other / LANES * UNITS + unit) * LANES + other % LANES] +
                         (parts[unit * LANES + lane] + key_parts[step * UNITS + unit]);
@@ -360,7 +361,7 @@ static void test_finish_keeps_nan(void **state) {
             check_nan(units, kinds, i >= 3, i % 3, block);
 }
 
-/* Of random sigmoids the score is off by what bytes_noise() says, as near as a mean of so many tells. */
+/* Of random sigmoids the score is off by what int8_noise() says, as near as a mean of so many tells. */
 static void test_noise_of_bytes(void **state) {
     (void)state;
     need_kernels();
@@ -383,8 +384,8 @@ static void test_noise_of_bytes(void **state) {
             double bound = 0, difference = (double)scores[lane] - score_of(&network, copy + lane, &bound);
             squares += difference * difference / LANES;
         }
-        bytes_slopes(&network.products[2].projection, KERNEL_LINEAR, &one, gain);
-        double noise = bytes_noise(layer, true, KERNEL_SIGMOID, gain);
+        int8_slopes(&network.products[2].projection, KERNEL_LINEAR, &one, gain);
+        double noise = int8_noise(layer, true, KERNEL_SIGMOID, gain);
         expected += noise * noise;
         free(x), free(y), free(copy);
         free_network(&network);
@@ -481,7 +482,7 @@ static void test_scores_of_the_training_code(void **state) {
         if (!good)
             fail_msg("%s, %s: %s", paths[i], dien_precision_name(models[i]), report.message);
         reduced_count += is_reduced;
-        bytes_count += dien_reduced(models[i]).bytes;
+        bytes_count += dien_reduced(models[i]).int8;
         largest = fmax(largest, report.largest);
     }
     print_message("%zu of %zu models reduced, %zu with bytes: largest difference from PyTorch in float64 %.3g\n",
@@ -619,7 +620,7 @@ static void test_skipping_is_attention_of_zero(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_kernels_in_use),
-        cmocka_unit_test(test_project),
+        cmocka_unit_test(test_linear),
         cmocka_unit_test(test_largest_sums),
         cmocka_unit_test(test_what_is_not_finite),
         cmocka_unit_test(test_product_keeps_bits),
