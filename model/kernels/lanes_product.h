@@ -334,8 +334,8 @@ ALWAYS_INLINE void columns_spread(size_t columns, const struct column_projection
     }
 }
 
-ALWAYS_INLINE void project_columns(size_t columns, const struct column_projection *projection, const float *x,
-                                   size_t x_stride, float *y, size_t y_stride) {
+ALWAYS_INLINE void gemv_columns(size_t columns, const struct column_projection *projection, const float *x,
+                                size_t x_stride, float *y, size_t y_stride) {
 #if WINOGRAD
     if (projection->winograd != NULL) {
         vector excess[COLUMNS_MAX];
@@ -347,32 +347,32 @@ ALWAYS_INLINE void project_columns(size_t columns, const struct column_projectio
     columns_spread(columns, projection, x, x_stride, NULL, y, y_stride);
 }
 
-/* The forms of project_columns() in use, each compiled once. */
-static __attribute__((noinline)) void project_one_column(const struct column_projection *projection, const float *x,
-                                                         size_t x_stride, float *y, size_t y_stride) {
-    project_columns(1, projection, x, x_stride, y, y_stride);
+/* The forms of gemv_columns() in use, each compiled once. */
+static __attribute__((noinline)) void gemv_one(const struct column_projection *projection, const float *x,
+                                               size_t x_stride, float *y, size_t y_stride) {
+    gemv_columns(1, projection, x, x_stride, y, y_stride);
 }
 
-static __attribute__((noinline)) void project_two_columns(const struct column_projection *projection, const float *x,
-                                                          size_t x_stride, float *y, size_t y_stride) {
-    project_columns(2, projection, x, x_stride, y, y_stride);
+static __attribute__((noinline)) void gemv_two(const struct column_projection *projection, const float *x,
+                                               size_t x_stride, float *y, size_t y_stride) {
+    gemv_columns(2, projection, x, x_stride, y, y_stride);
 }
 
-static __attribute__((noinline)) void project_four_columns(const struct column_projection *projection, const float *x,
-                                                           size_t x_stride, float *y, size_t y_stride) {
-    project_columns(COLUMNS_MAX, projection, x, x_stride, y, y_stride);
+static __attribute__((noinline)) void gemv_four(const struct column_projection *projection, const float *x,
+                                                size_t x_stride, float *y, size_t y_stride) {
+    gemv_columns(COLUMNS_MAX, projection, x, x_stride, y, y_stride);
 }
 
 static void lanes_gemv(const struct column_projection *projection, const float *x, float *y) {
-    project_one_column(projection, x, 0, y, 0);
+    gemv_one(projection, x, 0, y, 0);
 }
 
 static void lanes_gemv_rows(const struct column_projection *projection, size_t rows, const float *x, float *y) {
     size_t inputs = projection->inputs, units = projection->units, row = 0;
     for (; row + COLUMNS_MAX <= rows; row += COLUMNS_MAX)
-        project_four_columns(projection, x + row * inputs, inputs, y + row * units, units);
+        gemv_four(projection, x + row * inputs, inputs, y + row * units, units);
     for (; row < rows; row++)
-        project_one_column(projection, x + row * inputs, inputs, y + row * units, units);
+        gemv_one(projection, x + row * inputs, inputs, y + row * units, units);
 }
 
 #endif

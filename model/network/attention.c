@@ -55,8 +55,14 @@ static void attend_block(const struct dien_model *model, struct dien_scratch *sc
     const struct projection *product = &attention->product;
     for (size_t first = 0; first < length; first += STEPS) {
         size_t steps = length - first < STEPS ? length - first : STEPS;
-        kernels->attend(kernels, product, steps, query, scale, scratch->query_part, keys + first * product->inputs,
-                        key_parts + first * product->units, scratch->tile[0], scratch->products);
+        struct attention_steps some = {.product = product,
+                                       .steps = steps,
+                                       .query = query,
+                                       .scale = scale,
+                                       .query_part = scratch->query_part,
+                                       .keys = keys + first * product->inputs,
+                                       .key_parts = key_parts + first * product->units};
+        kernels->attend(kernels, &some, scratch->tile[0], scratch->products);
         memcpy(scores + first * LANES, attend_layers(model, scratch, attention, steps), steps * LANES * sizeof *scores);
     }
 }

@@ -34,7 +34,13 @@ void evolve(const struct dien_model *model, struct dien_scratch *scratch, const 
     else {
         memset(final, 0, blocks * units * LANES * sizeof *final);
         const float *inputs = user_floats(user, placed->inputs);
-        kernels->evolve(kernels, &interest->evolution, interest->write, placed->length, inputs,
-                        interest->evolution_bias, candidates, scratch->scores, final, scratch->evolve_work);
+        struct evolution_steps steps = {.cell = &interest->evolution,
+                                        .write = interest->write,
+                                        .steps = placed->length,
+                                        .candidates = candidates,
+                                        .inputs = inputs,
+                                        .bias = interest->evolution_bias,
+                                        .attention = scratch->scores};
+        kernels->evolve(kernels, &steps, final, scratch->evolve_work);
     }
 }

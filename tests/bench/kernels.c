@@ -184,8 +184,9 @@ static void run_evolve(void *context, size_t set) {
     for (size_t i = 0; i < b->blocks; i++)
         attention[i] = b->attention;
     memset(b->x, 0, b->blocks * interest->evolution.units * LANES * sizeof(float));
-    sets[set]->evolve(sets[set], &interest->evolution, interest->write, b->steps, b->inputs, NULL, b->blocks * LANES,
-                      attention, b->x, b->work);
+    struct evolution_steps steps = {
+        &interest->evolution, interest->write, b->steps, b->blocks * LANES, b->inputs, NULL, attention};
+    sets[set]->evolve(sets[set], &steps, b->x, b->work);
 }
 
 static void run_extract(void *context, size_t set) {
@@ -256,7 +257,8 @@ static void run_attend(void *context, size_t set) {
     struct buffers *b = context;
     const struct projection *product = &interest_of(b, set)->attention.product;
     const float *scale = product->winograd != NULL ? b->inputs : NULL;
-    sets[set]->attend(sets[set], product, STEPS, b->inputs, scale, b->inputs, b->inputs, b->inputs, b->y, b->work);
+    struct attention_steps attention = {product, STEPS, b->inputs, scale, b->inputs, b->inputs, b->inputs};
+    sets[set]->attend(sets[set], &attention, b->y, b->work);
 }
 
 static void run_dot(void *context, size_t set) {

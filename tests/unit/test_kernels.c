@@ -478,8 +478,9 @@ static void check_evolve(const struct kernels *kernels, size_t units, bool reset
         for (size_t j = 0; j < steps * LANES; j++)
             attention[i][j] = uniform();
     }
-    kernels->evolve(kernels, &test.cell, write, steps, inputs, scaled ? bias : NULL, blocks * LANES, attention, h,
-                    work);
+    struct evolution_steps evolution = {&test.cell,           write,    steps, blocks * LANES, inputs,
+                                        scaled ? bias : NULL, attention};
+    kernels->evolve(kernels, &evolution, h, work);
     for (size_t place = 0; place < blocks * LANES; place += 5) {
         size_t block = place / LANES, lane = place % LANES;
         memset(expected, 0, units * sizeof *expected);
@@ -534,7 +535,9 @@ static void check_evolve_bits(const struct kernels *kernels, size_t units, bool 
         some_attention[i] = some + i * STEPS_HERE * LANES;
     }
     memset(h, 0, ALL * units * sizeof *h);
-    kernels->evolve(kernels, &test.cell, write, STEPS_HERE, inputs, scaled ? bias : NULL, ALL, attention, h, work);
+    struct evolution_steps evolution = {&test.cell, write, STEPS_HERE, ALL, inputs, scaled ? bias : NULL, attention};
+    kernels->evolve(kernels, &evolution, h, work);
+    evolution.attention = some_attention;
     bool same = true;
     for (size_t count = 1 + turn % 8; count <= ALL; count += 8) {
         size_t first = count * 7 % ALL;
@@ -546,8 +549,8 @@ static void check_evolve_bits(const struct kernels *kernels, size_t units, bool 
                     attention[(first + i) % ALL / LANES][step * LANES + (first + i) % LANES];
         memset(got, 0, ALL * units * sizeof *got);
         free(work), work = floats((count + LANES - 1) / LANES * LANES * 4 * units); /* no more than is promised */
-        kernels->evolve(kernels, &test.cell, write, STEPS_HERE, inputs, scaled ? bias : NULL, count, some_attention,
-                        got, work);
+        evolution.candidates = count;
+        kernels->evolve(kernels, &evolution, got, work);
         for (size_t i = 0; i < count * units; i++) {
             size_t place = i / units, from = (first + place) % ALL, unit = i % units;
             same = same && same_bits(&got[(place / LANES * units + unit) * LANES + place % LANES],
@@ -631,18 +634,19 @@ static float *in_pieces(const float *lanes, size_t width) {
     return result;
 }
 
-/* Few candidates' pairs of step and candidate have the bits of whole blocks, y. */
-static void check_attend_by_pairs(const struct kernels *kernels, const struct projection *product, size_t steps,
-                                  const float *query, const float *scale, const float *query_part, const float *keys,
-                                  const float *key_parts, const float *y) {
-    size_t inputs = product->inputs, units = product->units, end = steps * LANES;
-    float *queries = in_pieces(query, inputs), *parts = in_pieces(query_part, units);
+/* Pairs of a step and one of few candidates have the bits of whole blocks, y. */
+static void check_attend_by_pairs(const struct kernels *kernels, const struct attention_steps *attention,
+                                  const float *y) {
+    size_t inputs = attention->product->inputs, units = attention->product->units, end = attention->steps * LANES;
+    float *queries = in_pieces(attention->query, inputs), *parts = in_pieces(attention->query_part, units);
     float *x = floats(inputs * end), *z = floats(units * end);
-    for (size_t first = 0; first < end; first += LANES)
-        kernels->multiply_pairs(&(struct pairs){inputs, LANES, first, end, keys, queries, NULL}, x + first * inputs);
-    kernels->linear(product, steps, x, z);
-    for (size_t first = 0; first < end; first += LANES)
-        kernels->add_pairs(&(struct pairs){units, LANES, first, end, key_parts, parts, scale}, z + first * units);
+    struct pairs products = {inputs, LANES, 0, end, attention->keys, queries, NULL};
+    struct pairs sums = {units, LANES, 0, end, attention->key_parts, parts, attention->scale};
+    for (; products.first < end; products.first += LANES)
+        kernels->multiply_pairs(&products, x + products.first * inputs);
+    kernels->linear(attention->product, attention->steps, x, z);
+    for (; sums.first < end; sums.first += LANES)
+        kernels->add_pairs(&sums, z + sums.first * units);
     assert_memory_equal(z, y, units * end * sizeof *y);
     free(queries), free(parts), free(x), free(z);
 }
@@ -656,8 +660,9 @@ static void check_attend(const struct kernels *kernels, bool winograd, size_t un
     float scale[LANES];
     for (size_t i = 0; i < LANES; i++)
         scale[i] = winograd ? ldexpf(1, (int)i - 8) : 1;
-    kernels->attend(kernels, &product_part, steps, query, winograd ? scale : NULL, query_part, keys, key_parts, y,
-                    work);
+    struct attention_steps attention = {&product_part, steps, query,    winograd ? scale : NULL,
+                                        query_part,    keys,  key_parts};
+    kernels->attend(kernels, &attention, y, work);
     for (size_t i = 0; i < steps * units * LANES; i++) {
         size_t step = i / (units * LANES), unit = i / LANES % units, lane = i % LANES;
         double expected = (double)query_part[unit * LANES + lane] + (double)key_parts[step * units + unit];
@@ -667,8 +672,7 @@ static void check_attend(const struct kernels *kernels, bool winograd, size_t un
         check_close(y[i] / fmaxf(1, scale[lane]), expected / fmax(1, (double)scale[lane]),
                     1e-6 * sqrt((double)inputs) + 1e-6);
     }
-    check_attend_by_pairs(kernels, &product_part, steps, query, winograd ? scale : NULL, query_part, keys, key_parts,
-                          y);
+    check_attend_by_pairs(kernels, &attention, y);
     free_projection(&product_part);
     free(weight), free(zero), free(query), free(query_part), free(keys), free(key_parts), free(y), free(work);
 }

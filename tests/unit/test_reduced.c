@@ -194,7 +194,8 @@ static void check_product_keeps_bits(bool bytes, size_t steps) {
     float *keys = floats((size_t)STEPS * INPUTS, -1, 1), *key_parts = floats((size_t)STEPS * UNITS, -1, 1);
     float *y = floats((size_t)STEPS * UNITS * LANES, 0, 0), *work = floats((size_t)STEPS * INPUTS * LANES, 0, 0);
     float *x = floats((size_t)STEPS * INPUTS * LANES, -9, 9), *z = floats((size_t)STEPS * UNITS * LANES, 0, 0);
-    reduced.attend(&reduced, &p.projection, steps, query, NULL, parts, keys, key_parts, y, work);
+    struct attention_steps attention = {&p.projection, steps, query, NULL, parts, keys, key_parts};
+    reduced.attend(&reduced, &attention, y, work);
     for (size_t place = 0; place < steps * LANES; place++) {
         size_t step = place / LANES, lane = place % LANES, other = (place * 37 + 5) % ((size_t)STEPS * LANES);
         float *column = x + other / LANES * INPUTS * LANES + other % LANES;
@@ -422,14 +423,13 @@ static struct test_cell new_cell(size_t units, bool reset_after) {
     return test;
 }
 
-static void evolve_with(const struct kernels *kernels, const struct cell *cell, enum kernel_write write, size_t steps,
-                        const float *inputs, const float *bias, size_t candidates, float *attention, float *h) {
-    size_t blocks = (candidates + LANES - 1) / LANES;
-    float *scores[BLOCKS], *work = floats(blocks * 4 * cell->units * LANES, 0, 0);
-    for (size_t i = 0; i < BLOCKS; i++)
-        scores[i] = attention + i * steps * LANES;
-    memset(h, 0, ALL * cell->units * sizeof *h);
-    kernels->evolve(kernels, cell, write, steps, inputs, bias, candidates, scores, h, work);
+/* From a state of zeros, with no more memory than is promised. */
+static void evolve_with(const struct kernels *kernels, struct evolution_steps evolution, size_t candidates, float *h) {
+    size_t blocks = (candidates + LANES - 1) / LANES, units = evolution.cell->units;
+    float *work = floats(blocks * 4 * units * LANES, 0, 0);
+    memset(h, 0, ALL * units * sizeof *h);
+    evolution.candidates = candidates;
+    kernels->evolve(kernels, &evolution, h, work);
     free(work);
 }
 
@@ -439,14 +439,16 @@ static void check_evolve(size_t units, bool reset_after, enum kernel_write write
     float *inputs = floats((size_t)STEPS_HERE * 3 * units, -2, 2), *bias = scaled ? floats(3 * units, -1, 1) : NULL;
     float *attention = floats((size_t)STEPS_HERE * ALL, 0, 1);
     float *exact = floats(ALL * units, 0, 0), *h = floats(ALL * units, 0, 0), *some = floats(ALL * units, 0, 0);
-    evolve_with(&kernels_ref, &test.cell, write, STEPS_HERE, inputs, bias, ALL, attention, exact);
-    evolve_with(&reduced, &test.cell, write, STEPS_HERE, inputs, bias, ALL, attention, h);
+    float *const scores[BLOCKS] = {attention, attention + (size_t)STEPS_HERE * LANES};
+    struct evolution_steps evolution = {&test.cell, write, STEPS_HERE, ALL, inputs, bias, scores};
+    evolve_with(&kernels_ref, evolution, ALL, exact);
+    evolve_with(&reduced, evolution, ALL, h);
     for (size_t i = 0; i < ALL * units; i++) {
         *largest = fmax(*largest, fabs((double)h[i] - (double)exact[i]));
         assert_true(fabs((double)h[i] - (double)exact[i]) <= 1e-3);
     }
     for (size_t candidates = 1; candidates < ALL; candidates += 3) {
-        evolve_with(&reduced, &test.cell, write, STEPS_HERE, inputs, bias, candidates, attention, some);
+        evolve_with(&reduced, evolution, candidates, some);
         for (size_t i = 0; i < candidates * units; i++) {
             size_t at = (i / units / LANES * units + i % units) * LANES + i / units % LANES;
             assert_memory_equal(&some[at], &h[at], sizeof *h);
