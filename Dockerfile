@@ -5,7 +5,7 @@ ARG BASE=debian:bookworm-slim
 FROM ${BASE} AS build
 RUN apt-get update -qq \
  && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends \
-      gcc libc6-dev make libmicrohttpd-dev libjansson-dev libprotobuf-c-dev protobuf-c-compiler libuv1-dev libxxhash-dev libopenblas0-pthread libopenblas-pthread-dev \
+      gcc libc6-dev make libmicrohttpd-dev libjansson-dev libprotobuf-c-dev protobuf-c-compiler libuv1-dev libxxhash-dev libopenblas-serial-dev \
  && rm -rf /var/lib/apt/lists/*
 WORKDIR /src
 COPY Makefile ./
@@ -22,8 +22,7 @@ RUN set -e; root=/image; install -D -m 755 build/release/dien-server $root/usr/b
 
 FROM scratch
 COPY --from=build /image /
-ENV OPENBLAS_NUM_THREADS=1 \
-    DIEN_MODEL=/models/demo \
+ENV DIEN_MODEL=/models/demo \
     DIEN_LISTEN=0.0.0.0:8080
 USER 65532:65532
 EXPOSE 8080

@@ -16,10 +16,15 @@ WARNINGS := -Wall -Wextra -Wpedantic -Werror -Wshadow -Wconversion -Wstrict-prot
             -Wcast-qual -Wpointer-arith -Wundef -Wvla
 OPTIMISE ?= $(if $(SANITIZE),-O1,-O3)
 # No -ffast-math and no contraction: a score has the same bits in every build of one instruction set.
-CFLAGS_ALL := -std=c17 -D_GNU_SOURCE -I. -isystem $(BUILD)/generated $(OPTIMISE) -g -fno-math-errno -ffp-contract=off -fno-omit-frame-pointer \
+# OpenBLAS without threads of its own. Where the pthread build is installed as well, the links in the usual directories
+# lead to that one, so the serial build's own directories are named, for the loader (rpath) too.
+MULTIARCH := $(subst -pc-,-,$(shell $(CC) -dumpmachine))
+CC_SYSROOT := $(patsubst --sysroot=%,%,$(filter --sysroot=%,$(CC)))
+OPENBLAS := $(MULTIARCH)/openblas-serial
+CFLAGS_ALL := -std=c17 -D_GNU_SOURCE -I. -isystem $(BUILD)/generated -isystem $(CC_SYSROOT)/usr/include/$(OPENBLAS) $(OPTIMISE) -g -fno-math-errno -ffp-contract=off -fno-omit-frame-pointer \
               -fstack-protector-strong -fPIE -pthread $(WARNINGS) $(CFLAGS)
 LDFLAGS_ALL := -pie -pthread -Wl,-z,relro,-z,now $(LDFLAGS)
-LIBS := -lmicrohttpd -ljansson -lprotobuf-c -luv -lopenblas -lm
+LIBS := -lmicrohttpd -ljansson -lprotobuf-c -luv -L$(CC_SYSROOT)/usr/lib/$(OPENBLAS) -Wl,-rpath,/usr/lib/$(OPENBLAS) -lopenblas -lm
 ifdef SANITIZE
   CFLAGS_ALL += -fsanitize=$(SANITIZE) -fno-sanitize-recover=all
   LDFLAGS_ALL += -fsanitize=$(SANITIZE)
@@ -45,7 +50,7 @@ BENCH := $(patsubst tests/bench/%.c,$(BUILD)/bench/%,$(BENCH_C))
 DEPENDENCIES := $(patsubst %.o,%.d,$(LIBRARY_O) $(MAIN_O) $(call objects,$(UNIT_C) $(FUZZ_C) $(BENCH_C)))
 
 # What Debian 12 must have: to build and run; to test as well.
-DEMO_PACKAGES := build-essential pkg-config libmicrohttpd-dev libjansson-dev libprotobuf-c-dev protobuf-c-compiler libuv1-dev libopenblas-dev libxxhash-dev python3 curl
+DEMO_PACKAGES := build-essential pkg-config libmicrohttpd-dev libjansson-dev libprotobuf-c-dev protobuf-c-compiler libuv1-dev libopenblas-serial-dev libxxhash-dev python3 curl
 TEST_PACKAGES := $(DEMO_PACKAGES) ca-certificates clang clang-format clang-tidy libclang-rt-14-dev libcmocka-dev valgrind \
                  wrk protobuf-compiler python3-protobuf python3-numpy python3-pytest python3-pytest-xdist python3-torch python3-tqdm
 # Tools that the tests call, kept in the build tree.
@@ -57,8 +62,8 @@ ifneq ($(shell uname -m),aarch64)
   CROSS_PACKAGES := gcc-aarch64-linux-gnu qemu-user
 endif
 SYSROOT := $(TOOLS)/aarch64
-SYSROOT_PACKAGES := libc6-dev libgcc-s1 libmicrohttpd-dev libjansson-dev libprotobuf-c-dev libuv1-dev libxxhash-dev libopenblas0-pthread \
-                    libopenblas-pthread-dev libcmocka-dev
+SYSROOT_PACKAGES := libc6-dev libgcc-s1 libmicrohttpd-dev libjansson-dev libprotobuf-c-dev libuv1-dev libxxhash-dev libopenblas-serial-dev \
+                    libcmocka-dev
 OPENAPI_VALIDATOR := @seriousme/openapi-schema-validator@2.11.0
 ONNXRUNTIME := $(TOOLS)/node_modules/onnxruntime-node
 
@@ -307,7 +312,7 @@ $(TOOLS)/node_modules/@seriousme/openapi-schema-validator: | deps
 	@touch $@
 
 # With its own record of what is installed (nothing) apt finds another architecture's packages and what they depend on,
-# while the machine itself keeps its one architecture. The links are those that a package's own scripts would make.
+# while the machine itself keeps its one architecture.
 SYSROOT_APT = $(abspath $(TOOLS))/aarch64-apt
 apt_aarch64 = apt-get -qq -o APT::Architecture=arm64 -o APT::Architectures::=arm64 -o Dir::State=$(SYSROOT_APT) \
               -o Dir::State::status=$(SYSROOT_APT)/status -o Dir::Cache=$(SYSROOT_APT) -o Debug::NoLocking=1
@@ -321,7 +326,6 @@ $(SYSROOT)/.complete: $(SYSROOT)-packages | deps
 	$(apt_aarch64) update
 	$(apt_aarch64) install -y --no-install-recommends --download-only $(SYSROOT_PACKAGES) >/dev/null
 	@for package in $(SYSROOT_APT)/archives/*.deb; do dpkg -x "$$package" $(SYSROOT) || exit 1; done
-	@for directory in lib include; do (cd $(SYSROOT)/usr/$$directory/aarch64-linux-gnu && ln -s openblas-pthread/*.* .) || exit 1; done
 	@rm -rf $(SYSROOT_APT)
 	@touch $@
 

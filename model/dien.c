@@ -223,7 +223,6 @@ static void reduce(struct dien_model *model, enum dien_precision precision) {
         const struct interest_config *interest = &model->config.interests[i];
         evolves |= interest->attention.kind == ATTENTION_MLP;
         evolves |= !config_evolves_alone(interest) && config_keeps_within_one(interest);
-        model->reduced.skips |= config_can_skip(interest);
     }
     model->reduced.products = evolves && kernels_reduce(model->kernels, &model->reduced_kernels);
     if (model->reduced.products)
@@ -306,10 +305,8 @@ struct dien_reduction dien_reduced(const struct dien_model *model) {
 }
 
 const char *dien_precision_name(const struct dien_model *model) {
-    static const char *const names[3][2] = {{"float32", "skips"},
-                                            {"int16 products", "int16 products and skips"},
-                                            {"int16 and int8 products", "int16 and int8 products and skips"}};
-    return names[model->reduced.products + model->reduced.bytes][model->reduced.skips];
+    static const char *const names[] = {"float32", "int16 products", "int16 and int8 products"};
+    return names[model->reduced.products + model->reduced.int8];
 }
 
 const char *dien_kernels_name(struct dien_error *error) {

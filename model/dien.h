@@ -81,14 +81,8 @@ enum dien_precision { DIEN_FLOAT32, DIEN_REDUCED };
  */
 struct dien_reduction {
     bool products; /* products of the attention network and of the evolution are of 16-bit integers */
-    bool bytes;    /* some of the attention network's of 8-bit integers, where their noise is small */
-    bool skips; /* steps whose attention is small are skipped, in the interests whose evolution writes with w = a v or
-                   w = a: of one candidate, together less than DIEN_SKIPPED_ATTENTION of attention */
+    bool int8;     /* some of the attention network's of 8-bit integers, where their noise is small */
 };
-
-/* A step moves no unit of the state by more than 2 |a|: |c - h| <= 2, as both are within 1, and v <= 1. So all skipped
- * steps of a candidate together would have moved no unit by more than twice this. */
-#define DIEN_SKIPPED_ATTENTION 1e-4F
 
 /* The same, with the arithmetic reduced where that makes scoring faster. The promises hold but for the differences of
  * scores: they are within DIEN_REDUCED_TOLERANCE of the training code's for the models that the tests have, which
@@ -96,7 +90,7 @@ struct dien_reduction {
 #define DIEN_REDUCED_TOLERANCE 1e-3
 struct dien_model *dien_open_as(const char *directory, enum dien_precision precision, struct dien_error *error);
 struct dien_reduction dien_reduced(const struct dien_model *model);
-/* "float32", or what is reduced: "int16 products", "int16 and int8 products", "skips", or both with " and " between. */
+/* "float32", "int16 products", or "int16 and int8 products". */
 const char *dien_precision_name(const struct dien_model *model);
 void dien_close(struct dien_model *model);
 

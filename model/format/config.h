@@ -152,12 +152,6 @@ static inline bool config_keeps_within_one(const struct interest_config *interes
     return interest->attention.softmax || interest->evolution_kind == EVOLUTION_AIGRU;
 }
 
-/* An evolution that writes in proportion to the attention, so that a step of none changes nothing. */
-static inline bool config_can_skip(const struct interest_config *interest) {
-    return config_keeps_within_one(interest) &&
-           (interest->evolution_kind == EVOLUTION_AUGRU_AND || interest->evolution_kind == EVOLUTION_AGRU);
-}
-
 /* Width of the attention's keys. */
 static inline size_t config_key_width(const struct interest_config *interest) {
     return interest->evolution_kind == EVOLUTION_GRU_POOLING ? interest->evolution.units : interest->extractor.units;

@@ -289,7 +289,7 @@ static bool transpose(struct binder *binder, const struct projection *from, stru
     if (weight == NULL)
         return out_of_memory(binder);
     matrix_transpose(from->weight, from->units, from->inputs, stride, weight);
-    *to = (struct column_projection){from->units, from->inputs, weight, from->bias, from->crossed};
+    *to = (struct column_projection){from->units, from->inputs, weight, from->bias, from->winograd};
     return true;
 }
 
@@ -557,28 +557,28 @@ static bool bind_mlp(struct binder *binder) {
 
 /* Crossed sums, where the kernels gain by them, for a projection whose inputs are sure to be small enough; before it is
  * packed or transposed. */
-static bool cross(struct binder *binder, struct projection *projection) {
-    if (!binder->model->kernels->crosses || !projection_can_cross(projection))
+static bool use_winograd(struct binder *binder, struct projection *projection) {
+    if (!binder->model->kernels->winograd || !projection_suits_winograd(projection))
         return true;
     float *crossed = new_floats(binder, projection->units, 1);
     if (crossed == NULL)
         return out_of_memory(binder);
-    projection_cross(projection, crossed);
-    projection->crossed = crossed;
+    projection_winograd(projection, crossed);
+    projection->winograd = crossed;
     return true;
 }
 
 static bool pack(struct binder *binder, struct projection *projection) {
-    float *packed = new_floats(binder, projection_packed_floats(projection->units, projection->inputs), 1);
+    float *packed = new_floats(binder, projection_panel_floats(projection->units, projection->inputs), 1);
     if (packed == NULL)
         return out_of_memory(binder);
     projection_pack(projection, packed);
-    projection->packed = packed;
+    projection->panels = packed;
     return true;
 }
 
 /* And for few columns. */
-static bool pack_few(struct binder *binder, struct projection *projection) {
+static bool pack_narrow(struct binder *binder, struct projection *projection) {
     float *transposed = new_floats(binder, projection->inputs + 1, projection_transposed_units(projection->units));
     if (transposed == NULL)
         return out_of_memory(binder);
@@ -588,56 +588,56 @@ static bool pack_few(struct binder *binder, struct projection *projection) {
 }
 
 /* And its words, where the kernels multiply in reduced precision. */
-static bool pack_words(struct binder *binder, struct projection *projection) {
+static bool pack_int16(struct binder *binder, struct projection *projection) {
     struct pool *pool = &binder->model->pool;
-    if (!binder->model->reduced.products || projection->inputs > WORDS_INPUTS_MAX)
+    if (!binder->model->reduced.products || projection->inputs > QUANTISED_INPUTS_MAX)
         return true;
-    int32_t *packed = pool_array(pool, words_packed_count(projection->units, projection->inputs), sizeof *packed);
-    float *step = pool_array(pool, projection->units + GROUP, sizeof *step);
-    if (packed == NULL || step == NULL)
+    int32_t *panels = pool_array(pool, int16_panels_count(projection->units, projection->inputs), sizeof *panels);
+    float *scale = pool_array(pool, projection->units + PANEL_UNITS, sizeof *scale);
+    if (panels == NULL || scale == NULL)
         return out_of_memory(binder);
-    if (!words_pack(projection, packed, step))
+    if (!int16_pack(projection, panels, scale))
         return true;
-    int32_t *column = pool_array(pool, projection->units * ((projection->inputs + 1) / 2), sizeof *column);
-    if (column == NULL)
+    int32_t *columns = pool_array(pool, projection->units * ((projection->inputs + 1) / 2), sizeof *columns);
+    if (columns == NULL)
         return out_of_memory(binder);
-    projection->words = (struct words){packed, step, NULL, NULL};
-    words_pack_column(projection, column);
-    projection->words.column = column;
+    projection->int16 = (struct int16_weights){panels, scale, NULL};
+    int16_pack_columns(projection, columns);
+    projection->int16.columns = columns;
     return true;
 }
 
 /* Bytes in place of its words. */
-static bool pack_bytes(struct binder *binder, bool sigmoids, struct projection *projection) {
+static bool pack_int8(struct binder *binder, bool sigmoids, struct projection *projection) {
     struct pool *pool = &binder->model->pool;
-    int32_t *packed = pool_array(pool, bytes_packed_count(projection->units, projection->inputs), sizeof *packed);
-    float *step = pool_array(pool, projection->units + GROUP, sizeof *step);
-    int32_t *start = pool_array(pool, projection->units + GROUP, sizeof *start);
-    if (packed == NULL || step == NULL || start == NULL)
+    int32_t *panels = pool_array(pool, int8_panels_count(projection->units, projection->inputs), sizeof *panels);
+    float *scale = pool_array(pool, projection->units + PANEL_UNITS, sizeof *scale);
+    int32_t *start = pool_array(pool, projection->units + PANEL_UNITS, sizeof *start);
+    if (panels == NULL || scale == NULL || start == NULL)
         return out_of_memory(binder);
-    bytes_pack(projection, sigmoids, packed, step, start);
-    projection->words = (struct words){packed, step, NULL, start};
-    binder->model->reduced.bytes = true;
+    int8_pack(projection, sigmoids, panels, scale, start);
+    projection->int8 = (struct int8_weights){panels, scale, start};
+    binder->model->reduced.int8 = true;
     return true;
 }
 
 /* Where what the attention network's layers leave is within 1: its first product and those behind sigmoids, as far as
  * that adds little noise to the attention score. Backwards, for the noise of a unit counts as much as what follows
  * makes of it: `gain` is the score's slope by each unit. */
-static bool pack_attention_bytes(struct binder *binder, float scale, struct attention *attention) {
-    float gain[2][WORDS_INPUTS_MAX];
+static bool pack_attention_int8(struct binder *binder, float scale, struct attention *attention) {
+    float gain[2][QUANTISED_INPUTS_MAX];
     size_t count = attention->layer_count;
-    if (attention->product.words.packed == NULL || !layers_keep_within_one(attention->layers, count))
+    if (attention->product.int16.panels == NULL || !layers_keep_within_one(attention->layers, count))
         return true;
-    bytes_slopes(&attention->layers[count - 1].projection, KERNEL_LINEAR, &scale, gain[(count - 1) % 2]);
+    int8_slopes(&attention->layers[count - 1].projection, KERNEL_LINEAR, &scale, gain[(count - 1) % 2]);
     for (size_t i = count - 1; i-- > 0;) {
         struct projection *projection = i > 0 ? &attention->layers[i].projection : &attention->product;
         bool sigmoids = i > 0 && attention->layers[i - 1].activation.kind == KERNEL_SIGMOID;
         enum kernel_activation kind = attention->layers[i].activation.kind;
-        if ((i == 0 || sigmoids) && bytes_noise(projection, sigmoids, kind, gain[(i + 1) % 2]) <= BYTES_NOISE_MAX &&
-            !pack_bytes(binder, sigmoids, projection))
+        if ((i == 0 || sigmoids) && int8_noise(projection, sigmoids, kind, gain[(i + 1) % 2]) <= QUANTISED_NOISE_MAX &&
+            !pack_int8(binder, sigmoids, projection))
             return false;
-        bytes_slopes(projection, kind, gain[(i + 1) % 2], gain[i % 2]);
+        int8_slopes(projection, kind, gain[(i + 1) % 2], gain[i % 2]);
     }
     return true;
 }
@@ -651,7 +651,7 @@ static bool pack_layers(struct binder *binder, struct layer *layers, size_t firs
 
 /* The recurrent products of a cell, for columns; `within_one`: its states are sure to be within 1. */
 static bool pack_cell(struct binder *binder, bool within_one, struct cell *cell) {
-    if (within_one && (!cross(binder, &cell->gates) || !cross(binder, &cell->candidate)))
+    if (within_one && (!use_winograd(binder, &cell->gates) || !use_winograd(binder, &cell->candidate)))
         return false;
     return transpose(binder, &cell->gates, &cell->gates_column) &&
            (cell->reset_after || transpose(binder, &cell->candidate, &cell->candidate_column));
@@ -667,35 +667,36 @@ static bool pack_evolution(struct binder *binder, struct interest *interest) {
         return pack(binder, &interest->evolution_input);
     struct projection *const products[] = {&cell->gates, &cell->candidate};
     for (size_t i = 0; i < (cell->reset_after ? 1 : 2); i++)
-        if (!pack(binder, products[i]) || (within_one && !pack_words(binder, products[i])))
+        if (!pack(binder, products[i]) || (within_one && !pack_int16(binder, products[i])))
             return false;
     return transpose(binder, &interest->evolution_input, &interest->evolution_rows);
 }
 
 /* Where the attention's products have inputs that are sure to be small: q * k once the query is scaled, and what a
  * squashing activation leaves. */
-static bool cross_attention(struct binder *binder, struct attention *attention) {
+static bool winograd_attention(struct binder *binder, struct attention *attention) {
     for (size_t i = 1; i < attention->layer_count; i++) {
         enum kernel_activation before = attention->layers[i - 1].activation.kind;
-        if ((before == KERNEL_SIGMOID || before == KERNEL_TANH) && !cross(binder, &attention->layers[i].projection))
+        if ((before == KERNEL_SIGMOID || before == KERNEL_TANH) &&
+            !use_winograd(binder, &attention->layers[i].projection))
             return false;
     }
-    return cross(binder, &attention->product);
+    return use_winograd(binder, &attention->product);
 }
 
 static bool pack_attention(struct binder *binder, float scale, struct attention *attention) {
     struct projection *const of_candidates[] = {&attention->query.projection, &attention->query_part};
     for (size_t i = 0; i < 2; i++)
-        if (!pack(binder, of_candidates[i]) || !pack_few(binder, of_candidates[i]))
+        if (!pack(binder, of_candidates[i]) || !pack_narrow(binder, of_candidates[i]))
             return false;
-    if (!cross_attention(binder, attention) || !pack(binder, &attention->product) ||
-        !pack_words(binder, &attention->product))
+    if (!winograd_attention(binder, attention) || !pack(binder, &attention->product) ||
+        !pack_int16(binder, &attention->product))
         return false;
     for (size_t i = 1; i < attention->layer_count; i++)
-        if (!pack_words(binder, &attention->layers[i].projection))
+        if (!pack_int16(binder, &attention->layers[i].projection))
             return false;
     return pack_layers(binder, attention->layers, 1, attention->layer_count) &&
-           transpose(binder, &attention->key, &attention->key_rows) && pack_attention_bytes(binder, scale, attention);
+           transpose(binder, &attention->key, &attention->key_rows) && pack_attention_int8(binder, scale, attention);
 }
 
 static bool pack_interest(struct binder *binder, struct interest *interest) {
@@ -711,7 +712,7 @@ static bool pack_all(struct binder *binder) {
         if (!pack_interest(binder, &model->interests[i]))
             return false;
     for (size_t i = 0; i < model->mlp.layer_count; i++)
-        if (!pack_few(binder, &model->mlp.layers[i].projection))
+        if (!pack_narrow(binder, &model->mlp.layers[i].projection))
             return false;
     return pack_layers(binder, model->mlp.layers, 0, model->mlp.layer_count);
 }

@@ -13,10 +13,10 @@
 
 typedef __m256 vector;
 
-#define VECTOR       ((size_t)8)
-#define GROUPS_ALONE 1
-#define TWO_BLOCKS   0
-#define CROSSES      0
+#define VECTOR           ((size_t)8)
+#define PANELS_PER_BLOCK 1
+#define TWO_BLOCKS       0
+#define WINOGRAD         0
 
 static inline vector broadcast(float x) {
     return _mm256_set1_ps(x);

@@ -11,9 +11,9 @@
 
 #include "model/kernels/avx512.h"
 
-#define GROUPS_ALONE 6
-#define TWO_BLOCKS   1
-#define CROSSES      0
+#define PANELS_PER_BLOCK 6
+#define TWO_BLOCKS       1
+#define WINOGRAD         0
 
 #include "model/kernels/lanes.h"
 

@@ -7,11 +7,11 @@
 
 /* The parameters of some units, each in every lane. */
 struct unit_parameters {
-    vector alpha[TOGETHER], gain[TOGETHER], offset[TOGETHER];
+    vector alpha[INTERLEAVE], gain[INTERLEAVE], offset[INTERLEAVE];
 };
 
 ALWAYS_INLINE void apply(enum kernel_activation kind, size_t count, const struct unit_parameters *of, vector *x) {
-    vector p[TOGETHER], zero = broadcast(0);
+    vector p[INTERLEAVE], zero = broadcast(0);
     switch (kind) {
     case KERNEL_RELU:
         UNROLL for (size_t i = 0; i < count; i++) x[i] = larger(x[i], zero);
@@ -45,7 +45,7 @@ ALWAYS_INLINE void apply(enum kernel_activation kind, size_t count, const struct
 ALWAYS_INLINE void apply_some(enum kernel_activation kind, const struct activation_parameters *parameters, size_t first,
                               size_t count, float *x) {
     struct unit_parameters of;
-    vector y[TOGETHER];
+    vector y[INTERLEAVE];
     UNROLL for (size_t i = 0; i < count; i++) {
         size_t unit = (first + i) / LANE_VECTORS;
         y[i] = load(x + (first + i) * VECTOR);
@@ -64,8 +64,8 @@ ALWAYS_INLINE void activate_units(enum kernel_activation kind, const struct acti
                                   size_t units, size_t blocks, float *x) {
     for (size_t block = 0; block < blocks; block++, x += units * LANES) {
         size_t i = 0, vectors = units * LANE_VECTORS;
-        for (; i + TOGETHER <= vectors; i += TOGETHER)
-            apply_some(kind, parameters, i, TOGETHER, x);
+        for (; i + INTERLEAVE <= vectors; i += INTERLEAVE)
+            apply_some(kind, parameters, i, INTERLEAVE, x);
         for (; i < vectors; i++)
             apply_some(kind, parameters, i, 1, x);
     }

@@ -5,16 +5,17 @@
 
 #include "model/kernels/lanes_product.h"
 
-static void lanes_attend(const struct kernels *kernels, const struct projection *product, size_t steps,
-                         const float *query, const float *scale, const float *query_part, const float *keys,
-                         const float *key_parts, float *y, float *work) {
+static void lanes_attend(const struct kernels *kernels, const struct attention_steps *attention, float *y,
+                         float *work) {
     (void)kernels;
-    size_t inputs = product->inputs;
-    for (size_t step = 0; step < steps; step++)
+    size_t inputs = attention->product->inputs;
+    for (size_t step = 0; step < attention->steps; step++)
         for (size_t i = 0; i < inputs * LANE_VECTORS; i++)
             store(work + step * inputs * LANES + i * VECTOR,
-                  multiply(load(query + i * VECTOR), broadcast(keys[step * inputs + i / LANE_VECTORS])));
-    attend_blocks(product, steps, work, (struct parts){scale, query_part, key_parts}, y);
+                  multiply(load(attention->query + i * VECTOR),
+                           broadcast(attention->keys[step * inputs + i / LANE_VECTORS])));
+    attend_blocks(attention->product, attention->steps, work,
+                  (struct parts){attention->scale, attention->query_part, attention->key_parts}, y);
 }
 
 /* The largest score is taken off first, so that no exponential overflows. */

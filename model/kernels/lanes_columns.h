@@ -64,20 +64,20 @@ static size_t columns_taken(size_t columns) {
 
 /* Whether so many columns take less time each in one piece than as a block of lanes: by their multiply-adds, a vector's
  * unused units included, and by what it costs to put the units into their lanes, as measured. */
-static bool project_few_pays(const struct projection *projection, size_t columns) {
+static bool narrow_pays(const struct projection *projection, size_t columns) {
     size_t vectors = (projection->units + VECTOR - 1) / VECTOR;
-    return projection->transposed != NULL && projection->words.packed == NULL &&
+    return projection->transposed != NULL && projection->int16.panels == NULL &&
            4 * columns_taken(columns) * vectors <= 3 * projection->units * LANE_VECTORS;
 }
 
-static void lanes_project_few(const struct kernels *kernels, const struct projection *projection, size_t columns,
-                              const float *x, float *y) {
+static void lanes_linear_narrow(const struct kernels *kernels, const struct projection *projection, size_t columns,
+                                const float *x, float *y) {
     size_t blocks = columns / LANES, rest = columns % LANES, first = 0;
-    if (rest == 0 || !project_few_pays(projection, rest)) {
-        kernels->project(projection, blocks + (rest > 0), x, y);
+    if (rest == 0 || !narrow_pays(projection, rest)) {
+        kernels->linear(projection, blocks + (rest > 0), x, y);
         return;
     }
-    kernels->project(projection, blocks, x, y);
+    kernels->linear(projection, blocks, x, y);
     x += blocks * projection->inputs * LANES;
     y += blocks * projection->units * LANES;
     memset(y, 0, projection->units * LANES * sizeof *y);

@@ -11,7 +11,7 @@
 enum {
     ROWS_MAX = 24,                      /* of a product's block */
     VECTORS_MAX = 4,                    /* of its columns */
-    TOGETHER = 4,                       /* values computed side by side, so that none waits for itself */
+    INTERLEAVE = 4,                     /* values computed side by side, so that none waits for itself */
     COLUMNS_MAX = 4,                    /* columns in one piece, computed side by side */
     COLUMN_SUMS = VECTOR == 16 ? 16 : 8 /* and their sums, in vectors: AVX-512 has twice the registers of AVX2 */
 };

@@ -1,29 +1,29 @@
-/* lanes_gates.h: the gates of a recurrent cell, vector by vector, once their products are there (lanes.h).
+/* lanes_gates.h: the gates of a recurrent cell, vector by vector, after their products (lanes.h).
  */
 #ifndef MODEL_KERNELS_LANES_GATES_H
 #define MODEL_KERNELS_LANES_GATES_H
 
 #include "model/kernels/lanes_functions.h"
 
-/* Beyond this a gate is closed or open to float32, and the product of two divisors stays finite. */
-#define GATE_LIMIT 30.0F
+/* Beyond this argument a gate is fully closed or open in float32, and the product of two divisors stays finite. */
+#define GATE_ARGUMENT_MAX 30.0F
 
-/* h / (1 + e^-z): the state behind its reset gate; or the candidate's recurrent part behind it. */
+/* y = h / (1 + e^-z): the state, or the recurrent part of the candidate, behind a reset gate of argument z. */
 ALWAYS_INLINE void reset(size_t count, const vector *z, const vector *h, vector *y) {
-    vector e[TOGETHER];
-    exponentials(count, z, -1, GATE_LIMIT, e);
+    vector e[INTERLEAVE];
+    exponentials(count, z, -1, GATE_ARGUMENT_MAX, e);
     UNROLL for (size_t i = 0; i < count; i++) y[i] = divide(h[i], add(broadcast(1), e[i]));
 }
 
-/* h + w (c - h) of some units, within 3.6e-7 of its value for states within 1, rounded gates and all. With V = e^-v and
- * C = e^-2c of the gates' arguments the update gate is 1 / (1 + V) and the candidate (1 - C) / (1 + C), so that both
- * share one division: c - h = ((1 - h) - C (1 + h)) / (1 + C). */
-ALWAYS_INLINE void move(enum kernel_write write, size_t count, const vector *v, const vector *c, const vector *a,
-                        vector *h) {
-    vector one = broadcast(1), update[TOGETHER], candidate[TOGETHER];
+/* h = h + w (c - h); v and c are the arguments of the update gate and of the candidate. For states within 1 the result
+ * is within 3.6e-7 of its value in double. With V = e^-v and C = e^-2c the update gate is 1 / (1 + V) and the candidate
+ * (1 - C) / (1 + C). Both share one division, because c - h = ((1 - h) - C (1 + h)) / (1 + C). */
+ALWAYS_INLINE void update_state(enum kernel_write write, size_t count, const vector *v, const vector *c,
+                                const vector *a, vector *h) {
+    vector one = broadcast(1), update[INTERLEAVE], candidate[INTERLEAVE];
     if (write != WRITE_ATTENTION)
-        exponentials(count, v, -1, GATE_LIMIT, update);
-    exponentials(count, c, -2, GATE_LIMIT / 2, candidate);
+        exponentials(count, v, -1, GATE_ARGUMENT_MAX, update);
+    exponentials(count, c, -2, GATE_ARGUMENT_MAX / 2, candidate);
     UNROLL for (size_t i = 0; i < count; i++) {
         vector divisor = add(one, candidate[i]);
         vector change = negative_multiply_add(candidate[i], add(one, h[i]), subtract(one, h[i]));
@@ -37,34 +37,41 @@ ALWAYS_INLINE void move(enum kernel_write write, size_t count, const vector *v, 
     }
 }
 
-/* A form of the cell, constant where it is compiled. */
-struct form {
+/* Constant wherever it is used, so that each variant of the cell is compiled separately. */
+struct cell_variant {
     enum kernel_write write;
     bool reset_after;
 };
 
-/* One step of the evolution of one block: its inputs (kernels.h), and what was computed of it. */
-struct step {
-    size_t units;
-    const float *input, *bias;      /* [3 * units]; bias: the input is a * input + bias */
-    const float *attention;         /* [LANES] */
-    const float *gates, *candidate; /* [units, LANES] of each gate: the recurrent products */
-    const float *h;                 /* [units, LANES] */
-    float *reset_h, *next;          /* [units, LANES]; next may be h where no product reads h any more */
-};
-
-/* The input of vector i of gate 0, 1 or 2. */
-ALWAYS_INLINE vector input_of(const struct step *step, size_t gate, size_t i) {
-    size_t row = gate * step->units + i / LANE_VECTORS;
-    vector input = broadcast(step->input[row]);
-    if (step->bias == NULL)
-        return input;
-    return multiply_add(load(step->attention + i % LANE_VECTORS * VECTOR), input, broadcast(step->bias[row]));
-}
-
-/* The argument of gate 0 or 1. */
-ALWAYS_INLINE vector gate_of(const struct step *step, size_t gate, size_t i) {
-    return add(input_of(step, gate, i), load(step->gates + gate * step->units * LANES + i * VECTOR));
-}
+/* Call `FUNCTION(variant, ...)` with a constant variant. */
+#define FOR_CELL_VARIANT(write_, reset_after_, FUNCTION, ...)                                                          \
+    do {                                                                                                               \
+        switch ((write_)*2 + (reset_after_)) {                                                                         \
+        case WRITE_UPDATE * 2:                                                                                         \
+            FUNCTION(((struct cell_variant){WRITE_UPDATE, false}), __VA_ARGS__);                                       \
+            break;                                                                                                     \
+        case WRITE_UPDATE * 2 + 1:                                                                                     \
+            FUNCTION(((struct cell_variant){WRITE_UPDATE, true}), __VA_ARGS__);                                        \
+            break;                                                                                                     \
+        case WRITE_ATTENTION * 2:                                                                                      \
+            FUNCTION(((struct cell_variant){WRITE_ATTENTION, false}), __VA_ARGS__);                                    \
+            break;                                                                                                     \
+        case WRITE_ATTENTION * 2 + 1:                                                                                  \
+            FUNCTION(((struct cell_variant){WRITE_ATTENTION, true}), __VA_ARGS__);                                     \
+            break;                                                                                                     \
+        case WRITE_AND * 2:                                                                                            \
+            FUNCTION(((struct cell_variant){WRITE_AND, false}), __VA_ARGS__);                                          \
+            break;                                                                                                     \
+        case WRITE_AND * 2 + 1:                                                                                        \
+            FUNCTION(((struct cell_variant){WRITE_AND, true}), __VA_ARGS__);                                           \
+            break;                                                                                                     \
+        case WRITE_OR * 2:                                                                                             \
+            FUNCTION(((struct cell_variant){WRITE_OR, false}), __VA_ARGS__);                                           \
+            break;                                                                                                     \
+        default:                                                                                                       \
+            FUNCTION(((struct cell_variant){WRITE_OR, true}), __VA_ARGS__);                                            \
+            break;                                                                                                     \
+        }                                                                                                              \
+    } while (0)
 
 #endif

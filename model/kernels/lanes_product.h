@@ -11,9 +11,9 @@ ALWAYS_INLINE size_t place_of(size_t i, size_t stride) {
 }
 
 /* The sums of some rows of a product, for a few vectors of columns, while they grow in registers. `count` groups of
- * packed rows from `first` on, [count * GROUP][vectors]. */
+ * packed rows from `first` on, [count * PANEL_UNITS][vectors]. */
 struct sums {
-    const float *group[ROWS_MAX / GROUP];
+    const float *group[ROWS_MAX / PANEL_UNITS];
     vector of[ROWS_MAX][VECTORS_MAX];
 };
 
@@ -21,11 +21,11 @@ struct sums {
 ALWAYS_INLINE void sums_start(struct sums *sums, size_t count, size_t vectors, const struct projection *projection,
                               size_t first) {
     UNROLL for (size_t i = 0; i < count; i++) {
-        sums->group[i] = projection->packed + (first + i) * (projection->inputs + 1) * GROUP;
+        sums->group[i] = projection->panels + (first + i) * (projection->inputs + 1) * PANEL_UNITS;
         KEEP_IN_REGISTER(sums->group[i]);
     }
-    UNROLL for (size_t row = 0; row < count * GROUP; row++) {
-        vector bias = broadcast(sums->group[row / GROUP][row % GROUP]);
+    UNROLL for (size_t row = 0; row < count * PANEL_UNITS; row++) {
+        vector bias = broadcast(sums->group[row / PANEL_UNITS][row % PANEL_UNITS]);
         UNROLL for (size_t i = 0; i < vectors; i++) sums->of[row][i] = bias;
     }
 }
@@ -35,32 +35,33 @@ ALWAYS_INLINE void sums_add(struct sums *sums, size_t count, size_t vectors, siz
                             size_t stride) {
     vector in[VECTORS_MAX];
     UNROLL for (size_t i = 0; i < vectors; i++) in[i] = load(x + place_of(i, stride));
-    UNROLL for (size_t row = 0; row < count * GROUP; row++) {
-        vector weight = broadcast(sums->group[row / GROUP][(input + 1) * GROUP + row % GROUP]);
+    UNROLL for (size_t row = 0; row < count * PANEL_UNITS; row++) {
+        vector weight = broadcast(sums->group[row / PANEL_UNITS][(input + 1) * PANEL_UNITS + row % PANEL_UNITS]);
         UNROLL for (size_t i = 0; i < vectors; i++) sums->of[row][i] = multiply_add(weight, in[i], sums->of[row][i]);
     }
 }
 
-#if CROSSES
+#if WINOGRAD
 /* A row's three weights, each in every lane; for one vector of columns they are operands in memory, for more they are
  * read once. */
 ALWAYS_INLINE void weights_of_three(const float *packed, size_t vectors, vector weight[3]) {
     UNROLL for (size_t j = 0; j < 3; j++) {
-        weight[j] = broadcast(packed[j * GROUP]);
+        weight[j] = broadcast(packed[j * PANEL_UNITS]);
         if (vectors > 1)
             KEEP_VECTOR(weight[j]);
     }
 }
 
 /* Three inputs more, crossed (kernels.h); row by row, so that additions and multiply-adds alternate. */
-ALWAYS_INLINE void sums_cross(struct sums *sums, size_t count, size_t vectors, size_t input, const float *x,
-                              size_t stride) {
+ALWAYS_INLINE void sums_add_winograd(struct sums *sums, size_t count, size_t vectors, size_t input, const float *x,
+                                     size_t stride) {
     vector in[3][VECTORS_MAX], weight[3];
     UNROLL for (size_t i = 0; i < vectors; i++) {
         UNROLL for (size_t j = 0; j < 3; j++) in[j][i] = load(x + j * LANES + place_of(i, stride));
     }
-    UNROLL for (size_t row = 0; row < count * GROUP; row++) {
-        weights_of_three(sums->group[row / GROUP] + (input + 1) * GROUP + row % GROUP, vectors, weight);
+    UNROLL for (size_t row = 0; row < count * PANEL_UNITS; row++) {
+        weights_of_three(sums->group[row / PANEL_UNITS] + (input + 1) * PANEL_UNITS + row % PANEL_UNITS, vectors,
+                         weight);
         UNROLL for (size_t i = 0; i < vectors; i++) {
             vector *sum = &sums->of[row][i], one = add(in[1][i], weight[0]), other = add(in[0][i], weight[1]);
             if (vectors > 1) {
@@ -74,7 +75,7 @@ ALWAYS_INLINE void sums_cross(struct sums *sums, size_t count, size_t vectors, s
 }
 
 /* What the columns of a vector take off their crossed sums: - x1 x2 of every three inputs. */
-ALWAYS_INLINE vector crossed_excess(size_t inputs, const float *x) {
+ALWAYS_INLINE vector winograd_excess(size_t inputs, const float *x) {
     vector sum = broadcast(0);
     for (size_t input = 0; input + 3 <= inputs; input += 3)
         sum = negative_multiply_add(load(x + input * LANES), load(x + (input + 1) * LANES), sum);
@@ -86,15 +87,15 @@ ALWAYS_INLINE vector crossed_excess(size_t inputs, const float *x) {
 ALWAYS_INLINE void sums_add_all(struct sums *sums, size_t count, size_t vectors, const struct projection *projection,
                                 const float *x, const vector *excess) {
     size_t inputs = projection->inputs, stride = inputs * LANES, input = 0;
-#if CROSSES
+#if WINOGRAD
     if (excess != NULL)
         for (; input + 3 <= inputs; input += 3)
-            sums_cross(sums, count, vectors, input, x + input * LANES, stride);
+            sums_add_winograd(sums, count, vectors, input, x + input * LANES, stride);
 #endif
     for (; input < inputs; input++)
         sums_add(sums, count, vectors, input, x + input * LANES, stride);
     if (excess != NULL)
-        UNROLL for (size_t row = 0; row < count * GROUP; row++) UNROLL for (size_t i = 0; i < vectors; i++)
+        UNROLL for (size_t row = 0; row < count * PANEL_UNITS; row++) UNROLL for (size_t i = 0; i < vectors; i++)
             sums->of[row][i] = add(sums->of[row][i], excess[i]);
 }
 
@@ -106,8 +107,8 @@ struct parts {
 
 ALWAYS_INLINE void sums_add_parts(struct sums *sums, size_t count, size_t vectors, const struct projection *projection,
                                   size_t first, struct parts parts) {
-    size_t units = projection->units, unit = first * GROUP;
-    UNROLL for (size_t row = 0; row < count * GROUP; row++, unit++) {
+    size_t units = projection->units, unit = first * PANEL_UNITS;
+    UNROLL for (size_t row = 0; row < count * PANEL_UNITS; row++, unit++) {
         if (unit < units) {
             UNROLL for (size_t i = 0; i < vectors; i++) {
                 vector lane_part = load(parts.lane_part + unit * LANES + i % LANE_VECTORS * VECTOR);
@@ -124,9 +125,9 @@ ALWAYS_INLINE void sums_add_parts(struct sums *sums, size_t count, size_t vector
 /* Into their rows of y; what pads the last group is dropped. */
 ALWAYS_INLINE void sums_store(const struct sums *sums, size_t count, size_t vectors,
                               const struct projection *projection, size_t first, float *y) {
-    size_t rows = projection->units - first * GROUP, stride = projection->units * LANES;
-    y += first * GROUP * LANES;
-    UNROLL for (size_t row = 0; row < count * GROUP; row++) {
+    size_t rows = projection->units - first * PANEL_UNITS, stride = projection->units * LANES;
+    y += first * PANEL_UNITS * LANES;
+    UNROLL for (size_t row = 0; row < count * PANEL_UNITS; row++) {
         if (row < rows) {
             UNROLL for (size_t i = 0; i < vectors; i++) store(y + row * LANES + place_of(i, stride), sums->of[row][i]);
         }
@@ -149,7 +150,7 @@ ALWAYS_INLINE void multiply_block(size_t groups, size_t vectors, const struct pr
 /* Two blocks of lanes: few rows suffice to keep the multipliers busy. A last group does not go alone. */
 ALWAYS_INLINE void multiply_pair_groups(const struct projection *projection, const float *x, const vector *excess,
                                         const struct parts *parts, float *y) {
-    size_t groups = (projection->units + GROUP - 1) / GROUP, first = 0;
+    size_t groups = (projection->units + PANEL_UNITS - 1) / PANEL_UNITS, first = 0;
     for (; groups - first > 3 || groups - first == 2; first += 2)
         multiply_block(2, 2 * LANE_VECTORS, projection, first, x, excess, parts, y);
     if (groups - first == 3)
@@ -160,11 +161,11 @@ ALWAYS_INLINE void multiply_pair_groups(const struct projection *projection, con
 
 ALWAYS_INLINE void multiply_pair(const struct projection *projection, const float *x, const struct parts *parts,
                                  float *y) {
-#if CROSSES
-    if (projection->crossed != NULL) {
+#if WINOGRAD
+    if (projection->winograd != NULL) {
         vector excess[2 * LANE_VECTORS];
         UNROLL for (size_t i = 0; i < 2 * LANE_VECTORS; i++) excess[i] =
-            crossed_excess(projection->inputs, x + place_of(i, projection->inputs * LANES));
+            winograd_excess(projection->inputs, x + place_of(i, projection->inputs * LANES));
         multiply_pair_groups(projection, x, excess, parts, y);
         return;
     }
@@ -177,10 +178,10 @@ ALWAYS_INLINE void multiply_pair(const struct projection *projection, const floa
  * small last share would wait for its own sums. */
 ALWAYS_INLINE void multiply_groups(const struct projection *projection, const float *x, const vector *excess,
                                    const struct parts *parts, float *y) {
-    size_t groups = (projection->units + GROUP - 1) / GROUP, first = 0;
-    for (size_t left = (groups + GROUPS_ALONE - 1) / GROUPS_ALONE; left > 0; left--) {
+    size_t groups = (projection->units + PANEL_UNITS - 1) / PANEL_UNITS, first = 0;
+    for (size_t left = (groups + PANELS_PER_BLOCK - 1) / PANELS_PER_BLOCK; left > 0; left--) {
         size_t count = (groups - first) / left;
-        UNROLL for (size_t n = 1; n <= GROUPS_ALONE; n++) if (n == count)
+        UNROLL for (size_t n = 1; n <= PANELS_PER_BLOCK; n++) if (n == count)
             multiply_block(n, LANE_VECTORS, projection, first, x, excess, parts, y);
         first += count;
     }
@@ -188,11 +189,11 @@ ALWAYS_INLINE void multiply_groups(const struct projection *projection, const fl
 
 ALWAYS_INLINE void multiply_alone(const struct projection *projection, const float *x, const struct parts *parts,
                                   float *y) {
-#if CROSSES
-    if (projection->crossed != NULL) {
+#if WINOGRAD
+    if (projection->winograd != NULL) {
         vector excess[LANE_VECTORS];
         UNROLL for (size_t i = 0; i < LANE_VECTORS; i++) excess[i] =
-            crossed_excess(projection->inputs, x + place_of(i, 0));
+            winograd_excess(projection->inputs, x + place_of(i, 0));
         multiply_groups(projection, x, excess, parts, y);
         return;
     }
@@ -210,7 +211,7 @@ static __attribute__((noinline)) void attend_block(const struct projection *proj
     multiply_alone(projection, x, parts, y);
 }
 
-static void lanes_project(const struct projection *projection, size_t blocks, const float *x, float *y) {
+static void lanes_linear(const struct projection *projection, size_t blocks, const float *x, float *y) {
     size_t x_stride = projection->inputs * LANES, y_stride = projection->units * LANES, block = 0;
 #if TWO_BLOCKS
     for (; block + 2 <= blocks; block += 2)
@@ -248,10 +249,10 @@ ALWAYS_INLINE void columns_add(struct column_sums *sums, size_t columns, size_t 
     }
 }
 
-#if CROSSES
+#if WINOGRAD
 /* Three inputs more, crossed (kernels.h). */
-ALWAYS_INLINE void columns_cross(struct column_sums *sums, size_t columns, size_t vectors, const float *row,
-                                 size_t stride, const float *x, size_t x_stride) {
+ALWAYS_INLINE void columns_add_winograd(struct column_sums *sums, size_t columns, size_t vectors, const float *row,
+                                        size_t stride, const float *x, size_t x_stride) {
     vector weight[3][COLUMN_SUMS];
     UNROLL for (size_t i = 0; i < vectors; i++) {
         UNROLL for (size_t k = 0; k < 3; k++) {
@@ -290,10 +291,10 @@ ALWAYS_INLINE void columns_add_all(struct column_sums *sums, size_t columns, siz
                                    size_t x_stride, const vector *excess) {
     const float *row = projection->weight + unit;
     size_t inputs = projection->inputs, stride = projection_transposed_units(projection->units), input = 0;
-#if CROSSES
+#if WINOGRAD
     if (excess != NULL)
         for (; input + 3 <= inputs; input += 3, row += 3 * stride)
-            columns_cross(sums, columns, vectors, row, stride, x + input, x_stride);
+            columns_add_winograd(sums, columns, vectors, row, stride, x + input, x_stride);
 #endif
     for (; input < inputs; input++, row += stride)
         columns_add(sums, columns, vectors, row, x + input, x_stride);
@@ -309,7 +310,7 @@ ALWAYS_INLINE void columns_block(size_t columns, size_t vectors, const struct co
                                  size_t y_stride) {
     struct column_sums sums;
     size_t left = projection->units - unit - (vectors - 1) * VECTOR, last = left < VECTOR ? left : VECTOR;
-    const float *start = excess != NULL ? projection->crossed : projection->bias;
+    const float *start = excess != NULL ? projection->winograd : projection->bias;
     UNROLL for (size_t i = 0; i < vectors; i++) {
         vector bias = load_some(start + unit + i * VECTOR, i + 1 < vectors ? VECTOR : last);
         UNROLL for (size_t j = 0; j < columns; j++) sums.of[i][j] = bias;
@@ -333,10 +334,10 @@ ALWAYS_INLINE void columns_spread(size_t columns, const struct column_projection
     }
 }
 
-ALWAYS_INLINE void project_columns(size_t columns, const struct column_projection *projection, const float *x,
-                                   size_t x_stride, float *y, size_t y_stride) {
-#if CROSSES
-    if (projection->crossed != NULL) {
+ALWAYS_INLINE void gemv_columns(size_t columns, const struct column_projection *projection, const float *x,
+                                size_t x_stride, float *y, size_t y_stride) {
+#if WINOGRAD
+    if (projection->winograd != NULL) {
         vector excess[COLUMNS_MAX];
         columns_excess(columns, projection->inputs, x, x_stride, excess);
         columns_spread(columns, projection, x, x_stride, excess, y, y_stride);
@@ -346,32 +347,32 @@ ALWAYS_INLINE void project_columns(size_t columns, const struct column_projectio
     columns_spread(columns, projection, x, x_stride, NULL, y, y_stride);
 }
 
-/* The forms of project_columns() in use, each compiled once. */
-static __attribute__((noinline)) void project_one_column(const struct column_projection *projection, const float *x,
-                                                         size_t x_stride, float *y, size_t y_stride) {
-    project_columns(1, projection, x, x_stride, y, y_stride);
+/* The forms of gemv_columns() in use, each compiled once. */
+static __attribute__((noinline)) void gemv_one(const struct column_projection *projection, const float *x,
+                                               size_t x_stride, float *y, size_t y_stride) {
+    gemv_columns(1, projection, x, x_stride, y, y_stride);
 }
 
-static __attribute__((noinline)) void project_two_columns(const struct column_projection *projection, const float *x,
-                                                          size_t x_stride, float *y, size_t y_stride) {
-    project_columns(2, projection, x, x_stride, y, y_stride);
+static __attribute__((noinline)) void gemv_two(const struct column_projection *projection, const float *x,
+                                               size_t x_stride, float *y, size_t y_stride) {
+    gemv_columns(2, projection, x, x_stride, y, y_stride);
 }
 
-static __attribute__((noinline)) void project_four_columns(const struct column_projection *projection, const float *x,
-                                                           size_t x_stride, float *y, size_t y_stride) {
-    project_columns(COLUMNS_MAX, projection, x, x_stride, y, y_stride);
+static __attribute__((noinline)) void gemv_four(const struct column_projection *projection, const float *x,
+                                                size_t x_stride, float *y, size_t y_stride) {
+    gemv_columns(COLUMNS_MAX, projection, x, x_stride, y, y_stride);
 }
 
-static void lanes_project_column(const struct column_projection *projection, const float *x, float *y) {
-    project_one_column(projection, x, 0, y, 0);
+static void lanes_gemv(const struct column_projection *projection, const float *x, float *y) {
+    gemv_one(projection, x, 0, y, 0);
 }
 
-static void lanes_project_rows(const struct column_projection *projection, size_t rows, const float *x, float *y) {
+static void lanes_gemv_rows(const struct column_projection *projection, size_t rows, const float *x, float *y) {
     size_t inputs = projection->inputs, units = projection->units, row = 0;
     for (; row + COLUMNS_MAX <= rows; row += COLUMNS_MAX)
-        project_four_columns(projection, x + row * inputs, inputs, y + row * units, units);
+        gemv_four(projection, x + row * inputs, inputs, y + row * units, units);
     for (; row < rows; row++)
-        project_one_column(projection, x + row * inputs, inputs, y + row * units, units);
+        gemv_one(projection, x + row * inputs, inputs, y + row * units, units);
 }
 
 #endif

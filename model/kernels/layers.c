@@ -7,7 +7,7 @@ const float *finish_by_layers(const struct kernels *kernels, const struct layer 
     kernels->activate(&layers[0].activation, layers[0].projection.units, blocks, x);
     for (size_t i = 1; i < count; i++) {
         const struct layer *layer = &layers[i];
-        kernels->project(&layer->projection, blocks, x, y);
+        kernels->linear(&layer->projection, blocks, x, y);
         kernels->activate(&layer->activation, layer->projection.units, blocks, y);
         float *other = x;
         x = y;
@@ -19,9 +19,9 @@ const float *finish_by_layers(const struct kernels *kernels, const struct layer 
 bool layers_keep_within_one(const struct layer *layers, size_t count) {
     for (size_t i = 0; i + 1 < count; i++) {
         enum kernel_activation kind = layers[i].activation.kind;
-        if ((kind != KERNEL_SIGMOID && kind != KERNEL_TANH) || layers[i].projection.units > WORDS_INPUTS_MAX)
+        if ((kind != KERNEL_SIGMOID && kind != KERNEL_TANH) || layers[i].projection.units > QUANTISED_INPUTS_MAX)
             return false;
-        if (i > 0 && layers[i].projection.words.packed == NULL)
+        if (i > 0 && layers[i].projection.int16.panels == NULL)
             return false;
     }
     return count > 1 && layers[count - 1].projection.units == 1;

@@ -8,10 +8,10 @@
 
 typedef float32x4_t vector;
 
-#define VECTOR       ((size_t)4)
-#define GROUPS_ALONE 1
-#define TWO_BLOCKS   0
-#define CROSSES      0
+#define VECTOR           ((size_t)4)
+#define PANELS_PER_BLOCK 1
+#define TWO_BLOCKS       0
+#define WINOGRAD         0
 
 static inline vector broadcast(float x) {
     return vdupq_n_f32(x);

@@ -4,14 +4,14 @@
 
 #include <math.h>
 
-bool projection_can_cross(const struct projection *projection) {
+bool projection_suits_winograd(const struct projection *projection) {
     float largest = 0;
     for (size_t i = 0; i < projection->units * projection->inputs; i++)
         largest = fmaxf(largest, fabsf(projection->weight[i]));
     return largest >= 1.0F / 16 && largest <= 4;
 }
 
-void projection_cross(const struct projection *projection, float *crossed) {
+void projection_winograd(const struct projection *projection, float *crossed) {
     for (size_t unit = 0; unit < projection->units; unit++) {
         const float *weight = projection->weight + unit * projection->inputs;
         double bias = projection->bias[unit];
@@ -21,16 +21,16 @@ void projection_cross(const struct projection *projection, float *crossed) {
     }
 }
 
-size_t projection_packed_floats(size_t units, size_t inputs) {
-    return (units + GROUP - 1) / GROUP * GROUP * (inputs + 1);
+size_t projection_panel_floats(size_t units, size_t inputs) {
+    return (units + PANEL_UNITS - 1) / PANEL_UNITS * PANEL_UNITS * (inputs + 1);
 }
 
 void projection_pack(const struct projection *projection, float *packed) {
     size_t units = projection->units, inputs = projection->inputs;
-    const float *bias = projection->crossed != NULL ? projection->crossed : projection->bias;
-    for (size_t first = 0; first < units; first += GROUP)
+    const float *bias = projection->winograd != NULL ? projection->winograd : projection->bias;
+    for (size_t first = 0; first < units; first += PANEL_UNITS)
         for (size_t i = 0; i <= inputs; i++)
-            for (size_t unit = first; unit < first + GROUP; unit++, packed++)
+            for (size_t unit = first; unit < first + PANEL_UNITS; unit++, packed++)
                 if (unit >= units)
                     *packed = 0;
                 else

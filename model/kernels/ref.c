@@ -1,7 +1,7 @@
-/* ref.c: the meaning of every kernel, in plain C. An instruction set overlays this table; it never replaces it.
+/* ref.c: the meaning of every kernel, in plain C. Other tables override its entries; this one stays complete.
  *
- * Sums run over inputs in order, one column at a time as far as arithmetic goes: the compiler may compute columns side
- * by side, which changes no bit of any.
+ * Sums run over the inputs in order, column by column. The compiler may compute columns side by side, because that
+ * changes no bit of any of them.
  */
 #include "model/kernels/ref.h"
 
@@ -12,29 +12,25 @@ static float sigmoid(float x) {
     return 1.0F / (1.0F + expf(-x));
 }
 
-static void project_block(const struct projection *projection, const float *x, float *y) {
-    for (size_t unit = 0; unit < projection->units; unit++) {
-        const float *weight = projection->weight + unit * projection->inputs;
-        float *row = y + unit * LANES;
-        for (size_t lane = 0; lane < LANES; lane++)
-            row[lane] = projection->bias[unit];
-        for (size_t input = 0; input < projection->inputs; input++)
+void ref_linear(const struct projection *projection, size_t blocks, const float *x, float *y) {
+    size_t units = projection->units, inputs = projection->inputs;
+    for (size_t block = 0; block < blocks; block++, x += inputs * LANES)
+        for (size_t unit = 0; unit < units; unit++, y += LANES) {
+            const float *weight = projection->weight + unit * inputs;
             for (size_t lane = 0; lane < LANES; lane++)
-                row[lane] += weight[input] * x[input * LANES + lane];
-    }
+                y[lane] = projection->bias[unit];
+            for (size_t input = 0; input < inputs; input++)
+                for (size_t lane = 0; lane < LANES; lane++)
+                    y[lane] += weight[input] * x[input * LANES + lane];
+        }
 }
 
-void ref_project(const struct projection *projection, size_t blocks, const float *x, float *y) {
-    for (size_t block = 0; block < blocks; block++)
-        project_block(projection, x + block * projection->inputs * LANES, y + block * projection->units * LANES);
+void ref_linear_narrow(const struct kernels *kernels, const struct projection *projection, size_t columns,
+                       const float *x, float *y) {
+    kernels->linear(projection, (columns + LANES - 1) / LANES, x, y);
 }
 
-void ref_project_few(const struct kernels *kernels, const struct projection *projection, size_t columns, const float *x,
-                     float *y) {
-    kernels->project(projection, (columns + LANES - 1) / LANES, x, y);
-}
-
-void ref_project_column(const struct column_projection *projection, const float *x, float *y) {
+void ref_gemv(const struct column_projection *projection, const float *x, float *y) {
     memcpy(y, projection->bias, projection->units * sizeof *y);
     for (size_t input = 0; input < projection->inputs; input++) {
         const float *weight = projection->weight + input * projection_transposed_units(projection->units);
@@ -43,12 +39,12 @@ void ref_project_column(const struct column_projection *projection, const float 
     }
 }
 
-void ref_project_rows(const struct column_projection *projection, size_t rows, const float *x, float *y) {
+void ref_gemv_rows(const struct column_projection *projection, size_t rows, const float *x, float *y) {
     for (size_t row = 0; row < rows; row++)
-        ref_project_column(projection, x + row * projection->inputs, y + row * projection->units);
+        ref_gemv(projection, x + row * projection->inputs, y + row * projection->units);
 }
 
-/* x where p says that it is on, alpha x where it is off. */
+/* A mixture of x, with weight p, and of alpha x. */
 static float dice(float x, float alpha, float p) {
     return x * (p + alpha * (1.0F - p));
 }
@@ -113,11 +109,11 @@ void ref_extract(const struct kernels *kernels, const struct cell *cell, const f
                  float *next, float *work) {
     size_t units = cell->units;
     float *recurrent = work, *reset_h = work + 3 * units;
-    kernels->project_column(&cell->gates_column, h, recurrent);
+    kernels->gemv(&cell->gates_column, h, recurrent);
     if (!cell->reset_after) {
         for (size_t i = 0; i < units; i++)
             reset_h[i] = sigmoid(input[i] + recurrent[i]) * h[i];
-        kernels->project_column(&cell->candidate_column, reset_h, recurrent + 2 * units);
+        kernels->gemv(&cell->candidate_column, reset_h, recurrent + 2 * units);
     }
     for (size_t i = 0; i < units; i++) {
         float reset = cell->reset_after ? sigmoid(input[i] + recurrent[i]) : 1.0F;
@@ -127,22 +123,22 @@ void ref_extract(const struct kernels *kernels, const struct cell *cell, const f
     }
 }
 
-void ref_attend(const struct kernels *kernels, const struct projection *product, size_t steps, const float *query,
-                const float *scale, const float *query_part, const float *keys, const float *key_parts, float *y,
-                float *work) {
-    size_t units = product->units, inputs = product->inputs;
-    for (size_t i = 0; i < steps * inputs; i++)
+void ref_attend(const struct kernels *kernels, const struct attention_steps *attention, float *y, float *work) {
+    size_t units = attention->product->units, inputs = attention->product->inputs;
+    for (size_t i = 0; i < attention->steps * inputs; i++)
         for (size_t lane = 0; lane < LANES; lane++)
-            work[i * LANES + lane] = query[i % inputs * LANES + lane] * keys[i];
-    kernels->project(product, steps, work, y);
-    for (size_t i = 0; i < steps * units; i++)
-        for (size_t lane = 0; lane < LANES; lane++)
-            y[i * LANES + lane] = y[i * LANES + lane] * (scale != NULL ? scale[lane] : 1) +
-                                  (query_part[i % units * LANES + lane] + key_parts[i]);
+            work[i * LANES + lane] = attention->query[i % inputs * LANES + lane] * attention->keys[i];
+    kernels->linear(attention->product, attention->steps, work, y);
+    for (size_t i = 0; i < attention->steps * units; i++)
+        for (size_t lane = 0; lane < LANES; lane++) {
+            float scale = attention->scale != NULL ? attention->scale[lane] : 1;
+            float parts = attention->query_part[i % units * LANES + lane] + attention->key_parts[i];
+            y[i * LANES + lane] = y[i * LANES + lane] * scale + parts;
+        }
 }
 
-/* A lane's pair; behind the last, the last. */
-static void take_pair(const struct pairs *pairs, size_t lane, const float **key, const float **query) {
+/* The rows of the pair in a lane. Padding repeats the last pair. */
+static void pair_rows(const struct pairs *pairs, size_t lane, const float **key, const float **query) {
     size_t pair = pairs->first + lane < pairs->end ? pairs->first + lane : pairs->end - 1;
     *key = pairs->keys + pair / pairs->candidates * pairs->width;
     *query = pairs->queries + pair % pairs->candidates * pairs->width;
@@ -151,7 +147,7 @@ static void take_pair(const struct pairs *pairs, size_t lane, const float **key,
 void ref_multiply_pairs(const struct pairs *pairs, float *x) {
     const float *key, *query;
     for (size_t lane = 0; lane < LANES; lane++) {
-        take_pair(pairs, lane, &key, &query);
+        pair_rows(pairs, lane, &key, &query);
         for (size_t i = 0; i < pairs->width; i++)
             x[i * LANES + lane] = query[i] * key[i];
     }
@@ -160,7 +156,7 @@ void ref_multiply_pairs(const struct pairs *pairs, float *x) {
 void ref_add_pairs(const struct pairs *pairs, float *y) {
     const float *key, *query;
     for (size_t lane = 0; lane < LANES; lane++) {
-        take_pair(pairs, lane, &key, &query);
+        pair_rows(pairs, lane, &key, &query);
         float scale = pairs->scale != NULL ? pairs->scale[(size_t)(query - pairs->queries) / pairs->width] : 1;
         for (size_t i = 0; i < pairs->width; i++)
             y[i * LANES + lane] = y[i * LANES + lane] * scale + (query[i] + key[i]);
@@ -172,12 +168,12 @@ void ref_dot(const struct kernels *kernels, size_t inputs, const float *query, s
     static const float zero[STEPS];
     for (size_t first = 0; first < steps; first += STEPS) {
         size_t count = steps - first < STEPS ? steps - first : STEPS;
-        struct projection some = {.units = count, .inputs = inputs, .weight = rows + first * inputs, .bias = zero};
-        kernels->project(&some, 1, query, scores + first * LANES);
+        struct projection group = {.units = count, .inputs = inputs, .weight = rows + first * inputs, .bias = zero};
+        kernels->linear(&group, 1, query, scores + first * LANES);
     }
 }
 
-/* The largest score is taken off first, so that no exponential overflows. */
+/* The largest score is subtracted first, so that no exponential overflows. */
 void ref_softmax(size_t steps, float scale, float *scores) {
     for (size_t lane = 0; lane < LANES; lane++) {
         float largest = -INFINITY, sum = 0;
@@ -194,7 +190,7 @@ void ref_softmax(size_t steps, float scale, float *scores) {
     }
 }
 
-/* The input of a unit of a gate: its part of W x + b, or of W (a x) + b. */
+/* Input i of a step: an element of W x + b, or of W (a x) + b. */
 static float cell_input(const float *input, const float *bias, size_t i, float a) {
     return bias != NULL ? a * input[i] + bias[i] : input[i];
 }
@@ -213,46 +209,36 @@ static float write_gate(enum kernel_write write, float update, float a) {
     return update;
 }
 
-/* The candidate's recurrent product where the reset gate comes before it: Uc (r * h). */
-static void candidate_product(const struct kernels *kernels, const struct cell *cell, const float *input,
-                              const float *bias, const float *a, const float *h, float *recurrent, float *reset_h) {
-    for (size_t unit = 0; unit < cell->units; unit++)
-        for (size_t lane = 0; lane < LANES; lane++) {
-            size_t i = unit * LANES + lane;
-            reset_h[i] = sigmoid(cell_input(input, bias, unit, a[lane]) + recurrent[i]) * h[i];
-        }
-    kernels->project(&cell->candidate, 1, reset_h, recurrent + 2 * cell->units * LANES);
-}
-
-static void evolve_block(const struct kernels *kernels, const struct cell *cell, enum kernel_write write, size_t steps,
-                         const float *inputs, const float *bias, const float *attention, float *h, float *work) {
+static void evolve_block(const struct kernels *kernels, const struct evolution_steps *evolution, const float *attention,
+                         float *h, float *work) {
+    const struct cell *cell = evolution->cell;
+    const float *bias = evolution->bias;
     size_t units = cell->units, size = units * LANES;
     float *recurrent = work, *reset_h = work + 3 * size;
-    for (size_t step = 0; step < steps; step++) {
-        const float *input = inputs + step * 3 * units, *a = attention + step * LANES;
-        kernels->project(&cell->gates, 1, h, recurrent);
-        if (!cell->reset_after)
-            candidate_product(kernels, cell, input, bias, a, h, recurrent, reset_h);
-        for (size_t unit = 0; unit < units; unit++)
-            for (size_t lane = 0; lane < LANES; lane++) {
-                size_t i = unit * LANES + lane;
-                float reset_input = cell_input(input, bias, unit, a[lane]);
-                float update_input = cell_input(input, bias, units + unit, a[lane]);
-                float candidate_input = cell_input(input, bias, 2 * units + unit, a[lane]);
-                float reset = cell->reset_after ? sigmoid(reset_input + recurrent[i]) : 1.0F;
-                float update = sigmoid(update_input + recurrent[size + i]);
-                float candidate = tanhf(candidate_input + reset * recurrent[2 * size + i]);
-                h[i] += write_gate(write, update, a[lane]) * (candidate - h[i]);
-            }
+    for (size_t step = 0; step < evolution->steps; step++) {
+        const float *input = evolution->inputs + step * 3 * units, *a = attention + step * LANES;
+        kernels->linear(&cell->gates, 1, h, recurrent);
+        if (!cell->reset_after) {
+            for (size_t i = 0; i < size; i++)
+                reset_h[i] = sigmoid(cell_input(input, bias, i / LANES, a[i % LANES]) + recurrent[i]) * h[i];
+            kernels->linear(&cell->candidate, 1, reset_h, recurrent + 2 * size);
+        }
+        for (size_t i = 0; i < size; i++) {
+            size_t unit = i / LANES, lane = i % LANES;
+            float reset_input = cell_input(input, bias, unit, a[lane]);
+            float update_input = cell_input(input, bias, units + unit, a[lane]);
+            float candidate_input = cell_input(input, bias, 2 * units + unit, a[lane]);
+            float reset = cell->reset_after ? sigmoid(reset_input + recurrent[i]) : 1.0F;
+            float update = sigmoid(update_input + recurrent[size + i]);
+            float candidate = tanhf(candidate_input + reset * recurrent[2 * size + i]);
+            h[i] += write_gate(evolution->write, update, a[lane]) * (candidate - h[i]);
+        }
     }
 }
 
-void ref_evolve(const struct kernels *kernels, const struct cell *cell, enum kernel_write write, size_t steps,
-                const float *inputs, const float *bias, size_t candidates, float *const *attention, float *h,
-                float *work) {
-    for (size_t block = 0; block * LANES < candidates; block++)
-        evolve_block(kernels, cell, write, steps, inputs, bias, attention[block], h + block * cell->units * LANES,
-                     work);
+void ref_evolve(const struct kernels *kernels, const struct evolution_steps *evolution, float *h, float *work) {
+    for (size_t block = 0; block * LANES < evolution->candidates; block++)
+        evolve_block(kernels, evolution, evolution->attention[block], h + block * evolution->cell->units * LANES, work);
 }
 
 void ref_pool(size_t steps, size_t units, const float *states, const float *attention, float *pooled) {
@@ -265,10 +251,10 @@ void ref_pool(size_t steps, size_t units, const float *states, const float *atte
 
 const struct kernels kernels_ref = {
     .name = "ref",
-    .project = ref_project,
-    .project_few = ref_project_few,
-    .project_column = ref_project_column,
-    .project_rows = ref_project_rows,
+    .linear = ref_linear,
+    .linear_narrow = ref_linear_narrow,
+    .gemv = ref_gemv,
+    .gemv_rows = ref_gemv_rows,
     .activate = ref_activate,
     .extract = ref_extract,
     .attend = ref_attend,

@@ -1,5 +1,5 @@
-/* vnni.c: the products of AVX-512 in reduced precision, by AVX512-VNNI: an instruction multiplies and adds two pairs of
- * 16-bit integers in each lane, twice as many as of float32, or four of 8-bit integers.
+/* vnni.c: the products of AVX-512 in reduced precision, by AVX512-VNNI: one instruction multiplies and adds two pairs
+ * of int16 in each lane, twice as many as of float32, or four pairs of int8.
  */
 #if defined(__x86_64__)
 
@@ -11,146 +11,134 @@
 #endif
 
 #include "model/kernels/avx512.h"
-#include "model/kernels/lanes_gates.h"
 #include "model/kernels/vnni_product.h"
 
 #include <string.h>
 
-/* Room for one block's words, and how far the next one's are behind them. */
-#define WORDS_STRIDE ((size_t)WORDS_INPUTS_MAX / 2 * LANES)
+/* Words of the widest quantised input of one block, and so the distance from one block's words to the next. */
+#define WORDS_STRIDE ((size_t)QUANTISED_INPUTS_MAX / 2 * LANES)
 
-/* x in words or bytes of the columns' own steps, and in words of the step of states. */
-static __attribute__((noinline)) void multiply_scaled(const struct projection *projection, const int32_t *x, vector one,
-                                                      float *y) {
-    multiply_integers(1, false, projection, x, 0, &one, &(struct rows){.way = TO_ROWS, .y = y});
+static __attribute__((noinline)) void linear_block(const struct projection *projection, bool int8, const int32_t *x,
+                                                   vector scale, float *y) {
+    struct epilogue rows = {.kind = STORE_ROWS, .y = y};
+    if (int8)
+        multiply_quantised(1, true, projection, x, 0, &scale, &rows);
+    else
+        multiply_quantised(1, false, projection, x, 0, &scale, &rows);
 }
 
-static __attribute__((noinline)) void multiply_scaled_bytes(const struct projection *projection, const int32_t *x,
-                                                            vector one, float *y) {
-    multiply_integers(1, true, projection, x, 0, &one, &(struct rows){.way = TO_ROWS, .y = y});
-}
-
-static __attribute__((noinline)) void multiply_states(size_t blocks, const struct projection *projection,
-                                                      const int32_t *x, size_t stride, float *y) {
-    multiply_some(blocks, false, projection, x, stride, NULL, &(struct rows){.way = TO_ROWS, .y = y});
-}
-
-static void vnni_project(const struct projection *projection, size_t blocks, const float *x, float *y) {
-    if (projection->words.packed == NULL) {
-        kernels_avx512.project(projection, blocks, x, y);
+static void vnni_linear(const struct projection *projection, size_t blocks, const float *x, float *y) {
+    if (projection->int16.panels == NULL) {
+        kernels_avx512.linear(projection, blocks, x, y);
         return;
     }
-    int32_t words[WORDS_INPUTS_MAX / 2 * LANES] __attribute__((aligned(64)));
+    bool int8 = projection->int8.panels != NULL;
+    int32_t words[QUANTISED_INPUTS_MAX / 2 * LANES] __attribute__((aligned(64)));
     for (; blocks > 0; blocks--, x += projection->inputs * LANES, y += projection->units * LANES) {
-        bool bytes = projection->words.start != NULL;
-        vector one = (bytes ? bytes_of : words_of)(projection->inputs, x, words);
-        (bytes ? multiply_scaled_bytes : multiply_scaled)(projection, words, one, y);
+        vector scale = (int8 ? quantise_int8 : quantise_int16)(projection->inputs, x, words);
+        linear_block(projection, int8, words, scale, y);
     }
 }
 
 /* ---- attention ---- */
 
-/* One step or two, x of each WORDS_INPUTS_MAX / 2 vectors behind the last. The parts are added as the rows leave the
- * registers: the same sums as after vnni_project. */
-static __attribute__((noinline)) void multiply_attended(size_t steps, const struct projection *product,
-                                                        const int32_t *x, const vector *one, const float *lane_part,
-                                                        const float *part, float *y) {
-    struct rows rows = {.way = TO_SUMS, .lane_part = lane_part, .part = part, .y = y};
-    multiply_some(steps, false, product, x, WORDS_STRIDE, one, &rows);
+/* One step or two. The parts are added before the rows leave the registers, with the bits of a separate pass. */
+static __attribute__((noinline)) void attend_block(size_t steps, const struct projection *product, bool int8,
+                                                   const int32_t *x, const vector *scale, const float *lane_part,
+                                                   const float *part, float *y) {
+    struct epilogue parts = {.kind = ADD_PARTS, .lane_part = lane_part, .part = part, .y = y};
+    if (int8)
+        multiply_quantised(steps, true, product, x, WORDS_STRIDE, scale, &parts);
+    else
+        multiply_quantised(steps, false, product, x, WORDS_STRIDE, scale, &parts);
 }
 
-static __attribute__((noinline)) void multiply_attended_bytes(size_t steps, const struct projection *product,
-                                                              const int32_t *x, const vector *one,
-                                                              const float *lane_part, const float *part, float *y) {
-    struct rows rows = {.way = TO_SUMS, .lane_part = lane_part, .part = part, .y = y};
-    multiply_some(steps, true, product, x, WORDS_STRIDE, one, &rows);
-}
-
-static void vnni_attend(const struct kernels *kernels, const struct projection *product, size_t steps,
-                        const float *query, const float *scale, const float *query_part, const float *keys,
-                        const float *key_parts, float *y, float *work) {
-    size_t units = product->units, inputs = product->inputs, some = 0, most = kernels->together;
-    if (product->words.packed == NULL) {
-        kernels_avx512.attend(kernels, product, steps, query, scale, query_part, keys, key_parts, y, work);
+static void vnni_attend(const struct kernels *kernels, const struct attention_steps *attention, float *y, float *work) {
+    const struct projection *product = attention->product;
+    if (product->int16.panels == NULL) {
+        kernels_avx512.attend(kernels, attention, y, work);
         return;
     }
-    bool bytes = product->words.start != NULL;
-    int32_t words[VECTORS_TOGETHER * WORDS_STRIDE] __attribute__((aligned(64)));
-    for (size_t step = 0; step < steps; step += some) {
-        vector one[VECTORS_TOGETHER];
-        some = steps - step < most ? steps - step : most;
-        for (size_t i = 0; i < some; i++, keys += inputs) {
+    bool int8 = product->int8.panels != NULL;
+    size_t units = product->units, inputs = product->inputs, count = 0;
+    const float *keys = attention->keys;
+    int32_t words[VECTORS_PER_LOAD * WORDS_STRIDE] __attribute__((aligned(64)));
+    for (size_t step = 0; step < attention->steps; step += count) {
+        vector scale[VECTORS_PER_LOAD];
+        count = attention->steps - step;
+        count = count < kernels->blocks_per_weight_load ? count : kernels->blocks_per_weight_load;
+        for (size_t i = 0; i < count; i++, keys += inputs) {
             for (size_t j = 0; j < inputs; j++)
-                store(work + j * LANES, multiply(load(query + j * LANES), broadcast(keys[j])));
-            one[i] = (bytes ? bytes_of : words_of)(inputs, work, words + i * WORDS_STRIDE);
+                store(work + j * LANES, multiply(load(attention->query + j * LANES), broadcast(keys[j])));
+            scale[i] = (int8 ? quantise_int8 : quantise_int16)(inputs, work, words + i * WORDS_STRIDE);
         }
-        (bytes ? multiply_attended_bytes : multiply_attended)(some, product, words, one, query_part,
-                                                              key_parts + step * units, y + step * units * LANES);
+        attend_block(count, product, int8, words, scale, attention->query_part, attention->key_parts + step * units,
+                     y + step * units * LANES);
     }
 }
 
-/* Values before a squashing activation go on as a product's rows do. */
-ALWAYS_INLINE void keep_rows(size_t blocks, const struct rows *rows, size_t units, const float *x) {
+/* The epilogue of values that are before a squashing activation, as if a product had just made them. */
+ALWAYS_INLINE void finish_rows(size_t blocks, const struct epilogue *epilogue, size_t units, const float *x) {
     for (size_t i = 0; i < blocks; i++, x += units * LANES)
-        for (size_t unit = 0; unit < units; unit += GROUP) {
-            vector value[GROUP];
-            UNROLL for (size_t j = 0; j < GROUP; j++) value[j] =
+        for (size_t unit = 0; unit < units; unit += PANEL_UNITS) {
+            vector value[PANEL_UNITS];
+            UNROLL for (size_t j = 0; j < PANEL_UNITS; j++) value[j] =
                 unit + j < units ? load(x + (unit + j) * LANES) : broadcast(0);
-            keep_group(rows, i, units, unit, value);
+            finish_panel(epilogue, i, units, unit, value);
         }
 }
 
-/* One layer of one block or two: x is the first one's values before its activation, or words or bytes within 1, those
- * of each block WORDS_STRIDE behind the last one's. */
-#define KEEP(name, way_, squash_)                                                                                      \
+/* One layer of one block or two, a function for each kind of epilogue. Its input is x, values of the first layer before
+ * its activation, or else `words`, quantised with a fixed scale, those of a block WORDS_STRIDE behind the last one's.
+ */
+#define FINISH_LAYER(name, kind_, squash_)                                                                             \
     static __attribute__((noinline)) void name(size_t blocks, const struct projection *projection, const float *x,     \
                                                const int32_t *words, int32_t *next, const float *weight,               \
                                                vector *dot) {                                                          \
-        struct rows rows = {                                                                                           \
-            .way = (way_), .squash = (squash_), .words = next, .stride = WORDS_STRIDE, .weight = weight, .dot = dot};  \
+        struct epilogue epilogue = {.kind = (kind_),                                                                   \
+                                    .squash = (squash_),                                                               \
+                                    .words = next,                                                                     \
+                                    .stride = WORDS_STRIDE,                                                            \
+                                    .weight = weight,                                                                  \
+                                    .dot = dot};                                                                       \
         if (words == NULL)                                                                                             \
-            keep_rows(blocks, &rows, projection->units, x);                                                            \
-        else if (projection->words.start != NULL)                                                                      \
-            multiply_some(blocks, true, projection, words, WORDS_STRIDE, NULL, &rows);                                 \
+            finish_rows(blocks, &epilogue, projection->units, x);                                                      \
+        else if (projection->int8.panels != NULL)                                                                      \
+            multiply_quantised(blocks, true, projection, words, WORDS_STRIDE, NULL, &epilogue);                        \
         else                                                                                                           \
-            multiply_some(blocks, false, projection, words, WORDS_STRIDE, NULL, &rows);                                \
+            multiply_quantised(blocks, false, projection, words, WORDS_STRIDE, NULL, &epilogue);                       \
     }
-KEEP(sigmoids_to_words, TO_WORDS, KERNEL_SIGMOID)
-KEEP(sigmoids_to_bytes, TO_BYTES, KERNEL_SIGMOID)
-KEEP(sigmoids_to_dot, TO_DOT, KERNEL_SIGMOID)
-KEEP(tangents_to_words, TO_WORDS, KERNEL_TANH)
-KEEP(tangents_to_dot, TO_DOT, KERNEL_TANH)
-#undef KEEP
+FINISH_LAYER(sigmoids_to_int16, TO_INT16, KERNEL_SIGMOID)
+FINISH_LAYER(sigmoids_to_int8, TO_INT8, KERNEL_SIGMOID)
+FINISH_LAYER(sigmoids_to_dot, TO_DOT, KERNEL_SIGMOID)
+FINISH_LAYER(tangents_to_int16, TO_INT16, KERNEL_TANH)
+FINISH_LAYER(tangents_to_dot, TO_DOT, KERNEL_TANH)
+#undef FINISH_LAYER
 
-/* All layers but the last of one block or two; what the last makes of them before its activation. */
-static void finish_some(const struct layer *layers, size_t count, size_t blocks, const float *x, vector *dot) {
-    int32_t words[2][VECTORS_TOGETHER * WORDS_STRIDE] __attribute__((aligned(64)));
-    for (size_t i = 0; i + 1 < count; i++) {
-        const int32_t *in = i > 0 ? words[(i - 1) % 2] : NULL;
-        const struct projection *layer = &layers[i].projection;
-        const float *weight = layers[count - 1].projection.weight;
-        bool tanh = layers[i].activation.kind == KERNEL_TANH;
-        if (i + 2 < count && layers[i + 1].projection.words.start != NULL)
-            sigmoids_to_bytes(blocks, layer, x, in, words[i % 2], NULL, dot);
-        else if (i + 2 < count)
-            (tanh ? tangents_to_words : sigmoids_to_words)(blocks, layer, x, in, words[i % 2], NULL, dot);
-        else
-            (tanh ? tangents_to_dot : sigmoids_to_dot)(blocks, layer, x, in, NULL, weight, dot);
-    }
-}
-
-/* The last layer has one unit, and its product is in float32. */
+/* The last layer has one unit. Its product is a dot product in float32, which the layer before accumulates. */
 static const float *vnni_finish(const struct kernels *kernels, const struct layer *layers, size_t count, size_t blocks,
                                 float *x, float *y) {
     if (!layers_keep_within_one(layers, count))
         return finish_by_layers(kernels, layers, count, blocks, x, y);
+    int32_t words[2][VECTORS_PER_LOAD * WORDS_STRIDE] __attribute__((aligned(64)));
     const struct layer *last = &layers[count - 1];
-    size_t units = layers[0].projection.units, some = 0, most = kernels->together;
+    size_t units = layers[0].projection.units, some = 0;
     for (size_t block = 0; block < blocks; block += some) {
-        some = blocks - block < most ? blocks - block : most;
-        vector dot[VECTORS_TOGETHER];
-        UNROLL for (size_t i = 0; i < VECTORS_TOGETHER; i++) dot[i] = broadcast(last->projection.bias[0]);
-        finish_some(layers, count, some, x + block * units * LANES, dot);
+        some = blocks - block < kernels->blocks_per_weight_load ? blocks - block : kernels->blocks_per_weight_load;
+        vector dot[VECTORS_PER_LOAD];
+        UNROLL for (size_t i = 0; i < VECTORS_PER_LOAD; i++) dot[i] = broadcast(last->projection.bias[0]);
+        for (size_t i = 0; i + 1 < count; i++) {
+            const int32_t *in = i > 0 ? words[(i - 1) % 2] : NULL;
+            const struct projection *layer = &layers[i].projection;
+            const float *first = x + block * units * LANES, *weight = last->projection.weight;
+            bool tanh = layers[i].activation.kind == KERNEL_TANH;
+            if (i + 2 < count && layers[i + 1].projection.int8.panels != NULL)
+                sigmoids_to_int8(some, layer, first, in, words[i % 2], NULL, dot);
+            else if (i + 2 < count)
+                (tanh ? tangents_to_int16 : sigmoids_to_int16)(some, layer, first, in, words[i % 2], NULL, dot);
+            else
+                (tanh ? tangents_to_dot : sigmoids_to_dot)(some, layer, first, in, NULL, weight, dot);
+        }
         for (size_t i = 0; i < some; i++)
             store(y + (block + i) * LANES, dot[i]);
     }
@@ -158,300 +146,117 @@ static const float *vnni_finish(const struct kernels *kernels, const struct laye
     return y;
 }
 
-/* ---- evolution ---- */
+/* ---- evolution: products read int16 copies of the states (lanes_evolve.h) ---- */
 
-/* Units i .. i + count behind their reset gate, in words. */
-ALWAYS_INLINE void reset_units(const struct step *step, size_t i, size_t count, int32_t *words) {
-    vector z[TOGETHER], h[TOGETHER + 1];
-    UNROLL for (size_t j = 0; j < count; j++) {
-        z[j] = gate_of(step, 0, i + j);
-        h[j] = load(step->h + (i + j) * LANES);
-    }
-    reset(count, z, h, h);
-    h[count] = broadcast(0);
-    UNROLL for (size_t j = 0; j < count; j += 2) store_words(words, (i + j) / 2, broadcast(WORDS_ONE), h[j], h[j + 1]);
-}
+#define STATE_IS_COPIED      1
+#define COLUMN_FLOATS(units) (5 * (units) + ((units) + 1) / 2) /* words of r * h from 4 * units on, of h behind them   \
+                                                                */
 
-/* Their next states, and these in words. */
-ALWAYS_INLINE void move_units(struct form form, const struct step *step, size_t i, size_t count, int32_t *words) {
-    vector v[TOGETHER], c[TOGETHER], a[TOGETHER], h[TOGETHER + 1];
-    UNROLL for (size_t j = 0; j < count; j++) c[j] = load(step->candidate + (i + j) * LANES);
-    if (form.reset_after) {
-        UNROLL for (size_t j = 0; j < count; j++) v[j] = gate_of(step, 0, i + j);
-        reset(count, v, c, c);
-    }
-    UNROLL for (size_t j = 0; j < count; j++) {
-        v[j] = gate_of(step, 1, i + j);
-        c[j] = add(input_of(step, 2, i + j), c[j]);
-        a[j] = load(step->attention);
-        h[j] = load(step->h + (i + j) * LANES);
-    }
-    move(form.write, count, v, c, a, h);
-    UNROLL for (size_t j = 0; j < count; j++) {
-        store(step->next + (i + j) * LANES, h[j]);
-    }
-    h[count] = broadcast(0);
-    UNROLL for (size_t j = 0; j < count; j += 2) store_words(words, (i + j) / 2, broadcast(WORDS_ONE), h[j], h[j + 1]);
-}
-
-static void reset_all(const struct step *step, int32_t *words) {
-    size_t i = 0;
-    for (; i + TOGETHER <= step->units; i += TOGETHER)
-        reset_units(step, i, TOGETHER, words);
-    UNROLL for (size_t n = 1; n < TOGETHER; n++) if (n == step->units - i) reset_units(step, i, n, words);
-}
-
-ALWAYS_INLINE void move_all(struct form form, const struct step *step, int32_t *words) {
-    size_t i = 0;
-    for (; i + TOGETHER <= step->units; i += TOGETHER)
-        move_units(form, step, i, TOGETHER, words);
-    UNROLL for (size_t n = 1; n < TOGETHER; n++) if (n == step->units - i) move_units(form, step, i, n, words);
-}
-
-/* What vnni_evolve is called with, and its work: the gates' products of as many blocks as are taken together, the
- * candidates' (of a reset after the product they are the gates' third), and words [blocks, units / 2 rounded up,
- * LANES]. */
-struct evolution {
-    const struct cell *cell;
-    size_t steps, blocks, together;
-    const float *inputs, *bias;
-    float *const *attention;
-    float *h, *gates, *candidate;
-    int32_t *words;
+enum {
+    COLUMN_VECTORS = 6, /* vectors of sums at a time */
+    NARROW_MAX = 5      /* columns of the last block that take less time one by one than as a block */
 };
 
-/* One step of a block, the i-th of those together. */
-ALWAYS_INLINE struct step step_of(struct form form, const struct evolution *e, size_t number, size_t block, size_t i) {
-    size_t units = e->cell->units, size = units * LANES;
-    float *gates = e->gates + i * e->cell->gates.units * LANES, *h = e->h + block * size;
-    return (struct step){.units = units,
-                         .input = e->inputs + number * 3 * units,
-                         .bias = e->bias,
-                         .attention = e->attention[block] + number * LANES,
-                         .gates = gates,
-                         .candidate = form.reset_after ? gates + 2 * size : e->candidate + i * size,
-                         .h = h,
-                         .next = h};
+typedef int32_t recurrent;
+struct columns;
+
+/* `first` is even; an odd last unit is paired with zero. */
+ALWAYS_INLINE void keep_recurrent(size_t count, const vector *h, size_t first, int32_t *words) {
+    UNROLL for (size_t i = 0; i < count; i += 2)
+        store_int16(words, (first + i) / 2, broadcast(INT16_ONE), h[i], i + 1 < count ? h[i + 1] : broadcast(0));
 }
 
-/* One step of one block or two; the words of h are read and then replaced. Those of a block's r * h come where its
- * reset gate was. */
-ALWAYS_INLINE void evolve_step(struct form form, const struct evolution *e, size_t number, size_t block,
-                               size_t together) {
-    const struct cell *cell = e->cell;
-    size_t stride = (cell->units + 1) / 2 * LANES, gates = cell->gates.units * LANES;
-    int32_t *words = e->words + block * stride, *reset_words = (int32_t *)(void *)e->gates;
-    multiply_states(together, &cell->gates, words, stride, e->gates);
-    if (!form.reset_after) {
-        for (size_t i = 0; i < together; i++) {
-            struct step step = step_of(form, e, number, block + i, i);
-            reset_all(&step, reset_words + i * gates);
-        }
-        multiply_states(together, &cell->candidate, reset_words, gates, e->candidate);
-    }
-    for (size_t i = 0; i < together; i++) {
-        struct step step = step_of(form, e, number, block + i, i);
-        move_all(form, &step, words + i * stride);
-    }
+static __attribute__((noinline)) void recurrent_product(const struct projection *projection, size_t blocks,
+                                                        const int32_t *x, size_t stride, float *y) {
+    multiply_quantised(blocks, false, projection, x, stride, NULL, &(struct epilogue){.kind = STORE_ROWS, .y = y});
 }
-
-ALWAYS_INLINE void evolve_all(struct form form, const struct evolution *e) {
-    for (size_t number = 0; number < e->steps; number++)
-        for (size_t block = 0; block < e->blocks; block += e->together) {
-            size_t left = e->blocks - block;
-            evolve_step(form, e, number, block, left < e->together ? left : e->together);
-        }
-}
-
-/* Each form a function of its own. */
-#define EACH_FORM(FORM)                                                                                                \
-    FORM(UPDATE, false)                                                                                                \
-    FORM(UPDATE, true)                                                                                                 \
-    FORM(ATTENTION, false)                                                                                             \
-    FORM(ATTENTION, true)                                                                                              \
-    FORM(AND, false)                                                                                                   \
-    FORM(AND, true)                                                                                                    \
-    FORM(OR, false)                                                                                                    \
-    FORM(OR, true)
-#define EVOLVE(write, after)                                                                                           \
-    static void evolve_##write##_##after(const struct evolution *e) {                                                  \
-        evolve_all((struct form){WRITE_##write, after}, e);                                                            \
-    }
-EACH_FORM(EVOLVE)
-#undef EVOLVE
-#define EVOLVE(write, after) [WRITE_##write][after] = evolve_##write##_##after,
-static void (*const evolve_form[WRITE_OR + 1][2])(const struct evolution *e) = {EACH_FORM(EVOLVE)};
-#undef EVOLVE
-
-/* ---- evolution of few candidates: a vector is a few units of one ---- */
-
-enum { VECTORS = 6, FEW = 5 }; /* of sums at a time; columns that take less time one by one than as a block */
 
 static __mmask16 first_units(size_t count) {
     return (__mmask16)(0xffffU >> (VECTOR - count));
 }
 
-/* Units unit .. of a product with one column; x is its words. */
-ALWAYS_INLINE void column_some(size_t vectors, const struct projection *projection, size_t unit, const int32_t *x,
-                               float *y) {
-    integers sum[VECTORS];
+static int32_t *column_words(float *column, size_t units, bool is_reset) {
+    return (int32_t *)(void *)(column + (is_reset ? 4 : 5) * units);
+}
+
+ALWAYS_INLINE void keep_column(float *column, size_t units, bool is_reset, size_t i, size_t some, vector h) {
+    int16_t *words = (int16_t *)(void *)column_words(column, units, is_reset) + i;
+    _mm512_mask_cvtepi32_storeu_epi16(words, first_units(some), _mm512_cvtps_epi32(multiply(h, broadcast(INT16_ONE))));
+}
+
+ALWAYS_INLINE void column_product(size_t count, const struct cell *cell, bool candidate, const struct columns *columns);
+
+#include "model/kernels/lanes_evolve.h"
+
+/* `vectors` vectors of units from `unit` on. */
+ALWAYS_INLINE void gemv_vectors(size_t vectors, const struct projection *projection, size_t unit, const int32_t *x,
+                                float *y) {
+    integers sum[COLUMN_VECTORS];
     size_t units = projection->units, left = units - unit - (vectors - 1) * VECTOR;
     size_t last = left < VECTOR ? left : VECTOR;
-    const int32_t *row = projection->words.column + unit;
+    const int32_t *row = projection->int16.columns + unit;
     UNROLL for (size_t i = 0; i < vectors; i++) sum[i] = _mm512_setzero_si512();
-    for (size_t pair = 0; pair < (projection->inputs + 1) / 2; pair++, row += units)
-        UNROLL for (size_t i = 0; i < vectors; i++) multiply_add_integers(
+    for (size_t word = 0; word < (projection->inputs + 1) / 2; word++, row += units)
+        UNROLL for (size_t i = 0; i < vectors; i++) multiply_add_word(
             false, &sum[i], _mm512_maskz_loadu_epi32(first_units(i + 1 < vectors ? VECTOR : last), row + i * VECTOR),
-            x + pair);
+            x + word);
     UNROLL for (size_t i = 0; i < vectors; i++) {
-        size_t at = unit + i * VECTOR, count = i + 1 < vectors ? VECTOR : last;
-        vector step = load_some(projection->words.step + at, count), bias = load_some(projection->bias + at, count);
-        store_some(y + at, count, multiply_add(_mm512_cvtepi32_ps(sum[i]), step, bias));
+        size_t index = unit + i * VECTOR, count = i + 1 < vectors ? VECTOR : last;
+        vector scale = load_some(projection->int16.scale + index, count);
+        vector bias = load_some(projection->bias + index, count);
+        store_some(y + index, count, multiply_add(_mm512_cvtepi32_ps(sum[i]), scale, bias));
     }
 }
 
-static void column_product(const struct projection *projection, const int32_t *x, float *y) {
+ALWAYS_INLINE void column_product(size_t count, const struct cell *cell, bool candidate,
+                                  const struct columns *columns) {
+    (void)count; /* columns evolve one by one here */
+    const struct projection *projection = candidate ? &cell->candidate : &cell->gates;
+    const int32_t *x = column_words(columns->h, columns->units, candidate);
+    float *y = columns->h + (candidate ? 3 : 1) * columns->units;
     size_t unit = 0;
-    for (; unit + (VECTORS - 1) * VECTOR < projection->units; unit += VECTORS * VECTOR)
-        column_some(VECTORS, projection, unit, x, y);
+    for (; unit + (COLUMN_VECTORS - 1) * VECTOR < projection->units; unit += COLUMN_VECTORS * VECTOR)
+        gemv_vectors(COLUMN_VECTORS, projection, unit, x, y);
     for (; unit + 2 * VECTOR < projection->units; unit += 3 * VECTOR)
-        column_some(3, projection, unit, x, y);
+        gemv_vectors(3, projection, unit, x, y);
     for (; unit < projection->units; unit += VECTOR)
-        column_some(1, projection, unit, x, y);
+        gemv_vectors(1, projection, unit, x, y);
 }
 
-/* One column of a block, in one piece: h, the products, and the words of h and of r * h. */
-struct column {
-    size_t units;
-    const float *input, *bias; /* as in struct step */
-    float attention;
-    float *h, *gates, *candidate;
-    int32_t *words, *reset_words;
-};
-
-/* Values that are multiples of 1 / WORDS_ONE, to words; behind the last unit of an odd number is 0. */
-ALWAYS_INLINE void keep_words(int32_t *words, size_t i, size_t some, vector x) {
-    int16_t *at = (int16_t *)(void *)words + i;
-    _mm512_mask_cvtepi32_storeu_epi16(at, first_units(some), _mm512_cvtps_epi32(x));
-}
-
-/* The input of units i .. of gate 0, 1 or 2; and the argument of gate 0 or 1. */
-ALWAYS_INLINE vector column_input(const struct column *of, size_t gate, size_t i, size_t some) {
-    vector input = load_some(of->input + gate * of->units + i, some);
-    if (of->bias == NULL)
-        return input;
-    return multiply_add(broadcast(of->attention), input, load_some(of->bias + gate * of->units + i, some));
-}
-
-ALWAYS_INLINE vector column_gate(const struct column *of, size_t gate, size_t i, size_t some) {
-    return add(column_input(of, gate, i, some), load_some(of->gates + gate * of->units + i, some));
-}
-
-ALWAYS_INLINE void column_reset(const struct column *of, size_t i, size_t some) {
-    vector z = column_gate(of, 0, i, some), h = multiply(load_some(of->h + i, some), broadcast(WORDS_ONE));
-    reset(1, &z, &h, &h);
-    keep_words(of->reset_words, i, some, h);
-}
-
-ALWAYS_INLINE void column_move(struct form form, const struct column *of, size_t i, size_t some) {
-    vector v, c = load_some(of->candidate + i, some), a = broadcast(of->attention), h = load_some(of->h + i, some);
-    if (form.reset_after) {
-        v = column_gate(of, 0, i, some);
-        reset(1, &v, &c, &c);
-    }
-    v = column_gate(of, 1, i, some);
-    c = add(column_input(of, 2, i, some), c);
-    move(form.write, 1, &v, &c, &a, &h);
-    store_some(of->h + i, some, h);
-    keep_words(of->words, i, some, multiply(h, broadcast(WORDS_ONE)));
-}
-
-/* The same sums and functions as in lanes. */
-ALWAYS_INLINE void column_step(struct form form, const struct cell *cell, const struct column *of) {
-    size_t units = of->units;
-    column_product(&cell->gates, of->words, of->gates);
-    if (!form.reset_after) {
-        for (size_t i = 0; i < units; i += VECTOR)
-            column_reset(of, i, units - i < VECTOR ? units - i : VECTOR);
-        column_product(&cell->candidate, of->reset_words, of->candidate);
-    }
-    for (size_t i = 0; i < units; i += VECTOR)
-        column_move(form, of, i, units - i < VECTOR ? units - i : VECTOR);
-}
-
-/* All steps of one column of the block behind the full ones. */
-ALWAYS_INLINE void evolve_column(struct form form, const struct evolution *e, size_t lane) {
-    size_t units = e->cell->units, pairs = (units + 1) / 2;
-    float *work = e->gates, *h = e->h + e->blocks * units * LANES + lane;
-    struct column column = {.units = units,
-                            .bias = e->bias,
-                            .h = work,
-                            .gates = work + units,
-                            .candidate = work + (form.reset_after ? 3 : 4) * units,
-                            .words = (int32_t *)(void *)(work + 5 * units)};
-    column.reset_words = column.words + pairs;
-    memset(column.words, 0, 2 * pairs * sizeof *column.words);
-    for (size_t unit = 0; unit < units; unit++)
-        column.h[unit] = h[unit * LANES];
-    for (size_t i = 0; i < units; i += VECTOR) {
-        size_t some = units - i < VECTOR ? units - i : VECTOR;
-        keep_words(column.words, i, some, multiply(load_some(column.h + i, some), broadcast(WORDS_ONE)));
-    }
-    for (size_t i = 0; i < e->steps; i++) {
-        column.input = e->inputs + i * 3 * units;
-        column.attention = e->attention[e->blocks][i * LANES + lane];
-        column_step(form, e->cell, &column);
-    }
-    for (size_t unit = 0; unit < units; unit++)
-        h[unit * LANES] = column.h[unit];
-}
-
-#define EVOLVE(write, after)                                                                                           \
-    static void column_##write##_##after(const struct evolution *e, size_t lane) {                                     \
-        evolve_column((struct form){WRITE_##write, after}, e, lane);                                                   \
-    }
-EACH_FORM(EVOLVE)
-#undef EVOLVE
-#define EVOLVE(write, after) [WRITE_##write][after] = column_##write##_##after,
-static void (*const column_form[WRITE_OR + 1][2])(const struct evolution *e, size_t lane) = {EACH_FORM(EVOLVE)};
-#undef EVOLVE
-
-static void vnni_evolve(const struct kernels *kernels, const struct cell *cell, enum kernel_write write, size_t steps,
-                        const float *inputs, const float *bias, size_t candidates, float *const *attention, float *h,
-                        float *work) {
-    size_t units = cell->units, few = candidates % LANES <= FEW ? candidates % LANES : 0;
-    size_t blocks = (candidates - few + LANES - 1) / LANES;
-    if (cell->gates.words.packed == NULL || (!cell->reset_after && cell->candidate.words.packed == NULL)) {
-        kernels_avx512.evolve(kernels, cell, write, steps, inputs, bias, candidates, attention, h, work);
+static void vnni_evolve(const struct kernels *kernels, const struct evolution_steps *evolution, float *h, float *work) {
+    const struct cell *cell = evolution->cell;
+    if (cell->gates.int16.panels == NULL || (!cell->reset_after && cell->candidate.int16.panels == NULL)) {
+        kernels_avx512.evolve(kernels, evolution, h, work);
         return;
     }
-    size_t together = blocks < kernels->together ? blocks : kernels->together, size = units * LANES;
-    struct evolution e = {.cell = cell,
-                          .steps = steps,
+    size_t units = cell->units, size = units * LANES, rest = evolution->candidates % LANES;
+    size_t narrow = rest <= NARROW_MAX ? rest : 0, blocks = (evolution->candidates - narrow + LANES - 1) / LANES;
+    size_t group = blocks < kernels->blocks_per_weight_load ? blocks : kernels->blocks_per_weight_load;
+    struct evolution e = {.of = evolution,
                           .blocks = blocks,
-                          .together = together,
-                          .inputs = inputs,
-                          .bias = bias,
-                          .attention = attention,
+                          .group = group,
                           .h = h,
                           .gates = work,
-                          .candidate = work + 2 * together * size,
-                          .words = (int32_t *)(void *)(work + 3 * together * size)};
+                          .candidate = work + 2 * group * size,
+                          .product_h = (int32_t *)(void *)(work + 3 * group * size),
+                          .product_rh = (int32_t *)(void *)work, /* in place of the reset gates, which it is made of */
+                          .h_stride = (units + 1) / 2 * LANES,
+                          .rh_stride = cell->gates.units * LANES};
     for (size_t block = 0; block < blocks; block++)
         for (size_t i = 0; i < units; i += 2) {
-            const float *at = h + (block * units + i) * LANES;
-            vector odd = i + 1 < units ? load(at + LANES) : broadcast(0);
-            store_words(e.words + block * ((units + 1) / 2) * LANES, i / 2, broadcast(WORDS_ONE), load(at), odd);
+            const float *pair = h + (block * units + i) * LANES;
+            vector state[2] = {load(pair), i + 1 < units ? load(pair + LANES) : broadcast(0)};
+            keep_recurrent(2, state, i, e.product_h + block * e.h_stride);
         }
     if (blocks > 0)
-        evolve_form[write][cell->reset_after](&e);
-    for (size_t lane = 0; lane < few; lane++)
-        column_form[write][cell->reset_after](&e, lane);
+        evolve_blocks(&e);
+    for (size_t lane = 0; lane < narrow; lane++)
+        evolve_columns(1, &e, lane);
 }
 
 void kernels_use_vnni(struct kernels *kernels) {
     kernels->name = "avx512vnni";
-    kernels->project = vnni_project;
+    kernels->linear = vnni_linear;
     kernels->attend = vnni_attend;
     kernels->finish = vnni_finish;
     kernels->evolve = vnni_evolve;

@@ -1,9 +1,8 @@
-/* vnni_product.h: products of 16-bit and 8-bit integers with columns in lanes, by AVX512-VNNI, and what is done with
- * their rows; for a file that is compiled for it.
+/* vnni_product.h: products of int16 and int8 weights with columns in lanes, by AVX512-VNNI, and their epilogues. The
+ * including file must be compiled for AVX512-VNNI.
  *
- * x lies in words: a word is the integers of two inputs of a column, [inputs / 2 rounded up, LANES]. Its step is the
- * column's own (kernels.h), or fixed where the values are known to be within 1, as states are. Or it has four bytes of
- * four inputs, [inputs / 4 rounded up, LANES].
+ * Quantised inputs are 32-bit words in lanes: two int16 inputs of a column in each, [inputs / 2 rounded up, LANES], or
+ * four int8 inputs, [inputs / 4 rounded up, LANES]. kernels.h has the scales.
  */
 #ifndef MODEL_KERNELS_VNNI_PRODUCT_H
 #define MODEL_KERNELS_VNNI_PRODUCT_H
@@ -13,38 +12,37 @@
 
 typedef __m512i integers;
 
-/* Groups of rows whose sums grow in registers, of one vector of columns; of two, half as many. */
-enum { GROUPS = 6, VECTORS_TOGETHER = 2 };
+enum {
+    PANELS_MAX = 6,      /* panels whose sums fit the registers, for one vector of columns; half as many for two */
+    VECTORS_PER_LOAD = 2 /* vectors of columns that may share one load of a weight */
+};
 
-/* x times the factor as an integer in the low 16 bits, for what is within 2^15 then: after adding 1.5 * 2^23 the last
- * bit of a float32 is worth 1. What is not a number, or not finite, leaves 0 there: where the step is the column's own
- * it is not a number then; where it is fixed, somebody else must keep the NaN. */
+/* ---- quantising inputs ---- */
+
+/* factor * x rounded to an integer in the low 16 bits, for |factor * x| < 2^15: after adding 1.5 * 2^23 the last bit of
+ * a float32 is worth 1. Infinities and NaN leave 0 there. With a scale per column the scale is then NaN and keeps it;
+ * with a fixed scale the caller must keep the NaN. */
 ALWAYS_INLINE vector in_low_bits(vector x, vector factor) {
     return multiply_add(x, factor, broadcast(0x1.8p23F));
 }
 
-/* Two columns' integers, both in the low bits, to words. */
-ALWAYS_INLINE integers word_of(vector even, vector odd) {
-    return _mm512_mask_mov_epi16(_mm512_slli_epi32(_mm512_castps_si512(odd), 16), 0x55555555,
-                                 _mm512_castps_si512(even));
+/* Two int16 to a word: factor * even in the lower half, factor * odd in the upper half. */
+ALWAYS_INLINE void store_int16(int32_t *words, size_t word, vector factor, vector even, vector odd) {
+    integers low = _mm512_castps_si512(in_low_bits(even, factor)), high = _mm512_castps_si512(in_low_bits(odd, factor));
+    _mm512_storeu_si512(words + word * LANES, _mm512_mask_mov_epi16(_mm512_slli_epi32(high, 16), 0x55555555, low));
 }
 
-/* x times the factor, in words. */
-ALWAYS_INLINE void store_words(int32_t *words, size_t pair, vector factor, vector even, vector odd) {
-    _mm512_storeu_si512(words + pair * LANES, word_of(in_low_bits(even, factor), in_low_bits(odd, factor)));
-}
-
-/* The low bytes of four columns' integers, to words. */
-ALWAYS_INLINE integers word_of_bytes(const vector *x) {
+/* The low bytes of four values to a word. */
+ALWAYS_INLINE void store_int8(int32_t *words, size_t word, const vector *x) {
     const __mmask64 lowest = 0x1111111111111111;
     integers low =
         _mm512_mask_mov_epi8(_mm512_slli_epi32(_mm512_castps_si512(x[1]), 8), lowest, _mm512_castps_si512(x[0]));
     integers high =
         _mm512_mask_mov_epi8(_mm512_slli_epi32(_mm512_castps_si512(x[3]), 8), lowest, _mm512_castps_si512(x[2]));
-    return _mm512_mask_mov_epi16(_mm512_slli_epi32(high, 16), 0x55555555, low);
+    _mm512_storeu_si512(words + word * LANES, _mm512_mask_mov_epi16(_mm512_slli_epi32(high, 16), 0x55555555, low));
 }
 
-/* The largest of |x| in each column, as integers, for what is not a number is then the largest of all. */
+/* The largest |x| of each column. Compared as integers, because NaN is then the largest of all. */
 ALWAYS_INLINE vector largest_of(size_t inputs, const float *x) {
     integers largest = _mm512_setzero_si512();
     for (size_t i = 0; i < inputs; i++)
@@ -52,182 +50,172 @@ ALWAYS_INLINE vector largest_of(size_t inputs, const float *x) {
     return _mm512_castsi512_ps(largest);
 }
 
-/* x [inputs, LANES] to words of the columns' own steps; the result is what WORDS_ONE is worth. The words may take the
- * place of x. */
-ALWAYS_INLINE vector words_of(size_t inputs, const float *x, int32_t *words) {
-    vector most = largest_of(inputs, x), factor = divide(broadcast(WORDS_ONE), most);
+/* x [inputs, LANES] to int16 with a scale per column. Returns the value of INT16_ONE. words may be x. */
+ALWAYS_INLINE vector quantise_int16(size_t inputs, const float *x, int32_t *words) {
+    vector largest = largest_of(inputs, x), factor = divide(broadcast(INT16_ONE), largest);
     for (size_t i = 0; i < inputs; i += 2) {
         vector odd = i + 1 < inputs ? load(x + (i + 1) * LANES) : broadcast(0);
-        store_words(words, i / 2, factor, load(x + i * LANES), odd);
+        store_int16(words, i / 2, factor, load(x + i * LANES), odd);
     }
-    return most;
+    return largest;
 }
 
-/* The same in bytes; the result is what BYTES_ONE is worth. An infinity leaves nothing of the others, and no number. */
-ALWAYS_INLINE vector bytes_of(size_t inputs, const float *x, int32_t *words) {
-    vector most = largest_of(inputs, x), factor = divide(broadcast(BYTES_ONE), most);
-    vector magic = broadcast(0x1.8p23F + BYTES_OFFSET), part[4];
+/* x [inputs, LANES] to int8 with a scale per column. Returns the value of INT8_ONE. An infinity would hide as a finite
+ * number, so the value is NaN then: infinity * 0. */
+ALWAYS_INLINE vector quantise_int8(size_t inputs, const float *x, int32_t *words) {
+    vector largest = largest_of(inputs, x), factor = divide(broadcast(INT8_ONE), largest);
+    vector magic = broadcast(0x1.8p23F + INT8_OFFSET), part[4];
     for (size_t i = 0; i < inputs; i += 4) {
         UNROLL for (size_t j = 0; j < 4; j++) part[j] =
             i + j < inputs ? multiply_add(load(x + (i + j) * LANES), factor, magic) : magic;
-        _mm512_storeu_si512(words + i / 4 * LANES, word_of_bytes(part));
+        store_int8(words, i / 4, part);
     }
-    return multiply_add(most, broadcast(0), most);
+    return multiply_add(largest, broadcast(0), largest);
 }
 
-/* sum += x times the word in every lane. In assembly, for gcc 12 keeps the sums of the intrinsic on the stack. Of bytes
- * those of x have no sign, those of the word have one. */
-ALWAYS_INLINE void multiply_add_integers(bool bytes, integers *sum, integers x, const int32_t *word) {
-    if (bytes)
+/* ---- multiplying ---- */
+
+/* sum += x * the word in every lane. In assembly, because gcc 12 keeps the sums of the intrinsic on the stack. int8: x
+ * is unsigned, the word signed. */
+ALWAYS_INLINE void multiply_add_word(bool int8, integers *sum, integers x, const int32_t *word) {
+    if (int8)
         __asm__("vpdpbusd %2%{1to16%}, %1, %0" : "+v"(*sum) : "v"(x), "m"(*word));
     else
         __asm__("vpdpwssd %2%{1to16%}, %1, %0" : "+v"(*sum) : "v"(x), "m"(*word));
 }
 
-/* The same, the word being in all lanes of a register already. */
-ALWAYS_INLINE void multiply_add_spread(bool bytes, integers *sum, integers x, integers word) {
-    if (bytes)
+/* sum += x * word, of a word that a register already holds in all lanes. */
+ALWAYS_INLINE void multiply_add_loaded(bool int8, integers *sum, integers x, integers word) {
+    if (int8)
         __asm__("vpdpbusd %2, %1, %0" : "+v"(*sum) : "v"(x), "v"(word));
     else
         __asm__("vpdpwssd %2, %1, %0" : "+v"(*sum) : "v"(x), "v"(word));
 }
 
-/* One word more of a row's sums. A CPU that multiplies twice a cycle loads twice a cycle at most: with two vectors of
- * columns one load serves two products. */
-ALWAYS_INLINE void sums_add_word(size_t vectors, bool bytes, const int32_t *weights, const integers *in,
-                                 integers *sum) {
-    if (vectors == 1) {
-        multiply_add_integers(bytes, &sum[0], in[0], weights);
-    } else {
-        integers spread = _mm512_set1_epi32(*weights);
-        multiply_add_spread(bytes, &sum[0], in[0], spread);
-        multiply_add_spread(bytes, &sum[1], in[1], spread);
-    }
-}
-
-/* The integer sums of `groups` groups of rows, for `vectors` vectors of columns; x of one is `stride` behind that of
- * the last. */
-ALWAYS_INLINE void sum_groups(size_t groups, size_t vectors, bool bytes, const struct projection *projection,
-                              size_t first, const int32_t *x, size_t stride, integers (*sum)[VECTORS_TOGETHER]) {
-    const int32_t *group[GROUPS];
-    size_t words = bytes ? (projection->inputs + 3) / 4 : (projection->inputs + 1) / 2;
-    UNROLL for (size_t i = 0; i < groups; i++) {
-        group[i] = projection->words.packed + (first + i) * words * GROUP;
-        KEEP_IN_REGISTER(group[i]);
-    }
-    UNROLL for (size_t row = 0; row < groups * GROUP; row++) {
-        integers start =
-            bytes ? _mm512_set1_epi32(projection->words.start[first * GROUP + row]) : _mm512_setzero_si512();
-        sum[row][0] = sum[row][vectors - 1] = start; /* one or two; of a loop clang makes a memset, and complains */
-    }
-    for (size_t word = 0; word < words; word++, x += LANES) {
-        integers in[VECTORS_TOGETHER];
-        UNROLL for (size_t i = 0; i < vectors; i++) in[i] = _mm512_loadu_si512(x + i * stride);
-        UNROLL for (size_t i = 0; i < groups; i++) UNROLL for (size_t j = 0; j < GROUP; j++)
-            sums_add_word(vectors, bytes, group[i] + word * GROUP + j, in, sum[i * GROUP + j]);
-    }
-}
-
-/* What becomes of the rows of y = W x + b, one way being constant where it is compiled: they are stored; or two parts
- * are added first, one for each lane and one for all; or a squashing activation leaves them within 1, and they go on as
- * words, as bytes (sigmoids), or into the dot product with the weights of one unit. */
-enum way { TO_ROWS, TO_SUMS, TO_WORDS, TO_BYTES, TO_DOT };
-struct rows {
-    enum way way;
-    enum kernel_activation squash; /* words, bytes, dot: KERNEL_SIGMOID or KERNEL_TANH */
-    float *y;                      /* rows, sums: [vectors, units, LANES] */
-    const float *lane_part, *part; /* sums: [units, LANES] and [vectors, units] */
-    int32_t *words;                /* words: [vectors, units / 2 rounded up, LANES]; bytes: a quarter of units */
-    size_t stride;                 /* words: of vectors */
-    const float *weight;           /* dot: [units] */
+/* What follows a product y = W x + b. The kind is constant wherever it is compiled. */
+enum epilogue_kind {
+    STORE_ROWS, /* store y */
+    ADD_PARTS,  /* add lane_part and part, store the sums */
+    TO_INT16,   /* squash, quantise to int16 with a fixed scale */
+    TO_INT8,    /* squash (sigmoid only), quantise to int8 with a fixed scale */
+    TO_DOT      /* squash, add to the dot product with the weights of one unit */
+};
+struct epilogue {
+    enum epilogue_kind kind;
+    enum kernel_activation squash; /* KERNEL_SIGMOID or KERNEL_TANH */
+    float *y;                      /* [vectors, units, LANES] */
+    const float *lane_part, *part; /* [units, LANES] and [vectors, units] */
+    int32_t *words;                /* of each vector [words of the units, LANES] */
+    size_t stride;                 /* from one vector's words to the next */
+    const float *weight;           /* [units] */
     vector *dot;                   /* [vectors] */
 };
 
-/* A group's rows of vector i, of which those up to `units` are of the projection. */
-ALWAYS_INLINE void keep_group(const struct rows *rows, size_t i, size_t units, size_t unit, vector *value) {
+/* The epilogue for a panel of vector i: units unit .. unit + PANEL_UNITS, of which those up to `units` exist. */
+ALWAYS_INLINE void finish_panel(const struct epilogue *epilogue, size_t i, size_t units, size_t unit, vector *value) {
     size_t left = units - unit;
-    bool packs = rows->way == TO_WORDS || rows->way == TO_BYTES;
-    int32_t *words = packs ? rows->words + i * rows->stride : NULL;
-    if (packs || rows->way == TO_DOT) {
-        if (rows->squash == KERNEL_SIGMOID)
-            sigmoids(GROUP, value, value);
+    bool quantises = epilogue->kind == TO_INT16 || epilogue->kind == TO_INT8;
+    int32_t *words = quantises ? epilogue->words + i * epilogue->stride : NULL;
+    if (quantises || epilogue->kind == TO_DOT) {
+        if (epilogue->squash == KERNEL_SIGMOID)
+            sigmoids(PANEL_UNITS, value, value);
         else
-            hyperbolic_tangents(GROUP, value, value);
+            hyperbolic_tangents(PANEL_UNITS, value, value);
     }
-    UNROLL for (size_t j = 0; j < GROUP; j++) {
+    UNROLL for (size_t j = 0; j < PANEL_UNITS; j++) {
         if (j >= left)
             value[j] = broadcast(0);
-        else if (rows->way == TO_DOT)
-            rows->dot[i] = multiply_add(value[j], broadcast(rows->weight[unit + j]), rows->dot[i]);
-        else if (!packs)
-            store(rows->y + (i * units + unit + j) * LANES, value[j]);
+        else if (epilogue->kind == TO_DOT)
+            epilogue->dot[i] = multiply_add(value[j], broadcast(epilogue->weight[unit + j]), epilogue->dot[i]);
+        else if (!quantises)
+            store(epilogue->y + (i * units + unit + j) * LANES, value[j]);
     }
-    if (packs) {
-        vector sum = add(add(value[0], value[1]), add(value[2], value[3])); /* within 4; or the NaN that words lose */
-        rows->dot[i] = multiply_add(sum, broadcast(0), rows->dot[i]);
+    if (quantises) {
+        vector sum = add(add(value[0], value[1]), add(value[2], value[3])); /* finite, or the NaN that integers lose */
+        epilogue->dot[i] = multiply_add(sum, broadcast(0), epilogue->dot[i]);
     }
-    if (rows->way == TO_BYTES) {
-        UNROLL for (size_t j = 0; j < GROUP; j++) value[j] = in_low_bits(value[j], broadcast(BYTES_SIGMOID_ONE));
-        _mm512_storeu_si512(words + unit / 4 * LANES, word_of_bytes(value));
+    if (epilogue->kind == TO_INT8) {
+        UNROLL for (size_t j = 0; j < PANEL_UNITS; j++) value[j] = in_low_bits(value[j], broadcast(INT8_SIGMOID_ONE));
+        store_int8(words, unit / 4, value);
     }
-    if (rows->way == TO_WORDS) {
-        store_words(words, unit / 2, broadcast(WORDS_ONE), value[0], value[1]);
+    if (epilogue->kind == TO_INT16) {
+        store_int16(words, unit / 2, broadcast(INT16_ONE), value[0], value[1]);
         if (left > 2)
-            store_words(words, unit / 2 + 1, broadcast(WORDS_ONE), value[2], value[3]);
+            store_int16(words, unit / 2 + 1, broadcast(INT16_ONE), value[2], value[3]);
     }
 }
 
-/* Row `unit`, the j-th of its group: what its sums are worth, the bias, the parts; what pads the last group is of no
- * use. */
-ALWAYS_INLINE void finish_row(size_t vectors, const struct projection *projection, size_t unit, const vector *one,
-                              const struct rows *rows, const integers *sum, vector (*value)[GROUP], size_t j) {
-    vector step = broadcast(projection->words.step[unit]), zero = broadcast(0);
-    bool there = unit < projection->units, adds = rows->way == TO_SUMS && there;
-    vector bias = there ? broadcast(projection->bias[unit]) : zero;
-    vector lane_part = adds ? load(rows->lane_part + unit * LANES) : zero;
-    UNROLL for (size_t i = 0; i < vectors; i++) {
-        vector y = multiply_add(_mm512_cvtepi32_ps(sum[i]), one != NULL ? multiply(step, one[i]) : step, bias);
-        if (adds)
-            y = add(y, add(lane_part, broadcast(rows->part[i * projection->units + unit])));
-        value[i][j] = y;
+/* Panels first .. first + panels of y = W x + b, for `vectors` vectors of columns whose words are `stride` apart.
+ * `scale` [vectors] is the value of INT16_ONE or INT8_ONE in x; NULL: 1. */
+ALWAYS_INLINE void multiply_panels(size_t panels, size_t vectors, bool int8, const struct projection *projection,
+                                   size_t first, const int32_t *x, size_t stride, const vector *scale,
+                                   const struct epilogue *epilogue) {
+    integers sum[PANELS_MAX * PANEL_UNITS][VECTORS_PER_LOAD];
+    const int32_t *panel[PANELS_MAX];
+    size_t words = int8 ? (projection->inputs + 3) / 4 : (projection->inputs + 1) / 2;
+    UNROLL for (size_t i = 0; i < panels; i++) {
+        panel[i] = (int8 ? projection->int8.panels : projection->int16.panels) + (first + i) * words * PANEL_UNITS;
+        KEEP_IN_REGISTER(panel[i]);
+    }
+    UNROLL for (size_t row = 0; row < panels * PANEL_UNITS; row++) {
+        integers start =
+            int8 ? _mm512_set1_epi32(projection->int8.start[first * PANEL_UNITS + row]) : _mm512_setzero_si512();
+        sum[row][0] = sum[row][vectors - 1] = start; /* not a loop: clang makes it a memset and warns */
+    }
+    for (size_t word = 0; word < words; word++, x += LANES) {
+        integers in[VECTORS_PER_LOAD];
+        UNROLL for (size_t i = 0; i < vectors; i++) in[i] = _mm512_loadu_si512(x + i * stride);
+        UNROLL for (size_t row = 0; row < panels * PANEL_UNITS; row++) {
+            const int32_t *weight = panel[row / PANEL_UNITS] + word * PANEL_UNITS + row % PANEL_UNITS;
+            if (vectors == 1) {
+                multiply_add_word(int8, &sum[row][0], in[0], weight);
+            } else { /* a CPU that multiplies twice a cycle also loads twice at most: one load for two products */
+                integers loaded = _mm512_set1_epi32(*weight);
+                multiply_add_loaded(int8, &sum[row][0], in[0], loaded);
+                multiply_add_loaded(int8, &sum[row][1], in[1], loaded);
+            }
+        }
+    }
+    UNROLL for (size_t i = 0; i < panels; i++) {
+        vector value[VECTORS_PER_LOAD][PANEL_UNITS], zero = broadcast(0);
+        UNROLL for (size_t j = 0; j < PANEL_UNITS; j++) {
+            size_t row = i * PANEL_UNITS + j, unit = first * PANEL_UNITS + row;
+            bool exists = unit < projection->units, adds = epilogue->kind == ADD_PARTS && exists;
+            vector unit_scale = broadcast((int8 ? projection->int8.scale : projection->int16.scale)[unit]);
+            vector bias = exists ? broadcast(projection->bias[unit]) : zero;
+            vector lane_part = adds ? load(epilogue->lane_part + unit * LANES) : zero;
+            UNROLL for (size_t k = 0; k < vectors; k++) {
+                vector factor = scale != NULL ? multiply(unit_scale, scale[k]) : unit_scale;
+                vector y = multiply_add(_mm512_cvtepi32_ps(sum[row][k]), factor, bias);
+                if (adds)
+                    y = add(y, add(lane_part, broadcast(epilogue->part[k * projection->units + unit])));
+                value[k][j] = y;
+            }
+        }
+        UNROLL for (size_t k = 0; k < vectors; k++)
+            finish_panel(epilogue, k, projection->units, (first + i) * PANEL_UNITS, value[k]);
     }
 }
 
-/* `groups` groups of rows of y = W x + b, for `vectors` vectors of columns; x is in words or bytes, of which WORDS_ONE
- * or BYTES_ONE is worth one[vectors], or 1 where one is NULL. */
-ALWAYS_INLINE void multiply_groups(size_t groups, size_t vectors, bool bytes, const struct projection *projection,
-                                   size_t first, const int32_t *x, size_t stride, const vector *one,
-                                   const struct rows *rows) {
-    integers sum[GROUPS * GROUP][VECTORS_TOGETHER];
-    sum_groups(groups, vectors, bytes, projection, first, x, stride, sum);
-    UNROLL for (size_t i = 0; i < groups; i++) {
-        size_t unit = (first + i) * GROUP;
-        vector value[VECTORS_TOGETHER][GROUP];
-        UNROLL for (size_t j = 0; j < GROUP; j++)
-            finish_row(vectors, projection, unit + j, one, rows, sum[i * GROUP + j], value, j);
-        UNROLL for (size_t k = 0; k < vectors; k++) keep_group(rows, k, projection->units, unit, value[k]);
-    }
-}
-
-/* The groups are spread evenly: a small last share would wait for its own sums. */
-ALWAYS_INLINE void multiply_integers(size_t vectors, bool bytes, const struct projection *projection, const int32_t *x,
-                                     size_t stride, const vector *one, const struct rows *rows) {
-    size_t groups = (projection->units + GROUP - 1) / GROUP, first = 0, most = GROUPS / vectors;
-    for (size_t left = (groups + most - 1) / most; left > 0; left--) {
-        size_t count = (groups - first) / left;
+/* All panels, spread evenly over as many passes as needed: a small last pass would wait for its own sums. */
+ALWAYS_INLINE void multiply_all_panels(size_t vectors, bool int8, const struct projection *projection, const int32_t *x,
+                                       size_t stride, const vector *scale, const struct epilogue *epilogue) {
+    size_t panels = (projection->units + PANEL_UNITS - 1) / PANEL_UNITS, first = 0, most = PANELS_MAX / vectors;
+    for (size_t left = (panels + most - 1) / most; left > 0; left--) {
+        size_t count = (panels - first) / left;
         UNROLL for (size_t n = 1; n <= most; n++) if (n == count)
-            multiply_groups(n, vectors, bytes, projection, first, x, stride, one, rows);
+            multiply_panels(n, vectors, int8, projection, first, x, stride, scale, epilogue);
         first += count;
     }
 }
 
 /* One vector of columns, or two. */
-ALWAYS_INLINE void multiply_some(size_t vectors, bool bytes, const struct projection *projection, const int32_t *x,
-                                 size_t stride, const vector *one, const struct rows *rows) {
-    if (vectors == VECTORS_TOGETHER)
-        multiply_integers(VECTORS_TOGETHER, bytes, projection, x, stride, one, rows);
+ALWAYS_INLINE void multiply_quantised(size_t vectors, bool int8, const struct projection *projection, const int32_t *x,
+                                      size_t stride, const vector *scale, const struct epilogue *epilogue) {
+    if (vectors == VECTORS_PER_LOAD)
+        multiply_all_panels(VECTORS_PER_LOAD, int8, projection, x, stride, scale, epilogue);
     else
-        multiply_integers(1, bytes, projection, x, stride, one, rows);
+        multiply_all_panels(1, int8, projection, x, stride, scale, epilogue);
 }
 
 #endif

@@ -13,9 +13,9 @@
 
 #include "model/kernels/avx512.h"
 
-#define GROUPS_ALONE 4
-#define TWO_BLOCKS   0
-#define CROSSES      1
+#define PANELS_PER_BLOCK 4
+#define TWO_BLOCKS       0
+#define WINOGRAD         1
 
 #include "model/kernels/lanes.h"
 

@@ -15,8 +15,8 @@ static const float *make_query(const struct dien_model *model, struct dien_scrat
                                const struct attention *attention, size_t candidates) {
     if (!attention->has_query)
         return scratch->target;
-    model->kernels->project_few(model->kernels, &attention->query.projection, candidates, scratch->target,
-                                scratch->query);
+    model->kernels->linear_narrow(model->kernels, &attention->query.projection, candidates, scratch->target,
+                                  scratch->query);
     model->kernels->activate(&attention->query.activation, attention->query_units, 1, scratch->query);
     return scratch->query;
 }
@@ -28,8 +28,8 @@ static const float *attend_layers(const struct dien_model *model, struct dien_sc
                                   scratch->tile[1]);
 }
 
-/* A crossed product wants inputs within CROSSED_INPUTS: keys are within 1, being states, so each candidate's query is
- * divided by the power of two below its largest, which changes no digit. The kernels multiply by it again. */
+/* A crossed product wants inputs within WINOGRAD_INPUT_MAX: keys are within 1, being states, so each candidate's query
+ * is divided by the power of two below its largest, which changes no digit. The kernels multiply by it again. */
 static void scale_query(const float *query, size_t width, float *scaled, float *scale) {
     for (size_t lane = 0; lane < LANES; lane++)
         scale[lane] = 0x1p-100F;
@@ -55,8 +55,14 @@ static void attend_block(const struct dien_model *model, struct dien_scratch *sc
     const struct projection *product = &attention->product;
     for (size_t first = 0; first < length; first += STEPS) {
         size_t steps = length - first < STEPS ? length - first : STEPS;
-        kernels->attend(kernels, product, steps, query, scale, scratch->query_part, keys + first * product->inputs,
-                        key_parts + first * product->units, scratch->tile[0], scratch->products);
+        struct attention_steps some = {.product = product,
+                                       .steps = steps,
+                                       .query = query,
+                                       .scale = scale,
+                                       .query_part = scratch->query_part,
+                                       .keys = keys + first * product->inputs,
+                                       .key_parts = key_parts + first * product->units};
+        kernels->attend(kernels, &some, scratch->tile[0], scratch->products);
         memcpy(scores + first * LANES, attend_layers(model, scratch, attention, steps), steps * LANES * sizeof *scores);
     }
 }
@@ -78,7 +84,7 @@ static void attend_pairs(const struct kernels *kernels, struct dien_scratch *scr
         products.first = first + block * LANES;
         kernels->multiply_pairs(&products, x + block * product->inputs * LANES);
     }
-    kernels->project(product, blocks, x, y);
+    kernels->linear(product, blocks, x, y);
     for (size_t block = 0; block < blocks; block++) {
         parts.first = first + block * LANES;
         kernels->add_pairs(&parts, y + block * product->units * LANES);
@@ -98,15 +104,15 @@ static void keep_pairs(const float *x, size_t first, size_t count, size_t candid
     }
 }
 
-static void attend_few(const struct dien_model *model, struct dien_scratch *scratch, const struct attention *attention,
-                       const float *query, const float *scale, const float *keys, const float *key_parts, size_t length,
-                       size_t candidates, float *scores) {
+static void attend_narrow(const struct dien_model *model, struct dien_scratch *scratch,
+                          const struct attention *attention, const float *query, const float *scale, const float *keys,
+                          const float *key_parts, size_t length, size_t candidates, float *scores) {
     const struct projection *product = &attention->product;
     size_t pairs = length * candidates, most = (size_t)STEPS * LANES;
-    lanes_to_vectors(query, product->inputs, candidates, scratch->few_query);
-    lanes_to_vectors(scratch->query_part, product->units, candidates, scratch->few_part);
-    struct pairs products = {product->inputs, candidates, 0, pairs, keys, scratch->few_query, NULL};
-    struct pairs parts = {product->units, candidates, 0, pairs, key_parts, scratch->few_part, scale};
+    lanes_to_vectors(query, product->inputs, candidates, scratch->narrow_query);
+    lanes_to_vectors(scratch->query_part, product->units, candidates, scratch->narrow_part);
+    struct pairs products = {product->inputs, candidates, 0, pairs, keys, scratch->narrow_query, NULL};
+    struct pairs parts = {product->units, candidates, 0, pairs, key_parts, scratch->narrow_part, scale};
     memset(scores, 0, length * LANES * sizeof *scores);
     for (size_t first = 0; first < pairs; first += most) {
         size_t count = pairs - first < most ? pairs - first : most, blocks = (count + LANES - 1) / LANES;
@@ -118,14 +124,14 @@ static void attend_few(const struct dien_model *model, struct dien_scratch *scra
 static void attend_mlp(const struct dien_model *model, struct dien_scratch *scratch, const struct attention *attention,
                        const float *query, const float *keys, const float *key_parts, size_t length, size_t candidates,
                        float *scores) {
-    model->kernels->project_few(model->kernels, &attention->query_part, candidates, query, scratch->query_part);
+    model->kernels->linear_narrow(model->kernels, &attention->query_part, candidates, query, scratch->query_part);
     const float *scale = NULL;
-    if (attention->product.crossed != NULL) {
+    if (attention->product.winograd != NULL) {
         scale_query(query, attention->product.inputs, scratch->scaled, scratch->scale);
         query = scratch->scaled, scale = scratch->scale;
     }
     if (candidates < LANES)
-        attend_few(model, scratch, attention, query, scale, keys, key_parts, length, candidates, scores);
+        attend_narrow(model, scratch, attention, query, scale, keys, key_parts, length, candidates, scores);
     else
         attend_block(model, scratch, attention, query, scale, keys, key_parts, length, scores);
 }

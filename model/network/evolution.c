@@ -11,7 +11,6 @@
  */
 #include "model/network/stages.h"
 
-#include <math.h>
 #include <string.h>
 
 /* The same vector in every lane. */
@@ -19,62 +18,6 @@ static void spread(const float *vector, size_t units, float *lanes) {
     for (size_t unit = 0; unit < units; unit++)
         for (size_t lane = 0; lane < LANES; lane++)
             lanes[unit * LANES + lane] = vector[unit];
-}
-
-/* Steps first .. first + steps. */
-static void evolve_steps(const struct dien_model *model, struct dien_scratch *scratch, const struct interest *interest,
-                         const float *inputs, size_t first, size_t steps, size_t candidates, float *final) {
-    float *attention[BLOCKS];
-    for (size_t i = 0; i < BLOCKS; i++)
-        attention[i] = scratch->scores[i] + first * LANES;
-    model->kernels->evolve(model->kernels, &interest->evolution, interest->write, steps,
-                           inputs + first * 3 * interest->evolution.units, interest->evolution_bias, candidates,
-                           attention, final, scratch->evolve_work);
-}
-
-/* ---- reduced precision: steps of small attention are skipped ---- */
-
-/* An attention score below this is taken for 0, which leaves the state as it is: all that are, of one candidate, are
- * together below DIEN_SKIPPED_ATTENTION. It depends on the history alone, so a score is the same in any company. */
-static float least_attention(size_t length) {
-    return DIEN_SKIPPED_ATTENTION / (float)length;
-}
-
-/* Clear what is small of a block's attention to a step, and tell whether anything is left in the lanes in use. */
-static bool clear_small(float *attention, float least, size_t lanes) {
-    bool left = false;
-    for (size_t lane = 0; lane < lanes; lane++) {
-        if (fabsf(attention[lane]) < least)
-            attention[lane] = 0;
-        else
-            left = true;
-    }
-    return left;
-}
-
-static bool clear_step(struct dien_scratch *scratch, size_t step, float least, size_t candidates) {
-    bool left = false;
-    for (size_t block = 0; block * LANES < candidates; block++) {
-        size_t lanes = candidates - block * LANES;
-        left |= clear_small(scratch->scores[block] + step * LANES, least, lanes < LANES ? lanes : LANES);
-    }
-    return left;
-}
-
-/* Runs of steps that some candidate attends to; what is between them changes no state. */
-static void evolve_in_runs(const struct dien_model *model, struct dien_scratch *scratch,
-                           const struct interest *interest, const float *inputs, size_t length, size_t candidates,
-                           float *final) {
-    size_t first = 0;
-    for (size_t step = 0; step < length; step++) {
-        if (clear_step(scratch, step, least_attention(length), candidates))
-            continue;
-        if (first < step)
-            evolve_steps(model, scratch, interest, inputs, first, step - first, candidates, final);
-        first = step + 1;
-    }
-    if (first < length)
-        evolve_steps(model, scratch, interest, inputs, first, length - first, candidates, final);
 }
 
 void evolve(const struct dien_model *model, struct dien_scratch *scratch, const struct interest *interest,
@@ -91,9 +34,13 @@ void evolve(const struct dien_model *model, struct dien_scratch *scratch, const 
     else {
         memset(final, 0, blocks * units * LANES * sizeof *final);
         const float *inputs = user_floats(user, placed->inputs);
-        if (model->reduced.skips && config_can_skip(interest->config))
-            evolve_in_runs(model, scratch, interest, inputs, placed->length, candidates, final);
-        else
-            evolve_steps(model, scratch, interest, inputs, 0, placed->length, candidates, final);
+        struct evolution_steps steps = {.cell = &interest->evolution,
+                                        .write = interest->write,
+                                        .steps = placed->length,
+                                        .candidates = candidates,
+                                        .inputs = inputs,
+                                        .bias = interest->evolution_bias,
+                                        .attention = scratch->scores};
+        kernels->evolve(kernels, &steps, final, scratch->evolve_work);
     }
 }

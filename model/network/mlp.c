@@ -25,7 +25,7 @@ void predict_shared(const struct dien_model *model, struct dien_scratch *scratch
     const struct mlp *mlp = &model->mlp;
     for (size_t i = 0; i < mlp->shared_count; i++)
         take_shared(model, &mlp->shared[i], user, request, scratch->shared + mlp->shared[i].offset);
-    model->kernels->project_column(&mlp->shared_projection, scratch->shared, scratch->shared_part);
+    model->kernels->gemv(&mlp->shared_projection, scratch->shared, scratch->shared_part);
 }
 
 /* Where a candidate field's rows of a block start in scratch->candidates. */
@@ -111,7 +111,7 @@ void predict(const struct dien_model *model, struct dien_scratch *scratch, const
         const struct layer *layer = &mlp->layers[i];
         float *y = scratch->layer[i % 2];
         units = layer->projection.units;
-        model->kernels->project_few(model->kernels, &layer->projection, candidates, x, y);
+        model->kernels->linear_narrow(model->kernels, &layer->projection, candidates, x, y);
         if (i == 0)
             add_shared(scratch, units, blocks, y);
         model->kernels->activate(&layer->activation, units, blocks, y);

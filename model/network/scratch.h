@@ -17,15 +17,15 @@ struct dien_scratch {
     float *step_state; /* [max(H, G)] */
     float *step_work;  /* [4 max(H, G)] */
     /* Scoring: a block of candidates. */
-    float *target;     /* [F, LANES] */
-    float *query;      /* [Q, LANES] */
-    float *query_part; /* [D, LANES] */
-    float *scaled;     /* [Q, LANES]: the query as a crossed product wants it */
-    float *scale;      /* [LANES]: by what that was divided */
-    float *few_query;  /* [LANES, Q]: of few candidates, each in one piece */
-    float *few_part;   /* [LANES, D] */
-    float *products;   /* [STEPS, K, LANES] */
-    float *tile[2];    /* [STEPS, largest layer of an attention, LANES] */
+    float *target;       /* [F, LANES] */
+    float *query;        /* [Q, LANES] */
+    float *query_part;   /* [D, LANES] */
+    float *scaled;       /* [Q, LANES]: the query as a crossed product wants it */
+    float *scale;        /* [LANES]: by what that was divided */
+    float *narrow_query; /* [LANES, Q]: of few candidates, each in one piece */
+    float *narrow_part;  /* [LANES, D] */
+    float *products;     /* [STEPS, K, LANES] */
+    float *tile[2];      /* [STEPS, largest layer of an attention, LANES] */
     /* A few blocks of candidates. */
     size_t candidate_width; /* of all candidate fields */
     float *candidates;      /* [BLOCKS, candidate_width, LANES] */

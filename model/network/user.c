@@ -221,7 +221,7 @@ static void run_cell(const struct dien_model *model, const struct projection *in
                      const float *x, struct dien_scratch *scratch, size_t first, size_t count, float *rows,
                      float *states) {
     size_t units = cell->units;
-    model->kernels->project(input, 1, x, scratch->cell_input);
+    model->kernels->linear(input, 1, x, scratch->cell_input);
     memset(scratch->step_state, 0, units * sizeof(float));
     if (first > 0)
         memcpy(scratch->step_state, rows + (first - 1) * units, units * sizeof(float));
@@ -268,11 +268,11 @@ static void complete(const struct dien_model *model, struct dien_user *user) {
         const struct interest *interest = &model->interests[i];
         const struct user_interest *placed = &user->interests[i];
         if (!config_evolves_alone(interest->config))
-            model->kernels->project_rows(&interest->evolution_rows, placed->length, user_floats(user, placed->states),
-                                         floats(user, placed->inputs));
+            model->kernels->gemv_rows(&interest->evolution_rows, placed->length, user_floats(user, placed->states),
+                                      floats(user, placed->inputs));
         if (interest->attention.key.units > 0)
-            model->kernels->project_rows(&interest->attention.key_rows, placed->length,
-                                         user_keys(interest, user, placed), floats(user, placed->keys));
+            model->kernels->gemv_rows(&interest->attention.key_rows, placed->length, user_keys(interest, user, placed),
+                                      floats(user, placed->keys));
     }
 }
 

@@ -25,7 +25,7 @@ static bool prove(struct dien_model *model, const struct load *load, struct load
     const struct request_limits unlimited = {.max_candidates = SIZE_MAX, .max_history = SIZE_MAX, .memory = 0};
     struct dien_reduction reduced = dien_reduced(model);
     loaded->tolerance = load->tolerance;
-    loaded->reduced = reduced.products || reduced.skips;
+    loaded->reduced = reduced.products;
     if (loaded->reduced)
         loaded->tolerance = fmax(load->tolerance, DIEN_REDUCED_TOLERANCE);
     struct scorer scorer;

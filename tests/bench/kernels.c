@@ -184,8 +184,9 @@ static void run_evolve(void *context, size_t set) {
     for (size_t i = 0; i < b->blocks; i++)
         attention[i] = b->attention;
     memset(b->x, 0, b->blocks * interest->evolution.units * LANES * sizeof(float));
-    sets[set]->evolve(sets[set], &interest->evolution, interest->write, b->steps, b->inputs, NULL, b->blocks * LANES,
-                      attention, b->x, b->work);
+    struct evolution_steps steps = {
+        &interest->evolution, interest->write, b->steps, b->blocks * LANES, b->inputs, NULL, attention};
+    sets[set]->evolve(sets[set], &steps, b->x, b->work);
 }
 
 static void run_extract(void *context, size_t set) {
@@ -196,25 +197,25 @@ static void run_extract(void *context, size_t set) {
         sets[set]->extract(sets[set], extractor, b->inputs + 3 * units * i, b->x, b->x, b->work);
 }
 
-static void run_project(void *context, size_t set) {
+static void run_linear(void *context, size_t set) {
     struct buffers *b = context;
-    sets[set]->project(&layer_of(b, set)->projection, b->blocks, b->work, b->y);
+    sets[set]->linear(&layer_of(b, set)->projection, b->blocks, b->work, b->y);
 }
 
-static void run_project_few(void *context, size_t set) {
+static void run_linear_narrow(void *context, size_t set) {
     struct buffers *b = context;
-    sets[set]->project_few(sets[set], &layer_of(b, set)->projection, b->candidates, b->work, b->y);
+    sets[set]->linear_narrow(sets[set], &layer_of(b, set)->projection, b->candidates, b->work, b->y);
 }
 
 /* What a user state keeps of its steps: their keys' part of the attention, and their input of the evolution. */
 static void run_keys(void *context, size_t set) {
     struct buffers *b = context;
-    sets[set]->project_rows(&interest_of(b, set)->attention.key_rows, b->steps, b->inputs, b->y);
+    sets[set]->gemv_rows(&interest_of(b, set)->attention.key_rows, b->steps, b->inputs, b->y);
 }
 
 static void run_evolution_inputs(void *context, size_t set) {
     struct buffers *b = context;
-    sets[set]->project_rows(&interest_of(b, set)->evolution_rows, b->steps, b->inputs, b->y);
+    sets[set]->gemv_rows(&interest_of(b, set)->evolution_rows, b->steps, b->inputs, b->y);
 }
 
 /* All pairs of a step and one of few candidates, block by block. */
@@ -230,7 +231,7 @@ static void run_multiply_pairs(void *context, size_t set) {
 static void run_add_pairs(void *context, size_t set) {
     struct buffers *b = context;
     const struct projection *product = &interest_of(b, set)->attention.product;
-    const float *scale = product->crossed != NULL ? b->attention : NULL;
+    const float *scale = product->winograd != NULL ? b->attention : NULL;
     size_t count = b->steps * b->candidates;
     struct pairs pairs = {product->units, b->candidates, 0, count, b->inputs, b->work, scale};
     memset(b->y, 0, product->units * LANES * sizeof(float)); /* it is added to */
@@ -255,8 +256,9 @@ static void run_activate(void *context, size_t set) {
 static void run_attend(void *context, size_t set) {
     struct buffers *b = context;
     const struct projection *product = &interest_of(b, set)->attention.product;
-    const float *scale = product->crossed != NULL ? b->inputs : NULL;
-    sets[set]->attend(sets[set], product, STEPS, b->inputs, scale, b->inputs, b->inputs, b->inputs, b->y, b->work);
+    const float *scale = product->winograd != NULL ? b->inputs : NULL;
+    struct attention_steps attention = {product, STEPS, b->inputs, scale, b->inputs, b->inputs, b->inputs};
+    sets[set]->attend(sets[set], &attention, b->y, b->work);
 }
 
 static void run_dot(void *context, size_t set) {
@@ -278,9 +280,9 @@ static void measure_layer(struct buffers *b, bool mlp, size_t number, size_t blo
     const char *where = mlp ? "mlp" : "attention";
     double products = 2 * (double)(layer->projection.units * layer->projection.inputs * blocks * LANES);
     b->blocks = blocks;
-    snprintf(name, sizeof name, "%s project %zux%zu blocks %zu", where, layer->projection.units,
+    snprintf(name, sizeof name, "%s linear %zux%zu blocks %zu", where, layer->projection.units,
              layer->projection.inputs, blocks);
-    measure(&(struct task){name, run_project, b, products});
+    measure(&(struct task){name, run_linear, b, products});
     if (layer->activation.kind == KERNEL_LINEAR)
         return;
     snprintf(name, sizeof name, "%s activate %zu blocks %zu", where, layer->projection.units, blocks);
@@ -295,10 +297,10 @@ static void measure_few(struct buffers *b, size_t number) {
     for (size_t i = 0; i < sizeof counts / sizeof *counts; i++) {
         char name[64];
         b->candidates = counts[i];
-        snprintf(name, sizeof name, "mlp project_few %zux%zu columns %zu", projection->units, projection->inputs,
+        snprintf(name, sizeof name, "mlp linear_narrow %zux%zu columns %zu", projection->units, projection->inputs,
                  counts[i]);
-        measure(
-            &(struct task){name, run_project_few, b, 2 * (double)(projection->units * projection->inputs * counts[i])});
+        measure(&(struct task){name, run_linear_narrow, b,
+                               2 * (double)(projection->units * projection->inputs * counts[i])});
     }
 }
 
@@ -325,7 +327,7 @@ static void measure_finish(struct buffers *b) {
 static void measure_rows(struct buffers *b, const char *name, void (*run)(void *context, size_t set),
                          const struct column_projection *projection) {
     char whole[64];
-    snprintf(whole, sizeof whole, "%s project_rows %zux%zu", name, projection->units, projection->inputs);
+    snprintf(whole, sizeof whole, "%s gemv_rows %zux%zu", name, projection->units, projection->inputs);
     if (projection->units > 0)
         measure(&(struct task){whole, run, b, 2 * (double)(projection->units * projection->inputs * b->steps)});
 }

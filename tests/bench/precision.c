@@ -1,14 +1,12 @@
-/* precision.c: what the reduced precision changes of a model's scores, and what it saves.
+/* precision.c: how much reduced precision changes a model's scores, and how much time it saves.
  *
  *   precision MODEL_DIRECTORY REQUESTS
  *
- * REQUESTS is a file in the form of samples.json; its scores are not looked at. Every request is scored in float32 and
- * in reduced precision, in turns, on one thread, without a cache. One line of CSV: precision, requests, scores, largest
- * difference, share of the ten best that agree (- where no request has more than ten), share of attention scores below
- * the threshold of skipping, share of steps that no candidate of a batch attends to, seconds of scoring in float32 and
- * in reduced precision.
+ * REQUESTS is a file in the form of samples.json; its scores are ignored. Every request is scored in float32 and in
+ * reduced precision, in turns, on one thread, without a cache. The output is one line of CSV: precision, requests,
+ * scores, largest difference, share of the ten best candidates that agree (- where no request has more than ten),
+ * seconds of scoring in float32 and in reduced precision.
  */
-#include "model/kernels/kernels.h"
 #include "proto/json_decode.h"
 #include "server/scoring/request.h"
 
@@ -23,8 +21,6 @@ struct tally {
     size_t requests, scores;
     double largest;
     size_t agreed, compared; /* of the ten best */
-    size_t small, attended;  /* attention scores */
-    size_t skipped, steps;   /* of a batch of candidates */
     double seconds[PRECISIONS];
 };
 
@@ -47,29 +43,6 @@ static void compare(const float *exact, const float *reduced, size_t count, stru
     tally->requests++;
 }
 
-/* Whether all of a batch pay less attention to a step than counts; adds up those who do. */
-static bool is_skipped(const float *attention, size_t candidates, size_t length, struct tally *tally) {
-    size_t small = 0;
-    for (size_t i = 0; i < candidates; i++)
-        small += fabsf(attention[i * length]) < DIEN_SKIPPED_ATTENTION / (float)length;
-    tally->small += small;
-    tally->attended += candidates;
-    return small == candidates;
-}
-
-static void count_skipped(const struct request_scored *scored, struct tally *tally) {
-    size_t batch = (size_t)BLOCKS * LANES;
-    for (size_t i = 0; i < scored->interest_count; i++) {
-        const struct proto_interest *interest = &scored->interests[i];
-        for (size_t first = 0; interest->attention != NULL && first < scored->candidate_count; first += batch) {
-            size_t left = scored->candidate_count - first, candidates = left < batch ? left : batch;
-            for (size_t step = 0; step < interest->length; step++, tally->steps++)
-                tally->skipped += is_skipped(interest->attention + first * interest->length + step, candidates,
-                                             interest->length, tally);
-        }
-    }
-}
-
 static bool score_both(struct scorer *scorers, const struct proto_request *request, struct tally *tally) {
     struct request_scored scored[PRECISIONS];
     for (size_t i = 0; i < PRECISIONS; i++) {
@@ -82,29 +55,16 @@ static bool score_both(struct scorer *scorers, const struct proto_request *reque
         tally->seconds[i] += scored[i].seconds[PHASE_SCORE];
     }
     compare(scored[0].scores, scored[1].scores, scored[0].candidate_count, tally);
-    if (!dien_reduced(scorers[1].model).skips)
-        return true;
-    struct proto_request explained = *request;
-    struct problem problem = {0};
-    explained.explain = true;
-    if (!request_run(&scorers[0], &explained, &scored[0], &problem))
-        return false;
-    count_skipped(&scored[0], tally);
     return true;
-}
-
-static double share(size_t part, size_t whole) {
-    return whole > 0 ? (double)part / (double)whole : 0;
 }
 
 static void print_row(const char *precision, const struct tally *tally) {
     printf("%s,%zu,%zu,%.2e,", precision, tally->requests, tally->scores, tally->largest);
     if (tally->compared > 0)
-        printf("%.5f", share(tally->agreed, tally->compared));
+        printf("%.5f", (double)tally->agreed / (double)tally->compared);
     else
         printf("-");
-    printf(",%.4f,%.4f,%.3f,%.3f\n", share(tally->small, tally->attended), share(tally->skipped, tally->steps),
-           tally->seconds[0], tally->seconds[1]);
+    printf(",%.3f,%.3f\n", tally->seconds[0], tally->seconds[1]);
 }
 
 static char *read_file(const char *path, size_t *size) {

@@ -4,9 +4,8 @@ of the reference shape.
 
     make bench-precision DATA=e-shop-clothing-2008.csv.gz
 
-The data set is UCI 553 (model/demo/README.md); without it the demo model is left out. With DIEN_ISA=avx2 nothing but
-the skipping of steps applies. The rows take the place of those of the same model and precision in
-tests/bench/results/PROCESSOR.precision.csv.
+The data set is UCI 553 (model/demo/README.md); without it the demo model is left out. The rows take the place of those
+of the same model and precision in tests/bench/results/PROCESSOR.precision.csv.
 """
 from __future__ import annotations
 
@@ -30,8 +29,8 @@ REFERENCE_REQUESTS = 300
 REFERENCE_SIZES = ((100, 100), (50, 100), (100, 16), (100, 1))
 GOLDEN = TOP / "tests" / "golden"
 FRAMEWORKS = ("deepctr-torch", "fuxictr", "recbole", "reference-tf1", "torch-rechub")
-COLUMNS = ("model", "precision", "requests", "scores", "largest_difference", "top_10_agreement", "attention_below",
-           "steps_skipped", "float32_seconds", "reduced_seconds")
+COLUMNS = ("model", "precision", "requests", "scores", "largest_difference", "top_10_agreement",
+           "float32_seconds", "reduced_seconds")
 
 
 def test_requests(data: str) -> Iterator[dict[str, Any]]:

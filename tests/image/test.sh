@@ -19,7 +19,6 @@ check 'c["Healthcheck"]["Test"][0] == "CMD"'
 check '"8080/tcp" in c["ExposedPorts"]'
 check 'c["Entrypoint"] == ["/usr/bin/dien-server"]'
 check 'c["StopSignal"] == "SIGTERM"'
-check '"OPENBLAS_NUM_THREADS=1" in c["Env"]'
 
 container=$(buildah from --pull-never "$name")
 log=$(mktemp)

@@ -54,7 +54,7 @@ ENTRANCES = {
     "uv.h": {"server/base/loop.c", "server/scoring/worker_pool.c", "server/http/http.c"},
     "jansson.h": {"proto/json_decode.c", "proto/json_encode.c", "model/format/config.c", "model/format/safetensors.c"},
     "score.pb-c.h": {"proto/protobuf.c"},
-    "cblas.h": {"model/kernels/gemm.c"},
+    "cblas.h": {"model/kernels/openblas.c"},
     "xxhash.h": {"server/users/user_cache.c"},
 }
 

@@ -87,33 +87,33 @@ static double product(const float *weight, size_t inputs, const float *x, size_t
 
 /* ---- project ---- */
 
-/* A projection of these weights, packed, its sums crossed or not; free_projection frees what it has of its own. */
-static struct projection packed(bool crossed, size_t units, size_t inputs, const float *weight, const float *bias) {
+/* A projection of these weights, packed, its sums winograd or not; free_projection frees what it has of its own. */
+static struct projection packed(bool winograd, size_t units, size_t inputs, const float *weight, const float *bias) {
     struct projection projection = {.units = units, .inputs = inputs, .weight = weight, .bias = bias};
-    float *memory = floats(projection_packed_floats(units, inputs)), *crossed_bias = floats(units);
-    if (crossed) {
-        projection_cross(&projection, crossed_bias);
-        projection.crossed = crossed_bias;
+    float *memory = floats(projection_panel_floats(units, inputs)), *winograd_bias = floats(units);
+    if (winograd) {
+        projection_winograd(&projection, winograd_bias);
+        projection.winograd = winograd_bias;
     } else {
-        free(crossed_bias);
+        free(winograd_bias);
     }
     projection_pack(&projection, memory);
-    projection.packed = memory;
+    projection.panels = memory;
     return projection;
 }
 
 static void free_projection(struct projection *projection) {
-    float *packed, *crossed;
-    memcpy(&packed, &projection->packed, sizeof packed);
-    memcpy(&crossed, &projection->crossed, sizeof crossed);
-    free(packed), free(crossed);
+    float *packed, *winograd;
+    memcpy(&packed, &projection->panels, sizeof packed);
+    memcpy(&winograd, &projection->winograd, sizeof winograd);
+    free(packed), free(winograd);
 }
 
-static void check_project(const struct kernels *kernels, bool crossed, size_t units, size_t inputs, size_t blocks) {
+static void check_linear(const struct kernels *kernels, bool winograd, size_t units, size_t inputs, size_t blocks) {
     float *weight = random_floats(units * inputs, 1), *bias = random_floats(units, 1);
     float *x = random_floats(blocks * inputs * LANES, 1), *y = floats(blocks * units * LANES);
-    struct projection projection = packed(crossed, units, inputs, weight, bias);
-    kernels->project(&projection, blocks, x, y);
+    struct projection projection = packed(winograd, units, inputs, weight, bias);
+    kernels->linear(&projection, blocks, x, y);
     for (size_t i = 0; i < blocks * units; i++)
         for (size_t lane = 0; lane < LANES; lane++) {
             const float *in = x + i / units * inputs * LANES + lane;
@@ -125,30 +125,30 @@ static void check_project(const struct kernels *kernels, bool crossed, size_t un
     free(weight), free(bias), free(x), free(y);
 }
 
-static void test_project(void **state) {
+static void test_linear(void **state) {
     (void)state;
     for (size_t set = 0; set < set_count; set++)
-        for (int crossed = 0; crossed <= named(sets[set])->crosses; crossed++) {
+        for (int winograd = 0; winograd <= named(sets[set])->winograd; winograd++) {
             for (size_t i = 0; i < COUNT(lengths); i++)
                 for (size_t j = 0; j < COUNT(lengths); j++)
-                    check_project(named(sets[set]), crossed, lengths[i], lengths[j], 1 + (i + j) % STEPS);
-            report(named(sets[set]), crossed ? "project, crossed" : "project");
+                    check_linear(named(sets[set]), winograd, lengths[i], lengths[j], 1 + (i + j) % STEPS);
+            report(named(sets[set]), winograd ? "linear, winograd" : "linear");
         }
 }
 
 /* A column's bits depend neither on its neighbours, nor on its place, nor on the number of blocks: what promise 2 rests
  * on. */
-static void check_columns(const struct kernels *kernels, bool crossed, size_t units, size_t inputs) {
+static void check_columns(const struct kernels *kernels, bool winograd, size_t units, size_t inputs) {
     float *weight = random_floats(units * inputs, 1), *bias = random_floats(units, 1);
     float *x = random_floats(inputs * LANES, 1), *y = floats(units * LANES), *z = floats(STEPS * units * LANES);
-    struct projection projection = packed(crossed, units, inputs, weight, bias);
-    kernels->project(&projection, 1, x, y);
+    struct projection projection = packed(winograd, units, inputs, weight, bias);
+    kernels->linear(&projection, 1, x, y);
     for (size_t place = 1; place < (size_t)STEPS * LANES; place += 9) {
         size_t block = place / LANES, lane = place % LANES;
         float *moved = random_floats(STEPS * inputs * LANES, 100);
         for (size_t input = 0; input < inputs; input++)
             moved[(block * inputs + input) * LANES + lane] = x[input * LANES];
-        kernels->project(&projection, block + 1 + place % (STEPS - block), moved, z);
+        kernels->linear(&projection, block + 1 + place % (STEPS - block), moved, z);
         for (size_t unit = 0; unit < units; unit++)
             assert_memory_equal(&z[(block * units + unit) * LANES + lane], &y[unit * LANES], sizeof *y);
         free(moved);
@@ -157,13 +157,13 @@ static void check_columns(const struct kernels *kernels, bool crossed, size_t un
     free(weight), free(bias), free(x), free(y), free(z);
 }
 
-static void test_project_keeps_bits(void **state) {
+static void test_linear_keeps_bits(void **state) {
     (void)state;
     for (size_t set = 0; set < set_count; set++)
         for (size_t i = 0; i < COUNT(lengths); i++)
             for (size_t j = 0; j < COUNT(lengths); j += 2)
-                for (int crossed = 0; crossed <= named(sets[set])->crosses; crossed++)
-                    check_columns(named(sets[set]), crossed, lengths[i], lengths[j]);
+                for (int winograd = 0; winograd <= named(sets[set])->winograd; winograd++)
+                    check_columns(named(sets[set]), winograd, lengths[i], lengths[j]);
 }
 
 /* Few columns have the bits that they have in whole blocks, whatever lies in the lanes that are not in use. */
@@ -175,8 +175,8 @@ static void check_few_columns(const struct kernels *kernels, size_t units, size_
     struct projection projection = packed(false, units, inputs, weight, bias);
     projection_transpose(&projection, turned);
     projection.transposed = turned;
-    kernels->project(&projection, blocks, x, z);
-    kernels->project_few(kernels, &projection, columns, x, y);
+    kernels->linear(&projection, blocks, x, z);
+    kernels->linear_narrow(kernels, &projection, columns, x, y);
     for (size_t column = 0; column < columns; column++)
         for (size_t unit = 0; unit < units; unit++) {
             size_t at = (column / LANES * units + unit) * LANES + column % LANES;
@@ -186,7 +186,7 @@ static void check_few_columns(const struct kernels *kernels, size_t units, size_
     free(weight), free(bias), free(x), free(y), free(z), free(turned);
 }
 
-static void test_project_few_keeps_bits(void **state) {
+static void test_linear_narrow_keeps_bits(void **state) {
     (void)state;
     for (size_t set = 0; set < set_count; set++)
         for (size_t i = 0; i < COUNT(lengths); i++)
@@ -244,19 +244,19 @@ static float *transposed(const float *weight, size_t units, size_t inputs) {
 }
 
 /* A column and its product as it is in lanes: where both are computed, their bits are the same. */
-static void check_column(const struct kernels *kernels, bool crossed, size_t units, size_t inputs) {
+static void check_column(const struct kernels *kernels, bool winograd, size_t units, size_t inputs) {
     float *weight = random_floats(units * inputs, 1), *bias = random_floats(units, 1);
     float *x = random_floats(inputs, 1), *y = floats(units), *turned = transposed(weight, units, inputs);
-    struct projection projection = packed(crossed, units, inputs, weight, bias);
-    kernels->project_column(&(struct column_projection){units, inputs, turned, bias, projection.crossed}, x, y);
+    struct projection projection = packed(winograd, units, inputs, weight, bias);
+    kernels->gemv(&(struct column_projection){units, inputs, turned, bias, projection.winograd}, x, y);
     for (size_t unit = 0; unit < units; unit++)
         check_close(y[unit], (double)bias[unit] + product(weight + unit * inputs, inputs, x, 1),
                     1e-6 * sqrt((double)inputs) + 1e-6);
-    if (crossed) {
+    if (winograd) {
         float *lanes = random_floats(inputs * LANES, 1), *z = floats(units * LANES);
         for (size_t i = 0; i < inputs; i++)
             lanes[i * LANES + 3] = x[i];
-        kernels->project(&projection, 1, lanes, z);
+        kernels->linear(&projection, 1, lanes, z);
         for (size_t unit = 0; unit < units; unit++)
             assert_memory_equal(&y[unit], &z[unit * LANES + 3], sizeof *y);
         free(lanes), free(z);
@@ -265,39 +265,39 @@ static void check_column(const struct kernels *kernels, bool crossed, size_t uni
     free(weight), free(bias), free(x), free(y), free(turned);
 }
 
-static void test_project_column(void **state) {
+static void test_gemv(void **state) {
     (void)state;
     for (size_t set = 0; set < set_count; set++)
-        for (int crossed = 0; crossed <= named(sets[set])->crosses; crossed++) {
+        for (int winograd = 0; winograd <= named(sets[set])->winograd; winograd++) {
             for (size_t i = 0; i < COUNT(lengths); i++)
                 for (size_t j = 0; j < COUNT(lengths); j++)
-                    check_column(named(sets[set]), crossed, lengths[i], lengths[j]);
-            report(named(sets[set]), crossed ? "project_column, crossed" : "project_column");
+                    check_column(named(sets[set]), winograd, lengths[i], lengths[j]);
+            report(named(sets[set]), winograd ? "gemv, winograd" : "gemv");
         }
 }
 
 /* Each of several rows has the bits that it has alone. */
-static void check_rows(const struct kernels *kernels, bool crossed, size_t units, size_t inputs, size_t rows) {
+static void check_rows(const struct kernels *kernels, bool winograd, size_t units, size_t inputs, size_t rows) {
     float *weight = random_floats(units * inputs, 1), *bias = random_floats(units, 1);
     float *turned = transposed(weight, units, inputs), *x = random_floats(rows * inputs, 1);
     float *y = floats(rows * units), *alone = floats(units);
-    struct projection whole = packed(crossed, units, inputs, weight, bias);
-    struct column_projection projection = {units, inputs, turned, bias, whole.crossed};
-    kernels->project_rows(&projection, rows, x, y);
+    struct projection whole = packed(winograd, units, inputs, weight, bias);
+    struct column_projection projection = {units, inputs, turned, bias, whole.winograd};
+    kernels->gemv_rows(&projection, rows, x, y);
     for (size_t row = 0; row < rows; row++) {
-        kernels->project_column(&projection, x + row * inputs, alone);
+        kernels->gemv(&projection, x + row * inputs, alone);
         assert_memory_equal(y + row * units, alone, units * sizeof *y);
     }
     free_projection(&whole);
     free(weight), free(bias), free(turned), free(x), free(y), free(alone);
 }
 
-static void test_project_rows_keeps_bits(void **state) {
+static void test_gemv_rows_keeps_bits(void **state) {
     (void)state;
     for (size_t set = 0; set < set_count; set++)
         for (size_t i = 0; i < COUNT(lengths); i++)
             for (size_t rows = 1; rows < 12; rows++)
-                check_rows(named(sets[set]), named(sets[set])->crosses && rows % 2 == 0, lengths[i],
+                check_rows(named(sets[set]), named(sets[set])->winograd && rows % 2 == 0, lengths[i],
                            lengths[(i * 5 + rows) % COUNT(lengths)], rows);
 }
 
@@ -378,7 +378,7 @@ struct test_cell {
     float *gates_column, *candidate_column;
 };
 
-static struct test_cell new_cell(bool crossed, size_t units, bool reset_after) {
+static struct test_cell new_cell(bool winograd, size_t units, bool reset_after) {
     float range = 2 / sqrtf((float)units); /* as in a trained cell; larger ones make chaos of rounding */
     struct test_cell test = {.weight = random_floats(3 * units * units, range), .bias = random_floats(3 * units, 0)};
     test.bias_hidden = random_floats(units, 1);
@@ -391,13 +391,13 @@ static struct test_cell new_cell(bool crossed, size_t units, bool reset_after) {
     test.cell = (struct cell){
         .units = units,
         .reset_after = reset_after,
-        .gates = packed(crossed, gates, units, test.weight, test.bias),
-        .candidate = packed(crossed, units, units, candidate, test.bias),
+        .gates = packed(winograd, gates, units, test.weight, test.bias),
+        .candidate = packed(winograd, units, units, candidate, test.bias),
         .gates_column = {gates, units, test.gates_column, test.bias, NULL},
         .candidate_column = {units, units, test.candidate_column, test.bias, NULL},
     };
-    test.cell.gates_column.crossed = test.cell.gates.crossed;
-    test.cell.candidate_column.crossed = test.cell.candidate.crossed;
+    test.cell.gates_column.winograd = test.cell.gates.winograd;
+    test.cell.candidate_column.winograd = test.cell.candidate.winograd;
     return test;
 }
 
@@ -445,7 +445,7 @@ static void test_extract(void **state) {
         const struct kernels *kernels = named(sets[set]);
         for (size_t i = 0; i < 2 * COUNT(lengths); i++) {
             size_t units = lengths[i / 2];
-            struct test_cell test = new_cell(kernels->crosses && i % 3 > 0, units, i % 2 == 0);
+            struct test_cell test = new_cell(kernels->winograd && i % 3 > 0, units, i % 2 == 0);
             float *h = random_floats(units, 0), *work = floats(4 * units);
             double *expected = calloc(units, sizeof *expected);
             for (int step = 0; step < 5; step++) {
@@ -468,8 +468,8 @@ static void test_extract(void **state) {
 
 static void check_evolve(const struct kernels *kernels, size_t units, bool reset_after, enum kernel_write write,
                          bool scaled, size_t steps, size_t blocks) {
-    bool crossed = kernels->crosses && (units + write) % 3 > 0;
-    struct test_cell test = new_cell(crossed, units, reset_after);
+    bool winograd = kernels->winograd && (units + write) % 3 > 0;
+    struct test_cell test = new_cell(winograd, units, reset_after);
     float *inputs = random_floats(steps * 3 * units, 2), *attention[BLOCKS], *bias = random_floats(3 * units, 1);
     float *h = random_floats(blocks * units * LANES, 0), *work = floats(blocks * 4 * units * LANES);
     double *expected = calloc(units, sizeof *expected), exact[3 * 129] = {0};
@@ -478,8 +478,9 @@ static void check_evolve(const struct kernels *kernels, size_t units, bool reset
         for (size_t j = 0; j < steps * LANES; j++)
             attention[i][j] = uniform();
     }
-    kernels->evolve(kernels, &test.cell, write, steps, inputs, scaled ? bias : NULL, blocks * LANES, attention, h,
-                    work);
+    struct evolution_steps evolution = {&test.cell,           write,    steps, blocks * LANES, inputs,
+                                        scaled ? bias : NULL, attention};
+    kernels->evolve(kernels, &evolution, h, work);
     for (size_t place = 0; place < blocks * LANES; place += 5) {
         size_t block = place / LANES, lane = place % LANES;
         memset(expected, 0, units * sizeof *expected);
@@ -523,8 +524,8 @@ static bool same_bits(const float *a, const float *b) {
 static void check_evolve_bits(const struct kernels *kernels, size_t units, bool reset_after, enum kernel_write write,
                               bool scaled, size_t turn) {
     enum { STEPS_HERE = 5, ALL = BLOCKS * LANES };
-    bool crossed = kernels->crosses && (units + write) % 3 > 0;
-    struct test_cell test = new_cell(crossed, units, reset_after);
+    bool winograd = kernels->winograd && (units + write) % 3 > 0;
+    struct test_cell test = new_cell(winograd, units, reset_after);
     float *inputs = random_floats((size_t)STEPS_HERE * 3 * units, 2), *bias = random_floats(3 * units, 1);
     float *all = random_floats((size_t)STEPS_HERE * ALL, 1), *some = floats((size_t)STEPS_HERE * ALL);
     float *attention[BLOCKS], *some_attention[BLOCKS];
@@ -534,7 +535,9 @@ static void check_evolve_bits(const struct kernels *kernels, size_t units, bool 
         some_attention[i] = some + i * STEPS_HERE * LANES;
     }
     memset(h, 0, ALL * units * sizeof *h);
-    kernels->evolve(kernels, &test.cell, write, STEPS_HERE, inputs, scaled ? bias : NULL, ALL, attention, h, work);
+    struct evolution_steps evolution = {&test.cell, write, STEPS_HERE, ALL, inputs, scaled ? bias : NULL, attention};
+    kernels->evolve(kernels, &evolution, h, work);
+    evolution.attention = some_attention;
     bool same = true;
     for (size_t count = 1 + turn % 8; count <= ALL; count += 8) {
         size_t first = count * 7 % ALL;
@@ -546,8 +549,8 @@ static void check_evolve_bits(const struct kernels *kernels, size_t units, bool 
                     attention[(first + i) % ALL / LANES][step * LANES + (first + i) % LANES];
         memset(got, 0, ALL * units * sizeof *got);
         free(work), work = floats((count + LANES - 1) / LANES * LANES * 4 * units); /* no more than is promised */
-        kernels->evolve(kernels, &test.cell, write, STEPS_HERE, inputs, scaled ? bias : NULL, count, some_attention,
-                        got, work);
+        evolution.candidates = count;
+        kernels->evolve(kernels, &evolution, got, work);
         for (size_t i = 0; i < count * units; i++) {
             size_t place = i / units, from = (first + place) % ALL, unit = i % units;
             same = same && same_bits(&got[(place / LANES * units + unit) * LANES + place % LANES],
@@ -631,32 +634,35 @@ static float *in_pieces(const float *lanes, size_t width) {
     return result;
 }
 
-/* Few candidates' pairs of step and candidate have the bits of whole blocks, y. */
-static void check_attend_by_pairs(const struct kernels *kernels, const struct projection *product, size_t steps,
-                                  const float *query, const float *scale, const float *query_part, const float *keys,
-                                  const float *key_parts, const float *y) {
-    size_t inputs = product->inputs, units = product->units, end = steps * LANES;
-    float *queries = in_pieces(query, inputs), *parts = in_pieces(query_part, units);
+/* Pairs of a step and one of few candidates have the bits of whole blocks, y. */
+static void check_attend_by_pairs(const struct kernels *kernels, const struct attention_steps *attention,
+                                  const float *y) {
+    size_t inputs = attention->product->inputs, units = attention->product->units, end = attention->steps * LANES;
+    float *queries = in_pieces(attention->query, inputs), *parts = in_pieces(attention->query_part, units);
     float *x = floats(inputs * end), *z = floats(units * end);
-    for (size_t first = 0; first < end; first += LANES)
-        kernels->multiply_pairs(&(struct pairs){inputs, LANES, first, end, keys, queries, NULL}, x + first * inputs);
-    kernels->project(product, steps, x, z);
-    for (size_t first = 0; first < end; first += LANES)
-        kernels->add_pairs(&(struct pairs){units, LANES, first, end, key_parts, parts, scale}, z + first * units);
+    struct pairs products = {inputs, LANES, 0, end, attention->keys, queries, NULL};
+    struct pairs sums = {units, LANES, 0, end, attention->key_parts, parts, attention->scale};
+    for (; products.first < end; products.first += LANES)
+        kernels->multiply_pairs(&products, x + products.first * inputs);
+    kernels->linear(attention->product, attention->steps, x, z);
+    for (; sums.first < end; sums.first += LANES)
+        kernels->add_pairs(&sums, z + sums.first * units);
     assert_memory_equal(z, y, units * end * sizeof *y);
     free(queries), free(parts), free(x), free(z);
 }
 
-static void check_attend(const struct kernels *kernels, bool crossed, size_t units, size_t inputs, size_t steps) {
+static void check_attend(const struct kernels *kernels, bool winograd, size_t units, size_t inputs, size_t steps) {
     float *weight = random_floats(units * inputs, 1), *zero = random_floats(units, 0);
     float *query = random_floats(inputs * LANES, 1), *query_part = random_floats(units * LANES, 1);
     float *keys = random_floats(steps * inputs, 1), *key_parts = random_floats(steps * units, 1);
     float *y = floats(steps * units * LANES), *work = floats(steps * inputs * LANES);
-    struct projection product_part = packed(crossed, units, inputs, weight, zero);
+    struct projection product_part = packed(winograd, units, inputs, weight, zero);
     float scale[LANES];
     for (size_t i = 0; i < LANES; i++)
-        scale[i] = crossed ? ldexpf(1, (int)i - 8) : 1;
-    kernels->attend(kernels, &product_part, steps, query, crossed ? scale : NULL, query_part, keys, key_parts, y, work);
+        scale[i] = winograd ? ldexpf(1, (int)i - 8) : 1;
+    struct attention_steps attention = {&product_part, steps, query,    winograd ? scale : NULL,
+                                        query_part,    keys,  key_parts};
+    kernels->attend(kernels, &attention, y, work);
     for (size_t i = 0; i < steps * units * LANES; i++) {
         size_t step = i / (units * LANES), unit = i / LANES % units, lane = i % LANES;
         double expected = (double)query_part[unit * LANES + lane] + (double)key_parts[step * units + unit];
@@ -666,7 +672,7 @@ static void check_attend(const struct kernels *kernels, bool crossed, size_t uni
         check_close(y[i] / fmaxf(1, scale[lane]), expected / fmax(1, (double)scale[lane]),
                     1e-6 * sqrt((double)inputs) + 1e-6);
     }
-    check_attend_by_pairs(kernels, &product_part, steps, query, crossed ? scale : NULL, query_part, keys, key_parts, y);
+    check_attend_by_pairs(kernels, &attention, y);
     free_projection(&product_part);
     free(weight), free(zero), free(query), free(query_part), free(keys), free(key_parts), free(y), free(work);
 }
@@ -675,7 +681,7 @@ static void test_attend(void **state) {
     (void)state;
     for (size_t set = 0; set < set_count; set++) {
         for (size_t i = 0; i < COUNT(lengths); i++)
-            check_attend(named(sets[set]), named(sets[set])->crosses && i % 3 > 0, lengths[i],
+            check_attend(named(sets[set]), named(sets[set])->winograd && i % 3 > 0, lengths[i],
                          lengths[(i * 7 + 3) % COUNT(lengths)], 1 + i % STEPS);
         report(named(sets[set]), "attend");
     }
@@ -751,8 +757,8 @@ static void test_sets(void **state) {
             continue;
         }
         assert_string_equal(kernels->name, known[i]);
-        const void *entries[(sizeof *kernels - offsetof(struct kernels, project)) / sizeof(void *)];
-        memcpy(entries, (const char *)kernels + offsetof(struct kernels, project), sizeof entries);
+        const void *entries[(sizeof *kernels - offsetof(struct kernels, linear)) / sizeof(void *)];
+        memcpy(entries, (const char *)kernels + offsetof(struct kernels, linear), sizeof entries);
         for (size_t j = 0; j < COUNT(entries); j++)
             assert_non_null(entries[j]);
     }
@@ -774,7 +780,7 @@ static int run_bits_only(void) {
     find_sets(true);
     if (freopen("/dev/null", "w", stdout) == NULL || freopen("/dev/null", "w", stderr) == NULL)
         return 126;
-    const struct CMUnitTest tests[] = {{"keeps bits", test_project_keeps_bits, NULL, NULL, NULL}};
+    const struct CMUnitTest tests[] = {{"keeps bits", test_linear_keeps_bits, NULL, NULL, NULL}};
     return _cmocka_run_group_tests("bits", tests, COUNT(tests), NULL, NULL);
 }
 
@@ -782,12 +788,12 @@ int main(int count, char **arguments) {
     if (count > 1 && strcmp(arguments[1], ONLY_BITS) == 0)
         return run_bits_only();
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_project),
-        cmocka_unit_test(test_project_keeps_bits),
+        cmocka_unit_test(test_linear),
+        cmocka_unit_test(test_linear_keeps_bits),
         cmocka_unit_test(test_every_core_keeps_bits),
-        cmocka_unit_test(test_project_few_keeps_bits),
-        cmocka_unit_test(test_project_column),
-        cmocka_unit_test(test_project_rows_keeps_bits),
+        cmocka_unit_test(test_linear_narrow_keeps_bits),
+        cmocka_unit_test(test_gemv),
+        cmocka_unit_test(test_gemv_rows_keeps_bits),
         cmocka_unit_test(test_pairs),
         cmocka_unit_test(test_activate),
         cmocka_unit_test(test_extract),

@@ -1,5 +1,5 @@
 /* test_reduced.c: reduced precision: its kernels against the reference, within bounds that follow from the integers'
- * steps; the same bits in any company; models near the training code's scores; what skipped steps could have done.
+ * steps; the same bits in any company; models near the training code's scores.
  */
 #include "model/network/stages.h"
 #include "proto/json_decode.h"
@@ -31,8 +31,9 @@ static void need_kernels(void) {
 static void test_kernels_in_use(void **state) {
     (void)state;
     need_kernels();
-    assert_true(reduced.together == 1 || reduced.together == 2);
-    print_message("beside %s: %s, %zu blocks together\n", kernels_choose()->name, reduced.name, reduced.together);
+    assert_true(reduced.blocks_per_weight_load == 1 || reduced.blocks_per_weight_load == 2);
+    print_message("beside %s: %s, %zu blocks together\n", kernels_choose()->name, reduced.name,
+                  reduced.blocks_per_weight_load);
 }
 
 static float uniform(float least, float most) {
@@ -51,7 +52,7 @@ static float *floats(size_t count, float least, float most) {
 
 struct product {
     struct projection projection;
-    float *weight, *bias, *packed, *step;
+    float *weight, *bias, *panels, *step;
     int32_t *words, *column, *start;
     double one; /* what an input that is the largest is as an integer */
 };
@@ -59,33 +60,33 @@ struct product {
 static struct product new_product(size_t units, size_t inputs) {
     struct product p = {.weight = floats(units * inputs, -1, 1), .bias = floats(units, -1, 1)};
     p.projection = (struct projection){.units = units, .inputs = inputs, .weight = p.weight, .bias = p.bias};
-    p.packed = floats(projection_packed_floats(units, inputs), 0, 0);
-    p.words = array(words_packed_count(units, inputs), sizeof *p.words);
+    p.panels = floats(projection_panel_floats(units, inputs), 0, 0);
+    p.words = array(int16_panels_count(units, inputs), sizeof *p.words);
     p.column = array(units * inputs + units, sizeof *p.column);
-    p.step = array(units + GROUP, sizeof *p.step);
-    p.start = array(units + GROUP, sizeof *p.start);
+    p.step = array(units + PANEL_UNITS, sizeof *p.step);
+    p.start = array(units + PANEL_UNITS, sizeof *p.start);
     return p;
 }
 
 static void pack_product(struct product *p) {
-    projection_pack(&p->projection, p->packed);
-    p->projection.packed = p->packed;
-    assert_true(words_pack(&p->projection, p->words, p->step));
-    p->projection.words = (struct words){p->words, p->step, NULL, NULL};
-    words_pack_column(&p->projection, p->column);
-    p->projection.words.column = p->column;
-    p->one = WORDS_ONE;
+    projection_pack(&p->projection, p->panels);
+    p->projection.panels = p->panels;
+    assert_true(int16_pack(&p->projection, p->words, p->step));
+    p->projection.int16 = (struct int16_weights){p->words, p->step, NULL};
+    int16_pack_columns(&p->projection, p->column);
+    p->projection.int16.columns = p->column;
+    p->one = INT16_ONE;
 }
 
 /* Bytes in place of 16-bit integers. */
 static void pack_product_bytes(struct product *p, bool sigmoids) {
-    bytes_pack(&p->projection, sigmoids, p->words, p->step, p->start);
-    p->projection.words = (struct words){p->words, p->step, NULL, p->start};
-    p->one = sigmoids ? BYTES_SIGMOID_ONE : BYTES_ONE;
+    int8_pack(&p->projection, sigmoids, p->words, p->step, p->start);
+    p->projection.int8 = (struct int8_weights){p->words, p->step, p->start};
+    p->one = sigmoids ? INT8_SIGMOID_ONE : INT8_ONE;
 }
 
 static void free_product(struct product *p) {
-    free(p->weight), free(p->bias), free(p->packed), free(p->words), free(p->column), free(p->step);
+    free(p->weight), free(p->bias), free(p->panels), free(p->words), free(p->column), free(p->step);
     free(p->start);
 }
 
@@ -103,7 +104,7 @@ static double bound_of(const struct product *p, size_t unit, const float *x) {
 static void check_product(const struct product *p, const float *x, size_t blocks, double *largest) {
     size_t units = p->projection.units, inputs = p->projection.inputs;
     float *y = floats(blocks * units * LANES, 0, 0);
-    reduced.project(&p->projection, blocks, x, y);
+    reduced.linear(&p->projection, blocks, x, y);
     for (size_t i = 0; i < blocks * units * LANES; i++) {
         size_t block = i / (units * LANES), unit = i / LANES % units;
         const float *column = x + block * inputs * LANES + i % LANES;
@@ -118,7 +119,7 @@ static void check_product(const struct product *p, const float *x, size_t blocks
     free(y);
 }
 
-static void test_project(void **state) {
+static void test_linear(void **state) {
     (void)state;
     need_kernels();
     double largest = 0;
@@ -137,7 +138,7 @@ static void test_project(void **state) {
             free(x);
             free_product(&p);
         }
-    print_message("%s project: largest share of the bound %.3g\n", reduced.name, largest);
+    print_message("%s linear: largest share of the bound %.3g\n", reduced.name, largest);
 }
 
 /* The largest sums there are: nothing overflows 32 bits. */
@@ -145,7 +146,7 @@ static void test_largest_sums(void **state) {
     (void)state;
     need_kernels();
     double largest = 0;
-    for (size_t inputs = 1; inputs <= WORDS_INPUTS_MAX; inputs = inputs * 3 + 1) {
+    for (size_t inputs = 1; inputs <= QUANTISED_INPUTS_MAX; inputs = inputs * 3 + 1) {
         struct product p = new_product(8, inputs);
         float *x = floats(inputs * LANES, 5, 5);
         for (size_t i = 0; i < 8 * inputs; i++)
@@ -172,12 +173,12 @@ static void test_what_is_not_finite(void **state) {
     for (size_t form = 0; form < 2; form++) {
         if (form > 0)
             pack_product_bytes(&p, false);
-        reduced.project(&p.projection, 1, x, y);
+        reduced.linear(&p.projection, 1, x, y);
         for (size_t i = 0; i < (size_t)UNITS * LANES; i++)
             assert_int_equal(isfinite(y[i]), i % LANES < 3 || i % LANES > 5);
     }
     p.weight[9] = INFINITY;
-    assert_false(words_pack(&p.projection, p.words, p.step));
+    assert_false(int16_pack(&p.projection, p.words, p.step));
     free(x), free(y);
     free_product(&p);
 }
@@ -193,13 +194,14 @@ static void check_product_keeps_bits(bool bytes, size_t steps) {
     float *keys = floats((size_t)STEPS * INPUTS, -1, 1), *key_parts = floats((size_t)STEPS * UNITS, -1, 1);
     float *y = floats((size_t)STEPS * UNITS * LANES, 0, 0), *work = floats((size_t)STEPS * INPUTS * LANES, 0, 0);
     float *x = floats((size_t)STEPS * INPUTS * LANES, -9, 9), *z = floats((size_t)STEPS * UNITS * LANES, 0, 0);
-    reduced.attend(&reduced, &p.projection, steps, query, NULL, parts, keys, key_parts, y, work);
+    struct attention_steps attention = {&p.projection, steps, query, NULL, parts, keys, key_parts};
+    reduced.attend(&reduced, &attention, y, work);
     for (size_t place = 0; place < steps * LANES; place++) {
         size_t step = place / LANES, lane = place % LANES, other = (place * 37 + 5) % ((size_t)STEPS * LANES);
         float *column = x + other / LANES * INPUTS * LANES + other % LANES;
         for (size_t i = 0; i < INPUTS; i++)
             column[i * LANES] = query[i * LANES + lane] * keys[step * INPUTS + i];
-        reduced.project(&p.projection, other / LANES + 1, x, z);
+        reduced.linear(&p.projection, other / LANES + 1, x, z);
         for (size_t unit = 0; unit < UNITS; unit++) {
             float sum = z[(other / LANES * UNITS + unit) * LANES + other % LANES] +
                         (parts[unit * LANES + lane] + key_parts[step * UNITS + unit]);
@@ -360,7 +362,7 @@ static void test_finish_keeps_nan(void **state) {
             check_nan(units, kinds, i >= 3, i % 3, block);
 }
 
-/* Of random sigmoids the score is off by what bytes_noise() says, as near as a mean of so many tells. */
+/* Of random sigmoids the score is off by what int8_noise() says, as near as a mean of so many tells. */
 static void test_noise_of_bytes(void **state) {
     (void)state;
     need_kernels();
@@ -383,8 +385,8 @@ static void test_noise_of_bytes(void **state) {
             double bound = 0, difference = (double)scores[lane] - score_of(&network, copy + lane, &bound);
             squares += difference * difference / LANES;
         }
-        bytes_slopes(&network.products[2].projection, KERNEL_LINEAR, &one, gain);
-        double noise = bytes_noise(layer, true, KERNEL_SIGMOID, gain);
+        int8_slopes(&network.products[2].projection, KERNEL_LINEAR, &one, gain);
+        double noise = int8_noise(layer, true, KERNEL_SIGMOID, gain);
         expected += noise * noise;
         free(x), free(y), free(copy);
         free_network(&network);
@@ -421,14 +423,13 @@ static struct test_cell new_cell(size_t units, bool reset_after) {
     return test;
 }
 
-static void evolve_with(const struct kernels *kernels, const struct cell *cell, enum kernel_write write, size_t steps,
-                        const float *inputs, const float *bias, size_t candidates, float *attention, float *h) {
-    size_t blocks = (candidates + LANES - 1) / LANES;
-    float *scores[BLOCKS], *work = floats(blocks * 4 * cell->units * LANES, 0, 0);
-    for (size_t i = 0; i < BLOCKS; i++)
-        scores[i] = attention + i * steps * LANES;
-    memset(h, 0, ALL * cell->units * sizeof *h);
-    kernels->evolve(kernels, cell, write, steps, inputs, bias, candidates, scores, h, work);
+/* From a state of zeros, with no more memory than is promised. */
+static void evolve_with(const struct kernels *kernels, struct evolution_steps evolution, size_t candidates, float *h) {
+    size_t blocks = (candidates + LANES - 1) / LANES, units = evolution.cell->units;
+    float *work = floats(blocks * 4 * units * LANES, 0, 0);
+    memset(h, 0, ALL * units * sizeof *h);
+    evolution.candidates = candidates;
+    kernels->evolve(kernels, &evolution, h, work);
     free(work);
 }
 
@@ -438,14 +439,16 @@ static void check_evolve(size_t units, bool reset_after, enum kernel_write write
     float *inputs = floats((size_t)STEPS_HERE * 3 * units, -2, 2), *bias = scaled ? floats(3 * units, -1, 1) : NULL;
     float *attention = floats((size_t)STEPS_HERE * ALL, 0, 1);
     float *exact = floats(ALL * units, 0, 0), *h = floats(ALL * units, 0, 0), *some = floats(ALL * units, 0, 0);
-    evolve_with(&kernels_ref, &test.cell, write, STEPS_HERE, inputs, bias, ALL, attention, exact);
-    evolve_with(&reduced, &test.cell, write, STEPS_HERE, inputs, bias, ALL, attention, h);
+    float *const scores[BLOCKS] = {attention, attention + (size_t)STEPS_HERE * LANES};
+    struct evolution_steps evolution = {&test.cell, write, STEPS_HERE, ALL, inputs, bias, scores};
+    evolve_with(&kernels_ref, evolution, ALL, exact);
+    evolve_with(&reduced, evolution, ALL, h);
     for (size_t i = 0; i < ALL * units; i++) {
         *largest = fmax(*largest, fabs((double)h[i] - (double)exact[i]));
         assert_true(fabs((double)h[i] - (double)exact[i]) <= 1e-3);
     }
     for (size_t candidates = 1; candidates < ALL; candidates += 3) {
-        evolve_with(&reduced, &test.cell, write, STEPS_HERE, inputs, bias, candidates, attention, some);
+        evolve_with(&reduced, evolution, candidates, some);
         for (size_t i = 0; i < candidates * units; i++) {
             size_t at = (i / units / LANES * units + i % units) * LANES + i / units % LANES;
             assert_memory_equal(&some[at], &h[at], sizeof *h);
@@ -481,13 +484,13 @@ static void test_scores_of_the_training_code(void **state) {
         if (!good)
             fail_msg("%s, %s: %s", paths[i], dien_precision_name(models[i]), report.message);
         reduced_count += is_reduced;
-        bytes_count += dien_reduced(models[i]).bytes;
+        bytes_count += dien_reduced(models[i]).int8;
         largest = fmax(largest, report.largest);
     }
     print_message("%zu of %zu models reduced, %zu with bytes: largest difference from PyTorch in float64 %.3g\n",
                   reduced_count, model_count, bytes_count, largest);
-    bool has_integers = kernels_reduce(kernels_choose(), &reduced); /* else steps are skipped, and no more */
-    assert_true(has_integers ? reduced_count > 5 && bytes_count > 1 : reduced_count > 2 && bytes_count == 0);
+    bool has_integers = kernels_reduce(kernels_choose(), &reduced);
+    assert_true(has_integers ? reduced_count > 5 && bytes_count > 1 : reduced_count == 0);
 }
 
 static struct dien_user *build(const struct dien_model *model, struct dien_scratch *scratch,
@@ -539,87 +542,10 @@ static void test_same_bits_in_any_company(void **state) {
         check_company(models[i], 1 + (size_t)rand() % (1 + longest_window(models[i])));
 }
 
-/* ---- skipped steps ---- */
-
-/* The stated bound: a step moves no unit by more than twice its attention, so steps that have together less than
- * DIEN_SKIPPED_ATTENTION move none by more than twice that. */
-static void test_skipped_steps_could_have_moved_little(void **state) {
-    (void)state;
-    enum { UNITS = 17, HISTORY = 100 };
-    const enum kernel_write writes[] = {WRITE_AND, WRITE_ATTENTION};
-    for (size_t form = 0; form < 4; form++) {
-        struct test_cell test = new_cell(UNITS, form / 2 == 1);
-        float *inputs = floats((size_t)HISTORY * 3 * UNITS, -4, 4), *h = floats((size_t)UNITS * LANES, -1, 1);
-        float *before = floats((size_t)UNITS * LANES, 0, 0), *work = floats((size_t)ALL * 4 * UNITS, 0, 0);
-        double moved[UNITS * LANES] = {0}, largest = 0;
-        for (size_t step = 0; step < HISTORY; step++) {
-            float attention[LANES], *scores[BLOCKS] = {attention, attention};
-            for (size_t lane = 0; lane < LANES; lane++) /* every second step small, just below the threshold */
-                attention[lane] = step % 2 == 0 ? uniform(0, 0.02F) : 0.999F * DIEN_SKIPPED_ATTENTION / HISTORY;
-            memcpy(before, h, sizeof(float) * UNITS * LANES);
-            kernels_ref.evolve(&kernels_ref, &test.cell, writes[form % 2], 1, inputs + step * 3 * UNITS, NULL, LANES,
-                               scores, h, work);
-            for (size_t i = 0; i < COUNT(moved) && step % 2 == 1; i++)
-                moved[i] += fabs((double)h[i] - (double)before[i]);
-        }
-        for (size_t i = 0; i < COUNT(moved); i++)
-            largest = fmax(largest, moved[i]);
-        print_message("skipped steps would have moved a unit by %.3g\n", largest);
-        assert_true(largest <= 2 * (double)DIEN_SKIPPED_ATTENTION && largest > 1e-6);
-        free(inputs), free(h), free(before), free(work);
-        free_product(&test.gates), free_product(&test.candidate);
-    }
-}
-
-/* What evolve() skips is what a cell does with no attention: nothing. Whole steps, single candidates, none, all. */
-static void test_skipping_is_attention_of_zero(void **state) {
-    (void)state;
-    enum { LENGTH = 40, CHOSEN = 21, UNITS_MAX = 256 };
-    struct dien_error error = {""};
-    struct dien_model *model = dien_open_as("model/demo", DIEN_REDUCED, &error);
-    assert_non_null(model);
-    assert_true(dien_reduced(model).skips);
-    const struct interest *interest = &model->interests[0];
-    size_t units = interest->evolution.units;
-    assert_true(units <= UNITS_MAX);
-    struct dien_scratch *scratch = dien_scratch_new(model);
-    struct dien_columns history = random_columns(model, DIEN_BEHAVIOUR, LENGTH);
-    struct dien_user *user = build(model, scratch, &history, LENGTH);
-    const struct user_interest *placed = &user->interests[0];
-    float least = DIEN_SKIPPED_ATTENTION / (float)placed->length;
-    for (size_t pattern = 0; pattern < 4; pattern++) {
-        static float skipped[BLOCKS * UNITS_MAX * LANES], zero[BLOCKS * UNITS_MAX * LANES];
-        float *scores[BLOCKS];
-        for (size_t block = 0; block < BLOCKS; block++) {
-            scores[block] = floats(placed->length * LANES, 0, 0);
-            for (size_t i = 0; i < placed->length * LANES; i++) {
-                bool small = pattern == 0 || (pattern == 1 && i / LANES % 3 != 0) || (pattern == 2 && rand() % 2 == 0);
-                scores[block][i] = small ? 0 : uniform(2 * least, 0.05F);
-                scratch->scores[block][i] = small ? uniform(0, 0.99F) * least : scores[block][i];
-            }
-        }
-        evolve(model, scratch, interest, user, placed, CHOSEN, skipped);
-        memset(zero, 0, sizeof zero);
-        model->kernels->evolve(model->kernels, &interest->evolution, interest->write, placed->length,
-                               user_floats(user, placed->inputs), interest->evolution_bias, CHOSEN, scores, zero,
-                               scratch->evolve_work);
-        for (size_t i = 0; i < CHOSEN * units; i++) {
-            size_t at = (i / units / LANES * units + i % units) * LANES + i / units % LANES;
-            assert_true(skipped[at] == zero[at]);
-            assert_true(pattern > 0 || skipped[at] == 0);
-        }
-        free(scores[0]), free(scores[1]);
-    }
-    free_columns(model, DIEN_BEHAVIOUR, &history);
-    free(user);
-    dien_scratch_free(scratch);
-    dien_close(model);
-}
-
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_kernels_in_use),
-        cmocka_unit_test(test_project),
+        cmocka_unit_test(test_linear),
         cmocka_unit_test(test_largest_sums),
         cmocka_unit_test(test_what_is_not_finite),
         cmocka_unit_test(test_product_keeps_bits),
@@ -629,8 +555,6 @@ int main(void) {
         cmocka_unit_test(test_evolve),
         cmocka_unit_test(test_scores_of_the_training_code),
         cmocka_unit_test(test_same_bits_in_any_company),
-        cmocka_unit_test(test_skipped_steps_could_have_moved_little),
-        cmocka_unit_test(test_skipping_is_attention_of_zero),
     };
     srand(1);
     json_decode_init();

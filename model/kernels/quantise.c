@@ -1,4 +1,4 @@
-/* words.c: weights as 16-bit or 8-bit integers, in the order in which the kernels read them.
+/* quantise.c: weights as 16-bit or 8-bit integers, in the order in which the kernels read them.
  */
 #include "model/kernels/kernels.h"
 
@@ -9,11 +9,11 @@ static size_t rounded(size_t count, size_t multiple) {
     return (count + multiple - 1) / multiple * multiple;
 }
 
-size_t words_packed_count(size_t units, size_t inputs) {
-    return rounded(units, GROUP) * rounded(inputs, 2) / 2;
+size_t int16_panels_count(size_t units, size_t inputs) {
+    return rounded(units, PANEL_UNITS) * rounded(inputs, 2) / 2;
 }
 
-/* What a unit's weights are divided by. Two limits: a weight fits 16 bits, and no sum of products with WORDS_ONE or
+/* What a unit's weights are divided by. Two limits: a weight fits 16 bits, and no sum of products with INT16_ONE or
  * less reaches 2^31, rounding (half a step for each weight) included. */
 static float step_of(const float *weight, size_t inputs) {
     double largest = 0, sum = 0;
@@ -21,7 +21,7 @@ static float step_of(const float *weight, size_t inputs) {
         largest = fmax(largest, fabs((double)weight[i]));
         sum += fabs((double)weight[i]);
     }
-    double room = 0x1p31 / WORDS_ONE - 1 - (double)inputs;
+    double room = 0x1p31 / INT16_ONE - 1 - (double)inputs;
     double step = fmax(largest / INT16_MAX, sum / room);
     return (float)(step * (1 + 0x1p-20)); /* up, so that float32 does not take the room back */
 }
@@ -39,33 +39,33 @@ static bool all_finite(const float *weight, size_t count) {
     return true;
 }
 
-bool words_pack(const struct projection *projection, int32_t *packed, float *step) {
+bool int16_pack(const struct projection *projection, int32_t *packed, float *step) {
     size_t units = projection->units, inputs = projection->inputs;
     if (!all_finite(projection->weight, units * inputs))
         return false;
-    memset(step, 0, rounded(units, GROUP) * sizeof *step);
+    memset(step, 0, rounded(units, PANEL_UNITS) * sizeof *step);
     for (size_t unit = 0; unit < units; unit++)
         step[unit] = step_of(projection->weight + unit * inputs, inputs);
-    for (size_t first = 0; first < units; first += GROUP)
+    for (size_t first = 0; first < units; first += PANEL_UNITS)
         for (size_t input = 0; input < inputs; input += 2)
-            for (size_t unit = first; unit < first + GROUP; unit++, packed++)
+            for (size_t unit = first; unit < first + PANEL_UNITS; unit++, packed++)
                 *packed = integer_of(projection, unit, input + 1, step[unit]) * (1 << 16) +
                           (uint16_t)integer_of(projection, unit, input, step[unit]);
     for (size_t unit = 0; unit < units; unit++)
-        step[unit] /= WORDS_ONE;
+        step[unit] /= INT16_ONE;
     return true;
 }
 
-void words_pack_column(const struct projection *projection, int32_t *column) {
+void int16_pack_columns(const struct projection *projection, int32_t *column) {
     size_t units = projection->units, pairs = (projection->inputs + 1) / 2;
     for (size_t pair = 0; pair < pairs; pair++)
         for (size_t unit = 0; unit < units; unit++)
             column[pair * units + unit] =
-                projection->words.packed[(unit / GROUP * pairs + pair) * GROUP + unit % GROUP];
+                projection->int16.panels[(unit / PANEL_UNITS * pairs + pair) * PANEL_UNITS + unit % PANEL_UNITS];
 }
 
-size_t bytes_packed_count(size_t units, size_t inputs) {
-    return rounded(units, GROUP) * rounded(inputs, 4) / 4;
+size_t int8_panels_count(size_t units, size_t inputs) {
+    return rounded(units, PANEL_UNITS) * rounded(inputs, 4) / 4;
 }
 
 static int8_t byte_of(const struct projection *projection, size_t unit, size_t input, float step) {
@@ -90,35 +90,35 @@ static int32_t start_of(const struct projection *projection, bool sigmoids, size
         sum += byte_of(projection, unit, i, step);
         lost += weight - byte_of(projection, unit, i, step);
     }
-    return (int32_t)lrint(sigmoids ? lost * BYTES_SIGMOID_ONE / 2 : -sum * BYTES_OFFSET);
+    return (int32_t)lrint(sigmoids ? lost * INT8_SIGMOID_ONE / 2 : -sum * INT8_OFFSET);
 }
 
-void bytes_pack(const struct projection *projection, bool sigmoids, int32_t *packed, float *step, int32_t *start) {
+void int8_pack(const struct projection *projection, bool sigmoids, int32_t *packed, float *step, int32_t *start) {
     size_t units = projection->units, inputs = projection->inputs;
-    memset(step, 0, rounded(units, GROUP) * sizeof *step);
-    memset(start, 0, rounded(units, GROUP) * sizeof *start);
+    memset(step, 0, rounded(units, PANEL_UNITS) * sizeof *step);
+    memset(start, 0, rounded(units, PANEL_UNITS) * sizeof *start);
     for (size_t unit = 0; unit < units; unit++) {
         step[unit] = byte_step_of(projection->weight + unit * inputs, inputs);
         start[unit] = start_of(projection, sigmoids, unit, step[unit]);
     }
-    for (size_t first = 0; first < units; first += GROUP)
+    for (size_t first = 0; first < units; first += PANEL_UNITS)
         for (size_t input = 0; input < inputs; input += 4)
-            for (size_t unit = first; unit < first + GROUP; unit++, packed++) {
+            for (size_t unit = first; unit < first + PANEL_UNITS; unit++, packed++) {
                 uint32_t word = 0;
                 for (size_t i = 0; i < 4; i++)
                     word |= (uint32_t)(uint8_t)byte_of(projection, unit, input + i, step[unit]) << (8 * i);
                 memcpy(packed, &word, sizeof word);
             }
     for (size_t unit = 0; unit < units; unit++)
-        step[unit] /= sigmoids ? (float)BYTES_SIGMOID_ONE : (float)BYTES_ONE;
+        step[unit] /= sigmoids ? (float)INT8_SIGMOID_ONE : (float)INT8_ONE;
 }
 
 static double largest_slope(enum kernel_activation kind) {
     return kind == KERNEL_SIGMOID ? 0.25 : 1;
 }
 
-double bytes_noise(const struct projection *projection, bool sigmoids, enum kernel_activation kind, const float *gain) {
-    double sum = 0, input_step = sigmoids ? 1.0 / BYTES_SIGMOID_ONE : 1.0 / BYTES_ONE;
+double int8_noise(const struct projection *projection, bool sigmoids, enum kernel_activation kind, const float *gain) {
+    double sum = 0, input_step = sigmoids ? 1.0 / INT8_SIGMOID_ONE : 1.0 / INT8_ONE;
     double inputs_square = sigmoids ? 1.0 / 12 : 1.0 / 3; /* of sigmoids, around the half that start_of() sees to */
     for (size_t unit = 0; unit < projection->units; unit++) {
         const float *weight = projection->weight + unit * projection->inputs;
@@ -132,7 +132,7 @@ double bytes_noise(const struct projection *projection, bool sigmoids, enum kern
     return sqrt(sum);
 }
 
-void bytes_slopes(const struct projection *projection, enum kernel_activation kind, const float *gain, float *slopes) {
+void int8_slopes(const struct projection *projection, enum kernel_activation kind, const float *gain, float *slopes) {
     for (size_t i = 0; i < projection->inputs; i++) {
         double sum = 0;
         for (size_t unit = 0; unit < projection->units; unit++)
