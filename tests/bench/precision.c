@@ -44,17 +44,18 @@ static void compare(const float *exact, const float *reduced, size_t count, stru
 }
 
 static bool score_both(struct scorer *scorers, const struct proto_request *request, struct tally *tally) {
-    struct request_scored scored[PRECISIONS];
+    struct request scored[PRECISIONS];
     for (size_t i = 0; i < PRECISIONS; i++) {
-        struct problem problem = {0};
+        scored[i] = (struct request){.decoded = *request};
         arena_reset(&scorers[i].arena);
-        if (!request_run(&scorers[i], request, &scored[i], &problem)) {
-            fprintf(stderr, "request %zu%s: %s\n", tally->requests, problem.pointer, problem.detail);
+        if (!request_run(&scorers[i], &scored[i])) {
+            fprintf(stderr, "request %zu%s: %s\n", tally->requests, scored[i].problem.pointer,
+                    scored[i].problem.detail);
             return false;
         }
-        tally->seconds[i] += scored[i].seconds[PHASE_SCORE];
+        tally->seconds[i] += scored[i].summary.seconds[PHASE_SCORE];
     }
-    compare(scored[0].scores, scored[1].scores, scored[0].candidate_count, tally);
+    compare(scored[0].scores, scored[1].scores, scored[0].resolved.candidate_count, tally);
     return true;
 }
 

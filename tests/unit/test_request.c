@@ -223,7 +223,7 @@ static void assert_same_results(const struct answer *a, const struct answer *b) 
 static void every_phase_of_scoring_takes_time(void **state) {
     (void)state;
     struct answer answer = expect_scores(GOOD);
-    for (int phase = 0; phase < REQUEST_PHASES; phase++) {
+    for (int phase = 0; phase < SCORING_PHASES; phase++) {
         if (!(answer.seconds[phase] > 0 && answer.seconds[phase] < 60))
             fail_msg("%s: %g s", request_phase_names[phase], answer.seconds[phase]);
     }
