@@ -282,9 +282,10 @@ def line(number, step_name, path, reply):
     """One line of the output."""
     headers = {name.lower(): mask(value.encode("latin-1")).decode() for name, value in reply.headers.items()
                if name.lower() not in ("date", "content-length")}
-    masked = series(reply.body) if path == "/metrics" and reply.status == 200 else mask(reply.body)
+    metrics = path == "/metrics" and reply.status == 200
+    masked = series(reply.body) if metrics else mask(reply.body)
     shown = masked.decode("utf-8", "backslashreplace")
-    if len(shown) > BODY_SHOWN:
+    if len(shown) > BODY_SHOWN and not metrics:
         shown = shown[:BODY_SHOWN] + "... sha256 " + hashlib.sha256(masked).hexdigest()
     return json.dumps({"n": number, "name": step_name, "status": reply.status, "headers": dict(sorted(headers.items())),
                        "body": shown}, ensure_ascii=False)
