@@ -23,6 +23,7 @@ SERVER_BUILDS = ("release", "asan", "tsan")
 
 def pytest_addoption(parser):
     parser.addoption("--build-root", default=str(builds.TOP / "build"), help="where the build directories are")
+    parser.addoption("--closing-line", help="a file for the last line")
     parser.addoption("--builds", default="release", help="comma-separated builds to test: release,clang,asan,tsan")
 
 
@@ -69,7 +70,11 @@ def pytest_unconfigure(config):
         return
     count = {outcome: len(reporter.stats.get(outcome, ())) for outcome in ("passed", "failed", "error", "skipped")}
     skipped = f", {count['skipped']} skipped" if count["skipped"] else ""
-    print(f"{count['passed']} passed, {count['failed'] + count['error']} failed{skipped}", flush=True)
+    line = f"{count['passed']} passed, {count['failed'] + count['error']} failed{skipped}"
+    print(line, flush=True)
+    if config.getoption("--closing-line"):
+        with open(config.getoption("--closing-line"), "w") as file:
+            print(line, file=file)
 
 
 def pytest_generate_tests(metafunc):

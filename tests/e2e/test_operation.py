@@ -24,9 +24,9 @@ def small(demo):
 
 
 @pytest.fixture(scope="module")
-def large(demo):
-    """A request that takes a while."""
-    return demo.request(random.Random(8), history=50, candidates=4096)
+def large(build, demo):
+    """A request that takes a while, on each build about as long."""
+    return demo.request(random.Random(8), history=50, candidates=512 if build.sanitized else 4096)
 
 
 # Options.

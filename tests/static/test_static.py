@@ -14,6 +14,7 @@ TOP = builds.TOP
 ROOMS = ("server", "model", "proto", "tests", "deploy")
 C_FILES = sorted(path.relative_to(TOP) for room in ROOMS for path in (TOP / room).rglob("*.[ch]"))
 
+
 # Compilers' friends.
 
 @pytest.mark.parametrize("path", C_FILES, ids=str)
