@@ -1,4 +1,4 @@
-# Build, run and test the DIEN scoring server. `make help` lists what there is.
+# Build, run and test the DIEN scoring server. `make help` lists the targets.
 #
 # Every build lives in a directory of its own, BUILD; the tests use build/release, build/clang, build/asan, build/tsan,
 # build/fuzz and build/aarch64, which are the same rules run with other flags.
@@ -49,10 +49,11 @@ FUZZ := $(patsubst tests/fuzz/%.c,$(BUILD)/fuzz/%,$(FUZZ_C))
 BENCH := $(patsubst tests/bench/%.c,$(BUILD)/bench/%,$(BENCH_C))
 DEPENDENCIES := $(patsubst %.o,%.d,$(LIBRARY_O) $(MAIN_O) $(call objects,$(UNIT_C) $(FUZZ_C) $(BENCH_C)))
 
-# What Debian 12 must have: to build and run; to test as well.
+# Debian 12's packages: to build and run; for `make test`; for `make check`.
 DEMO_PACKAGES := build-essential pkg-config libmicrohttpd-dev libjansson-dev libprotobuf-c-dev protobuf-c-compiler libuv1-dev libopenblas-serial-dev libxxhash-dev python3 curl
-TEST_PACKAGES := $(DEMO_PACKAGES) ca-certificates clang clang-format clang-tidy libclang-rt-14-dev libcmocka-dev valgrind \
-                 wrk protobuf-compiler python3-protobuf python3-numpy python3-pytest python3-pytest-xdist python3-torch python3-tqdm
+TEST_PACKAGES := $(DEMO_PACKAGES) libcmocka-dev protobuf-compiler python3-protobuf python3-numpy python3-pytest python3-pytest-xdist python3-torch
+CHECK_PACKAGES := $(TEST_PACKAGES) ca-certificates clang clang-format clang-tidy libclang-rt-14-dev valgrind wrk python3-tqdm \
+                  mypy flake8
 # Tools that the tests call, kept in the build tree.
 TOOLS := build/tools
 # To build for AArch64 and to run what was built: a compiler, an emulator, and that architecture's libraries under
@@ -68,7 +69,7 @@ OPENAPI_VALIDATOR := @seriousme/openapi-schema-validator@2.11.0
 ONNXRUNTIME := $(TOOLS)/node_modules/onnxruntime-node
 
 # An option and its value in one word: pytest takes a value of its own for a path, before it knows the options.
-PYTEST := $(PYTHON) -m pytest --build-root=build -n $(JOBS) --dist loadgroup
+PYTEST = $(PYTHON) -m pytest --build-root=build -n $(JOBS) --dist loadgroup
 comma := ,
 SANITIZERS := address,undefined,float-cast-overflow
 
@@ -79,8 +80,8 @@ quiet = $(if $(V),,@echo '  $(1)  $@';)
 .DELETE_ON_ERROR:
 .PHONY: help build models unit fuzzers demo run test check bench bench-programs bench-load bench-kernels bench-policies \
         bench-states bench-memory bench-wire bench-gather bench-exponentials bench-peers bench-sweep bench-split bench-precision bench-server bench-figures \
-        image image-test deps deps-demo tools \
-        builds format fuzz clean FORCE
+        image image-test deps deps-demo deps-test tools compile-commands mutation \
+        builds bench-tested format fuzz clean FORCE
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 20
@@ -95,13 +96,23 @@ run: deps-demo ## serve MODEL (model/demo) on LISTEN (127.0.0.1:8080) until inte
 	@$(MAKE) --no-print-directory -s -j$(JOBS) build
 	exec $(BUILD)/dien-server --model $(MODEL) --listen $(LISTEN)
 
-test: deps tools ## everything: format, clang-tidy, all builds, unit, golden, end to end, sanitizers, export, OpenAPI
-	@$(MAKE) --no-print-directory -j$(JOBS) builds models
-	$(PYTEST) --builds=release,clang,asan,tsan$(addprefix $(comma),$(CROSS_BUILD)) tests
+test: deps-test ## the release build: unit, golden, end to end (3 minutes on 2 processors)
+	@$(MAKE) --no-print-directory -j$(JOBS) build-test models
+	$(PYTEST) --builds=release -m "not check_only" tests/unit tests/e2e
 
-check: deps tools ## sanitizers and static analysis only
-	@$(MAKE) --no-print-directory -j$(JOBS) builds models
-	$(PYTEST) --builds=asan,tsan tests/static tests/unit tests/e2e tests/fuzz
+check: deps tools ## all tests: also clang, sanitizers, AArch64, static, export, OpenAPI, fuzz inputs, image (20 minutes)
+	@set -e; began=$$(date +%s); lap() { now=$$(date +%s); echo "$$1: $$((now - began)) s"; began=$$now; }; \
+	for build in $(CHECKED_BUILDS); do $(MAKE) --no-print-directory -j$(JOBS) build-$$build; lap "build $$build"; done; \
+	$(MAKE) --no-print-directory models; lap models; \
+	rm -f build/closing-line; status=0; $(PYTEST) --closing-line=build/closing-line --builds=release,clang,asan,tsan$(addprefix $(comma),$(CROSS_BUILD)) tests || status=$$?; exit $$status
+
+# For clangd and other tools: how each file is compiled. `make -n` says it, whatever is built.
+compile-commands: $(MESSAGES).pb-c.h ## build/compile_commands.json, for clangd
+	@$(MAKE) --no-print-directory -n -B V=1 build unit bench-programs | $(PYTHON) tests/support/compile_commands.py > build/compile_commands.json
+
+mutation: deps-test ## change one line after another; the tests must see each (75 minutes, resumable; tests/mutation/README.md)
+	@$(MAKE) --no-print-directory -j$(JOBS) build-test models
+	$(PYTHON) tests/mutation/mutation.py --jobs $(JOBS) --output build/mutation
 
 bench: bench-kernels bench-peers bench-server bench-sweep bench-wire bench-split bench-load bench-figures ## these; tables, CSV in tests/bench/results (15 minutes; tests/bench/README.md)
 
@@ -193,22 +204,27 @@ clean: ## remove everything that was built
 
 # ---- builds
 
-unit: $(UNIT) $(addprefix $(BUILD)/bench/,policies states hits user_cache million)
+unit: $(UNIT)
 bench-programs: $(BENCH)
+bench-tested: $(BENCH_TESTED)
 fuzzers: $(FUZZ)
 
-# Debug information of six builds is worth its disk; their time is worth one make: so one job server for all of them.
-builds: build-release build-clang build-asan build-tsan build-fuzz $(addprefix build-,$(CROSS_BUILD))
-.PHONY: build-release build-clang build-asan build-tsan build-fuzz build-aarch64
+CHECKED_BUILDS := release clang asan tsan fuzz $(CROSS_BUILD)
+# Programs of tests/bench that are tested on each build.
+BENCH_TESTED = $(addprefix $(BUILD)/bench/,policies million)
+builds: $(addprefix build-,$(CHECKED_BUILDS))
+.PHONY: build-test build-release build-clang build-asan build-tsan build-fuzz build-aarch64
+build-test:
+	@$(MAKE) --no-print-directory BUILD=build/release build unit
 build-release:
 	@$(MAKE) --no-print-directory BUILD=build/release build unit bench-programs
 build-clang:
 	@$(MAKE) --no-print-directory BUILD=build/clang CC=clang build unit bench-programs
 # By clang: gcc 12 does not align what detect_stack_use_after_return moves off the stack (gcc bug 110027), and vectors need it.
 build-asan:
-	@$(MAKE) --no-print-directory BUILD=build/asan CC=clang SANITIZE=$(SANITIZERS) build unit
+	@$(MAKE) --no-print-directory BUILD=build/asan CC=clang SANITIZE=$(SANITIZERS) build unit bench-tested
 build-tsan:
-	@$(MAKE) --no-print-directory BUILD=build/tsan SANITIZE=thread build unit
+	@$(MAKE) --no-print-directory BUILD=build/tsan SANITIZE=thread build unit bench-tested
 build-fuzz:
 	@$(MAKE) --no-print-directory BUILD=build/fuzz CC=clang SANITIZE=fuzzer-no-link,$(SANITIZERS) fuzzers
 # The server and the tests of what differs between instruction sets; these run in an emulator.
@@ -295,8 +311,11 @@ NODE_PACKAGES = $(if $(shell command -v node),,nodejs) $(if $(shell command -v n
 deps-bench:
 	@$(call install,$(DEMO_PACKAGES) wrk protobuf-compiler python3-protobuf python3-numpy python3-torch python3-tqdm $(NODE_PACKAGES))
 
-deps: ## Debian packages that the build and the tests need
-	@$(call install,$(TEST_PACKAGES) $(CROSS_PACKAGES) $(NODE_PACKAGES))
+deps-test:
+	@$(call install,$(TEST_PACKAGES))
+
+deps: ## Debian packages that the build and all tests need
+	@$(call install,$(CHECK_PACKAGES) $(CROSS_PACKAGES) $(NODE_PACKAGES))
 
 # promtool without the Prometheus daemon that its package would start; a validator of OpenAPI documents; AArch64's libraries.
 tools: $(if $(CROSS_BUILD),$(SYSROOT)/.complete) $(if $(shell command -v promtool),,$(TOOLS)/promtool) $(TOOLS)/node_modules/@seriousme/openapi-schema-validator

@@ -2,9 +2,12 @@
 
 By hand: make builds && python3 -m pytest --builds=release tests/e2e
 On two processors, as `make test` does: -n 2 --dist loadgroup. Each process of pytest's then has servers of its own.
+Time limits only end what hangs, or grow with builds.slowness(): the tests must pass while others use the processors.
 """
 
+import collections
 import random
+import re
 import subprocess
 import sys
 import threading
@@ -20,6 +23,7 @@ SERVER_BUILDS = ("release", "asan", "tsan")
 
 def pytest_addoption(parser):
     parser.addoption("--build-root", default=str(builds.TOP / "build"), help="where the build directories are")
+    parser.addoption("--closing-line", help="a file for the last line")
     parser.addoption("--builds", default="release", help="comma-separated builds to test: release,clang,asan,tsan")
 
 
@@ -38,6 +42,39 @@ def pytest_collect_file(file_path, parent):
 def pytest_collection_modifyitems(items):
     """The longest programs first: with more than one process of pytest's, none waits for them alone at the end."""
     items.sort(key=lambda item: not (isinstance(item, cmocka.Item) and item.run.build.emulated))
+
+
+def part_of(nodeid):
+    """The part of `make check` that a test belongs to: its folder under tests/, and the build if it names one."""
+    folder = nodeid.removeprefix("tests/").split("/")[0]
+    found = re.search(r"\[(?:.*-)?(release|clang|asan|tsan|aarch64)\b", nodeid)
+    return f"{folder}, {found[1]}" if found else folder
+
+
+def pytest_terminal_summary(terminalreporter):
+    """The seconds of each part, as the sum over its tests. `make check` prints those of the builds itself."""
+    seconds = collections.Counter()
+    for reports in terminalreporter.stats.values():
+        for report in reports:
+            if hasattr(report, "duration"):
+                seconds[part_of(report.nodeid)] += report.duration
+    terminalreporter.section("seconds of each part, one process's")
+    for part, spent in sorted(seconds.items(), key=lambda each: -each[1]):
+        terminalreporter.write_line(f"{spent:8.1f}  {part}")
+
+
+def pytest_unconfigure(config):
+    """The last line, alone: how many passed and failed, for whoever reads only that."""
+    reporter = config.pluginmanager.get_plugin("terminalreporter")
+    if reporter is None or hasattr(config, "workerinput") or config.option.collectonly:
+        return
+    count = {outcome: len(reporter.stats.get(outcome, ())) for outcome in ("passed", "failed", "error", "skipped")}
+    skipped = f", {count['skipped']} skipped" if count["skipped"] else ""
+    line = f"{count['passed']} passed, {count['failed'] + count['error']} failed{skipped}"
+    print(line, flush=True)
+    if config.getoption("--closing-line"):
+        with open(config.getoption("--closing-line"), "w") as file:
+            print(line, file=file)
 
 
 def pytest_generate_tests(metafunc):
@@ -118,7 +155,10 @@ def rng(request):
 
 
 class Neighbour:
-    """A client with a good request, again and again: whatever a test does, its answers keep their bits."""
+    """A client with a good request, again and again: whatever a test does, its answers keep their bits.
+
+    A fault is reported once, by the test beside which it came; the client goes on, on a new connection.
+    """
 
     def __init__(self, running, body):
         self.running = running
@@ -130,19 +170,21 @@ class Neighbour:
         self.thread = threading.Thread(target=self._work)
 
     def _work(self):
-        try:
-            with self.running.client() as client:
-                while not self.ending.wait(0.005):
-                    reply = client.post(self.body)
-                    self.answers += 1
-                    if reply.status != 200 or reply.scores() != self.expected:
-                        self.faults.append(repr(reply))
-        except Exception as error:  # noqa: BLE001: a thread's error is reported by check()
-            self.faults.append(repr(error))
+        while not self.ending.wait(0.005):
+            try:
+                with self.running.client() as client:
+                    while not self.ending.wait(0.005):
+                        reply = client.post(self.body)
+                        self.answers += 1
+                        if reply.status != 200 or reply.scores() != self.expected:
+                            self.faults.append(repr(reply))
+            except Exception as error:  # noqa: BLE001: a thread's error is reported by check()
+                self.faults.append(repr(error))
+                self.ending.wait(0.1)
 
     def __enter__(self):
         self.thread.start()
-        while self.answers == 0 and self.thread.is_alive():  # a test may be over before the thread's first turn
+        while self.answers == 0 and not self.faults:  # a test may be over before the thread's first turn
             time.sleep(0.001)
         return self
 
@@ -151,7 +193,8 @@ class Neighbour:
         self.thread.join()
 
     def check(self):
-        assert not self.faults, self.faults[:3]
+        faults, self.faults = self.faults, []
+        assert not faults, faults[:3]
         assert self.thread.is_alive()
 
 

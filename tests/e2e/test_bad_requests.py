@@ -6,6 +6,9 @@ import random
 
 import pytest
 
+# One request at a time: ThreadSanitizer sees as much in test_http.py.
+pytestmark = pytest.mark.only_on("release", "asan")
+
 INVALID_JSON = (400, "invalid-json", "")
 
 

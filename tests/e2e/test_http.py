@@ -9,6 +9,7 @@ import time
 
 import pytest
 
+from support import builds
 from support.service import head
 
 SECOND = b"GET /health HTTP/1.1\r\nHost: smuggled\r\n\r\n"
@@ -269,6 +270,11 @@ def test_size_of_headers(start, good, options, name, kilobytes, status):
 DEADLINE = 2.0
 
 
+def longest():
+    """Seconds after which a connection is held to be kept for good; a server that keeps the deadline may be late."""
+    return DEADLINE + 6 * builds.slowness()
+
+
 @pytest.fixture(scope="module")
 def impatient(build, demo):
     from support.service import Service
@@ -297,7 +303,7 @@ def trickle(raw, data, seconds):
             break
         got += more or b""
         if time.monotonic() - started > seconds:
-            raise AssertionError(f"still connected after {seconds} s")
+            raise AssertionError(f"still connected after {seconds:.1f} s")
     return time.monotonic() - started, got
 
 
@@ -307,8 +313,8 @@ def test_a_byte_at_a_time_in_the_head(impatient, good, after):
         for _ in range(after):
             raw.send(head(len(good)) + good)
             assert raw.reply().status == 200
-        took, got = trickle(raw, head(10, "X-Slow: " + "x" * 1000), DEADLINE + 6)
-        assert DEADLINE * 0.5 < took < DEADLINE + 4
+        took, got = trickle(raw, head(10, "X-Slow: " + "x" * 1000), longest())
+        assert DEADLINE * 0.5 < took < longest()
         assert not got or b" 408 " in got.split(b"\r\n")[0]
         assert impatient.score(good).status == 200
 
@@ -320,8 +326,8 @@ def test_a_byte_at_a_time_in_the_body(impatient, good, after):
             raw.send(head(len(good)) + good)
             assert raw.reply().status == 200
         raw.send(head(10_000))
-        took, got = trickle(raw, b" " * 10_000, DEADLINE + 6)
-        assert DEADLINE * 0.5 < took < DEADLINE + 4
+        took, got = trickle(raw, b" " * 10_000, longest())
+        assert DEADLINE * 0.5 < took < longest()
         assert b" 408 " in got.split(b"\r\n")[0], got[:100]
         assert impatient.score(good).status == 200
 
@@ -329,23 +335,23 @@ def test_a_byte_at_a_time_in_the_body(impatient, good, after):
 @pytest.mark.parametrize("said", [b"", b"POST /score HTTP/1.1\r\n", head(10)], ids=["nothing", "half a head", "no body"])
 def test_a_silent_client(impatient, good, said):
     """Connected, and then silence: closed in the end."""
-    with impatient.raw(timeout=DEADLINE + 10) as raw:
+    with impatient.raw(timeout=longest()) as raw:
         started = time.monotonic()
         raw.send(said)
         reply = raw.reply()
         assert reply is None or reply.status == 408
         assert raw.closed()
-        assert time.monotonic() - started < DEADLINE + 6
+        assert time.monotonic() - started < longest()
         assert impatient.score(good).status == 200
 
 
 def test_an_idle_connection_is_closed(impatient, good):
-    with impatient.raw(timeout=DEADLINE + 10) as raw:
+    with impatient.raw(timeout=longest()) as raw:
         raw.send(head(len(good)) + good)
         assert raw.reply().status == 200
         started = time.monotonic()
         assert raw.closed()
-        assert DEADLINE * 0.5 < time.monotonic() - started < DEADLINE + 6
+        assert DEADLINE * 0.5 < time.monotonic() - started < longest()
 
 
 def test_many_slow_clients_keep_nobody_waiting(impatient, good):
@@ -355,7 +361,7 @@ def test_many_slow_clients_keep_nobody_waiting(impatient, good):
     started = time.monotonic()
     for _ in range(20):
         assert impatient.score(good).status == 200
-    assert time.monotonic() - started < DEADLINE * impatient.build.patience
+    assert time.monotonic() - started < DEADLINE * impatient.build.patience  # one would wait for --body-timeout
     for raw in slow:
         raw.socket.close()
 
@@ -393,7 +399,7 @@ def test_half_closed_client_gets_its_answer(server, neighbour, good):
 
 def test_client_gone_while_queued(start, demo, rng):
     """One thread and long requests: most of these clients are gone before their turn."""
-    server = start("--threads", "1")
+    server = start("--threads", "1", "--deadline", "4")
     body = json.dumps(demo.request(rng, history=50, candidates=1000)).encode()
     small = json.dumps(demo.request(rng, history=3, candidates=2)).encode()
     before = server.score(small).scores()
@@ -403,7 +409,10 @@ def test_client_gone_while_queued(start, demo, rng):
             raw.send(head(len(body)) + body)
         for raw in gone:
             vanish(raw)
-    assert server.score(small).scores() == before
+    after = server.score(small)
+    while after.status in (503, 504):  # the queue is long, where processors are busy
+        after = server.score(small)
+    assert after.scores() == before
 
 
 def test_a_client_that_reads_nothing(server, neighbour, demo, rng):
@@ -431,7 +440,7 @@ def test_connections_come_and_go(server, good):
     assert open_now() >= 100
     for raw in many:
         raw.socket.close()
-    limit = time.monotonic() + 10
+    limit = time.monotonic() + 60
     while open_now() > before and time.monotonic() < limit:
         time.sleep(0.05)
     assert open_now() <= before

@@ -10,6 +10,9 @@ from support import builds, service
 GOLDEN = builds.TOP / "tests" / "golden"
 CASES = sorted(path.name for path in GOLDEN.iterdir() if path.is_dir())
 BOUND = 1e-3
+
+# One request at a time: ThreadSanitizer has nothing to see here.
+pytestmark = pytest.mark.only_on("release", "asan")
 CHECKED = re.compile(r", ([a-z0-9 ]+): \d+ samples, \d+ scores, largest difference (\S+) \(tolerance (\S+)\)")
 
 

@@ -525,7 +525,7 @@ def test_a_ttl_is_kept_on_reading(start, plain, demo, rng):
 
 
 def test_a_ttl_is_kept_without_requests(start, demo, rng):
-    server = start("--cache-ttl", "1.5")
+    server = start("--cache-ttl", "0.5", "--cache-bytes", "4M")
     with server.client() as client:
         for place in range(20):
             client.post(demo.request(rng, history=5, candidates=1, user_id=f"user {place}"))

@@ -1,4 +1,4 @@
-"""What can be seen without running anything: format, clang-tidy, rooms, words that do not belong in the tree."""
+"""What can be seen without running anything: format, clang-tidy, the tree's entries, words that do not belong in it."""
 
 import os
 import pathlib
@@ -13,12 +13,6 @@ from support import builds
 TOP = builds.TOP
 ROOMS = ("server", "model", "proto", "tests", "deploy")
 C_FILES = sorted(path.relative_to(TOP) for room in ROOMS for path in (TOP / room).rglob("*.[ch]"))
-SHIPPED = [path for path in C_FILES if path.parts[0] in ("server", "model", "proto")]
-INCLUDE = re.compile(r'^\s*#\s*include\s*[<"]([^>"]+)[>"]', re.M)
-
-
-def includes(path):
-    return INCLUDE.findall((TOP / path).read_text())
 
 
 # Compilers' friends.
@@ -43,66 +37,6 @@ def test_clang_tidy(path):
     assert ran.returncode == 0, ran.stdout[-6000:]
 
 
-# Rooms: DESIGN.md part 2, read off the include lists.
-
-def test_there_is_something_to_look_at():
-    assert len(SHIPPED) > 20
-
-
-ENTRANCES = {
-    "microhttpd.h": {"server/http/http.c"},
-    "uv.h": {"server/base/loop.c", "server/scoring/worker_pool.c", "server/http/http.c"},
-    "jansson.h": {"proto/json_decode.c", "proto/json_encode.c", "model/format/config.c", "model/format/safetensors.c"},
-    "score.pb-c.h": {"proto/protobuf.c"},
-    "cblas.h": {"model/kernels/openblas.c"},
-    "xxhash.h": {"server/users/user_cache.c"},
-}
-
-
-@pytest.mark.parametrize("header", ENTRANCES)
-def test_a_library_enters_by_its_own_doors(header):
-    entered = {str(path) for path in SHIPPED if any(pathlib.PurePath(each).name == header for each in includes(path))}
-    assert entered, f"nothing includes {header}"
-    assert entered <= ENTRANCES[header]
-
-
-def room_violations(room, forbidden):
-    return [f"{path} includes {each}" for path in SHIPPED if path.parts[0] == room for each in includes(path)
-            if each.split("/")[0] in forbidden]
-
-
-def test_model_knows_no_wire_and_no_server():
-    assert not room_violations("model", {"proto", "server"})
-
-
-def test_proto_knows_no_model_and_no_server():
-    assert not room_violations("proto", {"model", "server"})
-
-
-def test_model_knows_no_threads():
-    banned = {"pthread.h", "threads.h", "uv.h", "sys/socket.h", "microhttpd.h"}
-    assert not [path for path in SHIPPED if path.parts[0] == "model" and banned & set(includes(path))]
-
-
-def test_the_server_enters_the_model_by_its_one_door():
-    assert {each for path in SHIPPED if path.parts[0] == "server" for each in includes(path)
-            if each.startswith("model/")} == {"model/dien.h"}
-
-
-def test_wire_and_model_meet_in_the_request_only():
-    """Where a request becomes table rows and scores become a reply; elsewhere at most one of the two is known."""
-    both = {str(path) for path in SHIPPED if path.suffix == ".c"
-            and any(each.startswith("model/") for each in includes(path))
-            and any(each in ("proto/json_decode.h", "proto/json_encode.h") for each in includes(path))}
-    assert "server/scoring/request.c" in both
-    assert not {path for path in both if not path.startswith("server/")}
-
-
-def test_kernels_know_no_files_and_no_models():
-    banned = {"stdio.h", "fcntl.h", "sys/mman.h", "jansson.h", "model/dien.h", "model/model.h"}
-    assert not [path for path in SHIPPED if path.parts[:2] == ("model", "kernels") and banned & set(includes(path))]
-
-
 def test_every_c_file_says_what_it_is():
     for path in C_FILES:
         text = (TOP / path).read_text()
@@ -124,9 +58,10 @@ def tracked():
 
 
 def test_top_level_entries():
-    allowed = {*ROOMS, "Dockerfile", "Makefile", "README.md", "LICENSE"}
+    allowed = {*ROOMS, "CHANGELOG.md", "Dockerfile", "LICENSE", "Makefile", "README.md"}
+    hidden = {".ci", ".clang-format", ".clang-tidy", ".dockerignore", ".editorconfig", ".github", ".gitignore"}
     top = {path.parts[0] for path in tracked()}
-    assert {each for each in top if not each.startswith(".")} <= allowed
+    assert top <= allowed | hidden
 
 
 # Spelled in two parts, so that this file is not its own first finding.
@@ -148,6 +83,16 @@ def test_no_large_file():
     assert not large, large
 
 
-def test_continuous_integration_runs_the_readme_command():
+def test_continuous_integration_runs_the_readme_commands():
     text = (TOP / ".ci" / "run").read_text()
-    assert "make test" in text and os.access(TOP / ".ci" / "run", os.X_OK)
+    readme = (TOP / "README.md").read_text()
+    assert os.access(TOP / ".ci" / "run", os.X_OK)
+    for command in ("make test", "make check"):
+        assert command in text and command in readme, command
+    assert "make demo" in readme
+
+
+def test_the_changelog_is_of_this_version():
+    version = re.search(r'"(\d+\.\d+\.\d+)"', (TOP / "server" / "base" / "version.h").read_text())[1]
+    found = re.findall(r"^## \[?v?(\d+\.\d+\.\d+)", (TOP / "CHANGELOG.md").read_text(), re.M)
+    assert found[:1] == [version]

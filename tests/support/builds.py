@@ -3,6 +3,7 @@
 import os
 import pathlib
 import re
+import time
 
 TOP = pathlib.Path(__file__).resolve().parents[2]
 
@@ -32,8 +33,8 @@ class Build:
 
     @property
     def patience(self):
-        """How much slower than the release build it may be; for timeouts only."""
-        return 10 if self.sanitized else 1
+        """How many times slower than the release build on a quiet machine it may be now; for time limits only."""
+        return (10 if self.sanitized else 1) * slowness()
 
     @property
     def emulated(self):
@@ -43,6 +44,18 @@ class Build:
     def command(self, program):
         """How to run one of the build's programs here."""
         return ["qemu-aarch64", "-L", TOP / "build" / "tools" / "aarch64", program] if self.emulated else [program]
+
+
+def slowness(seconds=0.02):
+    """How many times longer than on a quiet machine work takes now: wall time by processor time of a loop, at least 1.
+
+    Twice that, and 8 at most: one look of 20 ms may fall into a quiet moment of a machine that is not.
+    """
+    wall, used = time.perf_counter(), time.process_time()
+    while time.process_time() - used < seconds:
+        pass
+    measured = (time.perf_counter() - wall) / (time.process_time() - used)
+    return 1.0 if measured < 1.1 else min(8.0, 2 * measured)
 
 
 def environment(**more):

@@ -14,7 +14,7 @@ from . import builds
 CASE = re.compile(r"\bcmocka_unit_test(?:_\w+)?\(\s*(\w+)")
 RAN = re.compile(r"^\[ +RUN +\] (\w+)$", re.M)
 ENDED = re.compile(r"^\[ +(OK|FAILED|SKIPPED) +\] (\w+)$", re.M)
-TIMEOUT_SECONDS = 600
+TIMEOUT_SECONDS = 1200  # ends what hangs
 # What runs in an emulator, and what its output must show: that these kernels were the ones tested.
 EMULATED = {
     "test_kernels": [rf"^neon {kernel}: largest difference" for kernel in

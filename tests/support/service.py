@@ -11,7 +11,8 @@ import time
 
 from . import builds
 
-START_SECONDS = 60
+START_SECONDS = 180  # these limits end what hangs; a busy machine, or a sanitizer's build, must not reach them
+REPLY_SECONDS = 180
 
 
 class Reply:
@@ -39,7 +40,7 @@ class Reply:
 class Client:
     """One keep-alive connection."""
 
-    def __init__(self, address, timeout=60):
+    def __init__(self, address, timeout=REPLY_SECONDS):
         self.connection = http.client.HTTPConnection(*address, timeout=timeout)
 
     def __enter__(self):
@@ -68,7 +69,7 @@ class Client:
 class Raw:
     """A socket that says exactly what the test wants."""
 
-    def __init__(self, address, timeout=60):
+    def __init__(self, address, timeout=REPLY_SECONDS):
         self.socket = socket.create_connection(address, timeout)
         self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.pending = b""
@@ -139,6 +140,8 @@ class Service:
         arguments = [build.server, "--model", model, "--listen", "127.0.0.1:0", "--address-file", address_file]
         if "--drain-delay" not in options:
             arguments += ["--drain-delay", "0"]
+        if "--deadline" not in options:  # a second, by default: a busy machine's answers are late
+            arguments += ["--deadline", "3600"]
         if log == self.CLOSED:
             arguments = ["sh", "-c", 'exec "$@" 2>&-', "sh", *arguments]
             log = subprocess.STDOUT
@@ -180,10 +183,10 @@ class Service:
         """The log's JSON lines."""
         return [json.loads(line) for line in self.output.splitlines() if line.startswith("{")]
 
-    def client(self, timeout=60):
+    def client(self, timeout=REPLY_SECONDS):
         return Client(self.address, timeout)
 
-    def raw(self, timeout=60):
+    def raw(self, timeout=REPLY_SECONDS):
         return Raw(self.address, timeout)
 
     def score(self, body, **headers):
@@ -199,7 +202,7 @@ class Service:
         lines = [line for line in reply.body.decode().splitlines() if line and not line.startswith("#")]
         return {name: float(value) for name, value in (line.rsplit(" ", 1) for line in lines)}
 
-    def logged(self, request_id, seconds=10):
+    def logged(self, request_id, seconds=60):
         """The log's line of a request. It is written when the request has ended, which may be after its answer."""
         limit = time.monotonic() + seconds
         while True:
@@ -217,7 +220,7 @@ class Service:
         self.terminated = self.terminated or number in (signal.SIGTERM, signal.SIGINT)
         self.process.send_signal(number)
 
-    def wait(self, seconds=60):
+    def wait(self, seconds=180):
         try:
             return self.process.wait(seconds)
         except subprocess.TimeoutExpired:
@@ -245,7 +248,7 @@ class Service:
         self.stop()
 
 
-def check(build, model, *options, seconds=120, **variables):
+def check(build, model, *options, seconds=300, **variables):
     """dien-server --check: (exit status, output)."""
     ran = subprocess.run([str(build.server), "--model", str(model), "--check", *options], cwd=builds.TOP,
                          env=builds.environment(**variables), stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
