@@ -10,7 +10,8 @@ INCLUDE = re.compile(r'^[ \t]*#[ \t]*include[ \t]*[<"]([^>"]+)[>"]', re.M)
 SHIPPED = ("server", "model", "proto")
 
 # A room is a folder. These files belong to a room of their own, below the folder that they lie in: the types that all of
-# the model's rooms share, the model's door, and the bound model, which the network reads.
+# the model's rooms share, the model's door, the bound model, which the network reads, and the options, whose limits the
+# pages of server/api/ show.
 OWN_ROOM = {
     "model/types.h": "model types",
     "model/error.h": "model types",
@@ -18,6 +19,8 @@ OWN_ROOM = {
     "model/sizes.h": "model types",
     "model/dien.h": "model door",
     "model/model.h": "bound model",
+    "server/options.h": "options",
+    "server/options.c": "options",
 }
 
 # Each room, and the rooms or single headers that it may include beside its own. Every room stands above those it names.
@@ -31,12 +34,13 @@ ROOMS = {
     "model/network": {"bound model", "model/format", "model/kernels", "model types", "model door"},
     "model": {"model/network", "bound model", "model/format", "model/kernels", "model types", "model door"},
     "server/base": {"proto/json_encode.h"},
-    "server/http": {"server/base", "proto/problem.h", "proto/json_encode.h"},
-    "server/users": {"server/base", "proto/arena.h", "proto/score.h", "model door"},
+    "server/http": {"server/base", "proto/problem.h", "proto/score.h", "proto/digits.h", "proto/json_encode.h"},
+    "server/users": {"server/base", "proto/arena.h", "proto/digits.h", "proto/score.h", "model door"},
     "server/scoring": {"server/users", "server/base", "proto", "model door"},
     "server/models": {"server/scoring", "server/base", "model door"},
-    "server/api": {"server/http", "server/models", "server/scoring", "server/users", "server/base", "proto", "model door"},
-    "server": {"server/api", "server/http", "server/models", "server/scoring", "server/users", "server/base", "proto",
+    "options": {"server/base", "model door"},
+    "server/api": {"options", "server/http", "server/models", "server/scoring", "server/users", "server/base", "proto", "model door"},
+    "server": {"options", "server/api", "server/http", "server/models", "server/scoring", "server/users", "server/base", "proto",
                "model door"},
 }
 
