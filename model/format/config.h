@@ -1,20 +1,23 @@
-/* config.h: the shape of a model: config.json as plain structs. FORMAT.md is the contract; names here are its names.
+/* config.h: config.json as plain structs. FORMAT.md is the contract; names here are its names.
  *
- * Checked here: every key, type, range and reference within config.json. Checked in weights.c: that the tensors fit.
+ * config.c checks every key, type, range and reference within config.json; bind.c checks that the tensors fit.
  */
 #ifndef MODEL_FORMAT_CONFIG_H
 #define MODEL_FORMAT_CONFIG_H
 
-#include "model/dien.h"
 #include "model/format/pool.h"
+#include "model/types.h"
 
-enum { /* what config.json may ask for; FORMAT.md states them */
-       CONFIG_MAX_FIELDS = 1024,
-       CONFIG_MAX_INTERESTS = 64,
-       CONFIG_MAX_LAYERS = 32,
-       CONFIG_MAX_WIDTH = 65536, /* of a layer, a cell, an embedding or a dense field */
-       CONFIG_MAX_LENGTH = 65536 /* of a history */
+enum { /* limits that FORMAT.md states */
+       CONFIG_FIELDS_MAX = 1024,
+       CONFIG_INTERESTS_MAX = 64,
+       CONFIG_LAYERS_MAX = 32,
+       CONFIG_WIDTH_MAX = 65536, /* of a layer, a cell, an embedding or a dense field */
+       CONFIG_LENGTH_MAX = 65536 /* of a history */
 };
+
+/* The index of an item that is not there. */
+#define CONFIG_NONE SIZE_MAX
 
 enum activation {
     ACTIVATION_LINEAR,
@@ -49,46 +52,37 @@ struct table_config {
 struct field_config {
     const char *name;
     bool dense;
-    size_t width;      /* dense: numbers a value */
-    size_t units;      /* dense: width of the vector that a linear layer makes of them, 0: none does */
+    size_t width;      /* dense: numbers in a value */
+    size_t units;      /* dense: outputs of its linear layer, or 0 without one */
     size_t table;      /* index into tables */
-    size_t vocabulary; /* index into vocabularies, or CONFIG_NONE: ids are indices */
+    size_t vocabulary; /* index into vocabularies, or CONFIG_NONE: ids are row indices */
     int32_t first_row;
     int32_t unknown_row;
     size_t parent; /* index into fields, or CONFIG_NONE */
 };
-#define CONFIG_NONE SIZE_MAX
 
-/* Places of fields, within config.fields or within a group, as the owner says. */
-struct places {
+/* Indices into config.fields, or into a group; the member that holds them says which. */
+struct indices {
     size_t count;
-    size_t *at;
+    size_t *items;
 };
 
+/* An extractor's cell is CELL_GRU; an evolution's may be any. */
+enum cell_kind { CELL_GRU, CELL_GRU_POOLING, CELL_AUGRU_AND, CELL_AUGRU_OR, CELL_AGRU, CELL_AIGRU };
 enum cell_reset { RESET_BEFORE, RESET_AFTER };
 
 struct cell_config {
+    enum cell_kind kind;
     size_t units;
     enum cell_reset reset;
 };
 
 enum attention_kind { ATTENTION_NONE, ATTENTION_DOT, ATTENTION_BILINEAR, ATTENTION_MLP };
 
-/* FORMAT.md's evolution cells. */
-enum evolution_kind {
-    EVOLUTION_AUGRU_AND,
-    EVOLUTION_AUGRU_OR,
-    EVOLUTION_AGRU,
-    EVOLUTION_AIGRU,
-    EVOLUTION_GRU,
-    EVOLUTION_GRU_POOLING
-};
-
-/* How [q, k, q-k, q*k] lie in the input of the attention's first layer: the block of each, and the difference's sign.
- */
+/* The blocks of the attention's first layer: the position, 0 to 3, of each of q, k, q-k and q*k in its input. */
 struct attention_inputs {
-    size_t query, key, difference, product; /* 0..3 */
-    bool key_first;                         /* k-q instead of q-k */
+    size_t query, key, difference, product;
+    bool key_first; /* the difference is k-q */
 };
 
 struct attention_config {
@@ -104,13 +98,12 @@ struct attention_config {
 
 struct interest_config {
     const char *name;
-    struct places history; /* within the behaviour group */
-    struct places target;  /* within the candidate group */
+    struct indices history; /* into the behaviour group */
+    struct indices target;  /* into the candidate group */
     size_t max_length;
     bool keep_first;
     struct cell_config extractor;
     struct attention_config attention;
-    enum evolution_kind evolution_kind;
     struct cell_config evolution;
 };
 
@@ -118,7 +111,7 @@ enum input_kind { INPUT_USER, INPUT_CONTEXT, INPUT_CANDIDATE, INPUT_INTEREST, IN
 
 struct input_config {
     enum input_kind kind;
-    size_t place; /* within its group, or of the interest */
+    size_t index; /* of its field in the group, or of its interest */
 };
 
 struct config {
@@ -128,40 +121,38 @@ struct config {
     struct vocabulary_config *vocabularies;
     struct table_config *tables;
     struct field_config *fields;
-    struct places groups[DIEN_GROUPS]; /* within fields */
+    struct indices groups[DIEN_GROUPS]; /* into fields */
     struct interest_config *interests;
     struct input_config *inputs;
     struct layer_config *layers;
-    bool softmax;      /* output: softmax of two instead of sigmoid */
-    size_t positive;   /* softmax: the column of a click */
-    size_t bias_place; /* output bias: a field of the candidate group, or CONFIG_NONE */
+    bool softmax;      /* output: softmax of two units in place of a sigmoid */
+    size_t positive;   /* softmax: the unit of a click */
+    size_t bias_index; /* output bias: index into the candidate group, or CONFIG_NONE */
     size_t bias_table; /* its table */
 };
 
-/* Read PATH. What the config points to lives in the pool. */
+/* Read PATH. The arrays and names of the config live in the pool. */
 bool config_read(struct config *config, const char *path, struct pool *pool, struct dien_error *error);
 
-/* An evolution that does not depend on the candidate: it runs once a user. */
+/* Whether the evolution is independent of the candidate, so that it runs once a user. */
 static inline bool config_evolves_alone(const struct interest_config *interest) {
-    return interest->evolution_kind == EVOLUTION_GRU || interest->evolution_kind == EVOLUTION_GRU_POOLING;
+    return interest->evolution.kind == CELL_GRU || interest->evolution.kind == CELL_GRU_POOLING;
 }
 
-/* States stay within 1: each is a mean of the last one and of a candidate, if no weight is beyond 0 and 1. An attention
- * score is such a weight only behind a softmax. */
+/* Whether the evolution's states stay within 1. Each is a mean of the last state and a candidate state, provided that
+ * its weight is between 0 and 1. An attention score is such a weight only after a softmax. */
 static inline bool config_keeps_within_one(const struct interest_config *interest) {
-    return interest->attention.softmax || interest->evolution_kind == EVOLUTION_AIGRU;
+    return interest->attention.softmax || interest->evolution.kind == CELL_AIGRU;
 }
 
 /* Width of the attention's keys. */
 static inline size_t config_key_width(const struct interest_config *interest) {
-    return interest->evolution_kind == EVOLUTION_GRU_POOLING ? interest->evolution.units : interest->extractor.units;
+    return interest->evolution.kind == CELL_GRU_POOLING ? interest->evolution.units : interest->extractor.units;
 }
 
-/* The width that a field adds to an embedded vector. */
+/* The width of a field's vector. */
 size_t config_field_width(const struct config *config, size_t field);
 /* The width of several fields of a group, concatenated. */
-size_t config_places_width(const struct config *config, enum dien_group group, const struct places *places);
-/* The width of one input of the MLP. */
-size_t config_input_width(const struct config *config, const struct input_config *input);
+size_t config_indices_width(const struct config *config, enum dien_group group, const struct indices *indices);
 
 #endif

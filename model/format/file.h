@@ -1,10 +1,14 @@
-/* file.h: open a file of a model directory, if it is one: a pipe or a device there must not hold the server up. */
+/* file.h: open and read the files of a model directory. Only regular files: reading a pipe or a device could block the
+ * server. */
 #ifndef MODEL_FORMAT_FILE_H
 #define MODEL_FORMAT_FILE_H
 
-#include "model/dien.h"
+#include "model/types.h"
 
-/* A descriptor to read PATH, a regular file of *size bytes; the caller closes it. -1 on error. */
+/* A descriptor for the regular file PATH of *size bytes; the caller closes it. -1 on error. */
 int file_open(const char *path, size_t *size, struct dien_error *error);
+
+/* The bytes of PATH, a regular file of at most `max` bytes; the caller frees them. NULL on error. */
+char *file_read_whole(const char *path, size_t max, size_t *size, struct dien_error *error);
 
 #endif

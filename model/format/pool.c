@@ -1,7 +1,8 @@
-/* pool.c: the model's own memory: a list of aligned blocks, freed together. */
+/* pool.c: a list of aligned blocks. */
 #include "model/format/pool.h"
 
-#include "model/dien.h"
+#include "model/sizes.h"
+#include "model/types.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -16,7 +17,7 @@ void *pool_array(struct pool *pool, size_t count, size_t size) {
     size_t bytes;
     if (__builtin_mul_overflow(count, size, &bytes) || bytes > SIZE_MAX / 2)
         return NULL;
-    bytes = (bytes + DIEN_ALIGNMENT) / DIEN_ALIGNMENT * DIEN_ALIGNMENT;
+    bytes = size_round_up(bytes + 1, DIEN_ALIGNMENT); /* an array of nothing has an address too */
     struct pool_block *block = aligned_alloc(DIEN_ALIGNMENT, sizeof *block + bytes);
     if (block == NULL)
         return NULL;

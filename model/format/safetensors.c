@@ -1,7 +1,7 @@
 /* safetensors.c: map a .safetensors file and check its header against its size. */
 #include "model/format/safetensors.h"
 
-#include "model/format/error.h"
+#include "model/error.h"
 #include "model/format/file.h"
 
 #include <endian.h>
@@ -14,7 +14,12 @@
 
 _Static_assert(BYTE_ORDER == LITTLE_ENDIAN, "tensors are used as they lie in the file");
 
-enum { HEADER_LIMIT = 64 << 20 }; /* bytes; a header of a model is a few kB */
+enum {
+    LENGTH_BYTES = 8,           /* the header's length, before the header */
+    HEADER_BYTES_MAX = 64 << 20 /* a model's header is a few kB */
+};
+
+#define FAIL(error, ...) dien_fail(error, "model.safetensors: " __VA_ARGS__)
 
 static const struct {
     const char *name;
@@ -23,147 +28,126 @@ static const struct {
     [TENSOR_F32] = {"F32", 4}, [TENSOR_F16] = {"F16", 2}, [TENSOR_BF16] = {"BF16", 2}, [TENSOR_I8] = {"I8", 1},
     [TENSOR_U8] = {"U8", 1},   [TENSOR_I32] = {"I32", 4}, [TENSOR_I64] = {"I64", 8},
 };
+enum { TYPES = sizeof types / sizeof *types };
 
 const char *tensor_type_name(enum tensor_type type) {
     return types[type].name;
 }
 
-static bool map_file(struct safetensors *file, const char *path, struct dien_error *error) {
-    int descriptor = file_open(path, &file->size, error);
-    if (descriptor < 0)
-        return false;
-    if (file->size >= 8) {
-        void *map = mmap(NULL, file->size, PROT_READ, MAP_SHARED, descriptor, 0);
-        file->map = map != MAP_FAILED ? map : NULL;
-        if (map == MAP_FAILED)
-            dien_fail(error, "%s: cannot map: %s", path, strerror(errno));
-    } else
-        dien_fail(error, "%s: %zu bytes are too few for a safetensors file", path, file->size);
-    close(descriptor);
-    return file->map != NULL;
-}
+/* Read one tensor's header entry; the file has `size` bytes of data. */
+static bool read_entry(struct tensor *tensor, const json_t *entry, const char *data, size_t size,
+                       struct dien_error *error) {
+    const char *name = tensor->name;
+    if (!json_is_object(entry))
+        return FAIL(error, "%.200s: its header entry is not an object", name);
+    if (json_object_size(entry) != 3)
+        return FAIL(error, "%.200s: its entry must have dtype, shape, data_offsets and no other key", name);
 
-static bool read_type(struct tensor *tensor, const json_t *entry, struct dien_error *error) {
-    const char *name = json_string_value(json_object_get(entry, "dtype"));
-    for (size_t i = 0; name != NULL && i < sizeof types / sizeof *types; i++)
-        if (strcmp(types[i].name, name) == 0) {
-            tensor->type = (enum tensor_type)i;
-            return true;
-        }
-    return dien_fail(error, "model.safetensors: %.200s: dtype is none of F32, F16, BF16, I8, U8, I32, I64",
-                     tensor->name);
-}
+    const char *dtype = json_string_value(json_object_get(entry, "dtype"));
+    size_t type = 0;
+    while (dtype != NULL && type < TYPES && strcmp(types[type].name, dtype) != 0)
+        type++;
+    if (dtype == NULL || type == TYPES)
+        return FAIL(error, "%.200s: dtype is none of F32, F16, BF16, I8, U8, I32, I64", name);
+    tensor->type = (enum tensor_type)type;
 
-/* Shape, and from it the bytes that the tensor needs. */
-static bool read_shape(struct tensor *tensor, const json_t *entry, struct dien_error *error) {
     const json_t *shape = json_object_get(entry, "shape");
     tensor->rank = json_array_size(shape);
-    if (!json_is_array(shape) || tensor->rank > TENSOR_RANK)
-        return dien_fail(error, "model.safetensors: %.200s: shape is not a list of at most %d numbers", tensor->name,
-                         TENSOR_RANK);
-    tensor->bytes = types[tensor->type].size;
+    if (!json_is_array(shape) || tensor->rank > TENSOR_RANK_MAX)
+        return FAIL(error, "%.200s: shape is not a list of at most %d numbers", name, TENSOR_RANK_MAX);
+    tensor->bytes = types[type].size;
     for (size_t i = 0; i < tensor->rank; i++) {
-        const json_t *extent = json_array_get(shape, i);
-        json_int_t value = json_integer_value(extent);
-        if (!json_is_integer(extent) || value < 0)
-            return dien_fail(error, "model.safetensors: %.200s: shape[%zu] is not a count", tensor->name, i);
-        tensor->shape[i] = (size_t)value;
+        const json_t *dimension = json_array_get(shape, i);
+        if (!json_is_integer(dimension) || json_integer_value(dimension) < 0)
+            return FAIL(error, "%.200s: shape[%zu] is not a count", name, i);
+        tensor->shape[i] = (size_t)json_integer_value(dimension);
         if (__builtin_mul_overflow(tensor->bytes, tensor->shape[i], &tensor->bytes))
-            return dien_fail(error, "model.safetensors: %.200s: shape is too large", tensor->name);
+            return FAIL(error, "%.200s: shape is too large", name);
     }
-    return true;
-}
 
-static bool read_offsets(struct tensor *tensor, const json_t *entry, const char *data, size_t size,
-                         struct dien_error *error) {
     const json_t *offsets = json_object_get(entry, "data_offsets");
     const json_t *begin = json_array_get(offsets, 0), *end = json_array_get(offsets, 1);
-    if (json_array_size(offsets) != 2 || !json_is_integer(begin) || !json_is_integer(end) ||
-        json_integer_value(begin) < 0)
-        return dien_fail(error, "model.safetensors: %.200s: data_offsets is not two counts", tensor->name);
-    json_int_t first = json_integer_value(begin), last = json_integer_value(end);
+    long long first = json_integer_value(begin), last = json_integer_value(end);
+    if (json_array_size(offsets) != 2 || !json_is_integer(begin) || !json_is_integer(end) || first < 0)
+        return FAIL(error, "%.200s: data_offsets is not two counts", name);
     if (last < first || (size_t)last > size)
-        return dien_fail(
-            error, "model.safetensors: %.200s: data_offsets [%lld, %lld] are outside the file's %zu bytes of data",
-            tensor->name, (long long)first, (long long)last, size);
+        return FAIL(error, "%.200s: data_offsets [%lld, %lld] are outside the file's %zu bytes of data", name, first,
+                    last, size);
     if ((size_t)(last - first) != tensor->bytes)
-        return dien_fail(error, "model.safetensors: %.200s: data_offsets hold %lld bytes, its shape and dtype need %zu",
-                         tensor->name, (long long)(last - first), tensor->bytes);
+        return FAIL(error, "%.200s: data_offsets hold %lld bytes, its shape and dtype need %zu", name, last - first,
+                    tensor->bytes);
     tensor->data = data + first;
-    if ((uintptr_t)tensor->data % types[tensor->type].size != 0)
-        return dien_fail(error, "model.safetensors: %.200s: not aligned to its %zu-byte elements", tensor->name,
-                         types[tensor->type].size);
+    if ((uintptr_t)tensor->data % types[type].size != 0)
+        return FAIL(error, "%.200s: not aligned to its %zu-byte elements", name, types[type].size);
     return true;
 }
 
-static int by_data(const void *left, const void *right) {
+static int compare_data(const void *left, const void *right) {
     const struct tensor *a = left, *b = right;
     if (a->data != b->data)
         return (uintptr_t)a->data < (uintptr_t)b->data ? -1 : 1;
     return a->bytes < b->bytes ? -1 : a->bytes > b->bytes;
 }
 
-/* The format allows neither holes nor overlaps: what the header does not name cannot hide in the file. */
-static bool check_cover(struct safetensors *file, const char *data, size_t size, struct dien_error *error) {
-    qsort(file->tensors, file->count, sizeof *file->tensors, by_data);
-    const char *expected = data;
-    for (size_t i = 0; i < file->count; i++) {
-        const struct tensor *tensor = &file->tensors[i];
-        if ((const char *)tensor->data != expected)
-            return dien_fail(error,
-                             "model.safetensors: %.200s: data starts at byte %td, expected %td (a hole or an overlap)",
-                             tensor->name, (const char *)tensor->data - data, expected - data);
-        expected += tensor->bytes;
-    }
-    if (expected != data + size)
-        return dien_fail(error, "model.safetensors: %td bytes at the end belong to no tensor", data + size - expected);
-    return true;
-}
-
+/* Read every entry. The tensors must cover the data without holes or overlaps, so that the file hides nothing. */
 static bool read_header(struct safetensors *file, json_t *header, const char *data, size_t size,
                         struct dien_error *error) {
     file->tensors = calloc(json_object_size(header) + 1, sizeof *file->tensors);
     if (file->tensors == NULL)
-        return dien_fail(error, "model.safetensors: out of memory");
+        return dien_out_of_memory(error);
     const char *name;
     json_t *entry;
     json_object_foreach(header, name, entry) {
+        struct tensor *tensor = &file->tensors[file->count];
         if (strcmp(name, "__metadata__") == 0)
             continue;
-        struct tensor *tensor = &file->tensors[file->count];
         tensor->name = strdup(name);
         if (tensor->name == NULL)
-            return dien_fail(error, "model.safetensors: out of memory");
+            return dien_out_of_memory(error);
         file->count++;
-        if (!json_is_object(entry))
-            return dien_fail(error, "model.safetensors: %.200s: its header entry is not an object", name);
-        if (json_object_size(entry) != 3)
-            return dien_fail(
-                error, "model.safetensors: %.200s: its entry must have dtype, shape, data_offsets and no other key",
-                name);
-        if (!read_type(tensor, entry, error) || !read_shape(tensor, entry, error) ||
-            !read_offsets(tensor, entry, data, size, error))
+        if (!read_entry(tensor, entry, data, size, error))
             return false;
     }
-    return check_cover(file, data, size, error);
+    qsort(file->tensors, file->count, sizeof *file->tensors, compare_data);
+    const char *expected = data;
+    for (size_t i = 0; i < file->count; i++) {
+        const struct tensor *tensor = &file->tensors[i];
+        if ((const char *)tensor->data != expected)
+            return FAIL(error, "%.200s: data starts at byte %td, expected %td (a hole or an overlap)", tensor->name,
+                        (const char *)tensor->data - data, expected - data);
+        expected += tensor->bytes;
+    }
+    if (expected != data + size)
+        return FAIL(error, "%td bytes at the end belong to no tensor", data + size - expected);
+    return true;
 }
 
 bool safetensors_open(struct safetensors *file, const char *path, struct dien_error *error) {
     *file = (struct safetensors){0};
-    if (!map_file(file, path, error))
+    int descriptor = file_open(path, &file->size, error);
+    if (descriptor < 0)
         return false;
+    void *map = file->size >= LENGTH_BYTES ? mmap(NULL, file->size, PROT_READ, MAP_SHARED, descriptor, 0) : MAP_FAILED;
+    int reason = errno;
+    close(descriptor);
+    if (file->size < LENGTH_BYTES)
+        return dien_fail(error, "%s: %zu bytes are too few for a safetensors file", path, file->size);
+    if (map == MAP_FAILED)
+        return dien_fail(error, "%s: cannot map: %s", path, strerror(reason));
+    file->map = map;
+
     uint64_t length;
-    memcpy(&length, file->map, sizeof length);
-    if (length > file->size - 8 || length > HEADER_LIMIT)
-        return dien_fail(error, "model.safetensors: the header claims %llu bytes, the file has %zu",
-                         (unsigned long long)length, file->size);
-    const char *text = (const char *)file->map + 8;
+    memcpy(&length, map, sizeof length);
+    if (length > file->size - LENGTH_BYTES || length > HEADER_BYTES_MAX)
+        return FAIL(error, "the header claims %llu bytes, the file has %zu", (unsigned long long)length, file->size);
+    const char *text = (const char *)map + LENGTH_BYTES;
     json_error_t where;
     json_t *header = json_loadb(text, length, JSON_REJECT_DUPLICATES, &where);
     if (header == NULL)
-        return dien_fail(error, "model.safetensors: header: %s (byte %d)", where.text, where.position);
-    bool good = json_is_object(header) ? read_header(file, header, text + length, file->size - 8 - length, error)
-                                       : dien_fail(error, "model.safetensors: the header is not an object");
+        return FAIL(error, "header: %s (byte %d)", where.text, where.position);
+    bool good = json_is_object(header)
+                    ? read_header(file, header, text + length, file->size - LENGTH_BYTES - length, error)
+                    : FAIL(error, "the header is not an object");
     json_decref(header);
     return good;
 }

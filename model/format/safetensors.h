@@ -1,41 +1,40 @@
-/* safetensors.h: a .safetensors file mapped read-only, its header checked, its tensors found by name.
+/* safetensors.h: a .safetensors file mapped read-only: header checked, tensors found by name.
  *
- * Nothing of the data is read at start; every offset is proved to lie in the file before a tensor is handed out. A
- * model file is replaced by renaming a new one over it, never written in place: a mapped file that shrinks kills the
- * process that reads it.
+ * Opening reads the header alone. Every tensor is proved to lie in the file. Replace a model file by renaming a new one
+ * over it, never by writing in place: a mapped file that shrinks kills the process that reads it.
  */
 #ifndef MODEL_FORMAT_SAFETENSORS_H
 #define MODEL_FORMAT_SAFETENSORS_H
 
-#include "model/dien.h"
+#include "model/types.h"
 
 enum tensor_type { TENSOR_F32, TENSOR_F16, TENSOR_BF16, TENSOR_I8, TENSOR_U8, TENSOR_I32, TENSOR_I64 };
-enum { TENSOR_RANK = 4 };
+enum { TENSOR_RANK_MAX = 4 };
 
 struct tensor {
     char *name;
     enum tensor_type type;
     size_t rank;
-    size_t shape[TENSOR_RANK];
+    size_t shape[TENSOR_RANK_MAX];
     const void *data; /* in the mapping, aligned to its element */
     size_t bytes;
-    bool used; /* somebody asked for it */
+    bool used; /* safetensors_find() returned it */
 };
 
 struct safetensors {
     void *map;
     size_t size;
     size_t count;
-    struct tensor *tensors; /* in the order of the data */
+    struct tensor *tensors; /* in the order of their data */
 };
 
-/* Map and check. False on error; safetensors_close() is right in either case. */
+/* Map and check PATH. False on error; call safetensors_close() in either case. */
 bool safetensors_open(struct safetensors *file, const char *path, struct dien_error *error);
 void safetensors_close(struct safetensors *file);
 
 /* The tensor of that name, marked as used, or NULL. */
 const struct tensor *safetensors_find(struct safetensors *file, const char *name);
-/* The first tensor that nobody asked for, or NULL. */
+/* The first tensor that is not marked as used, or NULL. */
 const struct tensor *safetensors_unused(const struct safetensors *file);
 
 const char *tensor_type_name(enum tensor_type type);

@@ -1,8 +1,7 @@
-/* vocabulary.h: ids to rows through the hash table that the model file holds: mapped, not parsed, nothing done at
- * start.
+/* vocabulary.h: look ids up in the hash table that the model file holds. FORMAT.md has its layout.
  *
- * FORMAT.md has the layout. What the table says is checked as it is read: a slot or an offset that points outside its
- * tensor finds nothing.
+ * The table is mapped and used as it lies in the file, so that a vocabulary of any size costs nothing at start. Its
+ * slots and offsets are checked when they are read: one that points outside its tensor finds nothing.
  */
 #ifndef MODEL_FORMAT_VOCABULARY_H
 #define MODEL_FORMAT_VOCABULARY_H
@@ -14,7 +13,7 @@
 struct vocabulary {
     size_t entries;
     size_t probe;           /* slots that a lookup reads at most */
-    size_t slot_mask;       /* slots - 1 */
+    size_t slot_mask;       /* number of slots - 1 */
     const int32_t *slots;   /* 0: empty, else entry + 1 */
     const int64_t *keys;    /* [entries], integers; NULL: strings */
     const int64_t *offsets; /* [entries + 1], strings */

@@ -1,95 +1,75 @@
 /* scratch.c: size and allocate one thread's working memory. */
 #include "model/network/scratch.h"
 
+#include "model/dien.h"
+#include "model/sizes.h"
+
 #include <stdlib.h>
 
-static size_t larger(size_t a, size_t b) {
-    return a > b ? a : b;
-}
-
-/* The largest of each dimension over the model's interests. */
-struct extents {
-    size_t behaviour, target, hidden, query, key, key_part, evolution, evolution_sum, wide, steps;
-};
-
-static struct extents measure_interests(const struct dien_model *model) {
-    struct extents extents = {.wide = 1};
-    for (size_t i = 0; i < model->config.interest_count; i++) {
-        const struct interest *interest = &model->interests[i];
-        extents.behaviour = larger(extents.behaviour, interest->behaviour_width);
-        extents.target = larger(extents.target, interest->target_width);
-        extents.hidden = larger(extents.hidden, interest->extractor.units);
-        extents.query = larger(extents.query, interest->attention.query_units);
-        extents.key = larger(extents.key, interest->attention.key_width);
-        extents.key_part = larger(extents.key_part, interest->attention.key.units);
-        extents.evolution = larger(extents.evolution, interest->evolution.units);
-        extents.evolution_sum += interest->evolution.units;
-        extents.steps = larger(extents.steps, interest->config->max_length);
-        for (size_t j = 0; j < interest->attention.layer_count; j++)
-            extents.wide = larger(extents.wide, interest->attention.layers[j].projection.units);
-    }
-    return extents;
-}
-
-static size_t widest_layer(const struct mlp *mlp) {
-    size_t widest = 1;
-    for (size_t i = 0; i < mlp->layer_count; i++)
-        widest = larger(widest, mlp->layers[i].projection.units);
+static size_t widest_layer(const struct layer *layers, size_t count, size_t widest) {
+    for (size_t i = 0; i < count; i++)
+        widest = size_max(widest, layers[i].projection.units);
     return widest;
 }
 
-static size_t candidate_width(const struct dien_model *model) {
-    size_t width = 0;
-    for (size_t i = 0; i < model->config.groups[DIEN_CANDIDATE].count; i++)
-        width += model_field_width(model, DIEN_CANDIDATE, i);
-    return width;
-}
-
-/* Each buffer of the scratch and its size in floats: the one list that allocation and accounting read. */
 static bool allocate(struct dien_scratch *scratch, const struct dien_model *model) {
-    struct extents e = measure_interests(model);
-    size_t cell = larger(e.hidden, e.evolution);
-    size_t widest = widest_layer(&model->mlp);
-    scratch->candidate_width = candidate_width(model);
+    /* The largest of each dimension among the interests; `final` is a sum. */
+    struct {
+        size_t behaviour, target, extractor, query, key, key_part, evolution, final, layer, steps;
+    } max_dims = {.layer = 1};
+    for (size_t i = 0; i < model->config.interest_count; i++) {
+        const struct interest *interest = &model->interests[i];
+        const struct attention *attention = &interest->attention;
+        max_dims.behaviour = size_max(max_dims.behaviour, interest->history.width);
+        max_dims.target = size_max(max_dims.target, interest->target.width);
+        max_dims.extractor = size_max(max_dims.extractor, interest->extractor.units);
+        max_dims.query = size_max(max_dims.query, attention->query_units);
+        max_dims.key = size_max(max_dims.key, attention->key_width);
+        max_dims.key_part = size_max(max_dims.key_part, attention->key.units);
+        max_dims.evolution = size_max(max_dims.evolution, interest->evolution.units);
+        max_dims.final = interest->final_offset + interest->evolution.units;
+        max_dims.layer = widest_layer(attention->layers, attention->layer_count, max_dims.layer);
+        max_dims.steps = size_max(max_dims.steps, interest->config->max_length);
+    }
+    size_t cell = size_max(max_dims.extractor, max_dims.evolution);
+    size_t mlp_layer = widest_layer(model->mlp.layers, model->mlp.layer_count, 1);
     const struct {
         float **buffer;
         size_t floats;
     } buffers[] = {
-        {&scratch->behaviours, e.behaviour * LANES},
+        {&scratch->behaviours, max_dims.behaviour * LANES},
         {&scratch->cell_input, 3 * cell * LANES},
         {&scratch->states, cell * LANES},
-        {&scratch->evolved, e.evolution * LANES},
+        {&scratch->evolved, max_dims.evolution * LANES},
         {&scratch->step_input, 3 * cell},
         {&scratch->step_state, cell},
         {&scratch->step_work, 4 * cell},
-        {&scratch->target, e.target * LANES},
-        {&scratch->query, e.query * LANES},
-        {&scratch->query_part, e.key_part * LANES},
-        {&scratch->scaled, e.query * LANES},
+        {&scratch->target, max_dims.target * LANES},
+        {&scratch->query, max_dims.query * LANES},
+        {&scratch->query_part, max_dims.key_part * LANES},
+        {&scratch->scaled, max_dims.query * LANES},
         {&scratch->scale, LANES},
-        {&scratch->narrow_query, e.query * LANES},
-        {&scratch->narrow_part, e.key_part * LANES},
-        {&scratch->products, STEPS * e.key * LANES},
-        {&scratch->tile[0], STEPS * e.wide * LANES},
-        {&scratch->tile[1], STEPS * e.wide * LANES},
-        {&scratch->candidates, BLOCKS * scratch->candidate_width * LANES},
-        {&scratch->evolve_work, 4 * e.evolution * BLOCKS * LANES},
-        {&scratch->finals, BLOCKS * e.evolution_sum * LANES},
+        {&scratch->narrow_query, max_dims.query * LANES},
+        {&scratch->narrow_part, max_dims.key_part * LANES},
+        {&scratch->products, STEPS * max_dims.key * LANES},
+        {&scratch->tile[0], STEPS * max_dims.layer * LANES},
+        {&scratch->tile[1], STEPS * max_dims.layer * LANES},
+        {&scratch->candidates, BLOCKS * model->candidate.width * LANES},
+        {&scratch->evolve_work, 4 * max_dims.evolution * BLOCKS * LANES},
+        {&scratch->finals, BLOCKS * max_dims.final * LANES},
         {&scratch->shared, model->mlp.shared_width},
-        {&scratch->shared_part, widest},
+        {&scratch->shared_part, mlp_layer},
         {&scratch->bias, (size_t)BLOCKS * LANES},
         {&scratch->mlp_input, BLOCKS * model->mlp.lane_width * LANES},
-        {&scratch->layer[0], BLOCKS * widest * LANES},
-        {&scratch->layer[1], BLOCKS * widest * LANES},
+        {&scratch->layer[0], BLOCKS * mlp_layer * LANES},
+        {&scratch->layer[1], BLOCKS * mlp_layer * LANES},
     };
     for (size_t i = 0; i < BLOCKS; i++)
-        if ((scratch->scores[i] = pool_array(&scratch->pool, e.steps * LANES, sizeof(float))) == NULL)
+        if ((scratch->scores[i] = pool_floats(&scratch->pool, max_dims.steps, LANES)) == NULL)
             return false;
-    for (size_t i = 0; i < sizeof buffers / sizeof *buffers; i++) {
-        *buffers[i].buffer = pool_array(&scratch->pool, buffers[i].floats, sizeof(float));
-        if (*buffers[i].buffer == NULL)
+    for (size_t i = 0; i < sizeof buffers / sizeof *buffers; i++)
+        if ((*buffers[i].buffer = pool_floats(&scratch->pool, buffers[i].floats, 1)) == NULL)
             return false;
-    }
     return true;
 }
 
@@ -107,8 +87,4 @@ void dien_scratch_free(struct dien_scratch *scratch) {
         return;
     pool_free(&scratch->pool);
     free(scratch);
-}
-
-size_t dien_scratch_bytes(const struct dien_scratch *scratch) {
-    return sizeof *scratch + scratch->pool.bytes;
 }

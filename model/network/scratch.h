@@ -1,12 +1,12 @@
-/* scratch.h: one thread's working memory: every intermediate of building a state and of scoring a block of candidates,
- * sized once for the largest of each that the model can need. Contents mean nothing between calls.
+/* scratch.h: one thread's working memory: the intermediates of building a state and of scoring a batch of candidates,
+ * each sized once for the largest that the model can need. Their contents mean nothing between calls.
  */
 #ifndef MODEL_NETWORK_SCRATCH_H
 #define MODEL_NETWORK_SCRATCH_H
 
-#include "model/model.h"
+#include "model/format/bind.h"
 
-/* Matrices are in lanes as kernels.h has them. */
+/* Matrices are in lanes (kernels.h). */
 struct dien_scratch {
     /* Building a state: a tile of LANES steps. */
     float *behaviours; /* [E, LANES] */
@@ -16,27 +16,26 @@ struct dien_scratch {
     float *step_input; /* [3 max(H, G)] */
     float *step_state; /* [max(H, G)] */
     float *step_work;  /* [4 max(H, G)] */
-    /* Scoring: a block of candidates. */
+    /* The attention of a block of candidates. */
     float *target;       /* [F, LANES] */
     float *query;        /* [Q, LANES] */
     float *query_part;   /* [D, LANES] */
-    float *scaled;       /* [Q, LANES]: the query as a crossed product wants it */
-    float *scale;        /* [LANES]: by what that was divided */
-    float *narrow_query; /* [LANES, Q]: of few candidates, each in one piece */
+    float *scaled;       /* [Q, LANES]: the query divided for a Winograd product */
+    float *scale;        /* [LANES]: the divisors */
+    float *narrow_query; /* [LANES, Q]: the queries of few candidates, each in one piece */
     float *narrow_part;  /* [LANES, D] */
     float *products;     /* [STEPS, K, LANES] */
-    float *tile[2];      /* [STEPS, largest layer of an attention, LANES] */
-    /* A few blocks of candidates. */
-    size_t candidate_width; /* of all candidate fields */
-    float *candidates;      /* [BLOCKS, candidate_width, LANES] */
-    float *scores[BLOCKS];  /* [T, LANES] */
-    float *evolve_work;     /* [BLOCKS, 4G, LANES] */
-    float *finals;          /* of each interest [BLOCKS, G, LANES] */
-    float *shared;          /* [width of the shared inputs] */
-    float *shared_part;     /* [units of the first layer] */
-    float *bias;            /* [BLOCKS, LANES]: the output bias */
-    float *mlp_input;       /* [BLOCKS, width of the lanes' inputs, LANES] */
-    float *layer[2];        /* [BLOCKS, largest layer of the MLP, LANES] */
+    float *tile[2];      /* [STEPS, widest layer of an attention, LANES] */
+    /* A batch of BLOCKS blocks of candidates. */
+    float *candidates;     /* [BLOCKS, width of the candidate group, LANES] */
+    float *scores[BLOCKS]; /* [T, LANES] */
+    float *evolve_work;    /* [BLOCKS, 4G, LANES] */
+    float *finals;         /* each interest's final states: [BLOCKS, G, LANES] */
+    float *shared;         /* [width of the shared inputs] */
+    float *shared_part;    /* [units of the first layer] */
+    float *bias;           /* [BLOCKS, LANES]: the output bias */
+    float *mlp_input;      /* [BLOCKS, width of a lane's inputs, LANES] */
+    float *layer[2];       /* [BLOCKS, widest layer of the MLP, LANES] */
     struct pool pool;
 };
 

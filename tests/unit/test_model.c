@@ -1,7 +1,7 @@
 /* test_model.c: the model library on random models that spread over FORMAT.md: PyTorch's scores, and the same bits
  * always.
  */
-#include "model/model.h"
+#include "model/format/bind.h"
 #include "proto/json_decode.h"
 #include "server/scoring/sample_check.h"
 #include "tests/unit/columns.h"

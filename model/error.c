@@ -1,5 +1,5 @@
-/* error.c: one line that formats an error. */
-#include "model/format/error.h"
+/* error.c: format an error's message. */
+#include "model/error.h"
 
 #include <stdarg.h>
 #include <stdio.h>
@@ -10,4 +10,8 @@ bool dien_fail(struct dien_error *error, const char *format, ...) {
     vsnprintf(error->message, sizeof error->message, format, arguments);
     va_end(arguments);
     return false;
+}
+
+bool dien_out_of_memory(struct dien_error *error) {
+    return dien_fail(error, "out of memory");
 }
