@@ -6,6 +6,7 @@
  * slow moment of the machine hits them all; the figures are medians and minima over the repetitions. Only
  * multiply-adds of products count as floating-point operations (two each).
  */
+#include "model/dien.h"
 #include "model/format/bind.h"
 #include "tests/bench/timing.h"
 
