@@ -1,7 +1,7 @@
 /* config.c: read and check config.json. Every message gives the path of the key at fault.
  *
- * The keys of each kind of object are a table. read_object() rejects keys that the table lacks and reads those whose
- * values stand alone. References, lists and nested objects are read by the functions after the tables.
+ * The keys of each kind of object are a table. read_object() rejects keys that the table lacks, and reads the values
+ * that stand alone. References, lists and nested objects are read by the functions after the tables.
  */
 #include "model/format/config.h"
 
@@ -198,7 +198,7 @@ static bool copy_name(struct reader *reader, const char *name, const char *path,
     char *kept = pool_array(reader->pool, length + 1, 1);
     if (kept == NULL)
         return dien_out_of_memory(reader->error);
-    memcpy(kept, name, length);
+    snprintf(kept, length + 1, "%s", name);
     *copy = kept;
     return true;
 }
@@ -262,8 +262,8 @@ static bool read_key(struct reader *reader, const json_t *object, const char *pa
     return true;
 }
 
-/* Read an object that has keys of a table and no others. */
-static bool read_object(struct reader *reader, json_t *object, const char *path, const struct key *keys, void *into) {
+/* Check that an object has keys of a table and no others. */
+static bool check_keys(struct reader *reader, json_t *object, const char *path, const struct key *keys) {
     const char *object_name = *path != '\0' ? path : "the document";
     const char *name;
     json_t *value;
@@ -279,6 +279,13 @@ static bool read_object(struct reader *reader, json_t *object, const char *path,
         if (key->name == NULL)
             return FAIL(reader, "%s: unknown key \"%.100s\" (allowed:%s)", object_name, name, allowed);
     }
+    return true;
+}
+
+/* Read an object into a struct. Values of VALUE_OTHER are left to the caller. */
+static bool read_object(struct reader *reader, json_t *object, const char *path, const struct key *keys, void *into) {
+    if (!check_keys(reader, object, path, keys))
+        return false;
     for (const struct key *key = keys; key->name != NULL; key++)
         if (!read_key(reader, object, path, key, into))
             return false;
@@ -325,9 +332,12 @@ static void *read_map(struct reader *reader, json_t *map, const char *path, cons
 
 /* The index of the item of that name, or CONFIG_NONE. Items start with their name. */
 static size_t find_name(const void *items, size_t count, size_t item_size, const char *name) {
-    for (size_t i = 0; name != NULL && i < count; i++)
-        if (strcmp(*(const char *const *)(const void *)((const char *)items + i * item_size), name) == 0)
+    for (size_t i = 0; name != NULL && i < count; i++) {
+        const char *item_name;
+        memcpy(&item_name, (const char *)items + i * item_size, sizeof item_name);
+        if (item_name != NULL && strcmp(item_name, name) == 0)
             return i;
+    }
     return CONFIG_NONE;
 }
 #define FIND(items, count, name) find_name(items, count, sizeof *(items), name)
@@ -442,7 +452,7 @@ static bool read_fields(struct reader *reader, const json_t *list) {
 
 static bool read_groups(struct reader *reader, json_t *object) {
     struct config *config = reader->config;
-    if (!read_object(reader, object, "groups", group_keys, NULL))
+    if (!check_keys(reader, object, "groups", group_keys))
         return false;
     for (int group = 0; group < DIEN_GROUPS; group++) {
         const json_t *list = json_object_get(object, group_names[group]);
@@ -606,7 +616,7 @@ static bool read_output(struct reader *reader, json_t *object) {
     config->bias_index = CONFIG_NONE;
     if (bias == NULL)
         return true;
-    if (!read_object(reader, bias, "output.bias", output_bias_keys, NULL))
+    if (!check_keys(reader, bias, "output.bias", output_bias_keys))
         return false;
     const json_t *name = json_object_get(bias, "field");
     config->bias_index = find_member(config, DIEN_CANDIDATE, json_string_value(name));
@@ -657,7 +667,7 @@ static bool read_mlp(struct reader *reader, json_t *object) {
     struct config *config = reader->config;
     bool ranks = false; /* some input depends on the candidate */
     size_t count;
-    if (!read_object(reader, object, "mlp", mlp_keys, NULL))
+    if (!check_keys(reader, object, "mlp", mlp_keys))
         return false;
     const json_t *list = json_object_get(object, "inputs");
     config->inputs = new_items(reader, list, "mlp.inputs", CONFIG_FIELDS_MAX + 3 * CONFIG_INTERESTS_MAX,
