@@ -27,7 +27,7 @@ OWN_ROOM = {
 ROOMS = {
     "proto": set(),
     "model types": set(),
-    "model/kernels": {"model types"},
+    "model/kernels": {"model types", "model door"},  # which declares the two functions that name the kernels
     "model/format": {"model/kernels", "model types"},
     "model door": {"model types"},
     "bound model": {"model/format", "model/kernels", "model types", "model door"},

@@ -59,7 +59,7 @@ def test_known_violations_are_still_there():
     ("server/users/eviction.c", "server/scoring/job_queue.h"), ("server/users/user_state.c", "proto/json_encode.h"),
     ("server/scoring/request.c", "server/http/http.h"), ("server/scoring/request.c", "model/model.h"),
     ("server/models/model_loader.c", "server/api/model_page.h"), ("server/api/user_page.c", "server/service.h"),
-    ("model/dien.c", "proto/score.h"), ("model/kernels/ref.c", "model/format/config.h"),
+    ("model/score.c", "proto/score.h"), ("model/kernels/ref.c", "model/format/config.h"),
     ("model/format/config.c", "model/network/scratch.h"), ("proto/arena.c", "server/base/clock.h"),
     ("model/network/mlp.c", "server/base/clock.h")])
 def test_a_planted_include_is_found(path, include):
