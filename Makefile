@@ -79,7 +79,7 @@ quiet = $(if $(V),,@echo '  $(1)  $@';)
 .DEFAULT_GOAL := build
 .DELETE_ON_ERROR:
 .PHONY: help build models unit fuzzers demo run test check bench bench-programs bench-load bench-kernels bench-policies \
-        bench-states bench-memory bench-wire bench-gather bench-exponentials bench-peers bench-sweep bench-split bench-precision bench-server bench-figures \
+        bench-memory bench-wire bench-exponentials bench-peers bench-sweep bench-split bench-precision bench-server bench-figures \
         image image-test deps deps-demo deps-test tools compile-commands mutation \
         builds bench-tested format fuzz clean FORCE
 
@@ -125,15 +125,9 @@ bench-kernels: deps ## every set of kernels on the reference shape, beside the m
 	@$(PYTHON) tests/bench/reference_shape.py --output build/bench/reference-shape
 	$(PYTHON) tests/bench/record.py kernels $(BUILD)/bench/kernels build/bench/reference-shape
 
-bench-policies: deps ## hit ratios of eviction policies for user states, by simulation (5 minutes)
+bench-policies: deps ## hit ratios of the cache of user states, by simulation (10 minutes)
 	@$(MAKE) --no-print-directory -s -j$(JOBS) $(BUILD)/bench/policies
 	$(PYTHON) tests/bench/record.py policies $(BUILD)/bench/policies
-
-bench-states: deps ## user states: what to keep, what a hit saves of a request, what a look-up costs (3 minutes)
-	@$(MAKE) --no-print-directory -s -j$(JOBS) $(addprefix $(BUILD)/bench/,states hits user_cache)
-	@$(PYTHON) tests/bench/reference_shape.py --output build/bench/reference-shape
-	@set -e; for bench in states hits user_cache; do \
-	  $(PYTHON) tests/bench/record.py $$bench $(BUILD)/bench/$$bench build/bench/reference-shape; done
 
 bench-memory: deps ## a million users' states in half the memory, then SECONDS (600) of users that come and go
 	@$(MAKE) --no-print-directory -s -j$(JOBS) $(BUILD)/bench/million
@@ -144,11 +138,6 @@ bench-wire: deps ## decode, resolve, rank and encode beside the scoring call, on
 	@$(MAKE) --no-print-directory -s -j$(JOBS) $(BUILD)/bench/wire
 	@$(PYTHON) tests/bench/reference_shape.py --output build/bench/reference-shape
 	$(PYTHON) tests/bench/record.py wire $(BUILD)/bench/wire build/bench/reference-shape
-
-bench-gather: deps ## embeddings of rows that are in no cache: a table of 288 MB
-	@$(MAKE) --no-print-directory -s -j$(JOBS) $(BUILD)/bench/gather
-	@$(PYTHON) tests/bench/reference_shape.py --items 4000000 --output build/bench/large-table
-	$(PYTHON) tests/bench/record.py gather $(BUILD)/bench/gather build/bench/large-table
 
 bench-exponentials: deps ## the exponential and what is built of it against double, over all floats (20 minutes)
 	@$(MAKE) --no-print-directory -s -j$(JOBS) $(BUILD)/bench/exponentials

@@ -126,14 +126,6 @@ def test_sweep_has_every_size(build, tmp_path):
 
 
 @pytest.mark.only_on("release")
-def test_gather_runs(build, model):
-    """With rows of every page of the tables, and others."""
-    ran = subprocess.run([build.directory / "bench" / "gather", model, "--repeats", "2", "--history", "20", "--candidates", "40"],
-                         check=True, timeout=60, stdout=subprocess.PIPE, text=True)
-    assert ran.stdout.count("rows drawn anew") == 2
-
-
-@pytest.mark.only_on("release")
 def test_exponentials_are_within_their_bounds(build, tmp_path):
     """Every 65,521st float; tests/unit/test_exponentials.c holds denser ones to each function's own bound."""
     path = tmp_path / "exponentials.csv"
