@@ -210,12 +210,12 @@ static bool serve_from(struct user_cache *cache, const uint32_t *user, struct ar
     static const char state[SERVER_STATE];
     struct user_key key = {(const char *)user, sizeof *user};
     struct user_copy copy = {0};
-    struct user_flight flight;
+    struct single_flight flight;
     struct user_token token;
     arena_reset(arena);
     if (user_cache_read(cache, key, 1, arena, &copy) == USER_HELD)
         return true;
-    require(user_cache_lead(cache, key, 1, &copy, &flight) &&
+    require(single_flight_begin(cache, key, 1, &copy, &flight) &&
                 user_cache_store(cache, &flight, 1, state, sizeof state, &token),
             "the cache takes a state");
     return false;
