@@ -11,13 +11,13 @@ bool projection_suits_winograd(const struct projection *projection) {
     return largest >= 1.0F / 16 && largest <= 4;
 }
 
-void projection_winograd(const struct projection *projection, float *crossed) {
+void projection_winograd(const struct projection *projection, float *winograd) {
     for (size_t unit = 0; unit < projection->units; unit++) {
         const float *weight = projection->weight + unit * projection->inputs;
         double bias = projection->bias[unit];
         for (size_t i = 0; i + 3 <= projection->inputs; i += 3)
             bias -= (double)weight[i] * weight[i + 1];
-        crossed[unit] = (float)bias;
+        winograd[unit] = (float)bias;
     }
 }
 
