@@ -30,7 +30,7 @@ static inline void store(float *x, vector v) {
     _mm256_storeu_ps(x, v);
 }
 
-/* Of VECTOR elements that start here at 8 - count the first count are on. */
+/* A mask of the first `count` elements. */
 static inline __m256i mask_of(size_t count) {
     static const int32_t on[2 * VECTOR] = {-1, -1, -1, -1, -1, -1, -1, -1};
     return _mm256_loadu_si256((const __m256i *)(const void *)(on + VECTOR - count));
@@ -75,7 +75,7 @@ static inline vector negative_multiply_add(vector a, vector b, vector c) {
     return _mm256_fnmadd_ps(a, b, c);
 }
 
-/* The second argument where either is not a number. */
+/* The second argument if either is NaN. */
 static inline vector smaller(vector a, vector b) {
     return _mm256_min_ps(a, b);
 }
@@ -106,7 +106,7 @@ static inline void transpose(vector rows[8]) {
 #include "model/kernels/exp.h"
 #include "model/kernels/unroll.h"
 
-/* y = 2^(factor x), for |factor x| <= 126, as in avx512.c, but split at 8ths: factor x = n + k / 8 + r. */
+/* y = 2^(factor x), for |factor x| <= 126, as in avx512.h, but split at 8ths: factor x = n + k / 8 + r. */
 ALWAYS_INLINE void powers(size_t count, const vector *x, float factor, vector *y) {
     vector magic = broadcast(0x1.8p20F), r[8], root[8];
     __m256i roots = _mm256_load_si256((const __m256i *)(const void *)exp_roots_8);

@@ -1,5 +1,5 @@
-/* avx512.h: the operations of lanes.h in AVX-512, a block of lanes being one vector; for a file that is compiled for
- * it.
+/* avx512.h: the operations of lanes.h in AVX-512, where a block of lanes is one vector. The including file must be
+ * compiled for AVX-512.
  */
 #ifndef MODEL_KERNELS_AVX512_H
 #define MODEL_KERNELS_AVX512_H
@@ -57,8 +57,8 @@ static inline vector multiply_add(vector a, vector b, vector c) {
     return _mm512_fmadd_ps(a, b, c);
 }
 
-/* *sum += a b. In assembly, for gcc 12 overwrites a factor in place of the sum, and moves registers to make up for it:
- * nothing where only multipliers are busy, but where additions run beside them it takes their place in the queue. */
+/* *sum += a b. In assembly, because gcc 12 overwrites a factor in place of the sum and moves registers to repair that.
+ * The moves cost nothing where only multipliers are busy, but take the place of additions that run beside them. */
 static inline void multiply_add_to(vector *sum, vector a, vector b) {
     __asm__("vfmadd231ps %2, %1, %0" : "+v"(*sum) : "v"(a), "v"(b));
 }
@@ -68,7 +68,7 @@ static inline vector negative_multiply_add(vector a, vector b, vector c) {
     return _mm512_fnmadd_ps(a, b, c);
 }
 
-/* The second argument where either is not a number. */
+/* The second argument if either is NaN. */
 static inline vector smaller(vector a, vector b) {
     return _mm512_min_ps(a, b);
 }
@@ -107,9 +107,9 @@ static inline void transpose(vector rows[16]) {
 #include "model/kernels/exp.h"
 #include "model/kernels/unroll.h"
 
-/* y = 2^(factor x), for |factor x| <= 126. Split at 32nds: factor x = n + k / 32 + r. Adding 1.5 * 2^18, whose last bit
- * is worth a 32nd, leaves n and k as an integer in the low bits. 2^(k / 32) is looked up by the low five; shifted to
- * the exponent's place the integer multiplies by 2^n, and the table has what k adds there taken off. 2^r is a
+/* y = 2^(factor x), for |factor x| <= 126, split into factor x = n + k / 32 + r. The last bit of 1.5 * 2^18 is worth
+ * 1/32, so adding that leaves 32 n + k as an integer in the low bits. Its low five bits look up 2^(k / 32). Shifted to
+ * the exponent the integer multiplies by 2^n; the table entries already subtract the part that k adds there. 2^r is a
  * polynomial. */
 ALWAYS_INLINE void powers(size_t count, const vector *x, float factor, vector *y) {
     vector magic = broadcast(0x1.8p18F), r[16], root[16];

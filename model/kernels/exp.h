@@ -1,11 +1,11 @@
-/* exp.h: the constants of the vectorised exponential: tables of 2^(k / n), polynomials for what is left.
+/* exp.h: constants of the vectorised exponential: tables of 2^(k / n) and polynomials for 2^r.
  *
- * An entry is the bits of 2^(k / n) less k at the place where the low bits of the shifted integer come to lie
- * (avx512.c, avx2.c). The polynomials' coefficients are Taylor's, with the next term spread over the interval
- * (Chebyshev): 2^r = 1 + r (C1 + r C2) is off by at most 6e-8 for |r| <= 1/64, 1 + r (C1 + r (C2 + r C3)) by 3e-8 for
- * |r| <= 1/16. Where there is no table (neon.c) they are those of the least relative error, 2e-9 with six of them for
- * |r| <= 1/2. With rounding, e^x for -87 <= x <= 0 is within (2.5e-7 + 1.4e-8 |x|) e^x, the second term because
- * log2 e is rounded to float32 (tests/unit/test_exponentials.c; over all floats tests/bench/exponentials.c).
+ * A table entry is the bits of 2^(k / n) minus k, shifted to where powers() adds its integer (avx512.h, avx2.c). The
+ * coefficients are Taylor's, with the next term spread over the interval (Chebyshev). 1 + r (C1 + r C2) has an error of
+ * at most 6e-8 for |r| <= 1/64, 1 + r (C1 + r (C2 + r C3)) of 3e-8 for |r| <= 1/16. Without a table (neon.c) six
+ * coefficients have the least relative error, 2e-9 for |r| <= 1/2. After rounding, e^x for -87 <= x <= 0 is within
+ * (2.5e-7 + 1.4e-8 |x|) e^x; the second term comes from log2 e in float32. tests/unit/test_exponentials.c checks it,
+ * tests/bench/exponentials.c over all floats.
  */
 #ifndef MODEL_KERNELS_EXP_H
 #define MODEL_KERNELS_EXP_H

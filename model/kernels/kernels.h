@@ -82,7 +82,7 @@ struct projection {
     struct int8_weights int8;
 };
 
-/* The same product for one column. The weight is transposed, so that the loop over units is the inner one. */
+/* y = W x + b for one column. The weight is transposed, so that the loop over units is the inner one. */
 struct column_projection {
     size_t units, inputs;
     const float *weight;   /* [inputs, units rounded up to LANES], zeros behind the units */

@@ -1,14 +1,17 @@
-/* lanes.h: every kernel once, over vectors of lanes, for the instruction set of the file that includes it; this file
- * gives the functions of a complete table, and LANES_KERNELS that table. That file gives the type `vector` of VECTOR
- * floats, 4, 8 or 16; the shape of the products' blocks, PANELS_PER_BLOCK and TWO_BLOCKS, and whether sums may be
- * crossed, WINOGRAD (kernels.h); and the operations: broadcast, load and store, load_some and store_some (the first
- * few), add, subtract, multiply, divide, square_root, multiply_add (a b + c), negative_multiply_add (c - a b), smaller
- * and larger (the second argument where either is not a number), transpose, powers (2^(factor x) of several vectors),
- * and where sums are crossed multiply_add_to (*sum += a b).
+/* lanes.h: every kernel, once, over vectors of lanes, for the instruction set of the file that includes it. This file
+ * gives the functions of a complete table, and LANES_KERNELS that table.
  *
- * Sums run over inputs in order, one fused multiply-add each (crossed ones: for two of three inputs one, and the excess
- * at the end), starting from the bias: in a block of lanes, in a single column, wherever a value is computed. That is
- * what keeps a column's bits the same in any company.
+ * The including file gives
+ *   vector                   of VECTOR floats: 4, 8 or 16
+ *   PANELS_PER_BLOCK         panels that a product of one block computes at a time
+ *   TWO_BLOCKS, WINOGRAD     whether two blocks share the load of a weight; whether Winograd sums pay (kernels.h)
+ *   broadcast, load, store, load_some, store_some (the first few elements), add, subtract, multiply, divide,
+ *   square_root, multiply_add (a b + c), negative_multiply_add (c - a b), smaller, larger (x86: the second argument
+ *   if either is NaN), transpose, powers (2^(factor x) of several vectors), with WINOGRAD multiply_add_to (*sum += a b)
+ *
+ * Every sum starts from the bias and runs over the inputs in order, one fused multiply-add each (Winograd sums: two for
+ * three inputs, and the correction at the end), whether it is computed in a block or in a single column. Therefore the
+ * bits of a column do not depend on its company.
  */
 #ifndef MODEL_KERNELS_LANES_H
 #define MODEL_KERNELS_LANES_H

@@ -5,12 +5,12 @@
 
 #include "model/kernels/lanes_functions.h"
 
-/* The parameters of some units, each in every lane. */
+/* Parameters of some units, each broadcast. */
 struct unit_parameters {
     vector alpha[INTERLEAVE], gain[INTERLEAVE], offset[INTERLEAVE];
 };
 
-ALWAYS_INLINE void apply(enum kernel_activation kind, size_t count, const struct unit_parameters *of, vector *x) {
+ALWAYS_INLINE void apply(enum kernel_activation kind, size_t count, const struct unit_parameters *unit, vector *x) {
     vector p[INTERLEAVE], zero = broadcast(0);
     switch (kind) {
     case KERNEL_RELU:
@@ -28,12 +28,12 @@ ALWAYS_INLINE void apply(enum kernel_activation kind, size_t count, const struct
         break;
     case KERNEL_PRELU:
         UNROLL for (size_t i = 0; i < count; i++) x[i] =
-            multiply_add(of->alpha[i], smaller(zero, x[i]), larger(x[i], zero));
+            multiply_add(unit->alpha[i], smaller(zero, x[i]), larger(x[i], zero));
         break;
     case KERNEL_DICE:
-        UNROLL for (size_t i = 0; i < count; i++) p[i] = multiply_add(of->gain[i], x[i], of->offset[i]);
+        UNROLL for (size_t i = 0; i < count; i++) p[i] = multiply_add(unit->gain[i], x[i], unit->offset[i]);
         sigmoids(count, p, p);
-        UNROLL for (size_t i = 0; i < count; i++) x[i] = dice(x[i], of->alpha[i], p[i]);
+        UNROLL for (size_t i = 0; i < count; i++) x[i] = dice(x[i], unit->alpha[i], p[i]);
         break;
     case KERNEL_LINEAR:
     case KERNEL_DICE_ROW:

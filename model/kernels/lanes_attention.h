@@ -18,29 +18,29 @@ static void lanes_attend(const struct kernels *kernels, const struct attention_s
                   (struct parts){attention->scale, attention->query_part, attention->key_parts}, y);
 }
 
-/* The largest score is taken off first, so that no exponential overflows. */
+/* The largest score is subtracted first, so that no exponential overflows. */
 static void lanes_softmax(size_t steps, float scale, float *scores) {
     for (size_t lane = 0; lane < LANES; lane += VECTOR) {
-        float *at = scores + lane;
-        vector most = multiply(load(at), broadcast(scale)), sum = broadcast(0);
+        float *column = scores + lane;
+        vector largest = multiply(load(column), broadcast(scale)), sum = broadcast(0);
         for (size_t step = 0; step < steps; step++) {
-            vector scaled = multiply(load(at + step * LANES), broadcast(scale));
-            store(at + step * LANES, scaled);
-            most = larger(most, scaled);
+            vector scaled = multiply(load(column + step * LANES), broadcast(scale));
+            store(column + step * LANES, scaled);
+            largest = larger(largest, scaled);
         }
         for (size_t step = 0; step < steps; step++) {
-            vector e = larger(broadcast(-87), subtract(load(at + step * LANES), most));
+            vector e = larger(broadcast(-87), subtract(load(column + step * LANES), largest));
             powers(1, &e, LOG2_E, &e);
-            store(at + step * LANES, e);
+            store(column + step * LANES, e);
             sum = add(sum, e);
         }
         vector share = divide(broadcast(1), sum);
         for (size_t step = 0; step < steps; step++)
-            store(at + step * LANES, multiply(load(at + step * LANES), share));
+            store(column + step * LANES, multiply(load(column + step * LANES), share));
     }
 }
 
-/* Rows eight at a time: their products with the query are independent sums. */
+/* Eight rows at a time, because their sums are independent. */
 static void lanes_dot(const struct kernels *kernels, size_t inputs, const float *query, size_t steps, const float *rows,
                       float *scores) {
     (void)kernels;
@@ -68,9 +68,9 @@ static void lanes_pool(size_t steps, size_t units, const float *states, const fl
     for (size_t step = 0; step < steps; step++)
         for (size_t unit = 0; unit < units; unit++)
             for (size_t lane = 0; lane < LANES; lane += VECTOR) {
-                float *at = pooled + unit * LANES + lane;
+                float *sum = pooled + unit * LANES + lane;
                 vector a = load(attention + step * LANES + lane);
-                store(at, multiply_add(a, broadcast(states[step * units + unit]), load(at)));
+                store(sum, multiply_add(a, broadcast(states[step * units + unit]), load(sum)));
             }
 }
 

@@ -5,62 +5,62 @@
 
 #include "model/kernels/lanes_functions.h"
 
-/* Where vector i of several blocks of lanes starts. */
-ALWAYS_INLINE size_t place_of(size_t i, size_t stride) {
+/* The offset of vector i in several blocks of lanes. */
+ALWAYS_INLINE size_t vector_offset(size_t i, size_t stride) {
     return i / LANE_VECTORS * stride + i % LANE_VECTORS * VECTOR;
 }
 
-/* The sums of some rows of a product, for a few vectors of columns, while they grow in registers. `count` groups of
- * packed rows from `first` on, [count * PANEL_UNITS][vectors]. */
+/* The sums of `count` panels of a product for some vectors of columns, [count * PANEL_UNITS][vectors]. They stay in
+ * registers. */
 struct sums {
-    const float *group[ROWS_MAX / PANEL_UNITS];
-    vector of[ROWS_MAX][VECTORS_MAX];
+    const float *panel[SUM_ROWS_MAX / PANEL_UNITS];
+    vector of[SUM_ROWS_MAX][SUM_VECTORS_MAX];
 };
 
 /* The sums start from the biases. */
 ALWAYS_INLINE void sums_start(struct sums *sums, size_t count, size_t vectors, const struct projection *projection,
                               size_t first) {
     UNROLL for (size_t i = 0; i < count; i++) {
-        sums->group[i] = projection->panels + (first + i) * (projection->inputs + 1) * PANEL_UNITS;
-        KEEP_IN_REGISTER(sums->group[i]);
+        sums->panel[i] = projection->panels + (first + i) * (projection->inputs + 1) * PANEL_UNITS;
+        KEEP_IN_REGISTER(sums->panel[i]);
     }
     UNROLL for (size_t row = 0; row < count * PANEL_UNITS; row++) {
-        vector bias = broadcast(sums->group[row / PANEL_UNITS][row % PANEL_UNITS]);
+        vector bias = broadcast(sums->panel[row / PANEL_UNITS][row % PANEL_UNITS]);
         UNROLL for (size_t i = 0; i < vectors; i++) sums->of[row][i] = bias;
     }
 }
 
-/* One input more, counted from 0, whose columns are at x. */
+/* Add the products of one input, whose columns are at x. */
 ALWAYS_INLINE void sums_add(struct sums *sums, size_t count, size_t vectors, size_t input, const float *x,
                             size_t stride) {
-    vector in[VECTORS_MAX];
-    UNROLL for (size_t i = 0; i < vectors; i++) in[i] = load(x + place_of(i, stride));
+    vector in[SUM_VECTORS_MAX];
+    UNROLL for (size_t i = 0; i < vectors; i++) in[i] = load(x + vector_offset(i, stride));
     UNROLL for (size_t row = 0; row < count * PANEL_UNITS; row++) {
-        vector weight = broadcast(sums->group[row / PANEL_UNITS][(input + 1) * PANEL_UNITS + row % PANEL_UNITS]);
+        vector weight = broadcast(sums->panel[row / PANEL_UNITS][(input + 1) * PANEL_UNITS + row % PANEL_UNITS]);
         UNROLL for (size_t i = 0; i < vectors; i++) sums->of[row][i] = multiply_add(weight, in[i], sums->of[row][i]);
     }
 }
 
 #if WINOGRAD
-/* A row's three weights, each in every lane; for one vector of columns they are operands in memory, for more they are
- * read once. */
-ALWAYS_INLINE void weights_of_three(const float *packed, size_t vectors, vector weight[3]) {
+/* Three weights of a row, each in every lane. For one vector of columns they are memory operands; for more they are
+ * loaded once. */
+ALWAYS_INLINE void weights_of_three(const float *panel, size_t vectors, vector weight[3]) {
     UNROLL for (size_t j = 0; j < 3; j++) {
-        weight[j] = broadcast(packed[j * PANEL_UNITS]);
+        weight[j] = broadcast(panel[j * PANEL_UNITS]);
         if (vectors > 1)
             KEEP_VECTOR(weight[j]);
     }
 }
 
-/* Three inputs more, crossed (kernels.h); row by row, so that additions and multiply-adds alternate. */
+/* Add three inputs as Winograd sums (kernels.h). Row by row, so that additions and multiply-adds alternate. */
 ALWAYS_INLINE void sums_add_winograd(struct sums *sums, size_t count, size_t vectors, size_t input, const float *x,
                                      size_t stride) {
-    vector in[3][VECTORS_MAX], weight[3];
+    vector in[3][SUM_VECTORS_MAX], weight[3];
     UNROLL for (size_t i = 0; i < vectors; i++) {
-        UNROLL for (size_t j = 0; j < 3; j++) in[j][i] = load(x + j * LANES + place_of(i, stride));
+        UNROLL for (size_t j = 0; j < 3; j++) in[j][i] = load(x + j * LANES + vector_offset(i, stride));
     }
     UNROLL for (size_t row = 0; row < count * PANEL_UNITS; row++) {
-        weights_of_three(sums->group[row / PANEL_UNITS] + (input + 1) * PANEL_UNITS + row % PANEL_UNITS, vectors,
+        weights_of_three(sums->panel[row / PANEL_UNITS] + (input + 1) * PANEL_UNITS + row % PANEL_UNITS, vectors,
                          weight);
         UNROLL for (size_t i = 0; i < vectors; i++) {
             vector *sum = &sums->of[row][i], one = add(in[1][i], weight[0]), other = add(in[0][i], weight[1]);
@@ -74,7 +74,7 @@ ALWAYS_INLINE void sums_add_winograd(struct sums *sums, size_t count, size_t vec
     }
 }
 
-/* What the columns of a vector take off their crossed sums: - x1 x2 of every three inputs. */
+/* The correction of Winograd sums: the sum of - x1 x2 over panels of three inputs. */
 ALWAYS_INLINE vector winograd_excess(size_t inputs, const float *x) {
     vector sum = broadcast(0);
     for (size_t input = 0; input + 3 <= inputs; input += 3)
@@ -83,7 +83,7 @@ ALWAYS_INLINE vector winograd_excess(size_t inputs, const float *x) {
 }
 #endif
 
-/* All inputs, of crossed sums with the excess that is taken off. */
+/* All inputs. An excess that is not NULL makes them Winograd sums and is added to these. */
 ALWAYS_INLINE void sums_add_all(struct sums *sums, size_t count, size_t vectors, const struct projection *projection,
                                 const float *x, const vector *excess) {
     size_t inputs = projection->inputs, stride = inputs * LANES, input = 0;
@@ -99,8 +99,8 @@ ALWAYS_INLINE void sums_add_all(struct sums *sums, size_t count, size_t vectors,
             sums->of[row][i] = add(sums->of[row][i], excess[i]);
 }
 
-/* What is added to the rows of y: lane_part [units, LANES] to every block, part [units] to all lanes of the first one,
- * the next units to the second one's; and what they are multiplied with before, [LANES], or NULL. */
+/* Summands of the rows of y: lane_part [units, LANES] for every block, part [blocks, units] for all lanes of a block.
+ * Before, y is multiplied by scale [LANES]; NULL: 1. */
 struct parts {
     const float *scale, *lane_part, *part;
 };
@@ -122,40 +122,41 @@ ALWAYS_INLINE void sums_add_parts(struct sums *sums, size_t count, size_t vector
     }
 }
 
-/* Into their rows of y; what pads the last group is dropped. */
+/* Store the sums; padding of the last panel is dropped. */
 ALWAYS_INLINE void sums_store(const struct sums *sums, size_t count, size_t vectors,
                               const struct projection *projection, size_t first, float *y) {
     size_t rows = projection->units - first * PANEL_UNITS, stride = projection->units * LANES;
     y += first * PANEL_UNITS * LANES;
     UNROLL for (size_t row = 0; row < count * PANEL_UNITS; row++) {
         if (row < rows) {
-            UNROLL for (size_t i = 0; i < vectors; i++) store(y + row * LANES + place_of(i, stride), sums->of[row][i]);
+            UNROLL for (size_t i = 0; i < vectors; i++)
+                store(y + row * LANES + vector_offset(i, stride), sums->of[row][i]);
         }
     }
 }
 
-/* y = W x + b for `groups` groups of packed rows and `vectors` vectors of columns, and the parts, if any; sums are
- * crossed where there is an excess. */
-ALWAYS_INLINE void multiply_block(size_t groups, size_t vectors, const struct projection *projection, size_t first,
+/* y = W x + b and the parts, if any, for panels first .. first + panels and `vectors` vectors of columns. */
+ALWAYS_INLINE void multiply_block(size_t panels, size_t vectors, const struct projection *projection, size_t first,
                                   const float *x, const vector *excess, const struct parts *parts, float *y) {
     struct sums sums;
-    sums_start(&sums, groups, vectors, projection, first);
-    sums_add_all(&sums, groups, vectors, projection, x, excess);
+    sums_start(&sums, panels, vectors, projection, first);
+    sums_add_all(&sums, panels, vectors, projection, x, excess);
     if (parts != NULL)
-        sums_add_parts(&sums, groups, vectors, projection, first, *parts);
-    sums_store(&sums, groups, vectors, projection, first, y);
+        sums_add_parts(&sums, panels, vectors, projection, first, *parts);
+    sums_store(&sums, panels, vectors, projection, first, y);
 }
 
 #if TWO_BLOCKS
-/* Two blocks of lanes: few rows suffice to keep the multipliers busy. A last group does not go alone. */
-ALWAYS_INLINE void multiply_pair_groups(const struct projection *projection, const float *x, const vector *excess,
+/* Two blocks of lanes: two panels have enough sums to keep the multipliers busy. An odd last panel joins the two before
+ * it. */
+ALWAYS_INLINE void multiply_pair_panels(const struct projection *projection, const float *x, const vector *excess,
                                         const struct parts *parts, float *y) {
-    size_t groups = (projection->units + PANEL_UNITS - 1) / PANEL_UNITS, first = 0;
-    for (; groups - first > 3 || groups - first == 2; first += 2)
+    size_t panels = (projection->units + PANEL_UNITS - 1) / PANEL_UNITS, first = 0;
+    for (; panels - first > 3 || panels - first == 2; first += 2)
         multiply_block(2, 2 * LANE_VECTORS, projection, first, x, excess, parts, y);
-    if (groups - first == 3)
+    if (panels - first == 3)
         multiply_block(3, 2 * LANE_VECTORS, projection, first, x, excess, parts, y);
-    else if (groups - first == 1)
+    else if (panels - first == 1)
         multiply_block(1, 2 * LANE_VECTORS, projection, first, x, excess, parts, y);
 }
 
@@ -165,22 +166,22 @@ ALWAYS_INLINE void multiply_pair(const struct projection *projection, const floa
     if (projection->winograd != NULL) {
         vector excess[2 * LANE_VECTORS];
         UNROLL for (size_t i = 0; i < 2 * LANE_VECTORS; i++) excess[i] =
-            winograd_excess(projection->inputs, x + place_of(i, projection->inputs * LANES));
-        multiply_pair_groups(projection, x, excess, parts, y);
+            winograd_excess(projection->inputs, x + vector_offset(i, projection->inputs * LANES));
+        multiply_pair_panels(projection, x, excess, parts, y);
         return;
     }
 #endif
-    multiply_pair_groups(projection, x, NULL, parts, y);
+    multiply_pair_panels(projection, x, NULL, parts, y);
 }
 #endif
 
-/* One block has few columns, so that it takes many rows to keep the multipliers busy. The groups are spread evenly: a
- * small last share would wait for its own sums. */
-ALWAYS_INLINE void multiply_groups(const struct projection *projection, const float *x, const vector *excess,
-                                   const struct parts *parts, float *y) {
-    size_t groups = (projection->units + PANEL_UNITS - 1) / PANEL_UNITS, first = 0;
-    for (size_t left = (groups + PANELS_PER_BLOCK - 1) / PANELS_PER_BLOCK; left > 0; left--) {
-        size_t count = (groups - first) / left;
+/* One block has few columns, so many rows are needed to keep the multipliers busy. Panels are spread evenly over the
+ * passes: a small last pass would wait for its own sums. */
+ALWAYS_INLINE void multiply_alone_panels(const struct projection *projection, const float *x, const vector *excess,
+                                         const struct parts *parts, float *y) {
+    size_t panels = (projection->units + PANEL_UNITS - 1) / PANEL_UNITS, first = 0;
+    for (size_t left = (panels + PANELS_PER_BLOCK - 1) / PANELS_PER_BLOCK; left > 0; left--) {
+        size_t count = (panels - first) / left;
         UNROLL for (size_t n = 1; n <= PANELS_PER_BLOCK; n++) if (n == count)
             multiply_block(n, LANE_VECTORS, projection, first, x, excess, parts, y);
         first += count;
@@ -193,15 +194,15 @@ ALWAYS_INLINE void multiply_alone(const struct projection *projection, const flo
     if (projection->winograd != NULL) {
         vector excess[LANE_VECTORS];
         UNROLL for (size_t i = 0; i < LANE_VECTORS; i++) excess[i] =
-            winograd_excess(projection->inputs, x + place_of(i, 0));
-        multiply_groups(projection, x, excess, parts, y);
+            winograd_excess(projection->inputs, x + vector_offset(i, 0));
+        multiply_alone_panels(projection, x, excess, parts, y);
         return;
     }
 #endif
-    multiply_groups(projection, x, NULL, parts, y);
+    multiply_alone_panels(projection, x, NULL, parts, y);
 }
 
-/* One block, with parts and without. */
+/* One block, without parts and with. */
 static __attribute__((noinline)) void project_block(const struct projection *projection, const float *x, float *y) {
     multiply_alone(projection, x, NULL, y);
 }
@@ -221,7 +222,7 @@ static void lanes_linear(const struct projection *projection, size_t blocks, con
         project_block(projection, x + block * x_stride, y + block * y_stride);
 }
 
-/* Blocks with the parts that are added to them. */
+/* Blocks with parts. */
 static void attend_blocks(const struct projection *projection, size_t blocks, const float *x, struct parts parts,
                           float *y) {
     size_t x_stride = projection->inputs * LANES, y_stride = projection->units * LANES, block = 0;
@@ -233,12 +234,12 @@ static void attend_blocks(const struct projection *projection, size_t blocks, co
         attend_block(projection, x + block * x_stride, &parts, y + block * y_stride);
 }
 
-/* Sums of columns that lie each in one piece, a vector being a few units. */
+/* ---- columns in one piece: a vector is several units of one column ---- */
 struct column_sums {
     vector of[COLUMN_SUMS][COLUMNS_MAX];
 };
 
-/* One input more of each column: its weights are at row, its values x_stride apart. */
+/* Add one input of each column. Its weights are at row, its values x_stride apart. */
 ALWAYS_INLINE void columns_add(struct column_sums *sums, size_t columns, size_t vectors, const float *row,
                                const float *x, size_t x_stride) {
     vector weight[COLUMN_SUMS];
@@ -250,7 +251,7 @@ ALWAYS_INLINE void columns_add(struct column_sums *sums, size_t columns, size_t 
 }
 
 #if WINOGRAD
-/* Three inputs more, crossed (kernels.h). */
+/* Add three inputs as Winograd sums (kernels.h). */
 ALWAYS_INLINE void columns_add_winograd(struct column_sums *sums, size_t columns, size_t vectors, const float *row,
                                         size_t stride, const float *x, size_t x_stride) {
     vector weight[3][COLUMN_SUMS];
@@ -275,7 +276,7 @@ ALWAYS_INLINE void columns_add_winograd(struct column_sums *sums, size_t columns
     }
 }
 
-/* What each column takes off its crossed sums, as in lanes. */
+/* The correction of each column's Winograd sums, as in lanes. */
 ALWAYS_INLINE void columns_excess(size_t columns, size_t inputs, const float *x, size_t x_stride, vector *excess) {
     UNROLL for (size_t j = 0; j < columns; j++) excess[j] = broadcast(0);
     for (size_t input = 0; input + 3 <= inputs; input += 3, x += 3) {
@@ -285,7 +286,7 @@ ALWAYS_INLINE void columns_excess(size_t columns, size_t inputs, const float *x,
 }
 #endif
 
-/* All inputs, of crossed sums with the excess that is taken off. */
+/* All inputs. An excess that is not NULL makes them Winograd sums and is added to these. */
 ALWAYS_INLINE void columns_add_all(struct column_sums *sums, size_t columns, size_t vectors,
                                    const struct column_projection *projection, size_t unit, const float *x,
                                    size_t x_stride, const vector *excess) {
@@ -303,8 +304,7 @@ ALWAYS_INLINE void columns_add_all(struct column_sums *sums, size_t columns, siz
             add(sums->of[i][j], excess[j]);
 }
 
-/* `vectors` vectors of units from `unit` on, of `columns` columns. x and y of a column are `x_stride` and `y_stride`
- * behind the last one's. */
+/* `vectors` vectors of units from `unit` on, for `columns` columns that are `x_stride` and `y_stride` apart. */
 ALWAYS_INLINE void columns_block(size_t columns, size_t vectors, const struct column_projection *projection,
                                  size_t unit, const float *x, size_t x_stride, const vector *excess, float *y,
                                  size_t y_stride) {
@@ -322,7 +322,7 @@ ALWAYS_INLINE void columns_block(size_t columns, size_t vectors, const struct co
     }
 }
 
-/* As many vectors at once as keep COLUMN_SUMS sums, spread evenly. */
+/* At most COLUMN_SUMS sums at a time, spread evenly. */
 ALWAYS_INLINE void columns_spread(size_t columns, const struct column_projection *projection, const float *x,
                                   size_t x_stride, const vector *excess, float *y, size_t y_stride) {
     size_t vectors = (projection->units + VECTOR - 1) / VECTOR, first = 0, most = COLUMN_SUMS / columns;
@@ -347,7 +347,7 @@ ALWAYS_INLINE void gemv_columns(size_t columns, const struct column_projection *
     columns_spread(columns, projection, x, x_stride, NULL, y, y_stride);
 }
 
-/* The forms of gemv_columns() in use, each compiled once. */
+/* gemv_columns() for the counts in use, each compiled once. */
 static __attribute__((noinline)) void gemv_one(const struct column_projection *projection, const float *x,
                                                size_t x_stride, float *y, size_t y_stride) {
     gemv_columns(1, projection, x, x_stride, y, y_stride);

@@ -1,4 +1,4 @@
-/* layers.c: the attention network layer by layer, by any table's products and activations.
+/* layers.c: the attention network layer by layer, with the products and activations of any table.
  */
 #include "model/kernels/kernels.h"
 

@@ -86,7 +86,7 @@ static inline vector negative_multiply_add(vector a, vector b, vector c) {
     return vfmsq_f32(c, a, b);
 }
 
-/* Not a number where either is that. */
+/* NaN if either is NaN. */
 static inline vector smaller(vector a, vector b) {
     return vminq_f32(a, b);
 }
@@ -106,8 +106,8 @@ static inline void transpose(vector rows[4]) {
 #include "model/kernels/exp.h"
 #include "model/kernels/unroll.h"
 
-/* y = 2^(factor x), for |factor x| <= 126, as in avx512.c, but split at whole numbers: factor x = n + r. A look-up of
- * 2^(k / 8) would cost more here than the polynomial's three further terms. */
+/* y = 2^(factor x), for |factor x| <= 126, as in avx512.h, but split at whole numbers: factor x = n + r. A look-up of
+ * 2^(k / 8) would cost more here than three more terms of the polynomial. */
 ALWAYS_INLINE void powers(size_t count, const vector *x, float factor, vector *y) {
     static const float terms[] = {EXP_1_C5, EXP_1_C4, EXP_1_C3, EXP_1_C2, EXP_1_C1};
     vector magic = broadcast(0x1.8p23F), r[16], power[16];

@@ -1,4 +1,4 @@
-/* pack.c: weights in the order in which the kernels read them.
+/* pack.c: float32 weights in the order in which the kernels read them: panels and transposes.
  */
 #include "model/kernels/kernels.h"
 
@@ -11,13 +11,13 @@ bool projection_suits_winograd(const struct projection *projection) {
     return largest >= 1.0F / 16 && largest <= 4;
 }
 
-void projection_winograd(const struct projection *projection, float *crossed) {
+void projection_winograd(const struct projection *projection, float *winograd) {
     for (size_t unit = 0; unit < projection->units; unit++) {
         const float *weight = projection->weight + unit * projection->inputs;
         double bias = projection->bias[unit];
         for (size_t i = 0; i + 3 <= projection->inputs; i += 3)
             bias -= (double)weight[i] * weight[i + 1];
-        crossed[unit] = (float)bias;
+        winograd[unit] = (float)bias;
     }
 }
 
@@ -25,16 +25,16 @@ size_t projection_panel_floats(size_t units, size_t inputs) {
     return (units + PANEL_UNITS - 1) / PANEL_UNITS * PANEL_UNITS * (inputs + 1);
 }
 
-void projection_pack(const struct projection *projection, float *packed) {
+void projection_pack(const struct projection *projection, float *panels) {
     size_t units = projection->units, inputs = projection->inputs;
     const float *bias = projection->winograd != NULL ? projection->winograd : projection->bias;
     for (size_t first = 0; first < units; first += PANEL_UNITS)
         for (size_t i = 0; i <= inputs; i++)
-            for (size_t unit = first; unit < first + PANEL_UNITS; unit++, packed++)
+            for (size_t unit = first; unit < first + PANEL_UNITS; unit++, panels++)
                 if (unit >= units)
-                    *packed = 0;
+                    *panels = 0;
                 else
-                    *packed = i == 0 ? bias[unit] : projection->weight[unit * inputs + i - 1];
+                    *panels = i == 0 ? bias[unit] : projection->weight[unit * inputs + i - 1];
 }
 
 void matrix_transpose(const float *matrix, size_t rows, size_t columns, size_t stride, float *transposed) {

@@ -148,9 +148,10 @@ static const float *vnni_finish(const struct kernels *kernels, const struct laye
 
 /* ---- evolution: products read int16 copies of the states (lanes_evolve.h) ---- */
 
-#define STATE_IS_COPIED      1
-#define COLUMN_FLOATS(units) (5 * (units) + ((units) + 1) / 2) /* words of r * h from 4 * units on, of h behind them   \
-                                                                */
+#define STATE_IS_COPIED 1
+#define COLUMN_FLOATS(units)                                                                                           \
+    (5 * (units) + ((units) + 1) / 2) /* words of r * h from 4 * units on, of h behind them                            \
+                                       */
 
 enum {
     COLUMN_VECTORS = 6, /* vectors of sums at a time */

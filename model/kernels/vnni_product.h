@@ -92,7 +92,7 @@ ALWAYS_INLINE void multiply_add_loaded(bool int8, integers *sum, integers x, int
         __asm__("vpdpwssd %2, %1, %0" : "+v"(*sum) : "v"(x), "v"(word));
 }
 
-/* What follows a product y = W x + b. The kind is constant wherever it is compiled. */
+/* The epilogue of a product y = W x + b. Its kind is constant wherever it is compiled. */
 enum epilogue_kind {
     STORE_ROWS, /* store y */
     ADD_PARTS,  /* add lane_part and part, store the sums */

@@ -1,6 +1,6 @@
-/* zen4.c: the kernels of lanes.h in AVX-512 for AMD's Zen 4, which has one multiply-add and one addition of 512 bits a
- * cycle, in units of their own: sums are crossed (kernels.h), three multiply-adds' worth in two cycles. A broadcast
- * weight goes with one vector of columns then: it costs no instruction, being an operand in memory.
+/* zen4.c: the kernels of lanes.h in AVX-512 for AMD's Zen 4. It has one multiply-add and one addition of 512 bits a
+ * cycle, in separate units, so Winograd sums do the work of three multiply-adds in two cycles (kernels.h). A broadcast
+ * weight serves one vector of columns, because as a memory operand it costs no instruction.
  */
 #if defined(__x86_64__)
 

@@ -1,6 +1,6 @@
-/* zen5.c: the kernels of lanes.h in AVX-512 for AMD's Zen 5, which has two multiply-adds and two additions of 512 bits
- * a cycle, in units of their own: sums are crossed (kernels.h). It loads twice a cycle, so a weight that is read goes
- * with two vectors of columns: else loads, one for each multiply-add or addition of a weight, would be the bound.
+/* zen5.c: the kernels of lanes.h in AVX-512 for AMD's Zen 5. It has two multiply-adds and two additions of 512 bits a
+ * cycle, in separate units, so Winograd sums pay (kernels.h). It loads twice a cycle; one load of a weight serves two
+ * vectors of columns, because loads would be the bound otherwise.
  */
 #if defined(__x86_64__)
 

@@ -1,4 +1,5 @@
-/* exponentials.c: how far the vectorised exponential and what is built of it are from double, over all floats.
+/* exponentials.c: the error of the vectorised exponential and of the functions that use it against double, over all
+ * floats.
  *
  *   exponentials [--stride N] [--only FUNCTION] [--csv FILE]
  *
@@ -31,7 +32,7 @@ struct found {
 
 static void look(const struct exponential *function, float x, double expected, double got, struct found *found) {
     double size = function->grows ? fmax(1, fabs((double)x)) : 1;
-    require(!isnan(x) || isnan(got), "what is not a number gives that");
+    require(!isnan(x) || isnan(got), "NaN gives NaN");
     require(isfinite(expected) == isfinite(got), "nothing else does");
     if (!isfinite(expected))
         return;

@@ -1,4 +1,4 @@
-/* kernels.c: how fast each set of kernels is, against the machine's measured peak, and what a request costs with each.
+/* kernels.c: how fast each set of kernels is, against the machine's measured peak, and the cost of a request with each.
  *
  *   kernels MODEL_DIRECTORY [--repeats N] [--csv FILE]
  *
@@ -208,7 +208,7 @@ static void run_linear_narrow(void *context, size_t set) {
     sets[set]->linear_narrow(sets[set], &layer_of(b, set)->projection, b->candidates, b->work, b->y);
 }
 
-/* What a user state keeps of its steps: their keys' part of the attention, and their input of the evolution. */
+/* The derived part of a user state: per step the key part of the attention and the input of the evolution. */
 static void run_keys(void *context, size_t set) {
     struct buffers *b = context;
     sets[set]->gemv_rows(&interest_of(b, set)->attention.key_rows, b->steps, b->inputs, b->y);
@@ -408,7 +408,7 @@ static struct dien_columns random_columns(const struct dien_model *model, enum d
     return (struct dien_columns){columns};
 }
 
-/* Products of scoring: attention, evolution, MLP; what is done once a request is left out. */
+/* Products of scoring: attention, evolution, MLP; work that is done once per request is left out. */
 static double score_flop(const struct dien_model *model, size_t steps, size_t candidates) {
     const struct interest *interest = &model->interests[0];
     const struct attention *attention = &interest->attention;

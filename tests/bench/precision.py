@@ -1,4 +1,4 @@
-"""What the reduced precision changes of scores, and what it saves: the demo model on all test sessions (each session's
+"""How much reduced precision changes scores, and the time it saves: the demo model on all test sessions (each session's
 last click hidden, every item of the catalogue a candidate), the golden cases on their own requests, and random weights
 of the reference shape.
 

@@ -1,8 +1,8 @@
-/* test_exponentials.c: the vectorised exponential and what is built of it, over the whole range of float32, against
- * double.
+/* test_exponentials.c: the vectorised exponential and the functions that use it, over the whole range of float32,
+ * against double.
  *
  * tests/support/exponentials.h has the functions and their bounds. Every exponent and both signs, with subnormals,
- * infinities and what is not a number; and closely around every place where the computation changes.
+ * infinities and NaN; and closely around every place where the computation changes.
  */
 #include "tests/support/exponentials.h"
 
@@ -198,7 +198,7 @@ static void test_exact_values(void **state) {
 
 /* ---- company ---- */
 
-/* A value's bits are its own, whatever stands beside it: infinities, huge and tiny values, what is not a number. */
+/* A value's bits are its own, whatever stands beside it: infinities, huge and tiny values, NaN. */
 static void check_company(const struct exponential *function, size_t set) {
     const float half = (float)CHUNK / 2;
     static const float strangers[] = {NAN, INFINITY, -INFINITY, 3e38F, -3e38F, 88, -88, 30, -30, 1e-40F, -NAN};

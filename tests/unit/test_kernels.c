@@ -87,7 +87,7 @@ static double product(const float *weight, size_t inputs, const float *x, size_t
 
 /* ---- project ---- */
 
-/* A projection of these weights, packed, its sums winograd or not; free_projection frees what it has of its own. */
+/* A packed projection of these weights, with Winograd sums or without. free_projection frees the packed memory. */
 static struct projection packed(bool winograd, size_t units, size_t inputs, const float *weight, const float *bias) {
     struct projection projection = {.units = units, .inputs = inputs, .weight = weight, .bias = bias};
     float *memory = floats(projection_panel_floats(units, inputs)), *winograd_bias = floats(units);
@@ -136,8 +136,8 @@ static void test_linear(void **state) {
         }
 }
 
-/* A column's bits depend neither on its neighbours, nor on its place, nor on the number of blocks: what promise 2 rests
- * on. */
+/* A column's bits depend neither on its neighbours, nor on its position, nor on the number of blocks. Equal scores
+ * in any company depend on this. */
 static void check_columns(const struct kernels *kernels, bool winograd, size_t units, size_t inputs) {
     float *weight = random_floats(units * inputs, 1), *bias = random_floats(units, 1);
     float *x = random_floats(inputs * LANES, 1), *y = floats(units * LANES), *z = floats(STEPS * units * LANES);
@@ -166,7 +166,7 @@ static void test_linear_keeps_bits(void **state) {
                     check_columns(named(sets[set]), winograd, lengths[i], lengths[j]);
 }
 
-/* Few columns have the bits that they have in whole blocks, whatever lies in the lanes that are not in use. */
+/* Narrow products have the bits of whole blocks, for any contents of the unused lanes. */
 static void check_few_columns(const struct kernels *kernels, size_t units, size_t inputs, size_t columns) {
     size_t blocks = (columns + LANES - 1) / LANES;
     float *weight = random_floats(units * inputs, 1), *bias = random_floats(units, 1);
@@ -194,8 +194,8 @@ static void test_linear_narrow_keeps_bits(void **state) {
                 check_few_columns(named(sets[set]), lengths[i], lengths[(i * 5 + columns) % COUNT(lengths)], columns);
 }
 
-/* The same on every core type of OpenBLAS that this CPU can run: each is another set of kernels, chosen when the
- * library is loaded, so each is a process of its own. */
+/* test_linear_keeps_bits on every core type of OpenBLAS that this CPU can run. OpenBLAS chooses its kernels when it is
+ * loaded, so each core type needs a process of its own. */
 static void test_every_core_keeps_bits(void **state) {
     (void)state;
 #if defined(__x86_64__)
@@ -736,7 +736,7 @@ static void test_softmax(void **state) {
     }
 }
 
-/* Every set that this CPU's flags promise is there, is complete, and is what its name says; the rest is reported. */
+/* Every set that this CPU's flags promise exists, is complete and has its name; missing ones are reported. */
 static void test_sets(void **state) {
     (void)state;
     assert_non_null(kernels_named("ref"));

@@ -8,7 +8,7 @@
 
 #include <math.h>
 
-/* What users are promised. */
+/* The promise to users. */
 #define TOLERANCE DIEN_REDUCED_TOLERANCE
 
 #define COUNT(array) (sizeof(array) / sizeof *(array))
@@ -54,7 +54,7 @@ struct product {
     struct projection projection;
     float *weight, *bias, *panels, *step;
     int32_t *words, *column, *start;
-    double one; /* what an input that is the largest is as an integer */
+    double one; /* the largest input, quantised */
 };
 
 static struct product new_product(size_t units, size_t inputs) {
@@ -259,7 +259,7 @@ static double activated(enum kernel_activation kind, double x) {
     return kind == KERNEL_RELU ? fmax(x, 0) : x;
 }
 
-/* A column's score in double, and how far the integers' steps may move it: half a step of what a layer takes and half
+/* A column's score in double, and the bound on its quantisation error: half a step of a layer's inputs and half
  * a step of its weights for each input, behind activations that make no difference larger. */
 static double score_of(const struct network *network, const float *x, double *bound) {
     double in[WIDE] = {0}, out[WIDE] = {0}, off = 1e-5;
@@ -332,7 +332,7 @@ static void test_finish(void **state) {
             for (size_t bytes = 0; bytes < 2; bytes++)
                 check_network(units[i], counts[i], kinds[j], bytes > 0, &largest);
     print_message("%s finish: largest share of the bound %.3g\n", reduced.name, largest);
-    assert_true(largest < 0.1); /* the bound adds up what mostly cancels */
+    assert_true(largest < 0.1); /* the bound adds errors that mostly cancel */
 }
 
 /* Words hold no NaN, yet a score keeps it, in its own place: in a value of each block, in the biases of a layer. */
@@ -362,7 +362,7 @@ static void test_finish_keeps_nan(void **state) {
             check_nan(units, kinds, i >= 3, i % 3, block);
 }
 
-/* Of random sigmoids the score is off by what int8_noise() says, as near as a mean of so many tells. */
+/* The error of a score with random sigmoids is that of int8_noise(), as closely as a mean of so many can tell. */
 static void test_noise_of_bytes(void **state) {
     (void)state;
     need_kernels();
@@ -392,7 +392,7 @@ static void test_noise_of_bytes(void **state) {
         free_network(&network);
     }
     double ratio = sqrt(squares / expected);
-    print_message("noise of bytes: %.3g of what is expected\n", ratio);
+    print_message("int8 noise: %.3g of its expectation\n", ratio);
     assert_true(ratio > 0.7 && ratio < 1.4);
 }
 
