@@ -180,8 +180,9 @@ class Service:
         return self.output_file.read_text(errors="replace")
 
     def log(self):
-        """The log's JSON lines."""
-        return [json.loads(line) for line in self.output.splitlines() if line.startswith("{")]
+        """The log's JSON lines that are whole by now: the server's log thread writes some milliseconds later."""
+        lines = self.output.splitlines(keepends=True)
+        return [json.loads(line) for line in lines if line.startswith("{") and line.endswith("\n")]
 
     def client(self, timeout=REPLY_SECONDS):
         return Client(self.address, timeout)
@@ -204,12 +205,16 @@ class Service:
 
     def logged(self, request_id, seconds=60):
         """The log's line of a request. It is written when the request has ended, which may be after its answer."""
+        return self.logged_line(seconds, request_id=request_id)
+
+    def logged_line(self, seconds=60, **members):
+        """The log's last line with these members, waited for."""
         limit = time.monotonic() + seconds
         while True:
-            lines = [line for line in self.log() if line.get("request_id") == request_id]
+            lines = [line for line in self.log() if members.items() <= line.items()]
             if lines:
                 return lines[-1]
-            assert time.monotonic() < limit, f"no line for {request_id}:\n{self.output[-4000:]}"
+            assert time.monotonic() < limit, f"no line with {members}:\n{self.output[-4000:]}"
             time.sleep(0.02)
 
     def resident_bytes(self):
