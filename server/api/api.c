@@ -127,13 +127,13 @@ static struct metric_gauges read_gauges(const struct api *api) {
 static void answer_metrics(struct api *api, struct exchange *exchange) {
     const struct metric_gauges gauges = read_gauges(api);
     size_t size = 0;
-    char *text = exposition_text(&api->metrics, &gauges, api->options, &size);
+    char *text = metrics_page_text(&api->metrics, &gauges, api->options, &size);
     if (text == NULL) {
         http_problem(exchange, PROBLEM_OUT_OF_MEMORY, "There is no memory for the metrics.");
         return;
     }
     exchange->answer =
-        (struct answer){.status = 200, .type = EXPOSITION_TYPE, .body = text, .size = size, .memory = ANSWER_OWNED};
+        (struct answer){.status = 200, .type = METRICS_PAGE_TYPE, .body = text, .size = size, .memory = ANSWER_OWNED};
 }
 
 /* To come back when what waits now has been taken. */

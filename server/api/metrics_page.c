@@ -1,27 +1,34 @@
-/* metrics_page.c: writes each family with its HELP and TYPE, every series of it from the start, with zeros. */
+/* metrics_page.c: one table lists every family in the order of the page; each series is there from the start, with
+ * zeros. A row with one series says where its value lies. A row with several has a function that writes them.
+ */
 #include "server/api/metrics_page.h"
 
 #include "server/base/cpu_quota.h"
 #include "server/base/process.h"
 #include "server/base/version.h"
 
+#include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
 
+/* The sources of one page. */
+struct page {
+    const struct metrics *metrics;
+    const struct metric_gauges *gauges;
+    const struct options *options;
+    struct process_usage usage;
+    struct cpu_throttling throttling;
+};
+
 static void family(FILE *out, const char *name, const char *type, const char *help) {
     fprintf(out, "# HELP %s %s\n# TYPE %s %s\n", name, help, name, type);
-}
-
-static void single(FILE *out, const char *name, const char *type, const char *help, double value) {
-    family(out, name, type, help);
-    fprintf(out, "%s %.15g\n", name, value);
 }
 
 static void labelled(FILE *out, const char *name, const char *label, const char *value, double number) {
     fprintf(out, "%s{%s=\"%s\"} %.15g\n", name, label, value, number);
 }
 
-/* A label's value, with what the format wants escaped. */
+/* A label's value, with the escapes of the format. */
 static void quoted(FILE *out, const char *text) {
     fputc('"', out);
     for (; *text != '\0'; text++) {
@@ -32,7 +39,8 @@ static void quoted(FILE *out, const char *text) {
     fputc('"', out);
 }
 
-static void write_requests(FILE *out, const struct metrics *metrics) {
+static void write_requests(FILE *out, const struct page *page) {
+    const struct metrics *metrics = page->metrics;
     const char *name = "dien_requests_total";
     family(out, name, "counter",
            "Requests that score or update a history, and requests for no route, by how they ended.");
@@ -97,7 +105,8 @@ static void write_histogram(FILE *out, const char *name, const char *label, cons
     write_series(out, &series, buckets);
 }
 
-static void write_durations(FILE *out, const struct metrics *metrics) {
+static void write_durations(FILE *out, const struct page *page) {
+    const struct metrics *metrics = page->metrics;
     const char *name = "dien_request_duration_seconds";
     family(out, name, "histogram",
            "Time of scoring requests by phase. total: headers to the end of the answer, errors and refusals included.");
@@ -106,7 +115,8 @@ static void write_durations(FILE *out, const struct metrics *metrics) {
 }
 
 /* The states' counters are the histogram's, by a name of their own: it is the ratio that people look at first. */
-static void write_states(FILE *out, const struct metrics *metrics) {
+static void write_states(FILE *out, const struct page *page) {
+    const struct metrics *metrics = page->metrics;
     const char *name = "dien_user_states_total";
     family(out, name, "counter", "User states by how they came about.");
     for (unsigned i = 0; i < USER_ORIGINS; i++) {
@@ -125,151 +135,212 @@ static void write_states(FILE *out, const struct metrics *metrics) {
         write_histogram(out, name, "state", user_origin_names[i], &metrics->scoring.states[i]);
 }
 
-static void write_cache(FILE *out, const struct user_cache_counts *cache) {
-    single(out, "dien_cache_entries", "gauge", "Users whose state is held.", (double)cache->entries);
-    single(out, "dien_cache_bytes", "gauge", "Bytes of the user cache in use, its index included.",
-           (double)cache->bytes);
-    single(out, "dien_cache_capacity_bytes", "gauge", "Bytes that the user cache may use.", (double)cache->capacity);
-    single(out, "dien_cache_evictions_total", "counter", "States dropped for lack of room.", (double)cache->evictions);
-    single(out, "dien_cache_expired_total", "counter", "States dropped because they were older than the time to live.",
-           (double)cache->expired);
-    single(out, "dien_cache_forgotten_total", "counter", "States dropped by DELETE /users/{id}.",
-           (double)cache->deleted);
-    single(out, "dien_cache_refused_total", "counter", "States that found no room in the whole cache.",
-           (double)cache->refused);
-    single(out, "dien_cache_waits_total", "counter", "Requests that waited while another computed their user's state.",
-           (double)cache->waits);
+static void write_eviction_ages(FILE *out, const struct page *page) {
+    const struct user_cache_counts *cache = &page->gauges->cache;
     struct series ages = {
         "dien_cache_eviction_age_seconds", NULL, NULL, USER_CACHE_AGES, user_cache_age_bounds, cache->age_seconds};
     family(out, ages.name, "histogram", "Time since a state dropped for lack of room was last used.");
     write_series(out, &ages, cache->ages);
 }
 
-static void write_scoring(FILE *out, const struct metrics *metrics, const struct metric_gauges *gauges) {
-    single(out, "dien_candidates_total", "counter", "Candidates scored.",
-           (double)counter_get(&metrics->scoring.candidates));
-    single(out, "dien_behaviours_total", "counter", "Behaviours of the histories used.",
-           (double)counter_get(&metrics->scoring.behaviours));
+static void write_unknown_ids(FILE *out, const struct page *page) {
+    const struct scoring_counts *counts = &page->metrics->scoring;
     family(out, "dien_unknown_ids_total", "counter", "Ids that the model does not know, by field.");
-    for (size_t i = 0; gauges->model_name != NULL && i < metrics->scoring.fields; i++) {
-        labelled(out, "dien_unknown_ids_total", "field", metrics->scoring.unknown_names[i],
-                 (double)counter_get(&metrics->scoring.unknown_ids[i]));
+    for (size_t i = 0; page->gauges->model_name != NULL && i < counts->fields; i++) {
+        labelled(out, "dien_unknown_ids_total", "field", counts->unknown_names[i],
+                 (double)counter_get(&counts->unknown_ids[i]));
     }
-    single(out, "dien_queue_depth", "gauge", "Requests that wait for a scoring thread.", (double)gauges->queue_depth);
-    single(out, "dien_queue_seconds", "gauge", "Time until a thread has taken all that wait now, as estimated.",
-           gauges->queue_seconds);
+}
+
+static void write_refusals(FILE *out, const struct page *page) {
     family(out, "dien_refusals_total", "counter", "Requests refused as saturated, by the limit that they met.");
     for (unsigned i = JOB_ADMITTED + 1; i < JOB_REFUSALS; i++)
         labelled(out, "dien_refusals_total", "limit", job_refusal_names[i],
-                 (double)counter_get(&metrics->scoring.refusals[i]));
-    single(out, "dien_requests_split_total", "counter", "Requests whose candidates several threads scored.",
-           (double)counter_get(&metrics->scoring.requests_split));
-    single(out, "dien_pieces_helped_total", "counter", "Pieces of such requests that another thread scored.",
-           (double)counter_get(&metrics->scoring.chunks_helped));
-    single(out, "dien_requests_interleaved_total", "counter", "Light requests done between two chunks of a heavy one.",
-           (double)counter_get(&metrics->scoring.requests_interleaved));
-    single(out, "dien_requests_aside_total", "counter", "The old name of dien_requests_interleaved_total.",
-           (double)counter_get(&metrics->scoring.requests_interleaved));
-    single(out, "dien_requests_in_flight", "gauge", "Requests from their headers to the end of their answer.",
-           (double)gauges->requests_in_flight);
-    single(out, "dien_threads", "gauge", "Scoring threads.", (double)gauges->threads);
-    single(out, "dien_threads_busy", "gauge", "Scoring threads at work.", (double)gauges->threads_busy);
-    single(out, "dien_buffered_bytes", "gauge", "Bytes of request bodies held.", (double)gauges->buffered_bytes);
+                 (double)counter_get(&page->metrics->scoring.refusals[i]));
 }
 
-static void write_connections(FILE *out, const struct metrics *metrics, const struct metric_gauges *gauges) {
-    single(out, "dien_connections", "gauge", "Open connections.", (double)gauges->connections);
-    single(out, "dien_connections_lingering", "gauge", "Refused connections that are read on until the client is done.",
-           (double)gauges->connections_lingering);
-    single(out, "dien_connections_accepted_total", "counter", "Connections accepted.",
-           (double)counter_get(&metrics->http.connections_accepted));
+static void write_closed_connections(FILE *out, const struct page *page) {
     family(out, "dien_connections_closed_total", "counter", "Connections closed, by reason.");
     for (unsigned i = 0; i < CONNECTION_ENDS; i++) {
         labelled(out, "dien_connections_closed_total", "reason", connection_end_names[i],
-                 (double)counter_get(&metrics->http.connections_ended[i]));
+                 (double)counter_get(&page->metrics->http.connections_ended[i]));
     }
 }
 
-static void write_log(FILE *out, const struct log_counts *log) {
-    single(out, "dien_log_lines_total", "counter", "Lines of the log, those that were dropped included.",
-           (double)log->lines);
-    single(out, "dien_log_dropped_total", "counter",
-           "Lines of the log that were dropped: nobody read it in time, or it cannot be written.",
-           (double)log->dropped);
-}
-
-static void write_limits(FILE *out, const struct options *options) {
+static void write_limits(FILE *out, const struct page *page) {
     struct options_limit limits[OPTIONS_MAX_LIMITS];
-    size_t count = options_limits(options, limits);
+    size_t count = options_limits(page->options, limits);
     family(out, "dien_limit", "gauge", "Limits in force, by the flag that sets them.");
     for (size_t i = 0; i < count; i++)
         labelled(out, "dien_limit", "name", limits[i].name, limits[i].value);
 }
 
-static void write_server(FILE *out, const struct metric_gauges *gauges) {
-    single(out, "dien_ready", "gauge", "1 while requests are scored and more are welcome.", gauges->ready);
-    single(out, "dien_draining", "gauge", "1 once the server was told to stop.", gauges->draining);
-    single(out, "dien_loop_stalls_total", "counter", "Times that the event loop stood still for a second or more.",
-           (double)gauges->loop_stalls);
-    single(out, "dien_uptime_seconds", "gauge", "Time since start.", gauges->uptime_seconds);
+static void write_build(FILE *out, const struct page *page) {
     family(out, "dien_build_info", "gauge", "What runs: always 1.");
     fputs("dien_build_info{version=\"" SERVER_VERSION "\",compiler=", out);
     quoted(out, __VERSION__);
     fputs(",kernels=", out);
-    quoted(out, gauges->kernels);
+    quoted(out, page->gauges->kernels);
     fputs(",blas_core=", out);
-    quoted(out, gauges->blas_core);
+    quoted(out, page->gauges->blas_core);
     fputs("} 1\n", out);
+}
+
+static void write_model(FILE *out, const struct page *page) {
+    const struct metric_gauges *gauges = page->gauges;
     family(out, "dien_model_info", "gauge", "The model that is served: always 1.");
-    if (gauges->model_name != NULL) {
-        fputs("dien_model_info{name=", out);
-        quoted(out, gauges->model_name);
-        fputs(",version=", out);
-        quoted(out, gauges->model_version);
-        fputs(",precision=", out);
-        quoted(out, gauges->model_precision);
-        fputs("} 1\n", out);
+    if (gauges->model_name == NULL)
+        return;
+    fputs("dien_model_info{name=", out);
+    quoted(out, gauges->model_name);
+    fputs(",version=", out);
+    quoted(out, gauges->model_version);
+    fputs(",precision=", out);
+    quoted(out, gauges->model_precision);
+    fputs("} 1\n", out);
+}
+
+/* Where a single value lies, and its type there. */
+enum source {
+    FAMILY,
+    COUNTED,
+    GAUGE_SIZE,
+    GAUGE_COUNT,
+    GAUGE_REAL,
+    GAUGE_FLAG,
+    USAGE,
+    THROTTLED_COUNT,
+    THROTTLED_SECONDS
+};
+
+struct row {
+    enum source source;
+    size_t offset; /* in the source */
+    const char *name, *type, *help;
+    void (*write)(FILE *out, const struct page *page); /* FAMILY */
+};
+
+#define COUNTED(field)     COUNTED, offsetof(struct metrics, field)
+#define GAUGE(type, field) GAUGE_##type, offsetof(struct metric_gauges, field)
+#define USAGE(field)       USAGE, offsetof(struct process_usage, field)
+#define FAMILY(function)                                                                                               \
+    { FAMILY, 0, NULL, NULL, NULL, function }
+
+static const struct row rows[] = {
+    FAMILY(write_requests),
+    FAMILY(write_durations),
+    {COUNTED(scoring.candidates), "dien_candidates_total", "counter", "Candidates scored.", NULL},
+    {COUNTED(scoring.behaviours), "dien_behaviours_total", "counter", "Behaviours of the histories used.", NULL},
+    FAMILY(write_unknown_ids),
+    {GAUGE(SIZE, queue_depth), "dien_queue_depth", "gauge", "Requests that wait for a scoring thread.", NULL},
+    {GAUGE(REAL, queue_seconds), "dien_queue_seconds", "gauge",
+     "Time until a thread has taken all that wait now, as estimated.", NULL},
+    FAMILY(write_refusals),
+    {COUNTED(scoring.requests_split), "dien_requests_split_total", "counter",
+     "Requests whose candidates several threads scored.", NULL},
+    {COUNTED(scoring.chunks_helped), "dien_pieces_helped_total", "counter",
+     "Pieces of such requests that another thread scored.", NULL},
+    {COUNTED(scoring.requests_interleaved), "dien_requests_interleaved_total", "counter",
+     "Light requests done between two chunks of a heavy one.", NULL},
+    {COUNTED(scoring.requests_interleaved), "dien_requests_aside_total", "counter",
+     "The old name of dien_requests_interleaved_total.", NULL},
+    {GAUGE(SIZE, requests_in_flight), "dien_requests_in_flight", "gauge",
+     "Requests from their headers to the end of their answer.", NULL},
+    {GAUGE(SIZE, threads), "dien_threads", "gauge", "Scoring threads.", NULL},
+    {GAUGE(SIZE, threads_busy), "dien_threads_busy", "gauge", "Scoring threads at work.", NULL},
+    {GAUGE(SIZE, buffered_bytes), "dien_buffered_bytes", "gauge", "Bytes of request bodies held.", NULL},
+    FAMILY(write_states),
+    {GAUGE(COUNT, cache.entries), "dien_cache_entries", "gauge", "Users whose state is held.", NULL},
+    {GAUGE(COUNT, cache.bytes), "dien_cache_bytes", "gauge", "Bytes of the user cache in use, its index included.",
+     NULL},
+    {GAUGE(COUNT, cache.capacity), "dien_cache_capacity_bytes", "gauge", "Bytes that the user cache may use.", NULL},
+    {GAUGE(COUNT, cache.evictions), "dien_cache_evictions_total", "counter", "States dropped for lack of room.", NULL},
+    {GAUGE(COUNT, cache.expired), "dien_cache_expired_total", "counter",
+     "States dropped because they were older than the time to live.", NULL},
+    {GAUGE(COUNT, cache.deleted), "dien_cache_forgotten_total", "counter", "States dropped by DELETE /users/{id}.",
+     NULL},
+    {GAUGE(COUNT, cache.refused), "dien_cache_refused_total", "counter",
+     "States that found no room in the whole cache.", NULL},
+    {GAUGE(COUNT, cache.waits), "dien_cache_waits_total", "counter",
+     "Requests that waited while another computed their user's state.", NULL},
+    FAMILY(write_eviction_ages),
+    {GAUGE(SIZE, connections), "dien_connections", "gauge", "Open connections.", NULL},
+    {GAUGE(SIZE, connections_lingering), "dien_connections_lingering", "gauge",
+     "Refused connections that are read on until the client is done.", NULL},
+    {COUNTED(http.connections_accepted), "dien_connections_accepted_total", "counter", "Connections accepted.", NULL},
+    FAMILY(write_closed_connections),
+    {GAUGE(COUNT, log.lines), "dien_log_lines_total", "counter", "Lines of the log, those that were dropped included.",
+     NULL},
+    {GAUGE(COUNT, log.dropped), "dien_log_dropped_total", "counter",
+     "Lines of the log that were dropped: nobody read it in time, or it cannot be written.", NULL},
+    FAMILY(write_limits),
+    {GAUGE(FLAG, ready), "dien_ready", "gauge", "1 while requests are scored and more are welcome.", NULL},
+    {GAUGE(FLAG, draining), "dien_draining", "gauge", "1 once the server was told to stop.", NULL},
+    {GAUGE(COUNT, loop_stalls), "dien_loop_stalls_total", "counter",
+     "Times that the event loop stood still for a second or more.", NULL},
+    {GAUGE(REAL, uptime_seconds), "dien_uptime_seconds", "gauge", "Time since start.", NULL},
+    FAMILY(write_build),
+    FAMILY(write_model),
+    {GAUGE(SIZE, model_mapped_bytes), "dien_model_mapped_bytes", "gauge", "Bytes of the model's file that are mapped.",
+     NULL},
+    {GAUGE(SIZE, model_packed_bytes), "dien_model_packed_bytes", "gauge", "Bytes of weights packed for the kernels.",
+     NULL},
+    {USAGE(resident_bytes), "process_resident_memory_bytes", "gauge", "Resident memory.", NULL},
+    {USAGE(virtual_bytes), "process_virtual_memory_bytes", "gauge", "Virtual memory.", NULL},
+    {USAGE(cpu_seconds), "process_cpu_seconds_total", "counter", "User and system CPU time.", NULL},
+    {USAGE(start_time_seconds), "process_start_time_seconds", "gauge", "Start, in seconds since 1970.", NULL},
+    {USAGE(open_descriptors), "process_open_fds", "gauge", "Open descriptors.", NULL},
+    {USAGE(max_descriptors), "process_max_fds", "gauge", "The limit of open descriptors.", NULL},
+    {USAGE(threads), "process_threads", "gauge", "Threads of the process.", NULL},
+    {GAUGE(REAL, cpu_quota), "dien_cpu_quota", "gauge", "CPUs that the cgroup allows; 0: no quota.", NULL},
+    {THROTTLED_COUNT, 0, "dien_cpu_throttled_periods_total", "counter", "Periods in which the cgroup ran out of CPU.",
+     NULL},
+    {THROTTLED_SECONDS, 0, "dien_cpu_throttled_seconds_total", "counter",
+     "Time for which the cgroup's threads stood still.", NULL},
+};
+
+static double value_of(const struct row *row, const struct page *page) {
+    const char *gauge = (const char *)page->gauges + row->offset;
+    switch (row->source) {
+    case COUNTED:
+        return (double)counter_get((const void *)((const char *)page->metrics + row->offset));
+    case GAUGE_SIZE:
+        return (double)*(const size_t *)(const void *)gauge;
+    case GAUGE_COUNT:
+        return (double)*(const uint64_t *)(const void *)gauge;
+    case GAUGE_REAL:
+        return *(const double *)(const void *)gauge;
+    case GAUGE_FLAG:
+        return *(const bool *)gauge;
+    case USAGE:
+        return *(const double *)(const void *)((const char *)&page->usage + row->offset);
+    case THROTTLED_COUNT:
+        return (double)page->throttling.count;
+    case THROTTLED_SECONDS:
+        return page->throttling.seconds;
+    case FAMILY:
+        break;
     }
-    single(out, "dien_model_mapped_bytes", "gauge", "Bytes of the model's file that are mapped.",
-           (double)gauges->model_mapped_bytes);
-    single(out, "dien_model_packed_bytes", "gauge", "Bytes of weights packed for the kernels.",
-           (double)gauges->model_packed_bytes);
+    return 0;
 }
 
-static void write_process(FILE *out, const struct metric_gauges *gauges) {
-    struct process_usage usage;
-    struct cpu_throttling throttling = cpu_quota_throttling("");
-    process_read(&usage);
-    single(out, "process_resident_memory_bytes", "gauge", "Resident memory.", usage.resident_bytes);
-    single(out, "process_virtual_memory_bytes", "gauge", "Virtual memory.", usage.virtual_bytes);
-    single(out, "process_cpu_seconds_total", "counter", "User and system CPU time.", usage.cpu_seconds);
-    single(out, "process_start_time_seconds", "gauge", "Start, in seconds since 1970.", usage.start_time_seconds);
-    single(out, "process_open_fds", "gauge", "Open descriptors.", usage.open_descriptors);
-    single(out, "process_max_fds", "gauge", "The limit of open descriptors.", usage.max_descriptors);
-    single(out, "process_threads", "gauge", "Threads of the process.", usage.threads);
-    single(out, "dien_cpu_quota", "gauge", "CPUs that the cgroup allows; 0: no quota.", gauges->cpu_quota);
-    single(out, "dien_cpu_throttled_periods_total", "counter", "Periods in which the cgroup ran out of CPU.",
-           (double)throttling.count);
-    single(out, "dien_cpu_throttled_seconds_total", "counter", "Time for which the cgroup's threads stood still.",
-           throttling.seconds);
-}
-
-char *exposition_text(const struct metrics *metrics, const struct metric_gauges *gauges, const struct options *options,
-                      size_t *size) {
+char *metrics_page_text(const struct metrics *metrics, const struct metric_gauges *gauges,
+                        const struct options *options, size_t *size) {
+    struct page page = {
+        .metrics = metrics, .gauges = gauges, .options = options, .throttling = cpu_quota_throttling("")};
     char *text = NULL;
     FILE *out = open_memstream(&text, size);
     if (out == NULL)
         return NULL;
-    write_requests(out, metrics);
-    write_durations(out, metrics);
-    write_scoring(out, metrics, gauges);
-    write_states(out, metrics);
-    write_cache(out, &gauges->cache);
-    write_connections(out, metrics, gauges);
-    write_log(out, &gauges->log);
-    write_limits(out, options);
-    write_server(out, gauges);
-    write_process(out, gauges);
+    process_read(&page.usage);
+    for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
+        if (rows[i].source == FAMILY) {
+            rows[i].write(out, &page);
+            continue;
+        }
+        family(out, rows[i].name, rows[i].type, rows[i].help);
+        fprintf(out, "%s %.15g\n", rows[i].name, value_of(&rows[i], &page));
+    }
     if (fclose(out) != 0) {
         free(text);
         return NULL;

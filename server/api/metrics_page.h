@@ -35,10 +35,10 @@ struct metric_gauges {
     struct log_counts log;
 };
 
-#define EXPOSITION_TYPE "text/plain; version=0.0.4; charset=utf-8"
+#define METRICS_PAGE_TYPE "text/plain; version=0.0.4; charset=utf-8"
 
 /* A malloc'ed text of *size bytes, the caller's; NULL when memory is out. */
-char *exposition_text(const struct metrics *metrics, const struct metric_gauges *gauges, const struct options *options,
-                      size_t *size);
+char *metrics_page_text(const struct metrics *metrics, const struct metric_gauges *gauges,
+                        const struct options *options, size_t *size);
 
 #endif

@@ -40,7 +40,7 @@ static int stop(void **state) {
 static void write_text(void) {
     size_t size = 0;
     free(text);
-    text = exposition_text(&metrics, &gauges, &options, &size);
+    text = metrics_page_text(&metrics, &gauges, &options, &size);
     assert_non_null(text);
     assert_int_equal(size, strlen(text));
 }
