@@ -1,7 +1,7 @@
 /* main.c: the DIEN scoring server, from its options to its exit status.
  *
  * OpenBLAS chooses its kernels when it is loaded, before main, and falls back to slow ones on CPUs it does not know. So
- * the program looks at what it chose, and where the CPU can do better, says so in the environment and runs itself anew.
+ * the program checks its choice. If the CPU can do better, it sets the environment and runs itself anew.
  */
 #include "model/dien.h"
 #include "proto/json_decode.h"
@@ -21,8 +21,8 @@
 #include <string.h>
 #include <unistd.h>
 
-/* A socket must not become standard error because that was closed. Writing to what stands there instead fails as
- * before, and lines of the log count as dropped. */
+/* A socket must not become standard error because that was closed. Writing to the descriptor that stands there instead
+ * fails as before, and lines of the log count as dropped. */
 static void hold_standard_descriptors(void) {
     int descriptor = -1;
     do {

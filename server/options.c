@@ -1,4 +1,4 @@
-/* options.c: the table of options, and what reads it. */
+/* options.c: the table of options, and its readers. */
 #include "server/options.h"
 
 #include "server/base/version.h"
@@ -37,7 +37,7 @@ static const struct row rows[] = {
     {"address-file", TEXT, NO_LIMIT, FIELD(address_file), NULL, 0, 0, "write the address in use to this file"},
     {"reuse-port", SWITCH, NO_LIMIT, FIELD(reuse_port), "off", 0, 0, "let several servers share the port"},
     {"backlog", COUNT, LIMIT, FIELD(backlog), "1024", 1, 65535, "connections that wait to be accepted"},
-    {"threads", COUNT, LIMIT, FIELD(threads), "0", 0, 1024, "scoring threads; 0: what the CPU quota allows"},
+    {"threads", COUNT, LIMIT, FIELD(threads), "0", 0, 1024, "scoring threads; 0: as the CPU quota allows"},
     {"queue", COUNT, LIMIT, FIELD(queue), "1024", 1, 1e6, "requests that may wait for a thread; more: 503"},
     {"max-body", BYTES, CLIENT_LIMIT, FIELD(max_body), "4M", 1, SIZE_MOST, "a request's body; more: 413"},
     {"max-buffered", BYTES, LIMIT, FIELD(max_buffered), "256M", 1, SIZE_MOST, "bodies of all requests; more: 503"},
@@ -48,7 +48,7 @@ static const struct row rows[] = {
     {"connection-memory", BYTES, LIMIT, FIELD(connection_memory), "16K", 8192, 1048576,
      "a request's headers, Cookie twice; more: 431"},
     {"request-memory", BYTES, LIMIT, FIELD(request_memory), "256M", 65536, SIZE_MOST,
-     "what a request may use while scored; more: 503"},
+     "memory of a request while it is scored; more: 503"},
     {"cache-bytes", BYTES, LIMIT, FIELD(cache_bytes), "256M", 0, 2047 * 1024.0 * 1024 * 1024,
      "user states that are kept; more: the least useful go; 0: none is kept"},
     {"cache-ttl", SECONDS, LIMIT, FIELD(cache_ttl), "0", 0, 3650 * DAY,
@@ -85,7 +85,7 @@ static const struct row rows[] = {
 
 enum { ROWS = sizeof rows / sizeof rows[0] };
 
-/* Where an error goes: the flag or variable that was being read, then what is wrong with it. */
+/* The place of an error message: the flag or variable at fault comes first, then the fault. */
 struct complaint {
     const char *source;
     char *text;
@@ -95,12 +95,12 @@ struct complaint {
 static bool complain(const struct complaint *complaint, const char *format, ...) __attribute__((format(printf, 2, 3)));
 
 static bool complain(const struct complaint *complaint, const char *format, ...) {
-    char what[256];
+    char fault[256];
     va_list arguments;
     va_start(arguments, format);
-    vsnprintf(what, sizeof what, format, arguments);
+    vsnprintf(fault, sizeof fault, format, arguments);
     va_end(arguments);
-    snprintf(complaint->text, complaint->size, "%s: %s", complaint->source, what);
+    snprintf(complaint->text, complaint->size, "%s: %s", complaint->source, fault);
     return false;
 }
 
@@ -214,7 +214,7 @@ static bool read_environment(struct options *options, char *error, size_t error_
     return true;
 }
 
-/* The row that an argument "--name" or "--name=value" names; *value is what follows the "=", or NULL. */
+/* The row that an argument "--name" or "--name=value" names; *value is the text after the "=", or NULL. */
 static const struct row *find_row(const char *argument, const char **value) {
     if (strncmp(argument, "--", 2) != 0)
         return NULL;

@@ -36,7 +36,7 @@ struct service {
     int status; /* exit status */
     struct loop *loop;
     struct loader *loader;      /* while the model is loaded */
-    uint64_t housekeeping_done; /* when the last of the ticks was that do more than look at connections */
+    uint64_t housekeeping_done; /* clock_now() of the last keep_house() */
 };
 
 /* GRACE_SECONDS: a request that is on its way when we stop accepting still gets its answer. */
@@ -61,7 +61,7 @@ static double seconds_in_state(const struct service *service) {
     return clock_seconds(clock_now() - service->state_began);
 }
 
-/* Let http do what it can, and come back when it wants. */
+/* Serves the connections that are ready, and arms the timer for the next call. */
 static void run_http(struct service *service) {
     loop_after(service->loop, http_run(service->api.http));
 }
@@ -158,7 +158,7 @@ static void step_down(struct service *service) {
         try_to_stop(service);
 }
 
-/* ---- What the loop calls. */
+/* ---- The loop's handlers. */
 
 static void on_readable(void *context) {
     run_http(context);
@@ -177,8 +177,8 @@ static void on_wake(void *context) {
     run_http(service);
 }
 
-/* What is due a few times a second, however many connections there are. Half a tick is asked for because timers of
- * whole milliseconds may come a little early. */
+/* Work that is due a few times a second, however many connections there are. It runs after half a tick already, because
+ * timers of whole milliseconds may come a little early. */
 static void keep_house(struct service *service) {
     uint64_t now = clock_now();
     double seconds = clock_seconds(now - service->housekeeping_done);

@@ -70,14 +70,14 @@ static void answer_user(struct api *api, struct exchange *exchange) {
         return;
     }
     arena_init(&arena, 0, 0);
-    switch (users_describe(api->cache, api->model, api->version, key, &arena, &text)) {
-    case USERS_DESCRIBED:
+    switch (user_page_describe(api->cache, api->model, api->version, key, &arena, &text)) {
+    case USER_PAGE_DESCRIBED:
         http_text(exchange, 200, json_type, text.data, text.length);
         break;
-    case USERS_ABSENT:
+    case USER_PAGE_ABSENT:
         http_problem(exchange, PROBLEM_NO_USER_STATE, "This server holds nothing of this user.");
         break;
-    case USERS_NO_MEMORY:
+    case USER_PAGE_NO_MEMORY:
         http_problem(exchange, PROBLEM_OUT_OF_MEMORY, "There is no memory for the answer.");
         break;
     }
@@ -229,7 +229,7 @@ void api_give_answers(struct api *api) {
 bool api_describe_model(struct api *api) {
     struct arena arena;
     arena_init(&arena, 0, ARENA_KEEP);
-    struct proto_string text = describe_model(api->model, api->options, &arena);
+    struct proto_string text = model_page_describe(api->model, api->options, &arena);
     api->description = text.data != NULL ? malloc(text.length) : NULL;
     if (api->description != NULL) {
         memcpy(api->description, text.data, text.length);

@@ -54,7 +54,8 @@ static size_t describe_limits(const struct options_limit *limits, size_t count, 
     return used;
 }
 
-struct proto_string describe_model(const struct dien_model *model, const struct options *options, struct arena *arena) {
+struct proto_string model_page_describe(const struct dien_model *model, const struct options *options,
+                                        struct arena *arena) {
     static const struct proto_string nothing = {NULL, 0};
     struct options_limit limits[OPTIONS_MAX_LIMITS];
     struct proto_limit described_limits[OPTIONS_MAX_LIMITS];

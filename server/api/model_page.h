@@ -1,4 +1,4 @@
-/* model_page.h: the body of GET /model: what a client must send to this server. */
+/* model_page.h: the body of GET /model: the fields and limits that a client must keep to. */
 #ifndef SERVER_API_MODEL_PAGE_H
 #define SERVER_API_MODEL_PAGE_H
 
@@ -8,6 +8,7 @@
 #include "server/options.h"
 
 /* In the arena; data NULL when memory is out. */
-struct proto_string describe_model(const struct dien_model *model, const struct options *options, struct arena *arena);
+struct proto_string model_page_describe(const struct dien_model *model, const struct options *options,
+                                        struct arena *arena);
 
 #endif

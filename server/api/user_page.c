@@ -4,19 +4,19 @@
 #include "proto/json_encode.h"
 #include "server/base/clock.h"
 
-enum users_answer users_describe(struct user_cache *cache, const struct dien_model *model, uint64_t version,
-                                 struct user_key key, struct arena *arena, struct proto_string *text) {
+enum user_page_answer user_page_describe(struct user_cache *cache, const struct dien_model *model, uint64_t version,
+                                         struct user_key key, struct arena *arena, struct proto_string *text) {
     struct user_copy held = {0};
     enum user_answer answer = cache != NULL ? user_cache_peek(cache, key, version, arena, &held) : USER_ABSENT;
     if (answer == USER_NO_MEMORY)
-        return USERS_NO_MEMORY;
+        return USER_PAGE_NO_MEMORY;
     if (answer != USER_HELD)
-        return USERS_ABSENT;
+        return USER_PAGE_ABSENT;
     const struct dien_interest *interests;
     size_t count = dien_interests(model, &interests);
     struct proto_interest *described = arena_array(arena, count, sizeof *described);
     if (described == NULL)
-        return USERS_NO_MEMORY;
+        return USER_PAGE_NO_MEMORY;
     for (size_t i = 0; i < count; i++)
         described[i] = (struct proto_interest){.name = interests[i].name,
                                                .length = dien_user_length(held.state, i),
@@ -29,5 +29,5 @@ enum users_answer users_describe(struct user_cache *cache, const struct dien_mod
                                              .age_seconds = clock_seconds(held.age),
                                              .idle_seconds = clock_seconds(held.idle)};
     *text = json_encode_user_summary(&whole, arena);
-    return text->data != NULL ? USERS_DESCRIBED : USERS_NO_MEMORY;
+    return text->data != NULL ? USER_PAGE_DESCRIBED : USER_PAGE_NO_MEMORY;
 }

@@ -1,4 +1,4 @@
-/* user_page.h: GET /users/{id}: what is held of a user. */
+/* user_page.h: GET /users/{id}: the sizes and age of a user's state. */
 #ifndef SERVER_API_USER_PAGE_H
 #define SERVER_API_USER_PAGE_H
 
@@ -7,10 +7,10 @@
 #include "proto/score.h"
 #include "server/users/user_cache.h"
 
-enum users_answer { USERS_DESCRIBED, USERS_ABSENT, USERS_NO_MEMORY };
+enum user_page_answer { USER_PAGE_DESCRIBED, USER_PAGE_ABSENT, USER_PAGE_NO_MEMORY };
 
-/* What is held of the user under this version of the model, as JSON in the arena. `cache` may be NULL. */
-enum users_answer users_describe(struct user_cache *cache, const struct dien_model *model, uint64_t version,
-                                 struct user_key key, struct arena *arena, struct proto_string *text);
+/* Describes the user's state under this version of the model, as JSON in the arena. `cache` may be NULL. */
+enum user_page_answer user_page_describe(struct user_cache *cache, const struct dien_model *model, uint64_t version,
+                                         struct user_key key, struct arena *arena, struct proto_string *text);
 
 #endif

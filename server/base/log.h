@@ -21,8 +21,8 @@ void log_start(enum log_level least);
  * an exec. False with errno set: no memory or no thread, and nothing has changed. */
 bool log_start_writer(size_t bytes);
 
-/* Writes what waits, for at most LOG_STOP_SECONDS. Before every end of the process; other threads may still log, and
- * what they log is dropped. */
+/* Writes the lines that wait, for at most LOG_STOP_SECONDS. Call it before every end of the process. Lines that other
+ * threads log from then on are dropped. */
 #define LOG_STOP_SECONDS 1.0
 void log_stop(void);
 

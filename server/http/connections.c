@@ -49,7 +49,7 @@ void connection_request_began(struct connection *connection, uint64_t now) {
         connection->began = now;
 }
 
-/* What the kernel knows of a socket's peer. */
+/* The kernel's knowledge of a socket's peer. */
 struct peer {
     uint64_t received; /* all bytes it ever sent here, or BYTES_UNKNOWN */
     bool has_closed;
@@ -79,7 +79,7 @@ static void notice_bytes(struct connection *connection, uint64_t received, uint6
 }
 
 /* The peer has closed, and all that it sent has been read. libmicrohttpd 0.9.75 misses this where the last bytes and
- * the close come together: it takes a short read for the end of what there is, and no other event follows. */
+ * the close come together: it takes a short read for the end of the data, and no other event follows. */
 static bool is_abandoned(const struct connection *connection, const struct peer *peer) {
     int unread = 0;
     return peer->has_closed && ioctl(connection->socket, FIONREAD, &unread) == 0 && unread == 0;

@@ -1,9 +1,9 @@
-/* connections.h: what each open connection is waiting for, and since when.
+/* connections.h: the phase of each open connection, and when it began.
  *
  * libmicrohttpd's own timeout starts anew with each byte, so one byte a second holds a connection for ever. Here each
- * phase has one deadline for all of it. A sweep finds the connections that are past theirs; what to do with them is the
- * caller's business. To look at one takes about a microsecond, so with thousands of them requests would wait for a
- * sweep of all: each call looks at a part. Knows sockets and clocks, not HTTP. Belongs to the loop's thread.
+ * phase has one deadline for all of it. A sweep reports the connections that are past their deadline to the caller. One
+ * look takes about a microsecond, so each call sweeps a part: requests would wait for a sweep of thousands. Knows
+ * sockets and clocks, not HTTP. Belongs to the loop's thread.
  */
 #ifndef SERVER_HTTP_CONNECTIONS_H
 #define SERVER_HTTP_CONNECTIONS_H
@@ -72,7 +72,7 @@ void connections_sweep(struct connections *connections, uint64_t now, connection
 /* Calls until each has been looked at: 1 to SWEEPS_A_ROUND. */
 size_t connections_sweeps(const struct connections *connections);
 
-/* The same for all connections that have waited for `silence` without a byte, for a server that stops. */
+/* Expires all connections that have waited for `silence` nanoseconds without a byte, for a server that stops. */
 void connections_dismiss(struct connections *connections, uint64_t now, uint64_t silence, connection_expired *expired,
                          void *context);
 

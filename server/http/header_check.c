@@ -6,18 +6,18 @@
 
 enum { LINE_BREAK = 2 /* CR LF */, CONTENT_LENGTH_DIGITS = 18 /* fit in 64 bits */ };
 
-static void fault(struct guard *guard, const char *text) {
+static void fault(struct header_check *guard, const char *text) {
     if (guard->fault == NULL)
         guard->fault = text;
 }
 
-static bool received(const struct guard *guard, const char *place) {
+static bool received(const struct header_check *guard, const char *place) {
     uintptr_t at = (uintptr_t)place;
     return at >= (uintptr_t)guard->begin && at < (uintptr_t)guard->end;
 }
 
 /* From the last line's end to `place` there must be `bytes` bytes. */
-static void expect_gap(struct guard *guard, const char *place, ptrdiff_t bytes) {
+static void expect_gap(struct header_check *guard, const char *place, ptrdiff_t bytes) {
     if (received(guard, guard->line_end) && place - guard->line_end != bytes)
         fault(guard, "a line is folded, holds a NUL, or does not end in CR LF");
 }
@@ -39,7 +39,7 @@ static bool is_named(const char *name, size_t length, const char *expected) {
     return length == strlen(expected) && strncasecmp(name, expected, length) == 0;
 }
 
-static void read_length(struct guard *guard, const char *value, size_t length) {
+static void read_length(struct header_check *guard, const char *value, size_t length) {
     guard->length_is_digits = length > 0 && length <= CONTENT_LENGTH_DIGITS;
     guard->length = 0;
     for (size_t i = 0; i < length && guard->length_is_digits; i++) {
@@ -48,12 +48,13 @@ static void read_length(struct guard *guard, const char *value, size_t length) {
     }
 }
 
-void guard_start(struct guard *guard, const char *begin, size_t size, const char *version) {
-    *guard = (struct guard){.begin = begin, .end = begin + size, .line_end = version + strlen(version)};
+void header_check_begin(struct header_check *guard, const char *begin, size_t size, const char *version) {
+    *guard = (struct header_check){.begin = begin, .end = begin + size, .line_end = version + strlen(version)};
     guard->http_1_1 = strcmp(version, "HTTP/1.1") == 0;
 }
 
-void guard_header(struct guard *guard, const char *name, size_t name_length, const char *value, size_t value_length) {
+void header_check_add(struct header_check *guard, const char *name, size_t name_length, const char *value,
+                      size_t value_length) {
     if (received(guard, name)) {
         expect_gap(guard, name, LINE_BREAK);
     } else if (received(guard, value)) {
@@ -70,7 +71,7 @@ void guard_header(struct guard *guard, const char *name, size_t name_length, con
     guard->hosts += is_named(name, name_length, "host");
 }
 
-static void check_counts(struct guard *guard) {
+static void check_counts(struct header_check *guard) {
     if (guard->lengths + guard->encodings > 1)
         fault(guard, "Content-Length or Transfer-Encoding is repeated, or both are there");
     if (guard->lengths == 1 && !guard->length_is_digits)
@@ -79,7 +80,7 @@ static void check_counts(struct guard *guard) {
         fault(guard, "there must be one Host header");
 }
 
-bool guard_finish(struct guard *guard, struct problem *problem) {
+bool header_check_end(struct header_check *guard, struct problem *problem) {
     expect_gap(guard, guard->end, (ptrdiff_t)2 * LINE_BREAK);
     check_counts(guard);
     if (guard->fault != NULL) {

@@ -20,7 +20,7 @@
 
 /* A request's head as it was received: [begin, end), from the method to the empty line's end. All fields but the first
  * group belong to the guard. */
-struct guard {
+struct header_check {
     const char *begin;
     const char *end;
     const char *line_end; /* where the last line seen ends, before its CR LF */
@@ -34,10 +34,11 @@ struct guard {
 };
 
 /* `version` is the end of the request line, as "HTTP/1.1". */
-void guard_start(struct guard *guard, const char *begin, size_t size, const char *version);
-void guard_header(struct guard *guard, const char *name, size_t name_length, const char *value, size_t value_length);
+void header_check_begin(struct header_check *guard, const char *begin, size_t size, const char *version);
+void header_check_add(struct header_check *guard, const char *name, size_t name_length, const char *value,
+                      size_t value_length);
 
 /* False when the request must be refused and its connection closed, as where its body ends is not known. */
-bool guard_finish(struct guard *guard, struct problem *problem);
+bool header_check_end(struct header_check *guard, struct problem *problem);
 
 #endif

@@ -1,21 +1,22 @@
-/* http.c: libmicrohttpd (MHD) in external epoll mode. What its documentation leaves open, and the traps of 0.9.75:
+/* http.c: libmicrohttpd (MHD) in external epoll mode.
  *
- * - Its epoll is edge-triggered with a ready list of its own: after each MHD_run() its timeout must be asked for, else
- *   connections hang. It must not be stopped while a connection is suspended.
- * - A suspended connection is not looked at, so an exchange whose answer is pending cannot end.
- * - The handler is called for the headers, for each part of the body, and for the whole; after a connection was
- *   suspended at that point, once more. Answering in the first call closes the connection, so a refusal that can wait
- *   for the end of the body does, and the body is thrown away.
- * - While a body comes in no answer can be queued. The 408 for a body (or headers) that takes too long is therefore
- *   written to the socket as it is; nothing else has been written for that request.
- * - A Content-Length that is no number never comes to the handler: MHD answers it by itself, and writes the head of
- * that answer twice, which reads as two answers. It tells its log first; there we write the answer, and end the
- * connection before it can.
- * - Where MHD answers a request by itself, on_completed() may never come: the exchange then ends with its connection.
+ * The traps of version 0.9.75, which its documentation does not name:
+ *
+ * - MHD's epoll is edge-triggered and keeps a ready list. Ask for its timeout after each MHD_run(), or connections
+ * hang.
+ * - The daemon must not stop while a connection is suspended. A suspended connection cannot end.
+ * - The handler runs for the headers, for each part of the body, and for the whole request. If the connection was
+ *   suspended at the last call, the handler runs once more.
+ * - An answer in the first call closes the connection. A refusal therefore waits for the end of the body if it can, and
+ *   the body is discarded.
+ * - MHD queues no answer while a body comes in. The 408 for a late body or head goes straight to the socket.
+ * - A Content-Length that is no number never reaches the handler. MHD answers it alone and writes the head twice, which
+ *   reads as two answers. MHD tells its log first, so on_message() writes our answer and ends the connection.
+ * - When MHD answers alone, on_completed() may never come. The exchange then ends with its connection.
  * - One pool of --connection-memory bytes holds a connection's head, an entry for each header, cookie and argument, a
- * copy of the cookies, the body's buffer and the reply's head. When it is full, no byte of the body can be read, and
- * MHD's ready list never runs empty. Arguments are cut off before they are parsed, since no route has any, and a head
- * that leaves less than ROOM_AFTER_HEAD is refused.
+ *   copy of the cookies, the body's buffer and the reply's head. When the pool is full, no byte of the body can be read
+ *   and the ready list never runs empty. Arguments are cut off before MHD parses them, since no route has any. A head
+ *   that leaves less than ROOM_AFTER_HEAD is refused.
  */
 #include "server/http/http.h"
 
@@ -119,7 +120,7 @@ static void add_headers(const struct exchange *exchange, struct MHD_Response *re
         MHD_add_response_header(response, "Connection", "close");
 }
 
-/* Hand the answer to MHD; also the result of its handler. */
+/* Hands the answer to MHD. Returns the result that MHD's handler must return. */
 static enum MHD_Result queue_answer(struct exchange *exchange) {
     static const enum MHD_ResponseMemoryMode modes[] = {
         [ANSWER_OWNED] = MHD_RESPMEM_MUST_FREE, [ANSWER_BORROWED] = MHD_RESPMEM_PERSISTENT};
@@ -141,8 +142,8 @@ static enum MHD_Result queue_answer(struct exchange *exchange) {
 
 /* ---- Refusals that MHD cannot send. */
 
-/* Write a problem straight to the socket: MHD takes no answer before the request is whole, and nothing else has been
- * written for it. What does not fit in the socket's buffer is lost, with the connection. `request_id` may be "". */
+/* Writes a problem straight to the socket, because MHD takes no answer before the request is whole. Bytes that do not
+ * fit in the socket's buffer are lost, with the connection. `request_id` may be "". */
 static void write_refusal(struct http *http, int socket, const struct problem *problem, const char *request_id) {
     struct proto_string body = json_encode_problem(problem, *request_id != '\0' ? request_id : NULL, &http->arena);
     int status = problem_status(problem->kind);
@@ -163,7 +164,7 @@ static void linger_on(struct http *http, int socket) {
         linger_add(&http->linger, socket, clock_now());
 }
 
-/* Refuse a request in the middle, and end its connection: MHD finds that it cannot write any more. */
+/* Refuses a request in the middle and ends its connection: MHD finds that it cannot write any more. */
 static void refuse_unfinished(struct exchange *exchange) {
     write_refusal(exchange->http, exchange->socket, &exchange->problem, exchange->request_id);
     linger_on(exchange->http, exchange->socket);
@@ -178,20 +179,20 @@ static void refuse_unfinished(struct exchange *exchange) {
 static enum MHD_Result guard_one(void *context, enum MHD_ValueKind kind, const char *name, size_t name_size,
                                  const char *value, size_t value_size) {
     (void)kind;
-    guard_header(context, name, name_size, value != NULL ? value : "", value_size);
+    header_check_add(context, name, name_size, value != NULL ? value : "", value_size);
     return MHD_YES;
 }
 
-static bool run_guard(struct exchange *exchange, const char *method, const char *version, struct guard *guard) {
+static bool run_guard(struct exchange *exchange, const char *method, const char *version, struct header_check *guard) {
     const union MHD_ConnectionInfo *size =
         MHD_get_connection_info(exchange->handle, MHD_CONNECTION_INFO_REQUEST_HEADER_SIZE);
-    guard_start(guard, method, size != NULL ? size->header_size : 0, version);
+    header_check_begin(guard, method, size != NULL ? size->header_size : 0, version);
     MHD_get_connection_values_n(exchange->handle, MHD_HEADER_KIND, guard_one, guard);
-    return guard_finish(guard, &exchange->problem);
+    return header_check_end(guard, &exchange->problem);
 }
 
-/* Bytes of the connection's pool that the head leaves for the body's buffer and the reply's head, at the least: each
- * header and each cookie has an entry, and the first Cookie header is copied. Both are rounded up to 16 bytes. */
+/* The least number of bytes in the connection's pool that the head leaves for the body's buffer and the reply's head.
+ * Each header and cookie has an entry, and MHD copies the first Cookie header. Both are rounded up to 16 bytes. */
 static size_t room_after_head(const struct exchange *exchange) {
     enum { ENTRY_BYTES = 64, ROUNDING = 16 };
     const union MHD_ConnectionInfo *head =
@@ -211,7 +212,7 @@ static bool is_type(const char *type, const char *expected) {
     return type != NULL && strncasecmp(type, expected, length) == 0 && strchr("; \t", type[length]) != NULL;
 }
 
-/* The body's format, by its media type. Sets exchange->problem when it is neither that is taken. */
+/* Reads the body's format from its media type. Sets exchange->problem for any other type. */
 static void check_type(struct exchange *exchange) {
     const char *type = header(exchange, "Content-Type");
     exchange->format = is_type(type, proto_media_types[PROTO_PROTOBUF]) ? PROTO_PROTOBUF : PROTO_JSON;
@@ -222,7 +223,8 @@ static void check_type(struct exchange *exchange) {
 }
 
 /* Sets exchange->problem when this cannot be a request of ours. */
-static void check_request(struct exchange *exchange, const struct guard *guard, const char *path, const char *method) {
+static void check_request(struct exchange *exchange, const struct header_check *guard, const char *path,
+                          const char *method) {
     const struct http_limits *limits = &exchange->http->options.limits;
     struct problem *problem = &exchange->problem;
     if (exchange->body_expected > limits->max_body) {
@@ -243,8 +245,8 @@ static void check_request(struct exchange *exchange, const struct guard *guard, 
     }
 }
 
-/* Must the refusal go out before the body? Its end is not known, or it is too long to be read, or the client waits to
- * be told to send it. The connection is then closed. */
+/* The refusal must go out before the body, and the connection closes, in three cases: the body's end is unknown, the
+ * body is too long to be read, or the client waits for leave to send it. */
 static bool must_refuse_now(const struct exchange *exchange) {
     enum problem_kind kind = exchange->problem.kind;
     const char *expect = header(exchange, "Expect");
@@ -255,7 +257,7 @@ static bool must_refuse_now(const struct exchange *exchange) {
 static enum MHD_Result take_headers(struct exchange *exchange, const char *path, const char *method,
                                     const char *version) {
     struct http *http = exchange->http;
-    struct guard guard;
+    struct header_check guard;
     exchange->began = clock_now();
     exchange->counted = true;
     http->in_flight++;
@@ -293,8 +295,8 @@ static void free_body(struct exchange *exchange) {
     exchange->body_size = 0;
 }
 
-/* The buffer has the whole body's size, but counts as bytes arrive: memory that is not touched is not there yet, and a
- * client that promises much and sends little holds nothing. False: the request is refused. */
+/* The buffer has the size of the whole body, but counts only the bytes that have arrived: untouched memory costs
+ * nothing, so a client that promises much and sends little holds little. False: the request is refused. */
 static bool take_body(struct exchange *exchange, const char *data, size_t size) {
     struct http *http = exchange->http;
     if (exchange->discarding)

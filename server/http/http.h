@@ -1,8 +1,8 @@
 /* http.h: HTTP/1.1 for one handler: connections, headers, bodies, answers. libmicrohttpd comes in here and nowhere
  * else.
  *
- * http.c reads a request, refuses what cannot be a request of ours (guard, routes, lengths, media type, timeouts), and
- * hands the rest over as an exchange. The handler answers at once, or says that the answer comes later and calls
+ * http.c reads a request and refuses it if its headers, route, length, media type or timing are wrong. Every other
+ * request becomes an exchange. The handler answers at once, or says that the answer comes later and calls
  * http_answered() then. All calls are the loop's thread's.
  */
 #ifndef SERVER_HTTP_H
@@ -96,8 +96,8 @@ struct http *http_start(const struct http_options *options);
 /* Two descriptors to watch; http_run() when the first is readable, http_linger() when the second is. */
 int http_descriptor(const struct http *http);
 int http_linger_descriptor(const struct http *http);
-/* Do what can be done now. Returns the milliseconds after which to call it again in any case; negative: only when
- * readable. */
+/* Serves each ready connection, for about a tenth of a millisecond. Returns the milliseconds after which to call it
+ * again in any case; 0: after the next poll; negative: only when readable. */
 int http_run(struct http *http);
 void http_linger(struct http *http);
 /* Deadlines of some of the connections; http_run() comes after it. Returns the calls until it was every connection's

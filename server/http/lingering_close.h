@@ -2,8 +2,8 @@
  *
  * A body that was refused unread lies in the socket's buffer, and closing a socket with unread bytes makes the kernel
  * reset the connection, which takes the refusal away from a client that has not read it yet. So a copy of the
- * descriptor outlives the connection, and what the client still sends is read and thrown away until it stops or the
- * time is up.
+ * descriptor outlives the connection, and the client's further bytes are read and discarded until it stops or the time
+ * is up.
  */
 #ifndef SERVER_HTTP_LINGERING_CLOSE_H
 #define SERVER_HTTP_LINGERING_CLOSE_H

@@ -25,7 +25,7 @@ enum route {
 enum route routes_find(const char *target);
 /* The path, as a metric's label; "other" for ROUTE_NONE. */
 const char *routes_label(enum route route);
-/* The path for the log: without what could be a user's id. */
+/* The path for the log, without any part that could be a user's id. */
 void routes_logged(enum route route, const char *target, char *text, size_t size);
 /* The {id} of a path of ROUTE_USER or ROUTE_HISTORY, percent-decoded. False when it is empty, longer than
  * ROUTES_USER_ID_MAX or badly encoded. */
@@ -34,7 +34,7 @@ bool routes_user_id(const char *target, char id[ROUTES_USER_ID_MAX], size_t *len
 bool routes_has_body(enum route route);
 /* HEAD is allowed wherever GET is. */
 bool routes_allow(enum route route, const char *method);
-/* What the Allow header of a 405 says. */
+/* The value of a 405's Allow header. */
 const char *routes_allowed(enum route route);
 
 #endif

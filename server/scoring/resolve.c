@@ -15,7 +15,7 @@ struct resolver {
     size_t *unknown; /* by field index */
 };
 
-/* One group: its fields, what the client sent of it, what becomes of it. */
+/* One group: its fields, the client's table, and the resolved columns. */
 struct group {
     const char *name; /* the member of the request */
     enum dien_group group;
@@ -29,8 +29,7 @@ static size_t smaller(size_t a, size_t b) {
     return a < b ? a : b;
 }
 
-/* ---- places
- * ---------------------------------------------------------------------------------------------------------- */
+/* ---- places */
 
 /* A JSON pointer. */
 struct pointer {
@@ -61,15 +60,14 @@ static struct pointer value_pointer(const struct group *group, const char *field
 }
 
 static bool refuse_value(struct resolver *resolver, const struct group *group, const struct dien_field *field, size_t i,
-                         const char *what) {
+                         const char *expected) {
     problem_set(resolver->problem, PROBLEM_INVALID_REQUEST,
                 value_pointer(group, field->name, strlen(field->name), i).text, "The field \"%s\" must be %s.",
-                field->name, what);
+                field->name, expected);
     return false;
 }
 
-/* ---- values
- * ---------------------------------------------------------------------------------------------------------- */
+/* ---- values */
 
 static bool resolve_id(struct resolver *resolver, const struct group *group, const struct dien_field *field,
                        const struct proto_value *value, size_t i, int32_t *row) {
@@ -132,8 +130,7 @@ static bool fill_attribute(struct resolver *resolver, const struct group *group,
     return true;
 }
 
-/* ---- columns
- * --------------------------------------------------------------------------------------------------------- */
+/* ---- columns */
 
 static const struct proto_column *sent_column(const struct group *group, const struct dien_field *field) {
     size_t length = strlen(field->name);
@@ -177,8 +174,7 @@ static bool resolve_column(struct resolver *resolver, const struct group *group,
     return true;
 }
 
-/* ---- groups
- * ---------------------------------------------------------------------------------------------------------- */
+/* ---- groups */
 
 static bool check_missing(struct resolver *resolver, const struct group *group) {
     for (size_t i = 0; i < group->count; i++) {
@@ -282,8 +278,7 @@ static bool resolve_group(struct resolver *resolver, const char *name, enum dien
     return true;
 }
 
-/* ---- the request
- * ----------------------------------------------------------------------------------------------------- */
+/* ---- the request */
 
 static const struct proto_table *behaviours_of(const struct proto_request *request) {
     return request->history_append.present ? &request->history_append : &request->history;
@@ -337,7 +332,7 @@ static bool resolve_behaviours(struct resolver *resolver, struct resolved *resol
                          &resolved->behaviours);
 }
 
-/* And what they share. */
+/* The candidates, and the user and context that they share. */
 static bool resolve_candidates(struct resolver *resolver, struct resolved *resolved) {
     const struct proto_request *request = resolver->request;
     struct dien_columns *columns = resolved->columns;

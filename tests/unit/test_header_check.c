@@ -14,7 +14,7 @@
 #include <cmocka.h>
 
 static struct problem problem;
-static struct guard guard;
+static struct header_check guard;
 
 /* Ends the line at `line` with NULs over its CR LF or LF; returns the next line. */
 static char *cut_line(char *line, const char *end) {
@@ -30,7 +30,7 @@ static void give_header(char *line) {
     char *colon = strchr(line, ':');
     assert_non_null(colon);
     const char *value = colon + 1 + strspn(colon + 1, " \t");
-    guard_header(&guard, line, (size_t)(colon - line), value, strlen(value));
+    header_check_add(&guard, line, (size_t)(colon - line), value, strlen(value));
 }
 
 /* What the guard says of a head; `size` because it may hold NULs. */
@@ -40,13 +40,13 @@ static enum problem_kind judge_bytes(const char *text, size_t size) {
     memcpy(head, text, size);
     const char *end = head + size;
     char *next = cut_line(head, end);
-    guard_start(&guard, head, size, strrchr(head, ' ') + 1);
+    header_check_begin(&guard, head, size, strrchr(head, ' ') + 1);
     for (char *line = next; line < end && *line != '\r' && *line != '\n'; line = next) {
         next = cut_line(line, end);
         give_header(line);
     }
     memset(&problem, 0, sizeof problem);
-    bool good = guard_finish(&guard, &problem);
+    bool good = header_check_end(&guard, &problem);
     free(head);
     assert_true(good == (problem.kind == PROBLEM_NONE));
     return problem.kind;
@@ -152,15 +152,15 @@ static void folding_is_refused(void **state) {
     (void)state;
     char head[] = "GET / HTTP/1.1\0\nHost: a\0\nX-A: b\0\n c\0\nX-B: d\0\n\0\n";
     char moved[] = "X-A\0 bc";
-    guard_start(&guard, head, sizeof head - 1, strstr(head, "HTTP"));
+    header_check_begin(&guard, head, sizeof head - 1, strstr(head, "HTTP"));
     char *host = head + 16;
     char *folded = host + 9;
     char *after = folded + 8 + 4;
     assert_string_equal(after, "X-B: d");
-    guard_header(&guard, host, 4, host + 6, 1);
-    guard_header(&guard, moved, 3, folded + 5, 1);
-    guard_header(&guard, after, 3, after + 5, 1);
-    assert_false(guard_finish(&guard, &problem));
+    header_check_add(&guard, host, 4, host + 6, 1);
+    header_check_add(&guard, moved, 3, folded + 5, 1);
+    header_check_add(&guard, after, 3, after + 5, 1);
+    assert_false(header_check_end(&guard, &problem));
     assert_int_equal(problem.kind, PROBLEM_INVALID_HTTP);
 }
 
@@ -168,10 +168,10 @@ static void folding_is_refused(void **state) {
 static void strings_elsewhere_are_not_measured(void **state) {
     (void)state;
     static const char head[] = "GET / HTTP/1.1\r\nHost: a\r\n\r\n";
-    guard_start(&guard, head, sizeof head - 1, "HTTP/1.1");
-    guard_header(&guard, "Host", 4, "a", 1);
-    guard_header(&guard, "Content-Length", 14, "5", 1);
-    assert_true(guard_finish(&guard, &problem));
+    header_check_begin(&guard, head, sizeof head - 1, "HTTP/1.1");
+    header_check_add(&guard, "Host", 4, "a", 1);
+    header_check_add(&guard, "Content-Length", 14, "5", 1);
+    assert_true(header_check_end(&guard, &problem));
     assert_int_equal(guard.length, 5);
 }
 
