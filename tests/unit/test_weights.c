@@ -331,6 +331,20 @@ static void test_vocabularies_that_do_not_fit(void **state) {
     free_sources(sources);
 }
 
+/* A quarter of the slots is empty, so that every search ends. */
+static void test_vocabularies_without_empty_slots(void **state) {
+    (void)state;
+    static struct dien_model model;
+    struct sources *sources = new_sources();
+    struct dien_error error;
+    assert_true(bind(sources, &model, &error));
+    model.config.vocabularies[0].entries = 4;
+    assert_false(model_bind(&model, &error));
+    assert_message("4 entries", error.message, "item.slots: 4 slots are too few for 4 entries and a probe of 2");
+    free_model(&model);
+    free_sources(sources);
+}
+
 static void test_tensors_that_nobody_asks_for(void **state) {
     (void)state;
     struct sources *sources = new_sources();
@@ -556,6 +570,7 @@ int main(void) {
         cmocka_unit_test(test_each_float_that_is_not_finite),
         cmocka_unit_test(test_attribute_rows_outside_their_table),
         cmocka_unit_test(test_vocabularies_that_do_not_fit),
+        cmocka_unit_test(test_vocabularies_without_empty_slots),
         cmocka_unit_test(test_tensors_that_nobody_asks_for),
         cmocka_unit_test(test_binds_tables_and_fields),
         cmocka_unit_test(test_lays_out_vectors),
