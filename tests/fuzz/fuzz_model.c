@@ -1,5 +1,5 @@
-/* fuzz_model.c: any bytes as a model directory: opening ends in an error that says something, or in a model that scores
- * without reading or writing beyond its memory, whatever its weights and tables say.
+/* fuzz_model.c: any bytes as a model directory. Opening ends in an error with a message, or in a model that scores
+ * without reading or writing beyond its memory, whatever its weights and tables hold.
  *
  * An input is config.json, a NUL byte, then model.safetensors. tests/fuzz/model holds small valid
  * models (seed_models.py makes them) and a named file for each fault once found.
@@ -68,8 +68,8 @@ static struct dien_column make_column(const struct dien_model *model, const stru
     return column;
 }
 
-/* What an attribute says of its parent's rows is in range too. */
-static void look_at_attribute(const struct dien_model *model, const struct dien_field *field) {
+/* An attribute's rows are in range too. */
+static void check_attribute(const struct dien_model *model, const struct dien_field *field) {
     for (int32_t row = 0; field->parent != NULL && row < field->parent->rows; row++) {
         if (field->kind == DIEN_DENSE) {
             require(dien_attribute_values(model, field, row) != NULL);
@@ -87,7 +87,7 @@ static struct dien_columns make_columns(const struct dien_model *model, enum die
     require(columns != NULL);
     for (size_t i = 0; i < width; i++) {
         columns[i] = make_column(model, fields[i], count);
-        look_at_attribute(model, fields[i]);
+        check_attribute(model, fields[i]);
     }
     return (struct dien_columns){columns};
 }

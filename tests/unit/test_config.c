@@ -396,6 +396,34 @@ static char *replaced(const char *from, const char *to) {
     return text;
 }
 
+/* Lists are limited: 32 layers are lawful, 33 are not. */
+static void test_too_many_layers(void **state) {
+    (void)state;
+    for (size_t count = 32; count <= 33; count++) {
+        char layers[4096] = "[";
+        for (size_t i = 0; i < count; i++)
+            snprintf(layers + strlen(layers), sizeof layers - strlen(layers),
+                     "{\"units\": 2, \"activation\": \"linear\"}%s", i + 1 < count ? ", " : "]");
+        char *text = changed("mlp.layers", layers);
+        struct config config;
+        struct pool pool;
+        struct dien_error error;
+        assert_int_equal(read_text(text, strlen(text), &config, &pool, &error), count == 32);
+        if (count == 33)
+            assert_message("33 layers", error.message, "mlp.layers: must be a list of 1 to 32");
+        pool_free(&pool);
+        free(text);
+    }
+}
+
+/* A sigmoid needs one unit where a softmax needs two. */
+static void test_a_sigmoid_has_one_unit(void **state) {
+    (void)state;
+    char *text = replaced("\"kind\": \"softmax\", \"positive\": 1", "\"kind\": \"sigmoid\"");
+    assert_refused("a sigmoid", text, "mlp.layers: the last layer must have 1 units and be linear");
+    free(text);
+}
+
 static void test_names_with_dots(void **state) {
     (void)state;
     char *text = replaced("\"tables\": {", "\"tables\": {\"a.b\": {\"rows\": 1, \"width\": 1}, ");
@@ -505,6 +533,8 @@ int main(void) {
         cmocka_unit_test(test_reads_everything),
         cmocka_unit_test(test_each_key_wrong),
         cmocka_unit_test(test_lawful_changes),
+        cmocka_unit_test(test_too_many_layers),
+        cmocka_unit_test(test_a_sigmoid_has_one_unit),
         cmocka_unit_test(test_names_with_dots),
         cmocka_unit_test(test_a_product_needs_equal_widths),
         cmocka_unit_test(test_a_bias_of_a_dense_field),

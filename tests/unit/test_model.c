@@ -1,5 +1,5 @@
-/* test_model.c: the model library on random models that spread over FORMAT.md: PyTorch's scores, and the same bits
- * always.
+/* test_model.c: the model library on random models that spread over FORMAT.md: PyTorch's scores, and equal bits however
+ * a state and a score are computed.
  */
 #include "model/format/bind.h"
 #include "proto/json_decode.h"
@@ -412,8 +412,8 @@ static void test_explain(void **state) {
     }
 }
 
-/* Ranges of any sizes, in any order, by two scratches: what one call for all gives, attention too, and nothing else is
- * written. */
+/* Ranges of any sizes, in any order, by two scratches, give the scores and attention of one call for all, and write
+ * nothing else. */
 static void test_same_bits_however_divided(void **state) {
     (void)state;
     enum { DIVIDED = 333, SENTINEL = 7 };

@@ -194,6 +194,12 @@ static void test_offsets_that_point_anywhere(void **state) {
         table.offsets[1] = lies[i].end;
         assert_int_equal(vocabulary_find_string(&table.vocabulary, "item7", 5), -1);
     }
+    memcpy(table.bytes + 11, "item7", 5); /* in front of the tensor */
+    table.vocabulary.bytes = table.bytes + 16;
+    table.offsets[0] = -5;
+    table.offsets[1] = 0;
+    assert_int_equal(vocabulary_find_string(&table.vocabulary, "item7", 5), -1);
+    table.vocabulary.bytes = table.bytes;
     memcpy(table.bytes + 10, "item7", 5); /* the last bytes are allowed */
     table.offsets[0] = 10;
     table.offsets[1] = 15;
