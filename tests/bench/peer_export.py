@@ -161,7 +161,6 @@ class Best(nn.Module):
         return self.scorer(user, candidate_items, candidate_categories, *self.encoder(items, categories))
 
 
-
 class Nothing(nn.Module):
     """No network: what a call costs by itself."""
 

@@ -6,7 +6,7 @@ import struct
 
 import pytest
 
-from support.messages import MEDIA_TYPE, column_of, compiled, message_of
+from support.messages import MEDIA_TYPE, compiled, message_of
 from test_operation import series
 
 TYPE = {"Content-Type": MEDIA_TYPE}

@@ -42,10 +42,13 @@ def run(command, directory, seconds):
 
 
 def find(entry, top=TOP):
-    """What is wrong with an entry, or None: its text must be in its file exactly once, and be code."""
+    """A fault of the entry, or None: its text must be in its file exactly once, and its tests must exist."""
     path = top / entry.file
     if not path.is_file():
         return f"{entry.file}: no such file"
+    absent = [name for name in entry.tests.split() if name != "e2e" and not (top / "tests" / "unit" / f"{name}.c").is_file()]
+    if absent:
+        return f"{entry.file}: no tests {absent}"
     count = path.read_text().count(entry.old)
     return None if count == 1 else f"{entry.file}: {entry.old!r} is there {count} times"
 

@@ -10,15 +10,13 @@ INCLUDE = re.compile(r'^[ \t]*#[ \t]*include[ \t]*[<"]([^>"]+)[>"]', re.M)
 SHIPPED = ("server", "model", "proto")
 
 # A room is a folder. These files belong to a room of their own, below the folder that they lie in: the types that all of
-# the model's rooms share, the model's door, the bound model, which the network reads, and the options, whose limits the
-# pages of server/api/ show.
+# the model's rooms share, the model's door, and the options, whose limits the pages of server/api/ show.
 OWN_ROOM = {
     "model/types.h": "model types",
     "model/error.h": "model types",
     "model/error.c": "model types",
     "model/sizes.h": "model types",
     "model/dien.h": "model door",
-    "model/model.h": "bound model",
     "server/options.h": "options",
     "server/options.c": "options",
 }
@@ -30,9 +28,8 @@ ROOMS = {
     "model/kernels": {"model types", "model door"},  # which declares the two functions that name the kernels
     "model/format": {"model/kernels", "model types"},
     "model door": {"model types"},
-    "bound model": {"model/format", "model/kernels", "model types", "model door"},
-    "model/network": {"bound model", "model/format", "model/kernels", "model types", "model door"},
-    "model": {"model/network", "bound model", "model/format", "model/kernels", "model types", "model door"},
+    "model/network": {"model/format", "model/kernels", "model types", "model door"},
+    "model": {"model/network", "model/format", "model/kernels", "model types", "model door"},
     "server/base": {"proto/json_encode.h"},
     "server/http": {"server/base", "proto/problem.h", "proto/score.h", "proto/digits.h", "proto/json_encode.h"},
     "server/users": {"server/base", "proto/arena.h", "proto/digits.h", "proto/score.h", "model door"},

@@ -5,6 +5,7 @@ import pathlib
 import re
 import shutil
 import subprocess
+import sys
 
 import pytest
 
@@ -35,6 +36,21 @@ def test_clang_tidy(path):
                           "-isystem", "build/release/generated", *target], cwd=TOP, stdout=subprocess.PIPE,
                          stderr=subprocess.STDOUT, check=False, text=True)
     assert ran.returncode == 0, ran.stdout[-6000:]
+
+
+def test_flake8():
+    """Lines may be as long as a table needs; imports may follow the path that they are found by."""
+    ran = subprocess.run(["flake8", "--extend-ignore=E127,E203,E402,E501,E731", "--exclude=build,node_modules", "deploy", "model", "tests"],
+                         cwd=TOP, capture_output=True, check=False, text=True)
+    assert ran.returncode == 0, ran.stdout[-6000:] + ran.stderr
+
+
+@pytest.mark.parametrize("folders", [["deploy"], ["tests/bench"], ["tests/export"], ["tests/support", "tests/static"], ["tests/mutation"]],
+                         ids=lambda folders: folders[0])
+def test_types(folders, tmp_path):
+    ran = subprocess.run(["mypy", "--ignore-missing-imports", "--explicit-package-bases", "--namespace-packages",
+                          f"--cache-dir={tmp_path}", *folders], cwd=TOP, capture_output=True, check=False, text=True)
+    assert ran.returncode == 0, ran.stdout[-6000:] + ran.stderr
 
 
 def test_every_c_file_says_what_it_is():
@@ -96,3 +112,9 @@ def test_the_changelog_is_of_this_version():
     version = re.search(r'"(\d+\.\d+\.\d+)"', (TOP / "server" / "base" / "version.h").read_text())[1]
     found = re.findall(r"^## \[?v?(\d+\.\d+\.\d+)", (TOP / "CHANGELOG.md").read_text(), re.M)
     assert found[:1] == [version]
+
+
+def test_the_table_of_mutants_is_of_this_tree():
+    ran = subprocess.run([sys.executable, "tests/mutation/mutation.py", "--check"], cwd=TOP, capture_output=True, check=False, text=True)
+    assert ran.returncode == 0, ran.stderr
+    assert int(ran.stdout.split()[0]) >= 100
