@@ -92,6 +92,19 @@ ALWAYS_INLINE void multiply_add_loaded(bool int8, integers *sum, integers x, int
         __asm__("vpdpwssd %2, %1, %0" : "+v"(*sum) : "v"(x), "v"(word));
 }
 
+/* One word more of a row's sums. A CPU that multiplies twice a cycle loads twice a cycle at most: with two vectors of
+ * columns one load serves two products. */
+ALWAYS_INLINE void multiply_add_weight(size_t vectors, bool int8, const int32_t *weight, const integers *in,
+                                       integers *sum) {
+    if (vectors == 1) {
+        multiply_add_word(int8, &sum[0], in[0], weight);
+    } else {
+        integers loaded = _mm512_set1_epi32(*weight);
+        multiply_add_loaded(int8, &sum[0], in[0], loaded);
+        multiply_add_loaded(int8, &sum[1], in[1], loaded);
+    }
+}
+
 /* The epilogue of a product y = W x + b. Its kind is constant wherever it is compiled. */
 enum epilogue_kind {
     STORE_ROWS, /* store y */
@@ -165,16 +178,8 @@ ALWAYS_INLINE void multiply_panels(size_t panels, size_t vectors, bool int8, con
     for (size_t word = 0; word < words; word++, x += LANES) {
         integers in[VECTORS_PER_LOAD];
         UNROLL for (size_t i = 0; i < vectors; i++) in[i] = _mm512_loadu_si512(x + i * stride);
-        UNROLL for (size_t row = 0; row < panels * PANEL_UNITS; row++) {
-            const int32_t *weight = panel[row / PANEL_UNITS] + word * PANEL_UNITS + row % PANEL_UNITS;
-            if (vectors == 1) {
-                multiply_add_word(int8, &sum[row][0], in[0], weight);
-            } else { /* a CPU that multiplies twice a cycle also loads twice at most: one load for two products */
-                integers loaded = _mm512_set1_epi32(*weight);
-                multiply_add_loaded(int8, &sum[row][0], in[0], loaded);
-                multiply_add_loaded(int8, &sum[row][1], in[1], loaded);
-            }
-        }
+        UNROLL for (size_t i = 0; i < panels; i++) UNROLL for (size_t j = 0; j < PANEL_UNITS; j++)
+            multiply_add_weight(vectors, int8, panel[i] + word * PANEL_UNITS + j, in, sum[i * PANEL_UNITS + j]);
     }
     UNROLL for (size_t i = 0; i < panels; i++) {
         vector value[VECTORS_PER_LOAD][PANEL_UNITS], zero = broadcast(0);
