@@ -39,7 +39,6 @@ static void run_with_better_blas(char **argv) {
     if (better == NULL)
         return;
     setenv(variable, better, 1);
-    setenv("OPENBLAS_NUM_THREADS", "1", 1); /* one thread a call: the scoring threads are the parallelism */
     execv("/proc/self/exe", argv);
     log_message(LEVEL_WARNING, "blas", "The program cannot run itself anew with %s=%s: %s. Products will be slow.",
                 variable, better, strerror(errno));
@@ -60,29 +59,16 @@ static int check_model(const struct options *options) {
     return 0;
 }
 
-/* --probe: is the server at this address ready? */
-static int probe(const char *address) {
-    char error[512] = "";
-    if (probe_ready(address, error, sizeof error))
-        return 0;
-    fprintf(stderr, "%s\n", error);
-    return 1;
-}
-
-static void log_begin(const struct options *options, const char *kernels) {
-    log_line(LEVEL_INFO, "starting", LOG_STRING("version", SERVER_VERSION), LOG_STRING("model", options->model),
-             LOG_STRING("kernels", kernels), LOG_STRING("blas_core", dien_blas_core()),
-             LOG_NUMBER("cpu_quota", cpu_quota_read("")),
-             LOG_NUMBER("threads", (double)(options->threads > 0 ? options->threads : cpu_quota_threads(""))));
-}
-
 /* The log's thread starts here: a re-execution or a check of the model needs none. */
 static int serve(const struct options *options, const char *kernels) {
     if (!log_start_writer(options->log_buffer)) {
         log_message(LEVEL_ERROR, "start-failed", "The log's thread cannot start: %s", strerror(errno));
         return 1;
     }
-    log_begin(options, kernels);
+    log_line(LEVEL_INFO, "starting", LOG_STRING("version", SERVER_VERSION), LOG_STRING("model", options->model),
+             LOG_STRING("kernels", kernels), LOG_STRING("blas_core", dien_blas_core()),
+             LOG_NUMBER("cpu_quota", cpu_quota_read("")),
+             LOG_NUMBER("threads", (double)(options->threads > 0 ? options->threads : cpu_quota_threads(""))));
     return service_run(options);
 }
 
@@ -97,8 +83,12 @@ int main(int argc, char **argv) {
         fputs(result == OPTIONS_BAD ? "\n" : "", stderr);
         return result == OPTIONS_BAD ? 2 : 0;
     }
-    if (options.probe != NULL)
-        return probe(options.probe);
+    if (options.probe != NULL) {
+        bool ready = probe_ready(options.probe, error, sizeof error);
+        fputs(ready ? "" : error, stderr);
+        fputs(ready ? "" : "\n", stderr);
+        return ready ? 0 : 1;
+    }
     log_start(options.log_level);
     run_with_better_blas(argv);
     signal(SIGPIPE, SIG_IGN);

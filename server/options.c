@@ -138,21 +138,6 @@ static bool parse_number(const struct row *row, const char *text, double *value,
     return true;
 }
 
-static bool parse_switch(const char *text, bool *value, const struct complaint *complaint) {
-    *value = strcmp(text, "on") == 0;
-    return *value || strcmp(text, "off") == 0 || complain(complaint, "\"%s\" is neither on nor off", text);
-}
-
-static bool parse_level(const char *text, enum log_level *value, const struct complaint *complaint) {
-    return log_level_named(text, value) || complain(complaint, "\"%s\" is not debug, info, warning or error", text);
-}
-
-static bool parse_precision(const char *text, enum dien_precision *value, const struct complaint *complaint) {
-    *value = strcmp(text, "reduced") == 0 ? DIEN_REDUCED : DIEN_FLOAT32;
-    return *value == DIEN_REDUCED || strcmp(text, "float32") == 0 ||
-           complain(complaint, "\"%s\" is neither float32 nor reduced", text);
-}
-
 /* Read `text` into the option's field. */
 static bool assign(struct options *options, const struct row *row, const char *text,
                    const struct complaint *complaint) {
@@ -164,11 +149,14 @@ static bool assign(struct options *options, const struct row *row, const char *t
         return *text != '\0' || complain(complaint, "is empty");
     case SWITCH:
     case FLAG:
-        return parse_switch(text, field, complaint);
+        *(bool *)field = strcmp(text, "on") == 0;
+        return *(bool *)field || strcmp(text, "off") == 0 || complain(complaint, "\"%s\" is neither on nor off", text);
     case LEVEL:
-        return parse_level(text, field, complaint);
+        return log_level_named(text, field) || complain(complaint, "\"%s\" is not debug, info, warning or error", text);
     case PRECISION:
-        return parse_precision(text, field, complaint);
+        *(enum dien_precision *)field = strcmp(text, "reduced") == 0 ? DIEN_REDUCED : DIEN_FLOAT32;
+        return strcmp(text, "reduced") == 0 || strcmp(text, "float32") == 0 ||
+               complain(complaint, "\"%s\" is neither float32 nor reduced", text);
     case COUNT:
     case BYTES:
         if (!parse_number(row, text, &number, complaint))
@@ -189,29 +177,6 @@ static void variable_name(const struct row *row, char name[64]) {
     size_t at = (size_t)snprintf(name, 64, "DIEN_%s", row->name);
     for (size_t i = 5; i < at; i++)
         name[i] = (char)(name[i] == '-' ? '_' : toupper((unsigned char)name[i]));
-}
-
-static bool read_defaults(struct options *options, char *error, size_t error_size) {
-    memset(options, 0, sizeof *options);
-    for (size_t i = 0; i < ROWS; i++) {
-        struct complaint complaint = {rows[i].name, error, error_size};
-        if (rows[i].initial != NULL && !assign(options, &rows[i], rows[i].initial, &complaint))
-            return false;
-    }
-    return true;
-}
-
-/* Variables that no row names are left alone: Kubernetes sets DIEN_PORT and others of its own for a service "dien". */
-static bool read_environment(struct options *options, char *error, size_t error_size) {
-    for (size_t i = 0; i < ROWS; i++) {
-        char name[64];
-        variable_name(&rows[i], name);
-        const char *text = rows[i].kind == COMMAND ? NULL : getenv(name);
-        struct complaint complaint = {name, error, error_size};
-        if (text != NULL && !assign(options, &rows[i], text, &complaint))
-            return false;
-    }
-    return true;
 }
 
 /* The row that an argument "--name" or "--name=value" names; *value is the text after the "=", or NULL. */
@@ -270,15 +235,6 @@ static void print_help(FILE *out) {
     fprintf(out, "\nDIEN_ISA names the kernels to use in place of the best that the CPU has.\n");
 }
 
-static enum options_result run_command(const struct row *row, FILE *out) {
-    if (strcmp(row->name, "help") == 0) {
-        print_help(out);
-    } else {
-        fprintf(out, "dien-server %s\n", SERVER_VERSION);
-    }
-    return OPTIONS_DONE;
-}
-
 static enum options_result read_flags(struct options *options, int argc, char *const *argv, FILE *out, char *error,
                                       size_t error_size) {
     for (int i = 1; i < argc; i++) {
@@ -289,8 +245,13 @@ static enum options_result read_flags(struct options *options, int argc, char *c
             complain(&complaint, "is not an option; --help lists them");
             return OPTIONS_BAD;
         }
-        if (row->kind == COMMAND)
-            return run_command(row, out);
+        if (row->kind == COMMAND) {
+            if (strcmp(row->name, "help") == 0)
+                print_help(out);
+            else
+                fprintf(out, "dien-server %s\n", SERVER_VERSION);
+            return OPTIONS_DONE;
+        }
         if (value == NULL && row->kind == FLAG) {
             value = "on";
         } else if (value == NULL && i + 1 < argc) {
@@ -311,23 +272,27 @@ static enum options_result read_flags(struct options *options, int argc, char *c
 
 enum options_result options_parse(struct options *options, int argc, char *const *argv, FILE *out, char *error,
                                   size_t error_size) {
-    if (!read_defaults(options, error, error_size) || !read_environment(options, error, error_size))
-        return OPTIONS_BAD;
+    memset(options, 0, sizeof *options);
+    for (size_t i = 0; i < ROWS; i++) {
+        struct complaint complaint = {rows[i].name, error, error_size};
+        if (rows[i].initial != NULL && !assign(options, &rows[i], rows[i].initial, &complaint))
+            return OPTIONS_BAD;
+    }
+    /* Unknown variables are no error: Kubernetes sets DIEN_PORT and others of its own for a service "dien". */
+    for (size_t i = 0; i < ROWS; i++) {
+        char name[64];
+        variable_name(&rows[i], name);
+        const char *text = rows[i].kind == COMMAND ? NULL : getenv(name);
+        struct complaint complaint = {name, error, error_size};
+        if (text != NULL && !assign(options, &rows[i], text, &complaint))
+            return OPTIONS_BAD;
+    }
     enum options_result result = read_flags(options, argc, argv, out, error, error_size);
     if (result == OPTIONS_RUN && options->model == NULL && options->probe == NULL) {
         snprintf(error, error_size, "--model: is required: the directory of the model to serve");
         return OPTIONS_BAD;
     }
     return result;
-}
-
-static const char *unit_suffix(enum kind kind) {
-    return kind == BYTES ? "_bytes" : kind == SECONDS ? "_seconds" : "";
-}
-
-static double limit_value(const struct options *options, const struct row *row) {
-    const void *field = (const char *)options + row->offset;
-    return row->kind == COUNT || row->kind == BYTES ? (double)*(const size_t *)field : *(const double *)field;
 }
 
 size_t options_limits(const struct options *options, struct options_limit limits[OPTIONS_MAX_LIMITS]) {
@@ -337,10 +302,13 @@ size_t options_limits(const struct options *options, struct options_limit limits
         if (rows[i].audience == NO_LIMIT)
             continue;
         struct options_limit *limit = &limits[count++];
-        snprintf(limit->name, sizeof limit->name, "%s%s", rows[i].name, unit_suffix(rows[i].kind));
+        const void *field = (const char *)options + rows[i].offset;
+        const char *suffix = rows[i].kind == BYTES ? "_bytes" : rows[i].kind == SECONDS ? "_seconds" : "";
+        snprintf(limit->name, sizeof limit->name, "%s%s", rows[i].name, suffix);
         for (char *letter = limit->name; *letter != '\0'; letter++)
             *letter = *letter == '-' ? '_' : *letter;
-        limit->value = limit_value(options, &rows[i]);
+        limit->value =
+            rows[i].kind == COUNT || rows[i].kind == BYTES ? (double)*(const size_t *)field : *(const double *)field;
         limit->for_clients = rows[i].audience == CLIENT_LIMIT;
     }
     return count;

@@ -46,12 +46,6 @@ static void wake_loop(void *context) {
     loop_wake(context);
 }
 
-static struct request_limits request_limits(const struct options *options) {
-    return (struct request_limits){.max_candidates = options->max_candidates,
-                                   .max_history = options->max_history,
-                                   .memory = options->request_memory};
-}
-
 static void enter(struct service *service, enum api_state state) {
     service->api.state = state;
     service->state_began = clock_now();
@@ -68,23 +62,6 @@ static void run_http(struct service *service) {
 
 /* ---- The model. */
 
-static bool start_workers(struct service *service) {
-    const struct worker_pool_options options = {
-        .model = service->api.model,
-        .limits = request_limits(service->api.options),
-        .cache = service->api.cache,
-        .version = service->api.version,
-        .threads = service->api.threads,
-        .queue = service->api.options->queue,
-        .deadline = clock_from_seconds(service->api.options->deadline),
-        .counts = &service->api.metrics.scoring,
-        .wake = wake_loop,
-        .context = service->loop,
-    };
-    service->api.workers = worker_pool_start(&options);
-    return service->api.workers != NULL;
-}
-
 static void fail(struct service *service) {
     service->status = 1;
     loop_stop(service->loop);
@@ -100,7 +77,23 @@ static void take_model(struct service *service, const struct loaded *loaded) {
     service->api.model = loaded->model;
     service->api.version++;
     scoring_counts_model(&service->api.metrics.scoring, service->api.model);
-    if (!api_describe_model(&service->api) || !start_workers(service)) {
+    const struct worker_pool_options options = {
+        .model = service->api.model,
+        .limits = {.max_candidates = service->api.options->max_candidates,
+                   .max_history = service->api.options->max_history,
+                   .memory = service->api.options->request_memory},
+        .cache = service->api.cache,
+        .version = service->api.version,
+        .threads = service->api.threads,
+        .queue = service->api.options->queue,
+        .deadline = clock_from_seconds(service->api.options->deadline),
+        .counts = &service->api.metrics.scoring,
+        .wake = wake_loop,
+        .context = service->loop,
+    };
+    if (api_describe_model(&service->api))
+        service->api.workers = worker_pool_start(&options);
+    if (service->api.workers == NULL) {
         log_message(LEVEL_ERROR, "start-failed", "There is no memory for %zu scoring threads.", service->api.threads);
         fail(service);
         return;
@@ -120,42 +113,29 @@ static void take_model(struct service *service, const struct loaded *loaded) {
         enter(service, API_READY);
 }
 
-static void look_for_model(struct service *service) {
-    struct loaded loaded;
-    if (service->loader != NULL && loader_take(service->loader, &loaded)) {
-        service->loader = NULL;
-        take_model(service, &loaded);
-    }
-}
-
 /* ---- The end. */
 
-static void close_listener(struct service *service) {
-    log_line(LEVEL_INFO, "closing", LOG_NUMBER("requests_in_flight", (double)http_in_flight(service->api.http)),
-             LOG_NUMBER("connections", (double)http_connections(service->api.http)));
-    http_close_listener(service->api.http);
-    enter(service, API_CLOSING);
-}
-
-/* Stop once nothing is left to be done, or the time is up. */
-static void try_to_stop(struct service *service) {
+/* Closes the listener after --drain-delay. Stops the loop once nothing is left to be done, or after --drain-timeout. */
+static void step_down(struct service *service) {
+    struct http *http = service->api.http;
+    double in_flight = (double)http_in_flight(http);
+    if (service->api.state == API_DRAINING && seconds_in_state(service) >= service->api.options->drain_delay) {
+        log_line(LEVEL_INFO, "closing", LOG_NUMBER("requests_in_flight", in_flight),
+                 LOG_NUMBER("connections", (double)http_connections(http)));
+        http_close_listener(http);
+        enter(service, API_CLOSING);
+    }
+    if (service->api.state != API_CLOSING)
+        return;
     bool late = seconds_in_state(service) >= service->api.options->drain_timeout;
     if (seconds_in_state(service) >= GRACE_SECONDS)
-        http_close_idle(service->api.http);
-    if (late || (http_connections(service->api.http) == 0 && service->loader == NULL)) {
-        if (http_in_flight(service->api.http) > 0) {
-            log_line(LEVEL_WARNING, "drain-timeout",
-                     LOG_NUMBER("requests_in_flight", (double)http_in_flight(service->api.http)));
-        }
+        http_close_idle(http);
+    if (late || (http_connections(http) == 0 && service->loader == NULL)) {
+        in_flight = (double)http_in_flight(http);
+        if (in_flight > 0)
+            log_line(LEVEL_WARNING, "drain-timeout", LOG_NUMBER("requests_in_flight", in_flight));
         loop_stop(service->loop);
     }
-}
-
-static void step_down(struct service *service) {
-    if (service->api.state == API_DRAINING && seconds_in_state(service) >= service->api.options->drain_delay)
-        close_listener(service);
-    if (service->api.state == API_CLOSING)
-        try_to_stop(service);
 }
 
 /* ---- The loop's handlers. */
@@ -171,7 +151,11 @@ static void on_linger(void *context) {
 
 static void on_wake(void *context) {
     struct service *service = context;
-    look_for_model(service);
+    struct loaded loaded;
+    if (service->loader != NULL && loader_take(service->loader, &loaded)) {
+        service->loader = NULL;
+        take_model(service, &loaded);
+    }
     if (service->api.workers != NULL)
         api_give_answers(&service->api);
     run_http(service);
@@ -235,14 +219,6 @@ static bool write_address(const char *file, const char *address, char *error, si
     return good;
 }
 
-static void warn_of_descriptors(const struct options *options) {
-    size_t most = process_raise_descriptors();
-    if (options->max_connections + DESCRIPTOR_RESERVE > most) {
-        log_message(LEVEL_WARNING, "descriptors", "--max-connections is %zu, but the process may open %zu descriptors.",
-                    options->max_connections, most);
-    }
-}
-
 static bool start_http(struct service *service, char *error, size_t error_size) {
     const struct options *options = service->api.options;
     char address[ADDRESS_TEXT];
@@ -298,7 +274,11 @@ static bool start(struct service *service, char *error, size_t error_size) {
     const struct options *options = service->api.options;
     const struct loop_handlers handlers = {
         .context = service, .timer = on_readable, .wake = on_wake, .tick = on_tick, .signal = on_signal};
-    warn_of_descriptors(options);
+    size_t descriptors = process_raise_descriptors();
+    if (options->max_connections + DESCRIPTOR_RESERVE > descriptors) {
+        log_message(LEVEL_WARNING, "descriptors", "--max-connections is %zu, but the process may open %zu descriptors.",
+                    options->max_connections, descriptors);
+    }
     if (!start_cache(service, error, error_size))
         return false;
     snprintf(error, error_size, "The event loop cannot start: %s", strerror(errno));

@@ -28,17 +28,13 @@ static struct job *job_of(struct exchange *exchange) {
     return (struct job *)exchange->work;
 }
 
-static const char *status_text(const struct api *api) {
-    static const char *const texts[] = {
-        [API_LOADING] = "loading", [API_READY] = "ready", [API_DRAINING] = "draining", [API_CLOSING] = "draining"};
-    return texts[api->state];
-}
-
 static void answer_health(struct api *api, struct exchange *exchange, bool good) {
+    static const char *const statuses[] = {
+        [API_LOADING] = "loading", [API_READY] = "ready", [API_DRAINING] = "draining", [API_CLOSING] = "draining"};
     struct arena arena;
     arena_init(&arena, 0, 0);
     const struct proto_health health = {
-        .status = status_text(api),
+        .status = statuses[api->state],
         .model = api->model != NULL ? dien_name(api->model) : NULL,
         .version = api->model != NULL ? dien_version(api->model) : NULL,
         .uptime_seconds = clock_seconds(clock_now() - api->started),
@@ -82,14 +78,6 @@ static void answer_user(struct api *api, struct exchange *exchange) {
         break;
     }
     arena_free(&arena);
-}
-
-/* DELETE: whether there was something or not, there is nothing now. */
-static void forget_user(struct api *api, struct exchange *exchange) {
-    struct user_key key = {exchange->user_id, exchange->user_id_length};
-    if (api->cache != NULL)
-        user_cache_delete(api->cache, key);
-    exchange->answer = (struct answer){.status = 204, .memory = ANSWER_BORROWED};
 }
 
 static struct metric_gauges read_gauges(const struct api *api) {
@@ -177,10 +165,13 @@ bool api_handle(void *context, struct exchange *exchange) {
     case ROUTE_HISTORY:
         return submit(api, exchange);
     case ROUTE_USER:
-        if (strcmp(exchange->method, "DELETE") == 0)
-            forget_user(api, exchange);
-        else
+        if (strcmp(exchange->method, "DELETE") != 0) {
             answer_user(api, exchange);
+            break;
+        }
+        if (api->cache != NULL) /* 204 for an unknown user, too: nothing is held now */
+            user_cache_delete(api->cache, (struct user_key){exchange->user_id, exchange->user_id_length});
+        exchange->answer = (struct answer){.status = 204, .memory = ANSWER_BORROWED};
         break;
     case ROUTE_MODEL:
         answer_model(api, exchange);

@@ -11,23 +11,19 @@ static const char *const kind_names[] = {[DIEN_INDEX] = "index",
                                          [DIEN_STRING_VOCABULARY] = "string",
                                          [DIEN_DENSE] = "dense"};
 
-static struct proto_model_field describe_field(const struct dien_field *field) {
-    return (struct proto_model_field){
-        .name = field->name,
-        .kind = kind_names[field->kind],
-        .rows = field->kind == DIEN_DENSE ? 0 : (size_t)field->rows,
-        .width = field->width,
-        .attribute_of = field->parent != NULL ? field->parent->name : NULL,
-    };
-}
-
 static bool describe_group(const struct dien_model *model, enum dien_group group, struct arena *arena,
                            struct proto_model_group *described) {
     const struct dien_field *const *fields = NULL;
     size_t count = dien_fields(model, group, &fields);
     struct proto_model_field *list = arena_array(arena, count, sizeof *list);
     for (size_t i = 0; list != NULL && i < count; i++)
-        list[i] = describe_field(fields[i]);
+        list[i] = (struct proto_model_field){
+            .name = fields[i]->name,
+            .kind = kind_names[fields[i]->kind],
+            .rows = fields[i]->kind == DIEN_DENSE ? 0 : (size_t)fields[i]->rows,
+            .width = fields[i]->width,
+            .attribute_of = fields[i]->parent != NULL ? fields[i]->parent->name : NULL,
+        };
     *described = (struct proto_model_group){.name = group_names[group], .count = count, .fields = list};
     return list != NULL;
 }
@@ -42,16 +38,6 @@ static bool describe_interest(const struct dien_model *model, const struct dien_
     *described = (struct proto_model_interest){
         .name = interest->name, .max_length = interest->max_length, .count = interest->history_count, .history = names};
     return names != NULL;
-}
-
-/* The client's limits that are whole numbers. `limits` is the names' memory. */
-static size_t describe_limits(const struct options_limit *limits, size_t count, struct proto_limit *described) {
-    size_t used = 0;
-    for (size_t i = 0; i < count; i++) {
-        if (limits[i].for_clients)
-            described[used++] = (struct proto_limit){.name = limits[i].name, .value = (size_t)limits[i].value};
-    }
-    return used;
 }
 
 struct proto_string model_page_describe(const struct dien_model *model, const struct options *options,
@@ -70,7 +56,12 @@ struct proto_string model_page_describe(const struct dien_model *model, const st
         good = describe_interest(model, &interests[i], arena, &described[i]);
     if (!good)
         return nothing;
-    size_t limit_count = describe_limits(limits, options_limits(options, limits), described_limits);
+    size_t limit_count = 0, all_limits = options_limits(options, limits);
+    for (size_t i = 0; i < all_limits; i++) {
+        if (limits[i].for_clients)
+            described_limits[limit_count++] =
+                (struct proto_limit){.name = limits[i].name, .value = (size_t)limits[i].value};
+    }
     const struct proto_model whole = {
         .name = dien_name(model),
         .version = dien_version(model),

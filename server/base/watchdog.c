@@ -84,21 +84,16 @@ static void *watch(void *argument) {
     return NULL;
 }
 
-/* The first backtrace() loads a library, which a signal handler must not. */
-static void prepare_trace(void) {
-    void *frame[1];
-    struct sigaction action = {.sa_handler = trace_and_abort};
-    backtrace(frame, 1);
-    sigemptyset(&action.sa_mask);
-    sigaction(trace_signal(), &action, NULL);
-}
-
 struct watchdog *watchdog_start(double limit) {
     struct watchdog *watchdog = calloc(1, sizeof *watchdog);
     if (watchdog == NULL)
         return NULL;
     pthread_condattr_t monotonic;
-    prepare_trace();
+    void *frame[1];
+    struct sigaction action = {.sa_handler = trace_and_abort};
+    backtrace(frame, 1); /* the first call loads a library, which a signal handler must not */
+    sigemptyset(&action.sa_mask);
+    sigaction(trace_signal(), &action, NULL);
     watchdog->watched = pthread_self();
     watchdog->limit_periods = (uint64_t)(limit * 1e3 / PERIOD_MILLISECONDS);
     if (limit > 0 && watchdog->limit_periods == 0)

@@ -66,25 +66,6 @@ static struct peer look_at_peer(int socket) {
                          .has_closed = info.tcpi_state == TCP_STATE_CLOSE_WAIT};
 }
 
-/* Has a request begun to come in? libmicrohttpd says so only once a whole line is there; the kernel counts bytes. The
- * count to compare with is taken at the first sweep that finds the connection waiting. */
-static void notice_bytes(struct connection *connection, uint64_t received, uint64_t now) {
-    if (connection->began != 0)
-        return;
-    if (connection->received == BYTES_UNKNOWN) {
-        connection->received = received;
-    } else if (received != BYTES_UNKNOWN && received != connection->received) {
-        connection->began = now;
-    }
-}
-
-/* The peer has closed, and all that it sent has been read. libmicrohttpd 0.9.75 misses this where the last bytes and
- * the close come together: it takes a short read for the end of the data, and no other event follows. */
-static bool is_abandoned(const struct connection *connection, const struct peer *peer) {
-    int unread = 0;
-    return peer->has_closed && ioctl(connection->socket, FIONREAD, &unread) == 0 && unread == 0;
-}
-
 static bool is_past(uint64_t since, uint64_t timeout, uint64_t now) {
     return now > since && now - since > timeout;
 }
@@ -126,10 +107,19 @@ static bool examine(const struct connections *connections, struct connection *co
     *why = END_ORDINARY;
     if (connection->phase == CONNECTION_WAITING || connection->phase == CONNECTION_BODY) {
         struct peer peer = look_at_peer(connection->socket);
-        if (is_abandoned(connection, &peer))
+        int unread = 0;
+        /* The peer has closed, and all its bytes have been read. libmicrohttpd 0.9.75 misses this when the last bytes
+         * and the close come together: it takes a short read for the end of the data, and no other event follows. */
+        if (peer.has_closed && ioctl(connection->socket, FIONREAD, &unread) == 0 && unread == 0)
             return true;
-        if (connection->phase == CONNECTION_WAITING)
-            notice_bytes(connection, peer.received, now);
+        /* libmicrohttpd tells of a request once its first line is whole. The kernel counts bytes before that: the first
+         * sweep that finds the connection waiting takes the count, and a later one sees it change. */
+        if (connection->phase == CONNECTION_WAITING && connection->began == 0) {
+            if (connection->received == BYTES_UNKNOWN)
+                connection->received = peer.received;
+            else if (peer.received != BYTES_UNKNOWN && peer.received != connection->received)
+                connection->began = now;
+        }
     }
     return is_expired(connections, connection, now, why);
 }

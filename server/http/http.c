@@ -98,28 +98,6 @@ void http_problem(struct exchange *exchange, enum problem_kind kind, const char 
     answer_problem(exchange, &problem);
 }
 
-static void add_retry_after(struct MHD_Response *response, unsigned seconds) {
-    char text[16];
-    snprintf(text, sizeof text, "%u", seconds > 0 ? seconds : 1);
-    MHD_add_response_header(response, "Retry-After", text);
-}
-
-static void add_headers(const struct exchange *exchange, struct MHD_Response *response) {
-    const struct answer *answer = &exchange->answer;
-    MHD_add_response_header(response, "X-Request-Id", exchange->request_id);
-    MHD_add_response_header(response, "Cache-Control", "no-store");
-    if (answer->type != NULL && answer->size > 0)
-        MHD_add_response_header(response, "Content-Type", answer->type);
-    if (answer->problem == PROBLEM_METHOD_NOT_ALLOWED)
-        MHD_add_response_header(response, "Allow", routes_allowed(exchange->route));
-    if (answer->problem == PROBLEM_UNSUPPORTED_MEDIA)
-        MHD_add_response_header(response, "Accept", "application/json, application/x-protobuf");
-    if (answer->problem != PROBLEM_NONE && answer->status == 503)
-        add_retry_after(response, answer->retry_after);
-    if (exchange->http->draining)
-        MHD_add_response_header(response, "Connection", "close");
-}
-
 /* Hands the answer to MHD. Returns the result that MHD's handler must return. */
 static enum MHD_Result queue_answer(struct exchange *exchange) {
     static const enum MHD_ResponseMemoryMode modes[] = {
@@ -133,7 +111,21 @@ static enum MHD_Result queue_answer(struct exchange *exchange) {
     }
     if (answer->memory == ANSWER_OWNED)
         answer->body = NULL;
-    add_headers(exchange, response);
+    MHD_add_response_header(response, "X-Request-Id", exchange->request_id);
+    MHD_add_response_header(response, "Cache-Control", "no-store");
+    if (answer->type != NULL && answer->size > 0)
+        MHD_add_response_header(response, "Content-Type", answer->type);
+    if (answer->problem == PROBLEM_METHOD_NOT_ALLOWED)
+        MHD_add_response_header(response, "Allow", routes_allowed(exchange->route));
+    if (answer->problem == PROBLEM_UNSUPPORTED_MEDIA)
+        MHD_add_response_header(response, "Accept", "application/json, application/x-protobuf");
+    if (answer->problem != PROBLEM_NONE && answer->status == 503) {
+        char seconds[16];
+        snprintf(seconds, sizeof seconds, "%u", answer->retry_after > 0 ? answer->retry_after : 1);
+        MHD_add_response_header(response, "Retry-After", seconds);
+    }
+    if (exchange->http->draining)
+        MHD_add_response_header(response, "Connection", "close");
     connection_enter(exchange->connection, CONNECTION_REPLYING, clock_now());
     enum MHD_Result result = MHD_queue_response(exchange->handle, (unsigned)answer->status, response);
     MHD_destroy_response(response);
@@ -176,31 +168,21 @@ static void refuse_unfinished(struct exchange *exchange) {
 
 /* ---- The request's headers. */
 
-static enum MHD_Result guard_one(void *context, enum MHD_ValueKind kind, const char *name, size_t name_size,
-                                 const char *value, size_t value_size) {
+static enum MHD_Result check_header(void *context, enum MHD_ValueKind kind, const char *name, size_t name_size,
+                                    const char *value, size_t value_size) {
     (void)kind;
     header_check_add(context, name, name_size, value != NULL ? value : "", value_size);
     return MHD_YES;
 }
 
-static bool run_guard(struct exchange *exchange, const char *method, const char *version, struct header_check *guard) {
-    const union MHD_ConnectionInfo *size =
-        MHD_get_connection_info(exchange->handle, MHD_CONNECTION_INFO_REQUEST_HEADER_SIZE);
-    header_check_begin(guard, method, size != NULL ? size->header_size : 0, version);
-    MHD_get_connection_values_n(exchange->handle, MHD_HEADER_KIND, guard_one, guard);
-    return header_check_end(guard, &exchange->problem);
-}
-
 /* The least number of bytes in the connection's pool that the head leaves for the body's buffer and the reply's head.
  * Each header and cookie has an entry, and MHD copies the first Cookie header. Both are rounded up to 16 bytes. */
-static size_t room_after_head(const struct exchange *exchange) {
+static size_t room_after_head(const struct exchange *exchange, size_t head_size) {
     enum { ENTRY_BYTES = 64, ROUNDING = 16 };
-    const union MHD_ConnectionInfo *head =
-        MHD_get_connection_info(exchange->handle, MHD_CONNECTION_INFO_REQUEST_HEADER_SIZE);
     int entries = MHD_get_connection_values(
         exchange->handle, (enum MHD_ValueKind)(MHD_HEADER_KIND | MHD_COOKIE_KIND | MHD_GET_ARGUMENT_KIND), NULL, NULL);
     const char *cookies = header(exchange, "Cookie");
-    size_t used = (head != NULL ? head->header_size : 0) + (size_t)(entries > 0 ? entries : 0) * ENTRY_BYTES +
+    size_t used = head_size + (size_t)(entries > 0 ? entries : 0) * ENTRY_BYTES +
                   (cookies != NULL ? strlen(cookies) + 1 + ROUNDING : 0) + ROUNDING;
     size_t memory = exchange->http->options.limits.connection_memory;
     return used < memory ? memory - used : 0;
@@ -212,18 +194,8 @@ static bool is_type(const char *type, const char *expected) {
     return type != NULL && strncasecmp(type, expected, length) == 0 && strchr("; \t", type[length]) != NULL;
 }
 
-/* Reads the body's format from its media type. Sets exchange->problem for any other type. */
-static void check_type(struct exchange *exchange) {
-    const char *type = header(exchange, "Content-Type");
-    exchange->format = is_type(type, proto_media_types[PROTO_PROTOBUF]) ? PROTO_PROTOBUF : PROTO_JSON;
-    if (exchange->format == PROTO_PROTOBUF || is_type(type, proto_media_types[PROTO_JSON]))
-        return;
-    problem_set(&exchange->problem, PROBLEM_UNSUPPORTED_MEDIA, "", "The Content-Type must be %s or %s.",
-                proto_media_types[PROTO_JSON], proto_media_types[PROTO_PROTOBUF]);
-}
-
 /* Sets exchange->problem when this cannot be a request of ours. */
-static void check_request(struct exchange *exchange, const struct header_check *guard, const char *path,
+static void check_request(struct exchange *exchange, const struct header_check *check, const char *path,
                           const char *method) {
     const struct http_limits *limits = &exchange->http->options.limits;
     struct problem *problem = &exchange->problem;
@@ -238,26 +210,21 @@ static void check_request(struct exchange *exchange, const struct header_check *
                !routes_user_id(path, exchange->user_id, &exchange->user_id_length)) {
         problem_set(problem, PROBLEM_INVALID_USER_ID, "", "A user id has 1 to %d bytes, percent-encoded in a path.",
                     ROUTES_USER_ID_MAX);
-    } else if (routes_has_body(exchange->route) && guard->lengths == 0) {
+    } else if (routes_has_body(exchange->route) && check->lengths == 0) {
         problem_set(problem, PROBLEM_LENGTH_REQUIRED, "", "The request has no Content-Length.");
     } else if (routes_has_body(exchange->route)) {
-        check_type(exchange);
+        const char *type = header(exchange, "Content-Type");
+        exchange->format = is_type(type, proto_media_types[PROTO_PROTOBUF]) ? PROTO_PROTOBUF : PROTO_JSON;
+        if (exchange->format == PROTO_JSON && !is_type(type, proto_media_types[PROTO_JSON]))
+            problem_set(problem, PROBLEM_UNSUPPORTED_MEDIA, "", "The Content-Type must be %s or %s.",
+                        proto_media_types[PROTO_JSON], proto_media_types[PROTO_PROTOBUF]);
     }
-}
-
-/* The refusal must go out before the body, and the connection closes, in three cases: the body's end is unknown, the
- * body is too long to be read, or the client waits for leave to send it. */
-static bool must_refuse_now(const struct exchange *exchange) {
-    enum problem_kind kind = exchange->problem.kind;
-    const char *expect = header(exchange, "Expect");
-    return kind == PROBLEM_INVALID_HTTP || kind == PROBLEM_LENGTH_REQUIRED || kind == PROBLEM_BODY_TOO_LARGE ||
-           (kind != PROBLEM_NONE && exchange->body_expected > 0 && expect != NULL);
 }
 
 static enum MHD_Result take_headers(struct exchange *exchange, const char *path, const char *method,
                                     const char *version) {
     struct http *http = exchange->http;
-    struct header_check guard;
+    struct header_check check;
     exchange->began = clock_now();
     exchange->counted = true;
     http->in_flight++;
@@ -265,19 +232,26 @@ static enum MHD_Result take_headers(struct exchange *exchange, const char *path,
     exchange->route = routes_find(path);
     routes_logged(exchange->route, path, exchange->path, sizeof exchange->path);
     request_id_choose(header(exchange, "X-Request-Id"), exchange->request_id);
-    if (run_guard(exchange, method, version, &guard)) {
-        exchange->body_expected = guard.length;
-        check_request(exchange, &guard, path, method);
+    size_t head_size = MHD_get_connection_info(exchange->handle, MHD_CONNECTION_INFO_REQUEST_HEADER_SIZE)->header_size;
+    header_check_begin(&check, method, head_size, version);
+    MHD_get_connection_values_n(exchange->handle, MHD_HEADER_KIND, check_header, &check);
+    if (header_check_end(&check, &exchange->problem)) {
+        exchange->body_expected = check.length;
+        check_request(exchange, &check, path, method);
     }
     connection_enter(exchange->connection, CONNECTION_BODY, exchange->began);
-    if (room_after_head(exchange) < ROOM_AFTER_HEAD) { /* nor for MHD's own reply */
+    if (room_after_head(exchange, head_size) < ROOM_AFTER_HEAD) { /* nor for MHD's own reply */
         problem_set(&exchange->problem, PROBLEM_HEADERS_TOO_LARGE, "",
                     "The headers and cookies take more than --connection-memory, %zu bytes, allows.",
                     http->options.limits.connection_memory);
         refuse_unfinished(exchange);
         return MHD_NO;
     }
-    if (must_refuse_now(exchange)) {
+    /* The refusal must go out before the body, and the connection closes, in three cases: the body's end is unknown,
+     * the body is too long to be read, or the client waits for leave to send it. */
+    enum problem_kind kind = exchange->problem.kind;
+    if (kind == PROBLEM_INVALID_HTTP || kind == PROBLEM_LENGTH_REQUIRED || kind == PROBLEM_BODY_TOO_LARGE ||
+        (kind != PROBLEM_NONE && exchange->body_expected > 0 && header(exchange, "Expect") != NULL)) {
         linger_on(http, exchange->socket);
         answer_problem(exchange, &exchange->problem);
         return queue_answer(exchange);
@@ -364,23 +338,6 @@ static enum MHD_Result on_request(void *context, struct MHD_Connection *handle, 
 
 /* ---- The end of a request. */
 
-/* MHD refused the request by itself (a malformed line, headers too large): take its status as our answer. */
-static void adopt_status(struct exchange *exchange) {
-    const union MHD_ConnectionInfo *info = MHD_get_connection_info(exchange->handle, MHD_CONNECTION_INFO_HTTP_STATUS);
-    if (exchange->answer.status == 0 && info != NULL) {
-        exchange->answer.status = (int)info->http_status;
-        exchange->answer.problem = PROBLEM_INVALID_HTTP;
-    }
-}
-
-static void free_exchange(struct exchange *exchange) {
-    free_body(exchange);
-    if (exchange->answer.memory == ANSWER_OWNED) {
-        free(exchange->answer.body); /* an answer that was never queued */
-    }
-    free(exchange);
-}
-
 static void end_exchange(struct exchange *exchange) {
     struct http *http = exchange->http;
     const struct answer *answer = &exchange->answer;
@@ -390,7 +347,11 @@ static void end_exchange(struct exchange *exchange) {
     http->in_flight -= exchange->counted;
     exchange->connection->owner = NULL;
     connection_enter(exchange->connection, CONNECTION_WAITING, clock_now());
-    free_exchange(exchange);
+    free_body(exchange);
+    if (exchange->answer.memory == ANSWER_OWNED) {
+        free(exchange->answer.body); /* an answer that was never queued */
+    }
+    free(exchange);
 }
 
 static void on_completed(void *context, struct MHD_Connection *handle, void **slot,
@@ -401,26 +362,26 @@ static void on_completed(void *context, struct MHD_Connection *handle, void **sl
     (void)code;
     if (exchange == NULL)
         return;
-    adopt_status(exchange);
+    /* MHD may have refused the request alone, for a malformed line or large headers: its status is then our answer. */
+    const union MHD_ConnectionInfo *info = MHD_get_connection_info(exchange->handle, MHD_CONNECTION_INFO_HTTP_STATUS);
+    if (exchange->answer.status == 0 && info != NULL) {
+        exchange->answer.status = (int)info->http_status;
+        exchange->answer.problem = PROBLEM_INVALID_HTTP;
+    }
     end_exchange(exchange);
     *slot = NULL;
 }
 
 /* ---- The start of a request, and connections. */
 
-/* End the query where it begins: MHD splits it next, in this very buffer, into an entry for each argument. */
-static void cut_arguments(const char *uri) {
-    const char *query = strchr(uri, '?');
-    char *arguments = NULL;
-    if (query == NULL)
-        return;
-    memcpy(&arguments, &query, sizeof arguments); /* MHD lends its buffer as const */
-    arguments[1] = '\0';
-}
-
 /* MHD's first word of a request: its first line is here. on_completed() follows, or the connection's end. */
 static void *on_first_line(void *context, const char *uri, struct MHD_Connection *handle) {
-    cut_arguments(uri);
+    /* End the query where it begins: MHD splits it next, in this buffer, into an entry for each argument. */
+    const char *query = strchr(uri, '?');
+    char *arguments = NULL;
+    memcpy(&arguments, &query, sizeof arguments); /* MHD lends its own buffer as const */
+    if (arguments != NULL)
+        arguments[1] = '\0';
     const union MHD_ConnectionInfo *info = MHD_get_connection_info(handle, MHD_CONNECTION_INFO_SOCKET_CONTEXT);
     struct connection *connection = info->socket_context;
     if (connection == NULL)
@@ -637,16 +598,12 @@ void http_drain(struct http *http) {
     http->draining = true;
 }
 
-/* Clients whose connection the kernel has made already would be reset: take them first. */
-static void accept_the_last(struct http *http) {
+/* Clients whose connection the kernel has made already would be reset, so they are accepted first. */
+void http_close_listener(struct http *http) {
     struct pollfd one = {.fd = http->options.listening, .events = POLLIN};
     uint64_t began = clock_now();
     for (int i = 0; i < QUIET_ACCEPTS && clock_now() - began < quiet_budget && poll(&one, 1, 0) == 1; i++)
         MHD_run(http->daemon);
-}
-
-void http_close_listener(struct http *http) {
-    accept_the_last(http);
     int listening = MHD_quiesce_daemon(http->daemon);
     if (listening >= 0)
         close(listening);

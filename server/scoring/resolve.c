@@ -25,10 +25,6 @@ struct group {
     struct dien_column *columns;
 };
 
-static size_t smaller(size_t a, size_t b) {
-    return a < b ? a : b;
-}
-
 /* ---- places */
 
 /* A JSON pointer. */
@@ -210,8 +206,10 @@ static bool check_unknown_fields(struct resolver *resolver, const struct group *
         if (known)
             continue;
         struct pointer pointer = sent_pointer(group, &group->table->column[i]);
+        int shown =
+            name->length < sizeof resolver->problem->detail ? (int)name->length : (int)sizeof resolver->problem->detail;
         problem_set(resolver->problem, PROBLEM_INVALID_REQUEST, pointer.text, "The model has no %s field \"%.*s\".",
-                    group->name, (int)smaller(name->length, sizeof resolver->problem->detail), name->data);
+                    group->name, shown, name->data);
         return false;
     }
     return true;
@@ -325,24 +323,6 @@ static bool list_unknown(struct resolver *resolver, size_t fields, struct resolv
     return true;
 }
 
-static bool resolve_behaviours(struct resolver *resolver, struct resolved *resolved) {
-    const struct proto_table *table = behaviours_of(resolver->request);
-    const char *name = table == &resolver->request->history ? "history" : "history_append";
-    return resolve_group(resolver, name, DIEN_BEHAVIOUR, table, &resolved->columns[DIEN_BEHAVIOUR],
-                         &resolved->behaviours);
-}
-
-/* The candidates, and the user and context that they share. */
-static bool resolve_candidates(struct resolver *resolver, struct resolved *resolved) {
-    const struct proto_request *request = resolver->request;
-    struct dien_columns *columns = resolved->columns;
-    size_t ignored;
-    return resolve_group(resolver, "user", DIEN_USER, &request->user, &columns[DIEN_USER], &ignored) &&
-           resolve_group(resolver, "context", DIEN_CONTEXT, &request->context, &columns[DIEN_CONTEXT], &ignored) &&
-           resolve_group(resolver, "candidates", DIEN_CANDIDATE, &request->candidates, &columns[DIEN_CANDIDATE],
-                         &resolved->candidate_count);
-}
-
 bool resolve(const struct dien_model *model, const struct request_limits *limits, struct arena *arena,
              const struct proto_request *request, struct resolved *resolved, struct problem *problem) {
     struct resolver resolver = {.model = model, .arena = arena, .request = request, .problem = problem};
@@ -352,7 +332,19 @@ bool resolve(const struct dien_model *model, const struct request_limits *limits
     if (resolver.unknown == NULL)
         return problem_out_of_memory(problem);
     memset(resolver.unknown, 0, fields * sizeof *resolver.unknown);
-    return check_limits(&resolver, limits) && resolve_behaviours(&resolver, resolved) &&
-           (!request->candidates.present || resolve_candidates(&resolver, resolved)) &&
-           list_unknown(&resolver, fields, resolved);
+    if (!check_limits(&resolver, limits))
+        return false;
+
+    const struct proto_table *behaviours = behaviours_of(request);
+    const char *history = behaviours == &request->history ? "history" : "history_append";
+    struct dien_columns *columns = resolved->columns;
+    size_t ignored;
+    bool good =
+        resolve_group(&resolver, history, DIEN_BEHAVIOUR, behaviours, &columns[DIEN_BEHAVIOUR], &resolved->behaviours);
+    if (good && request->candidates.present)
+        good = resolve_group(&resolver, "user", DIEN_USER, &request->user, &columns[DIEN_USER], &ignored) &&
+               resolve_group(&resolver, "context", DIEN_CONTEXT, &request->context, &columns[DIEN_CONTEXT], &ignored) &&
+               resolve_group(&resolver, "candidates", DIEN_CANDIDATE, &request->candidates, &columns[DIEN_CANDIDATE],
+                             &resolved->candidate_count);
+    return good && list_unknown(&resolver, fields, resolved);
 }

@@ -25,30 +25,27 @@ static bool fail(struct samples_report *report, const char *format, ...) {
     return false;
 }
 
-/* The whole of an open file, malloc'ed. NULL on error. */
-static char *read_text(int descriptor, const char *path, size_t *size, struct samples_report *report) {
-    struct stat status;
-    if (fstat(descriptor, &status) != 0 || !S_ISREG(status.st_mode) || status.st_size > SAMPLES_MAX_BYTES) {
-        fail(report, "%s: not a regular file of at most %d bytes", path, SAMPLES_MAX_BYTES);
-        return NULL;
-    }
-    *size = (size_t)status.st_size;
-    char *text = malloc(*size + 1);
-    ssize_t got = text != NULL ? read(descriptor, text, *size) : -1;
-    if (got >= 0 && (size_t)got == *size)
-        return text;
-    free(text);
-    fail(report, "%s: cannot read its %zu bytes", path, *size);
-    return NULL;
-}
-
+/* The whole file, malloc'ed. NULL on error. */
 static char *read_file(const char *path, size_t *size, struct samples_report *report) {
+    struct stat status;
+    char *text = NULL;
     int descriptor = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK); /* a pipe without a writer would block */
     if (descriptor < 0) {
         fail(report, "%s: cannot open: %s", path, strerror(errno));
         return NULL;
     }
-    char *text = read_text(descriptor, path, size, report);
+    if (fstat(descriptor, &status) != 0 || !S_ISREG(status.st_mode) || status.st_size > SAMPLES_MAX_BYTES) {
+        fail(report, "%s: not a regular file of at most %d bytes", path, SAMPLES_MAX_BYTES);
+    } else {
+        *size = (size_t)status.st_size;
+        text = malloc(*size + 1);
+        ssize_t got = text != NULL ? read(descriptor, text, *size) : -1;
+        if (got < 0 || (size_t)got != *size) {
+            free(text);
+            text = NULL;
+            fail(report, "%s: cannot read its %zu bytes", path, *size);
+        }
+    }
     close(descriptor);
     return text;
 }
