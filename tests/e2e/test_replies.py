@@ -1,4 +1,4 @@
-"""What a valid request is answered with: DESIGN.md part 4, the ordinary and the edge cases."""
+"""The replies to valid requests, ordinary and edge cases, as the README and proto/openapi.json describe them."""
 
 import math
 

@@ -1,4 +1,4 @@
-"""Promise 2 of DESIGN.md: one user, one answer. A candidate's score has the same bits whatever is scored with it.
+"""One user, one answer, as the README promises. A candidate's score has the same bits whatever is scored with it.
 
 Scores are written with nine significant digits, which name a float32 exactly: equal numbers are equal bits.
 """

@@ -1,4 +1,4 @@
-"""Promise 1 of DESIGN.md: every score is the training code's, through the library (--check) and through HTTP."""
+"""The first promise of the README: every score is the training code's, through the library (--check) and through HTTP."""
 
 import json
 
