@@ -146,7 +146,7 @@ static json_t *walk(json_t *node, const char *path, char *key) {
     const char *dot;
     for (; (dot = strchr(path, '.')) != NULL; path = dot + 1) {
         snprintf(key, 64, "%.*s", (int)(dot - path), path);
-        node = json_is_array(node) ? json_array_get(node, (size_t)atoi(key)) : json_object_get(node, key);
+        node = json_is_array(node) ? json_array_get(node, strtoul(key, NULL, 10)) : json_object_get(node, key);
         assert_non_null(node);
     }
     snprintf(key, 64, "%s", path);
@@ -161,10 +161,10 @@ static char *changed(const char *path, const char *value) {
     assert_true(root != NULL && (value == NULL || node != NULL));
     int status;
     if (json_is_array(container))
-        status = node == NULL ? json_array_remove(container, (size_t)atoi(key))
-                 : (size_t)atoi(key) == json_array_size(container)
+        status = node == NULL ? json_array_remove(container, strtoul(key, NULL, 10))
+                 : strtoul(key, NULL, 10) == json_array_size(container)
                      ? json_array_append_new(container, node)
-                     : json_array_set_new(container, (size_t)atoi(key), node);
+                     : json_array_set_new(container, strtoul(key, NULL, 10), node);
     else
         status = node == NULL ? json_object_del(container, key) : json_object_set_new(container, key, node);
     assert_int_equal(status, 0);

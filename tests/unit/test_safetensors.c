@@ -80,15 +80,15 @@ static void test_reads_every_type(void **state) {
     const struct {
         const char *name;
         enum tensor_type type;
-        int size;
+        size_t size;
     } types[] = {{"F32", TENSOR_F32, 4}, {"F16", TENSOR_F16, 2}, {"BF16", TENSOR_BF16, 2}, {"I8", TENSOR_I8, 1},
                  {"U8", TENSOR_U8, 1},   {"I32", TENSOR_I32, 4}, {"I64", TENSOR_I64, 8}};
     for (size_t i = 0; i < sizeof types / sizeof *types; i++) {
         char header[128];
         snprintf(header, sizeof header,
-                 "{\"t\": {\"dtype\": \"%s\", \"shape\": [1, 1, 1, 3], \"data_offsets\": [0, %d]}}", types[i].name,
+                 "{\"t\": {\"dtype\": \"%s\", \"shape\": [1, 1, 1, 3], \"data_offsets\": [0, %zu]}}", types[i].name,
                  3 * types[i].size);
-        struct bytes bytes = make_bytes(header, (size_t)(3 * types[i].size));
+        struct bytes bytes = make_bytes(header, 3 * types[i].size);
         struct memory_file memory = open_memory_file(bytes.data, bytes.size);
         struct safetensors file;
         struct dien_error error = {""};

@@ -122,8 +122,8 @@ static void free_sources(struct sources *sources) {
 
 /* Wide elements first, so that all are aligned. Shapes are written as they are now; data is zero where they grew. */
 static struct memory_file write_sources(const struct sources *sources) {
-    char *header = calloc(TENSORS_MAX, 256), *data = calloc(1, 1 << 20);
-    assert_true(header != NULL && data != NULL);
+    static char header[TENSORS_MAX * 256], data[1 << 20];
+    memset(data, 0, sizeof data);
     size_t length = 0, end = 0;
     header[length++] = '{';
     for (size_t size = 8; size > 0; size /= 2)
@@ -141,7 +141,7 @@ static struct memory_file write_sources(const struct sources *sources) {
             length += (size_t)sprintf(
                 header + length, "%s\"%s\": {\"dtype\": \"%s\", \"shape\": [%s], \"data_offsets\": [%zu, %zu]}",
                 length > 1 ? ", " : "", source->name, tensor_type_name(source->type), shape, end, end + bytes);
-            assert_true(end + bytes <= 1 << 20);
+            assert_true(end + bytes <= sizeof data);
             memcpy(data + end, source->data, bytes < source->bytes ? bytes : source->bytes);
             end += bytes;
         }
@@ -154,7 +154,7 @@ static struct memory_file write_sources(const struct sources *sources) {
     memcpy(file + 8, header, length);
     memcpy(file + 8 + length, data, end);
     struct memory_file memory = open_memory_file(file, 8 + length + end);
-    free(header), free(data), free(file);
+    free(file);
     return memory;
 }
 
@@ -395,7 +395,7 @@ static void test_binds_tables_and_fields(void **state) {
     assert_int_equal(good.vocabularies[0].probe, 2);
     assert_int_equal(good.vocabularies[1].entries, 2);
     assert_non_null(good.attributes[1].rows);
-    assert_memory_equal(good.attributes[2].values, floats_of("attributes.price"), ITEMS * 2 * sizeof(float));
+    assert_memory_equal(good.attributes[2].values, floats_of("attributes.price"), sizeof(float) * 2 * ITEMS);
 
     const struct embedding *item = &good.embeddings[0], *price = &good.embeddings[2];
     assert_true(item->table == &good.tables[0] && price->table == NULL);
