@@ -11,8 +11,8 @@ from support import builds
 TREE = rooms.read_tree(builds.TOP)
 
 # Includes that the table forbids and that are still there. This list may only shrink: an entry that is mended must go.
-KNOWN = set()
-KNOWN_CIRCLES = []
+KNOWN: set[str] = set()
+KNOWN_CIRCLES: list[list[str]] = []
 
 # Pairs of NAME.c and NAME.h that need each other: a part of a job in a file of its own, which reads the job's types.
 KNOWN_PARTNERS = [

@@ -48,7 +48,7 @@ def test_flake8():
 @pytest.mark.parametrize("folders", [["deploy"], ["tests/bench"], ["tests/export"], ["tests/support", "tests/static"], ["tests/mutation"]],
                          ids=lambda folders: folders[0])
 def test_types(folders, tmp_path):
-    ran = subprocess.run(["mypy", "--ignore-missing-imports", "--explicit-package-bases", "--namespace-packages",
+    ran = subprocess.run(["mypy", "--ignore-missing-imports", "--no-site-packages", "--explicit-package-bases", "--namespace-packages",
                           f"--cache-dir={tmp_path}", *folders], cwd=TOP, capture_output=True, check=False, text=True)
     assert ran.returncode == 0, ran.stdout[-6000:] + ran.stderr
 
