@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import os
 from dataclasses import replace
+from typing import Any
 
 import torch
 
@@ -18,7 +19,7 @@ from evaluate import evaluate, report
 from train import Trainer, add_options, options_of, run
 
 # name in the table: what differs from the options given
-ABLATION = {
+ABLATION: dict[str, dict[str, Any]] = {
     "DIEN": {},
     "DIEN, auxiliary loss by MLP": {"auxiliary": "mlp"},
     "DIEN without auxiliary loss": {"auxiliary": "none"},

@@ -61,8 +61,8 @@ class Catalogue:
 
 
 def _rows(path: str) -> Iterator[dict[str, str]]:
-    opener = gzip.open if path.endswith(".gz") else open
-    with opener(path, "rt", encoding="utf-8", newline="") as file:
+    with (gzip.open(path, "rt", encoding="utf-8", newline="") if path.endswith(".gz")
+          else open(path, "rt", encoding="utf-8", newline="")) as file:
         yield from csv.DictReader(file, delimiter=";")
 
 

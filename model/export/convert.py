@@ -87,7 +87,7 @@ def convert(framework: str, architecture: Mapping[str, Any], source: Source,
     config, tensors = importlib.import_module(FRAMEWORKS[framework]).convert(architecture, source, options)
     source.finish()
     layers, statistics = source.calibrate
-    if layers:
+    if layers and statistics is not None:
         rows = calibrate.freeze(config, tensors, layers, statistics, options["calibrate"])
         source.note(f"Dice: statistics of {rows} pairs of user and candidate")
     stored = {name: np.ascontiguousarray(tensor, np.float32 if tensor.dtype.kind == "f" else None)
@@ -182,7 +182,7 @@ def run(arguments: argparse.Namespace) -> None:
     """Convert, prove, write and report as the command line asks."""
     source = Source(weights.read(arguments.weights))
     samples = requests_of(arguments.samples) if arguments.samples else None
-    source.proven = bool(samples) and all("scores" in sample for sample in samples)
+    source.proven = samples is not None and all("scores" in sample for sample in samples)
     config, tensors = convert(arguments.framework, _architecture(arguments), source, _options(arguments))
     for name, reason in source.dropped.items():
         print(f"dropped {name}: {reason}")

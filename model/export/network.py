@@ -7,7 +7,7 @@ user, E, F, H, G, Q as in FORMAT.md. Parameters carry the names of the tensors i
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Mapping, Optional
+from typing import Mapping
 
 import torch
 from torch import Tensor, nn
@@ -253,7 +253,7 @@ class DIEN(nn.Module):
         return y[..., output["positive"]] - y[..., 1 - output["positive"]]
 
 
-def score(network: DIEN, batch: Batch) -> tuple[Tensor, Optional[dict[str, Tensor]]]:
+def score(network: DIEN, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
     """Scores [B, C] in (0, 1) and the attention of each interest, without gradients."""
     network.eval()
     with torch.no_grad():

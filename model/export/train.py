@@ -111,7 +111,7 @@ class Trainer:
         self.network = VARIANTS[options.variant](self.config)
         self.network.initialise(generator)
         width = behaviour_width(self.config, self.config["interests"][0])
-        self.auxiliary = Net(2 * width, generator) if options.auxiliary == "mlp" else InnerProduct()
+        self.auxiliary: torch.nn.Module = Net(2 * width, generator) if options.auxiliary == "mlp" else InnerProduct()
         learned = [p for p in [*self.network.parameters(), *self.auxiliary.parameters()] if p.requires_grad]
         self.optimiser = torch.optim.Adam(learned, options.rate, weight_decay=options.weight_decay)
         self.epoch = 0
@@ -163,8 +163,8 @@ class Trainer:
         result = {"epoch": self.epoch, "loss": clicks, "auxiliary": extra, **aucs}
         self.history.append(result)
         if self.best is None or sum(aucs.values()) > sum(self.best["aucs"].values()):
-            weights = {name: parameter.detach().clone() for name, parameter in self.network.weights().items()}
-            self.best = {"epoch": self.epoch, "aucs": aucs, "weights": weights}
+            parameters = {name: parameter.detach().clone() for name, parameter in self.network.weights().items()}
+            self.best = {"epoch": self.epoch, "aucs": aucs, "weights": parameters}
         return result
 
     def _fill_unseen(self) -> None:
@@ -248,6 +248,7 @@ def run(trainer: Trainer, checkpoint: str) -> None:
         tqdm.write("  ".join(f"{name} {value:.4f}" if isinstance(value, float) else f"{name} {value}"
                              for name, value in result.items()))
     best = trainer.best
+    assert best is not None, "no epoch was trained"
     aucs = ", ".join(f"{kind} {best['aucs'][kind]:.4f}" for kind in KINDS)
     print(f"best epoch {best['epoch']}: validation AUC {aucs}")
 

@@ -253,7 +253,7 @@ def test_fold_of_batch_norm():
             folded, folded_bias = batch_norm_before(weight, bias, gamma, beta, mean, variance, 1e-3)
             expected = weight @ (gamma * (x - mean) / np.sqrt(variance + 1e-3) + beta) + bias
         else:
-            folded, folded_bias = norm_after(weight, bias, Norm.of(gamma, beta, mean, variance, 1e-3))
+            folded, folded_bias = norm_after(weight, bias, Norm.of(gamma, beta, mean, variance, epsilon=1e-3))
             expected = gamma * (weight @ x + bias - mean) / np.sqrt(variance + 1e-3) + beta
         assert np.allclose(folded @ x + folded_bias, expected, rtol=0, atol=1e-12)
 
@@ -267,7 +267,7 @@ def test_tf1_cell():
     x, h = random.normal(size=5), random.normal(size=3)
     r, u = np.split(sigmoid(np.concatenate([x, h]) @ gates + gates_bias), 2)
     expected = u * h + (1 - u) * np.tanh(np.concatenate([x, r * h]) @ kernel + kernel_bias)
-    cell = tf1_cell(gates, gates_bias, kernel, kernel_bias, inputs)
+    cell = tf1_cell(gates, gates_bias, kernel, kernel_bias, inputs=inputs)
     w, b = cell["weight_input"] @ x + cell["bias"], cell["weight_hidden"]
     reset, write = sigmoid(w[:units] + b[:units] @ h), sigmoid(w[units : 2 * units] + b[units : 2 * units] @ h)
     candidate = np.tanh(w[2 * units :] + b[2 * units :] @ (reset * h))
@@ -293,7 +293,7 @@ def test_torch_cell(order):
     update, reset = sigmoid(from_x[gate] + from_h[gate]), sigmoid(from_x["r"] + from_h["r"])
     candidate = np.tanh(from_x["c"] + reset * from_h["c"])
     expected = update * h + (1 - update) * candidate if gate == "z" else (1 - update) * h + update * candidate
-    cell = torch_cell(weight, hidden, bias, bias_hidden, order)
+    cell = torch_cell(weight, hidden, bias, bias_hidden, order=order)
     ours, recurrent = np.split(cell["weight_input"] @ x + cell["bias"], 3), np.split(cell["weight_hidden"] @ h, 3)
     write = sigmoid(ours[1] + recurrent[1])
     c = np.tanh(ours[2] + sigmoid(ours[0] + recurrent[0]) * (recurrent[2] + cell["bias_hidden"]))

@@ -20,8 +20,9 @@ Cell = Mapping[str, np.ndarray]
 def groups_of(architecture: Mapping[str, Any]) -> dict[str, list[str]]:
     """The architecture file's `groups`: which features describe the user, the context, a behaviour and a candidate."""
     given = dict(architecture.get("groups") or {})
-    groups = {group: next((list(given.pop(name)) for name in names if name in given), [])
-              for group, names in SPELLINGS.items()}
+    groups: dict[str, list[str]] = {
+        group: next((list(given.pop(name)) for name in names if name in given), [])
+        for group, names in SPELLINGS.items()}
     if given:
         raise ConversionError(f"groups: {', '.join(given)} is none of {', '.join(SPELLINGS)}")
     for group in ("behaviour", "candidate"):
@@ -64,9 +65,7 @@ class Model:
 
     def width(self, name: str) -> int:
         """The width of a field's embedding or value."""
-        field = self.field(name)
-        if field is None:
-            raise ConversionError(f"groups: no feature {name}")
+        field = self.present_field(name)
         if field["kind"] == "dense":
             return field.get("units", field.get("width", 1))
         return self.config["tables"][field["table"]]["width"]
@@ -74,6 +73,13 @@ class Model:
     def field(self, name: str) -> Optional[Config]:
         """The field of this name, if there is one."""
         return next((field for field in self.config["fields"] if field["name"] == name), None)
+
+    def present_field(self, name: str) -> Config:
+        """The field of this name, which must be there."""
+        field = self.field(name)
+        if field is None:
+            raise ConversionError(f"groups: no feature {name}")
+        return field
 
     def _join(self, field: Config, groups: Sequence[str]) -> None:
         for group in groups:
@@ -124,7 +130,7 @@ class Model:
 
     def attribute(self, name: str, parent: str, values: np.ndarray) -> None:
         """Let the model fill in a field from its parent's row."""
-        field, owner = self.field(name), self.field(parent)
+        field, owner = self.present_field(name), self.present_field(parent)
         rows = self.config["tables"][owner["table"]]["rows"]
         if len(values) != rows:
             raise ConversionError(f"attribute {name}: {len(values)} values for the {rows} rows of {parent}")

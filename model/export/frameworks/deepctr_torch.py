@@ -49,7 +49,7 @@ def _embedding(architecture: Mapping[str, Any], source: Source, model: Model, fe
     if named in model.config["tables"]:
         return named
     if otherwise:
-        return model.field(otherwise)["table"]
+        return model.present_field(otherwise)["table"]
     raise ConversionError(f"tensor {key} is missing (architecture key embedding_names says which feature has another's)")
 
 

@@ -13,7 +13,8 @@ class Norm(NamedTuple):
     offset: np.ndarray
 
     @classmethod
-    def of(cls, gamma: np.ndarray, beta: np.ndarray, mean: np.ndarray, variance: np.ndarray, epsilon: float) -> "Norm":
+    def of(cls, gamma: np.ndarray, beta: np.ndarray, mean: np.ndarray, variance: np.ndarray, *,
+           epsilon: float) -> "Norm":
         gain = gamma / np.sqrt(variance + epsilon)
         return cls(gain, beta - mean * gain)
 
@@ -31,10 +32,10 @@ def norm_after(weight: np.ndarray, bias: np.ndarray, norm: Norm) -> tuple[np.nda
 def batch_norm_before(weight: np.ndarray, bias: np.ndarray, gamma: np.ndarray, beta: np.ndarray, mean: np.ndarray,
                       variance: np.ndarray, epsilon: float) -> tuple[np.ndarray, np.ndarray]:
     """norm_before() of BatchNorm's own parameters."""
-    return norm_before(weight, bias, Norm.of(gamma, beta, mean, variance, epsilon))
+    return norm_before(weight, bias, Norm.of(gamma, beta, mean, variance, epsilon=epsilon))
 
 
-def tf1_cell(gates: np.ndarray, gates_bias: np.ndarray, candidate: np.ndarray, candidate_bias: np.ndarray,
+def tf1_cell(gates: np.ndarray, gates_bias: np.ndarray, candidate: np.ndarray, candidate_bias: np.ndarray, *,
              inputs: int) -> dict[str, np.ndarray]:
     """A TensorFlow 1 GRU cell as ours. Its kernels are [inputs + units, out] with reset before update; its update gate
     keeps the old state, h' = u h + (1 - u) c, so that the write gate is v = 1 - u = sigmoid(-x)."""
@@ -45,7 +46,7 @@ def tf1_cell(gates: np.ndarray, gates_bias: np.ndarray, candidate: np.ndarray, c
             "bias": np.concatenate([reset_bias, -keep_bias, candidate_bias])}
 
 
-def torch_cell(weight_input: np.ndarray, weight_hidden: np.ndarray, bias_input: np.ndarray, bias_hidden: np.ndarray,
+def torch_cell(weight_input: np.ndarray, weight_hidden: np.ndarray, bias_input: np.ndarray, bias_hidden: np.ndarray, *,
                order: str = "rzc") -> dict[str, np.ndarray]:
     """A cell with the reset gate after the recurrent product as ours. `order` names its gates in the order of its rows: r
     reset, u an update gate that writes, z one that keeps the old state (so that v = 1 - z = sigmoid(-x)), c candidate."""

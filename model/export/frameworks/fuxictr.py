@@ -75,7 +75,7 @@ class _Features:
     def _pretrained(self, name: str) -> np.ndarray:
         """A pretrained table with its projection and, by use, an embedding of the ids; a sharer's is used as its owner's."""
         spec, prefix = self._spec(name), f"{TABLE}.{name}"
-        spec = self.specs.get(spec.get("share_embedding"), spec)
+        spec = self.specs.get(spec.get("share_embedding", ""), spec)
         table = self.source.take(f"{prefix}.pretrain_embedding.weight", (-1, -1))
         beyond = np.arange(len(table)) > spec.get("oov_idx", len(table) - 1)  # rows of tokens seen in pretraining only
         if not spec.get("freeze_emb", True):
@@ -140,7 +140,7 @@ class _Features:
         """The vocabulary of a feature, if there are any: entry i is row i."""
         if self.vocabulary is None:
             return None
-        tokens = self.vocabulary.get(name, self.vocabulary.get(self._spec(name).get("share_embedding")))
+        tokens = self.vocabulary.get(name, self.vocabulary.get(self._spec(name).get("share_embedding", "")))
         if tokens is None:
             raise ConversionError(f"feature vocabulary: feature {name} is missing")
         entries: list[Optional[str]] = [None] * rows
@@ -171,7 +171,7 @@ def _evolution(source: Source, place: int, cell: str, width: int) -> dict[str, n
     if cell == "gru":
         return recurrence(source, prefix, width)
     shapes = {"x2h.weight": (3 * width, width), "h2h.weight": (3 * width, width), "x2h.bias": (3 * width,), "h2h.bias": (3 * width,)}
-    return torch_cell(*(source.take(f"{prefix}.gru_cell.{part}", shape) for part, shape in shapes.items()), "urc")
+    return torch_cell(*(source.take(f"{prefix}.gru_cell.{part}", shape) for part, shape in shapes.items()), order="urc")
 
 
 def _attention(architecture: Mapping[str, Any], source: Source, model: Model, place: int, interest: Config) -> Config:

@@ -65,7 +65,7 @@ def recurrence(source: Source, prefix: str, inputs: int, suffix: str = "_l0", or
     """torch.nn.GRU of one layer, or a cell that names its parameters alike, with its gates in this order."""
     units = source.shape(f"{prefix}.weight_hh{suffix}")[-1]
     shapes = {"weight_ih": (3 * units, inputs), "weight_hh": (3 * units, units), "bias_ih": (3 * units,), "bias_hh": (3 * units,)}
-    return torch_cell(*(source.take(f"{prefix}.{name}{suffix}", shape) for name, shape in shapes.items()), order)
+    return torch_cell(*(source.take(f"{prefix}.{name}{suffix}", shape) for name, shape in shapes.items()), order=order)
 
 
 def norm(source: Source, prefix: str, units: int, epsilon: float = BATCH_NORM_EPSILON, affine: bool = True) -> Norm:
@@ -74,7 +74,7 @@ def norm(source: Source, prefix: str, units: int, epsilon: float = BATCH_NORM_EP
     gamma = source.take(f"{prefix}.weight", (units,)) if affine else np.ones(units)
     beta = source.take(f"{prefix}.bias", (units,)) if affine else np.zeros(units)
     return Norm.of(gamma, beta, source.take(f"{prefix}.running_mean", (units,)),
-                   source.take(f"{prefix}.running_var", (units,)), epsilon)
+                   source.take(f"{prefix}.running_var", (units,)), epsilon=epsilon)
 
 
 def activate(source: Source, layer: Layer, prefix: str, name: Optional[str], dice_epsilon: float) -> None:

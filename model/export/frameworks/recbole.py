@@ -61,7 +61,8 @@ class _Side:
 
     def _tokens(self) -> list[str]:
         """Token fields: cut the one table into theirs."""
-        names, start = [], 0
+        names: list[str] = []
+        start = 0
         key = f"embedding_layer.token_embedding_table.{self.side}.embedding.weight"
         fields = self.of("token")
         if not fields:

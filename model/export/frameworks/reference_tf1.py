@@ -63,7 +63,7 @@ def _cell(source: Source, scope: str, inputs: int, units: int) -> dict[str, np.n
     """The cell under `scope`."""
     shapes = {"gates/kernel": (inputs + units, 2 * units), "gates/bias": (2 * units,),
               "candidate/kernel": (inputs + units, units), "candidate/bias": (units,)}
-    return tf1_cell(*(source.take(_part(source, scope, name), shape) for name, shape in shapes.items()), inputs)
+    return tf1_cell(*(source.take(_part(source, scope, name), shape) for name, shape in shapes.items()), inputs=inputs)
 
 
 def _alpha(source: Source, expected: str, units: int) -> np.ndarray:
@@ -86,7 +86,7 @@ def _top(source: Source, inputs: int, epsilon: float, dice: bool) -> list[Layer]
         if place == 1:
             parts = (source.take(_named(source, f"bn1/{name}"), (inputs,))
                      for name in ("gamma", "beta", "moving_mean", "moving_variance"))
-            layer.norm_input(Norm.of(*parts, epsilon))
+            layer.norm_input(Norm.of(*parts, epsilon=epsilon))
         if place < 3 and dice:
             alpha = source.take(_named(source, f"dice_{place}/alphadice_{place}"), (layer.units,))
             layer.activate("dice", alpha=alpha, gain=np.ones(1), offset=np.zeros(1))  # until they are calibrated
@@ -165,7 +165,7 @@ def convert(architecture: Mapping[str, Any], source: Source, options: Mapping[st
                               "give requests to take them from with --calibrate FILE")
     source.drop(OPTIMISER, "the optimiser's")
     source.drop(AUXILIARY, "the auxiliary loss's net")
-    groups = {"user": ["uid"], "context": [], "behaviour": ["mid", "cat"], "candidate": ["mid", "cat"]}
+    groups: dict[str, list[str]] = {"user": ["uid"], "context": [], "behaviour": ["mid", "cat"], "candidate": ["mid", "cat"]}
     if "groups" in architecture and {name: sorted(each) for name, each in groups_of(architecture).items()} \
             != {name: sorted(each) for name, each in groups.items()}:
         raise ConversionError("architecture key groups: the authors' model has user uid, behaviour and candidate mid and cat")

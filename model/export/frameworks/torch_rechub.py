@@ -70,7 +70,7 @@ def _interest(architecture: Mapping[str, Any], source: Source, model: Model, pla
         return np.concatenate([source.take(f"{prefix}.augru_cell.{letter}{gate}", (width, width)).T for gate in "ruh"])
 
     bias = np.concatenate([source.take(f"{prefix}.augru_cell.b{gate}", (1, width))[0] for gate in "ruh"])
-    evolution = torch_cell(rows("W"), rows("U"), bias, np.zeros_like(bias), "ruc")
+    evolution = torch_cell(rows("W"), rows("U"), bias, np.zeros_like(bias), order="ruc")
     lengths = architecture["max_length"] if "max_length" in architecture else feature.get("max_length")
     if lengths is None:
         raise ConversionError("architecture key max_length is missing")
