@@ -140,7 +140,8 @@ def show(session, answer, seconds, labels):
     categories = labels.of("category")
     history = columns(session["history"])
     print(f"model     {answer['model']}, version {answer['version']}")
-    print(f"shopper   {', '.join(f'{name} {value}' for group in ('user', 'context') for name, value in session.get(group, {}).items())}")
+    shopper = ", ".join(f"{name} {value}" for group in ("user", "context") for name, value in session.get(group, {}).items())
+    print(f"shopper   {shopper}")
     print(f"looked at {described(history.get('item', []), categories)}")
     print(f"answer    in {1000 * seconds:.1f} ms, {len(answer['results'])} of {candidates_of(session)} candidates, "
           f"user state {answer['user_state']}\n")

@@ -74,8 +74,9 @@ def recognise(framework: str, source: Source) -> None:
         raise ConversionError(f"these are PaddleRec's tensors. {weights.PADDLEREC}")
     if any(KERAS.fullmatch(name) for name in source.left):
         if not any(re.search(r"(^|/)gru2/", name) for name in source.left):
-            raise ConversionError("tensor gru2/gates/kernel is missing: these are the tensors of DeepCTR's Keras DIEN without its "
-                                  "second GRU, whose cells do not save their weights. Without them the model cannot be scored")
+            raise ConversionError("tensor gru2/gates/kernel is missing: these are the tensors of DeepCTR's Keras DIEN without "
+                                  "its second GRU, whose cells do not save their weights. "
+                                  "Without them the model cannot be scored")
         raise ConversionError(f"these are the tensors of DeepCTR's Keras DIEN, which --from {framework} is not")
 
 
@@ -158,7 +159,8 @@ def _parser() -> argparse.ArgumentParser:
                         help="reference-tf1: a vocabulary, {string: index}, as .pkl or .json; may be repeated")
     parser.add_argument("--attention-softmax", choices=("on", "off"), help="recbole: on for 1.2.0 and later, off before")
     parser.add_argument("--calibrate", help="requests, as a JSON list, to freeze a Dice's statistics on that has none")
-    parser.add_argument("--tables", choices=quantise.TABLE_TYPES, default="f32", help="the type that embedding tables are stored in; "
+    parser.add_argument("--tables", choices=quantise.TABLE_TYPES, default="f32",
+                        help="the type that embedding tables are stored in; "
                         "the samples then have the scores of the rounded tables (default: f32)")
     parser.add_argument("--inspect", action="store_true", help="print what was understood, as tables; writes only with --output")
     parser.add_argument("--model", help="with --inspect alone: a model directory")

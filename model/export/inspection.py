@@ -10,7 +10,8 @@ import safetensors
 from config import Config, behaviour_width, field_width, input_width, key_width, query_width, target_width, weight_shapes
 from model_directory import read_config
 
-WRITE_GATES = {"augru-and": "w = a * v", "augru-or": "w = v + a - a * v", "agru": "w = a (rows v unused)", "aigru": "w = v, x = a * h",
+WRITE_GATES = {"augru-and": "w = a * v", "augru-or": "w = v + a - a * v", "agru": "w = a (rows v unused)",
+               "aigru": "w = v, x = a * h",
                "gru": "w = v", "gru+pooling": "w = v, then sum of a * g"}
 TARGETS = {"before": "c = tanh(Wx + U(r*h) + b)", "after": "c = tanh(Wx + b + r*(Uh + bh))"}
 FOLDED = {"before": "BatchNorm of its input folded in", "after": "BatchNorm of its output folded in"}
@@ -74,7 +75,8 @@ def _fields(model: _Model) -> str:
         ids = "index" if field["ids"] == "index" else f"vocabulary {field['vocabulary']}"
         if field.get("first_row"):
             ids += f" + {field['first_row']}"
-        rows.append([field["name"], groups, "categorical", ids, f"{field['table']} [{table['rows']}, {table['width']}] {kind}".strip(),
+        rows.append([field["name"], groups, "categorical", ids,
+                     f"{field['table']} [{table['rows']}, {table['width']}] {kind}".strip(),
                      table["width"], field["unknown_row"], field.get("attribute_of", "")])
     return _table(["field", "groups", "kind", "ids", "table or layer", "width", "unknown row", "attribute of"], rows)
 
@@ -105,7 +107,8 @@ def _attention(model: _Model, interest: Config) -> list[list[object]]:
 
 def _interest(model: _Model, interest: Config) -> str:
     units = interest["extractor"]["units"]
-    head = (f"interest {interest['name']}: history {', '.join(interest['history'])} (E {behaviour_width(model.config, interest)}), "
+    head = (f"interest {interest['name']}: history {', '.join(interest['history'])} "
+            f"(E {behaviour_width(model.config, interest)}), "
             f"target {', '.join(interest['target'])} (F {target_width(model.config, interest)}), "
             f"the {interest['keep']} {interest['max_length']} behaviours")
     rows = [_cell(model, interest, "extractor", behaviour_width(model.config, interest)), *_attention(model, interest),
@@ -127,7 +130,8 @@ def _mlp(model: _Model) -> str:
 
 def _output(config: Config) -> str:
     output = config["output"]
-    said = "sigmoid of the last layer" if output["kind"] == "sigmoid" else f"softmax of the last layer, column {output['positive']}"
+    said = "sigmoid of the last layer" if output["kind"] == "sigmoid" else \
+        f"softmax of the last layer, column {output['positive']}"
     if "bias" in output:
         said += f", with the bias of each {output['bias']['field']} (table {output['bias']['table']})"
     return f"output: {said}"

@@ -67,8 +67,8 @@ def _of_npz(path: str) -> dict[str, np.ndarray]:
 def _of_keras(path: str) -> ConversionError:
     with open(path, "rb") as file:
         second = b"gru2" in file.read()
-    missing = "" if second else (" It has no weights of the second GRU (no name with gru2): DeepCTR's AGRU and AUGRU cells do not "
-                                 "save theirs, and without them the model cannot be scored.")
+    missing = "" if second else (" It has no weights of the second GRU (no name with gru2): DeepCTR's AGRU and AUGRU cells do "
+                                 "not save theirs, and without them the model cannot be scored.")
     return ConversionError(KERAS.format(path=path, missing=missing))
 
 

@@ -136,7 +136,8 @@ def draw_peers(rows, path):
             label = f"{float(row['median_ms']):.2f} ms" + ("" if ours else f"  ({float(row['times_ours']):.1f} x)")
             entries.append((row["what"], float(row["median_ms"]), label, OURS if ours else PEER))
         groups.append((f"T = {shape[0]} behaviours, C = {shape[1]} candidates", entries))
-    bars(path, "One request on one thread", note_of(rows[0], "; in brackets: times this library, user side kept or computed alike"),
+    bars(path, "One request on one thread",
+         note_of(rows[0], "; in brackets: times this library, user side kept or computed alike"),
          groups[:2])
 
 
@@ -146,7 +147,8 @@ def draw_server(rows, path):
         return
     groups = []
     for kind in dict.fromkeys((row["kind"], row["T"], row["C"]) for row in rows):
-        chosen = [row for row in rows if (row["kind"], row["T"], row["C"]) == kind and row["path"] == "/score" and not row["options"]]
+        chosen = [row for row in rows if (row["kind"], row["T"], row["C"]) == kind
+                  and row["path"] == "/score" and not row["options"]]
         entries = []
         for server, colour in (("dien", OURS), ("onnxruntime", PEER)):
             name = {"dien": "this server", "onnxruntime": "ONNX Runtime behind node"}[server]
@@ -156,7 +158,8 @@ def draw_server(rows, path):
                     entries.append((name, rate, f"{rate:,.0f} requests/s", colour))
         state = "computed" if kind[0] == "uncached" else "kept"
         groups.append((f"T = {kind[1]}, C = {kind[2]}, user state {state}", entries))
-    bars(path, "The whole server over HTTP, most requests a second", note_of(rows[0], f"; processors: {rows[0]['processors']}"), groups)
+    bars(path, "The whole server over HTTP, most requests a second",
+         note_of(rows[0], f"; processors: {rows[0]['processors']}"), groups)
 
 
 def draw_sweeps(rows, results, slug):

@@ -108,7 +108,8 @@ def run_wrk(running, options, bodies, path="/score", media_type=None):
     """Without bodies a GET; with a media type the bodies are in hexadecimal digits."""
     host, port = running.address
     command = ["wrk", "-t", str(options.load_threads), "-c", str(options.connections), "-d", f"{options.seconds}s",
-               "--timeout", "10s", "-s", str(HERE / "load.lua"), f"http://{host}:{port}{path}", "--", *([str(bodies)] if bodies else []), *([media_type] if media_type else [])]
+               "--timeout", "10s", "-s", str(HERE / "load.lua"), f"http://{host}:{port}{path}", "--",
+               *([str(bodies)] if bodies else []), *([media_type] if media_type else [])]
     output = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
     return json.loads(next(line for line in output.splitlines() if line.startswith("{")))
 
@@ -137,7 +138,8 @@ def row_of(options, model, running, load, watch):
         "growth_kib": watch.growth() // 1024,
         "model": f"{model.config['name']} {model.config['version']}",
         "history": options.history if options.fixed else f"1-{options.history}", "candidates": options.candidates,
-        "connections": options.connections, "load_threads": options.load_threads, "server_threads": options.threads or "own choice",
+        "connections": options.connections, "load_threads": options.load_threads,
+        "server_threads": options.threads or "own choice",
         "kernels": started(running), "compiler": first_line("gcc", "--version"), "note": options.note,
         "command": " ".join(["tests/bench/load.py", *sys.argv[1:]]),
     }

@@ -60,7 +60,8 @@ class GruOperator(torch.autograd.Function):
 
     @staticmethod
     def symbolic(g, inputs, weight_input, weight_hidden, bias):  # noqa: D102
-        return g.op("GRU", inputs, weight_input, weight_hidden, bias, hidden_size_i=weight_hidden.type().sizes()[2], linear_before_reset_i=0)
+        return g.op("GRU", inputs, weight_input, weight_hidden, bias,
+                    hidden_size_i=weight_hidden.type().sizes()[2], linear_before_reset_i=0)
 
 
 class Encoder(nn.Module):

@@ -61,7 +61,7 @@ def demo_row(tool: str, data: str, directory: pathlib.Path) -> dict[str, str]:
 
 
 def reference_row(tool: str, history: int, candidates: int, directory: pathlib.Path,
-                   *options: str) -> dict[str, str]:
+                  *options: str) -> dict[str, str]:
     """Random requests to random weights of the shape that the cost figures are for."""
     model, requests = directory / "reference", directory / "requests.json"
     subprocess.run([sys.executable, str(TOP / "tests" / "bench" / "reference_shape.py"), *options, "--output",
@@ -105,7 +105,7 @@ def main() -> None:
         for history, candidates in REFERENCE_SIZES:
             rows.append(reference_row(arguments.tool, history, candidates, pathlib.Path(directory)))
         rows.append(reference_row(arguments.tool, 50, 100, pathlib.Path(directory), "--attention", "bilinear",
-                                    "--hidden", "32", "--cell", "augru-and"))
+                                  "--hidden", "32", "--cell", "augru-and"))
         rows += [golden_row(arguments.tool, case, pathlib.Path(directory)) for case in sorted(GOLDEN.iterdir())]
     rows = [row for row in rows if row["precision"] != "float32"]  # nothing applied: nothing was measured
     measured = {(row["model"], row["precision"]) for row in rows}

@@ -157,8 +157,10 @@ def closed(running, options, bodies, seconds, path="/score", media_type=None):
     took = got["microseconds"] / 1e6
     refused = got["status"]  # answers other than 2xx and 3xx; wrk counts their latencies with the others
     errors = sum(got[kind] for kind in ("connect", "read", "write", "timeout"))
-    return {"loop": "closed", "load": 1, "offered_per_second": "", "good_per_second": round((got["requests"] - refused) / took, 1),
-            "refused_per_second": round(refused / took, 1), "p50_us": got["p50"], "p90_us": got["p90"], "p99_us": got["p99"], "p999_us": got["p999"],
+    return {"loop": "closed", "load": 1, "offered_per_second": "",
+            "good_per_second": round((got["requests"] - refused) / took, 1),
+            "refused_per_second": round(refused / took, 1), "p50_us": got["p50"],
+            "p90_us": got["p90"], "p99_us": got["p99"], "p999_us": got["p999"],
             "max_us": got["max"], "refused_p99_us": "", "late_p99_us": "", "errors": errors, "unanswered": 0,
             "server_cpu_us_per_request": round(1e6 * spent / got["requests"], 1), "server_cpu_used": round(spent / took, 2)}
 
@@ -232,10 +234,13 @@ def measure_small(running, options, processors, model, steps, scratch):
         assert scored["errors"] == scored["refused_per_second"] == 0
         share = scored["good_per_second"] / live["good_per_second"]
         for path, row in (("/score", scored), ("/health/live", live)):
-            yield {"kind": SMALL, "T": steps, "C": 1, "server": "dien", "path": path, **row, **common(options, processors, "dien"),
-                   "largest_difference": "", "form": form, "share_of_live": round(share, 3)}
-        print(f"T={steps:<4} {form:<8} {scored['good_per_second']:>9} requests/s, {scored['server_cpu_us_per_request']:>6} us of processor time each; "
-              f"GET /health/live {live['good_per_second']:>9}, {live['server_cpu_us_per_request']:>5} us; share {share:.0%}", flush=True)
+            yield {"kind": SMALL, "T": steps, "C": 1, "server": "dien", "path": path, **row,
+                   **common(options, processors, "dien"), "largest_difference": "", "form": form,
+                   "share_of_live": round(share, 3)}
+        print(f"T={steps:<4} {form:<8} {scored['good_per_second']:>9} requests/s, "
+              f"{scored['server_cpu_us_per_request']:>6} us of processor time each; "
+              f"GET /health/live {live['good_per_second']:>9}, "
+              f"{live['server_cpu_us_per_request']:>5} us; share {share:.0%}", flush=True)
 
 
 def run_small(options, processors, model, scratch):

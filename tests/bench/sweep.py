@@ -78,7 +78,8 @@ class Point:
 def arguments():
     parser = argparse.ArgumentParser(description=__doc__.split("\n", maxsplit=1)[0])
     parser.add_argument("--library", type=pathlib.Path, default=builds.TOP / "build/release/bench/library")
-    parser.add_argument("--models", type=pathlib.Path, default=builds.TOP / "build/bench/sweep", help="where models and requests are")
+    parser.add_argument("--models", type=pathlib.Path, default=builds.TOP / "build/bench/sweep",
+                        help="where models and requests are")
     parser.add_argument("--export", action="store_true", help="write the models; measure nothing")
     parser.add_argument("--scale", type=int, default=1, help="divide T, C and the calls by this, to see that all of it runs")
     parser.add_argument("--processor", type=int, default=max(os.sched_getaffinity(0)), help="where everything runs")
@@ -160,8 +161,8 @@ def of_sets(sets, what, sizes, scale=1):
 
 def paper_points(sets):
     """Both compressions, both MLPs, the state kept and computed."""
-    return [Point(f"paper's shape, MLP {'-'.join(map(str, mlp))}-2, state {'kept' if form == 'cached' else 'computed'}", isa, PAPER_T,
-                  PAPER_C, hidden, paper_model(hidden, mlp), form, reduced)
+    return [Point(f"paper's shape, MLP {'-'.join(map(str, mlp))}-2, state {'kept' if form == 'cached' else 'computed'}", isa,
+                  PAPER_T, PAPER_C, hidden, paper_model(hidden, mlp), form, reduced)
             for isa, reduced in sets for hidden in PAPER_HIDDEN for mlp in PAPER_MLPS for form in ("cached", "uncached")]
 
 
@@ -183,12 +184,14 @@ def show_exponents(points):
     """The exponent of each set and way to grow, beyond small sizes."""
     for kernels in dict.fromkeys(point.kernels for point in points):
         large = [point for point in points if point.kernels == kernels and point.steps * point.candidates >= LARGE]
-        for name, chosen in (("C", [point for point in large if point.steps == T]), ("T", [point for point in large if point.candidates == C]),
+        for name, chosen in (("C", [point for point in large if point.steps == T]),
+                             ("T", [point for point in large if point.candidates == C]),
                              ("T x C", large)):
             if len(chosen) > 1:
                 found = exponent(chosen)
                 verdict = "" if EXPONENTS[0] <= found <= EXPONENTS[1] else f", not within {EXPONENTS[0]} to {EXPONENTS[1]}"
-                print(f"exponent of time in {name:<6} {kernels:<24} {found:.3f}  ({len(chosen)} points, T x C >= {LARGE}){verdict}")
+                print(f"exponent of time in {name:<6} {kernels:<24} {found:.3f}  "
+                      f"({len(chosen)} points, T x C >= {LARGE}){verdict}")
 
 
 def show_edges(points, letter, lanes):
@@ -198,10 +201,12 @@ def show_edges(points, letter, lanes):
         by_size = {size(point): point.median for point in points if point.kernels == kernels}
         steps = {edge: by_size[edge + 1] / by_size[edge] for edge in by_size if edge % lanes == 0 and edge + 1 in by_size}
         for edge, step in steps.items():
-            print(f"edge {letter} = {edge} to {edge + 1:<4} {kernels:<24} time x {step:.3f}, for each x {step * edge / (edge + 1):.3f}")
+            print(f"edge {letter} = {edge} to {edge + 1:<4} {kernels:<24} time x {step:.3f}, "
+                  f"for each x {step * edge / (edge + 1):.3f}")
         if steps:
             worst = max(steps, key=lambda edge: steps[edge] * edge / (edge + 1))
-            print(f"largest step in {letter:<8} {kernels:<24} {letter} = {worst}: for each x {steps[worst] * worst / (worst + 1):.3f}")
+            print(f"largest step in {letter:<8} {kernels:<24} {letter} = {worst}: "
+                  f"for each x {steps[worst] * worst / (worst + 1):.3f}")
 
 
 def show_paper(points):

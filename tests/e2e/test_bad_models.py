@@ -360,8 +360,8 @@ def test_unknown_tensor(altered, check_all):
     def add(model):
         size = len(model.data)
         model.data += bytes(-size % 8 + 8)
-        model.header["mlp.layers.0.wieght"] = {"dtype": "F32", "shape": [2], "data_offsets": [len(model.data) - 8,
-                                                                                               len(model.data)]}
+        model.header["mlp.layers.0.wieght"] = {"dtype": "F32", "shape": [2],
+                                               "data_offsets": [len(model.data) - 8, len(model.data)]}
     status, output = check_all({"more": altered("more", add)})["more"]
     assert status == REFUSED and "mlp.layers.0.wieght" in output, output
 

@@ -25,7 +25,8 @@ GROWING = {
     "arguments and a cookie": ([*range(1000, 8300, 53), *range(4500, 4900)],
                                lambda size: head(2, f"Cookie: {'c' * size}", path="/score?" + "a&" * 100)),
     "arguments": (range(20, 2000, 19), lambda size: head(2, path="/score?" + "a&" * size)),
-    "history": ([*range(13000, 15700, 23), *range(15700, 16400)], lambda size: head(2, f"X-Trace: {'x' * size}", path="/users/u/history")),
+    "history": ([*range(13000, 15700, 23), *range(15700, 16400)],
+                lambda size: head(2, f"X-Trace: {'x' * size}", path="/users/u/history")),
     "one argument": (range(13000, 16400, 23), lambda size: head(2, path="/score?" + "a" * size)),
 }
 

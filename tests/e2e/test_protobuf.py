@@ -117,8 +117,8 @@ def spoil_empty_token(message, _):
     return "/history_token"
 
 
-@pytest.mark.parametrize("spoil", [spoil_nothing_sent, spoil_unknown_field, spoil_kind, spoil_kinds, spoil_user_id, spoil_empty_user_id,
-                                   spoil_empty_token])
+@pytest.mark.parametrize("spoil", [spoil_nothing_sent, spoil_unknown_field, spoil_kind, spoil_kinds, spoil_user_id,
+                                   spoil_empty_user_id, spoil_empty_token])
 def test_errors_are_problems_with_a_place(server, demo, rng, messages, spoil):
     body = demo.request(rng, history=3, candidates=4)
     message = message_of(messages, body)

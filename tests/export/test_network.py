@@ -152,7 +152,8 @@ def test_the_seeds_cover_the_format():
                  if "units" in field_of(config, member)}
         seen |= {("dense attribute with units",) for field in config["fields"] if "units" in field and "attribute_of" in field}
         seen.add(("bias", config["output"]["kind"] if "bias" in config["output"] else None))
-        seen |= {("table", type(t).__name__, str(getattr(t, "dtype", "bf16"))) for n, t in tensors.items() if n.startswith("tables.")}
+        seen |= {("table", type(t).__name__, str(getattr(t, "dtype", "bf16")))
+                 for n, t in tensors.items() if n.startswith("tables.")}
         seen |= {("input", source.split(".")[0]) for source in config["mlp"]["inputs"]}
         seen |= {("mlp", layer["activation"]) for layer in config["mlp"]["layers"]}
         for interest in config["interests"]:
@@ -260,7 +261,8 @@ def test_dice_statistics_follow_the_data():
     """Training gathers mean and variance into gain and offset; evaluation leaves them."""
     config = {"tables": {}, "fields": [{"name": "x", "kind": "dense", "width": 1}], "groups": {"candidate": ["x"]},
               "interests": [], "output": {"kind": "sigmoid"},
-              "mlp": {"inputs": ["candidate.x"], "layers": [{"units": 1, "activation": "dice"}, {"units": 1, "activation": "linear"}]}}
+              "mlp": {"inputs": ["candidate.x"], "layers": [{"units": 1, "activation": "dice"},
+                                                            {"units": 1, "activation": "linear"}]}}
     network = DIEN(config, torch.float64)
     network.initialise(torch.Generator().manual_seed(0))
     with torch.no_grad():

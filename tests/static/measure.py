@@ -23,7 +23,8 @@ Function = collections.namedtuple("Function", "path name lines static")
 def comments_of(text):
     """The comments of a C file, without their marks."""
     found = [token for token in (match[0] for match in TOKEN.finditer(text)) if token.startswith(("/*", "//"))]
-    return [re.sub(r"\n[ \t]*\*?", "\n", token.removeprefix("/*").removeprefix("//").removesuffix("*/")).strip() for token in found]
+    return [re.sub(r"\n[ \t]*\*?", "\n", token.removeprefix("/*").removeprefix("//").removesuffix("*/")).strip()
+            for token in found]
 
 
 def code_of(text):

@@ -55,7 +55,8 @@ def test_known_violations_are_still_there():
 
 @pytest.mark.parametrize(("path", "include"), [
     ("server/http/http.c", "server/scoring/job_queue.h"), ("server/http/connections.h", "server/users/user_cache.h"),
-    ("server/http/routes.c", "model/dien.h"), ("server/http/http.c", "proto/json_decode.h"), ("server/base/log.c", "proto/arena.h"),
+    ("server/http/routes.c", "model/dien.h"), ("server/http/http.c", "proto/json_decode.h"),
+    ("server/base/log.c", "proto/arena.h"),
     ("server/users/eviction.c", "server/scoring/job_queue.h"), ("server/users/user_state.c", "proto/json_encode.h"),
     ("server/scoring/request.c", "server/http/http.h"), ("server/scoring/request.c", "model/format/bind.h"),
     ("server/models/model_loader.c", "server/api/model_page.h"), ("server/api/user_page.c", "server/service.h"),

@@ -117,7 +117,8 @@ class Model:
         """A vocabulary whose entry i is row i; one of the same content is used again. Returns its name."""
         made = Vocabulary.of_strings(entries)
         for other, held in self.vocabularies.items():
-            if held.entries == made.entries and all(np.array_equal(held.tensors[part], made.tensors[part]) for part in made.tensors):
+            if held.entries == made.entries and all(
+                    np.array_equal(held.tensors[part], made.tensors[part]) for part in made.tensors):
                 return other
         self.vocabularies[self._name(name, "vocabulary")] = made
         self.config["vocabularies"][name] = made.config()

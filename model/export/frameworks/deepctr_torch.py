@@ -108,7 +108,8 @@ def convert(architecture: Mapping[str, Any], source: Source, options: Mapping[st
     """Config and float64 tensors of the model."""
     check_keys(architecture, KEYS, source)
     if architecture.get("task", "binary") != "binary":
-        raise ConversionError(f"architecture key task is {architecture['task']!r}: only binary has a sigmoid of the logit as score")
+        raise ConversionError(f"architecture key task is {architecture['task']!r}: "
+                              "only binary has a sigmoid of the logit as score")
     cell = CELLS[one_of(architecture, "gru_type", CELLS)]
     source.drop(r"interest_extractor[.]auxiliary_net[.].*", "the auxiliary loss's net")
     source.drop(r"embedding_dict[.]neg_hist_.*", "the auxiliary loss's negatives")

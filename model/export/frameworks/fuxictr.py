@@ -170,7 +170,8 @@ def _evolution(source: Source, place: int, cell: str, width: int) -> dict[str, n
     prefix = f"evolving_modules.{place}"
     if cell == "gru":
         return recurrence(source, prefix, width)
-    shapes = {"x2h.weight": (3 * width, width), "h2h.weight": (3 * width, width), "x2h.bias": (3 * width,), "h2h.bias": (3 * width,)}
+    shapes = {"x2h.weight": (3 * width, width), "h2h.weight": (3 * width, width),
+              "x2h.bias": (3 * width,), "h2h.bias": (3 * width,)}
     return torch_cell(*(source.take(f"{prefix}.gru_cell.{part}", shape) for part, shape in shapes.items()), order="urc")
 
 
@@ -260,7 +261,8 @@ def convert(architecture: Mapping[str, Any], source: Source, options: Mapping[st
     negatives = [name for field in _pairs(architecture, "dien_neg_seq_field") for name in field]
     source.drop(r"aux_net[.].*", "the auxiliary loss's net")
     for name in negatives:
-        source.drop(rf"embedding_layer[.](embedding_layers|feature_encoders)[.]{re.escape(name)}[.].*", "the auxiliary loss's negatives")
+        source.drop(rf"embedding_layer[.](embedding_layers|feature_encoders)[.]{re.escape(name)}[.].*",
+                    "the auxiliary loss's negatives")
     model = Model(source, architecture, "fuxictr", groups_of(architecture))
     features = _Features(source, model, specs, architecture.get("feature_vocab"))
     sequences = [name for field in _pairs(architecture, "dien_sequence_field") for name in field]

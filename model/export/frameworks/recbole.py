@@ -156,7 +156,8 @@ def convert(architecture: Mapping[str, Any], source: Source, options: Mapping[st
     """Config and float64 tensors of the model."""
     check_keys(architecture, KEYS, source)
     if not any(name.startswith("interset_extractor.") for name in source.left):
-        raise ConversionError("tensor interset_extractor.gru.weight_ih_l0 is missing: this is not the state dict of RecBole's DIEN")
+        raise ConversionError("tensor interset_extractor.gru.weight_ih_l0 is missing: "
+                              "this is not the state dict of RecBole's DIEN")
     inner = architecture.get("config") or {}
     cell = CELLS[one_of({**inner, **architecture}, "gru_type", CELLS)]
     softmax = _softmax(architecture, options["attention_softmax"])

@@ -143,7 +143,8 @@ def _embeddings(source: Source, model: Model, vocabularies: Mapping[str, Mapping
         if name in vocabularies:
             places = {row: text for text, row in vocabularies[name].items()}
             if sorted(places) != list(range(rows)) or len(places) != len(vocabularies[name]):
-                raise ConversionError(f"vocabulary of {name}: its {len(vocabularies[name])} entries are not the table's rows 0 to {rows - 1}")
+                raise ConversionError(f"vocabulary of {name}: its {len(vocabularies[name])} entries are not "
+                                      f"the table's rows 0 to {rows - 1}")
             vocabulary = model.vocabulary(name, [places[row] for row in range(rows)])
         model.categorical(name, table, UNKNOWN_ROW, ["user"] if kind == "user" else ["behaviour", "candidate"], vocabulary)
 

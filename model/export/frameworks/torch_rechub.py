@@ -116,7 +116,8 @@ def convert(architecture: Mapping[str, Any], source: Source, options: Mapping[st
                    if (feature.get("type") == "dense") == dense]
     if architecture.get("batch_norm_eps", BATCH_NORM_EPSILON) != BATCH_NORM_EPSILON:
         raise ConversionError(f"architecture key batch_norm_eps: torch-rechub's is {BATCH_NORM_EPSILON}")
-    layers = sequential(source, "mlp.mlp", sum(map(model.input_width, inputs)), None, DICE_EPSILON, architecture.get("dice_eps", DICE_EPSILON))
+    layers = sequential(source, "mlp.mlp", sum(map(model.input_width, inputs)), None, DICE_EPSILON,
+                        architecture.get("dice_eps", DICE_EPSILON))
     check_units(layers[:-1], architecture.get("mlp_params", {}).get("dims"), "mlp_params.dims")
     model.mlp(inputs, layers)
     return model.finish()
