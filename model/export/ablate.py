@@ -3,7 +3,7 @@
 
     ablate.py --data e-shop-clothing-2008.csv.gz --directory build/ablation [options of train.py]
 
-A variant whose checkpoint is there already is gone on with, or taken as it is when it was done.
+If a variant's checkpoint exists, its training continues from there. A finished variant is used as it is.
 """
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ import clickstream
 from evaluate import evaluate, report
 from train import Trainer, add_options, options_of, run
 
-# name in the table: what differs from the options given
+# name in the table: the options that differ from those given
 ABLATION: dict[str, dict[str, Any]] = {
     "DIEN": {},
     "DIEN, auxiliary loss by MLP": {"auxiliary": "mlp"},

@@ -9,14 +9,14 @@ MLP_UNITS = (100, 50)
 
 
 class InnerProduct(nn.Module):
-    """The paper's form: sigmoid of the inner product of h_t and the embedded behaviour, so H = E."""
+    """The paper's form: the sigmoid of the inner product of h_t and the embedded behaviour, so H = E."""
 
     def forward(self, states: Tensor, behaviours: Tensor) -> Tensor:
         return (states * behaviours).sum(-1)
 
 
 class Net(nn.Module):
-    """The authors' code's form: a small net on both."""
+    """The form of the authors' code: a small net on both."""
 
     def __init__(self, width: int, generator: torch.Generator):
         super().__init__()

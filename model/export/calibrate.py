@@ -15,7 +15,7 @@ from wire import Request
 
 
 class _Recorder(DIEN):
-    """Keeps what goes into each Dice."""
+    """Keeps the input of each Dice."""
 
     def __init__(self, config: Config, dtype: torch.dtype):
         super().__init__(config, dtype)
@@ -28,8 +28,11 @@ class _Recorder(DIEN):
 
 def freeze(config: Config, tensors: dict[str, np.ndarray], layers: Sequence[str],
            statistics: Callable[[np.ndarray], Norm], requests: Sequence[Request]) -> int:
-    """Set gain and offset of the layers, each on what reaches it when those before it are frozen: the scores of these
-    requests are then those of one batch of them all. Returns the number of (user, candidate) pairs."""
+    """Set the gain and offset of the layers. Returns the number of (user, candidate) pairs.
+
+    Each layer is set from its inputs after the layers before it have been frozen. The scores of these requests are then
+    the scores that they would have as one batch.
+    """
     rows = 0
     for layer in layers:
         scorer = Scorer(config, tensors, network=_Recorder)

@@ -1,8 +1,8 @@
 """The clickstream to train on: UCI data set 553, "Clickstream data for online shopping" (CC BY 4.0), read and split.
 
 The user brings the file (.csv or .csv.gz, unchanged). Sessions are in time order, clicks in the order of the session.
-Whatever the file says about an item follows from its code (but for one click of 165,474), so it is an attribute of the
-item: the description that most clicks give.
+The file's description of an item follows from its code, except for one click of 165,474. It is therefore an attribute of
+the item. The description that most clicks give is used.
 """
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ UNKNOWN_ITEM = 0  # item rows count from 1
 COLUMNS = {"category": "page 1 (main category)", "colour": "colour", "location": "location",
            "photograph": "model photography", "price": "price", "page": "page"}
 
-# What the codes mean, from the data set's code book.
+# The meaning of the codes, from the data set's code book.
 LABELS = {
     "category": {"1": "trousers", "2": "skirts", "3": "blouses", "4": "sale"},
     "colour": {"1": "beige", "2": "black", "3": "blue", "4": "brown", "5": "burgundy", "6": "gray", "7": "green",
@@ -96,12 +96,12 @@ def read(path: str) -> tuple[Catalogue, Sessions]:
 
 @dataclass
 class Split:
-    """Sessions by time: the first 80% to train, of these the last eighth to validate, the last 20% to test."""
+    """Sessions by time: the first 80% train, the last eighth of these validates, the last 20% tests."""
 
     train: Sessions
     validation: Sessions
     test: Sessions
-    known: Sessions  # train and validation: what the baselines count
+    known: Sessions  # train and validation: the baselines count these
 
 
 def split(sessions: Sessions) -> Split:

@@ -1,6 +1,6 @@
-"""What config.json says about the shape of a network (FORMAT.md): widths of fields and inputs, names and shapes of weights.
+"""The shape of a network by its config.json (FORMAT.md): widths of fields and inputs, names and shapes of weights.
 
-A config is the parsed JSON object. Nothing here checks it for the server's benefit: the server validates for itself.
+A config is the parsed JSON object. This module does not validate it, because the server validates for itself.
 """
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def interest_of(config: Config, name: str) -> Config:
 
 
 def field_width(config: Config, name: str) -> int:
-    """How many numbers a field contributes: its value, what its layer makes of it, or its row of the table."""
+    """How many numbers a field contributes: its value, its layer's output, or its row of the table."""
     field = field_of(config, name)
     if field["kind"] == "dense":
         return field.get("units", field.get("width", 1))

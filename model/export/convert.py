@@ -5,9 +5,9 @@
     convert.py --inspect --from fuxictr --architecture architecture.json --weights state_dict.pt
     convert.py --inspect --model DIR
 
-Requests that bring the framework's own scores are the proof: where they differ from the converted network by more than
-1e-5 in float64, nothing is written. Without --samples the scores are the converted network's own, which proves only the
-server. CONVERTING.md has an example for each framework.
+Requests that bring the framework's own scores are the proof. If one of them differs from the converted network by more
+than 1e-5 in float64, nothing is written. Without --samples the scores come from the converted network itself, so they
+prove only the server. CONVERTING.md has an example for each framework.
 """
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ FRAMEWORKS = {"reference-tf1": "frameworks.reference_tf1", "deepctr-torch": "fra
               "fuxictr": "frameworks.fuxictr", "torch-rechub": "frameworks.torch_rechub", "recbole": "frameworks.recbole"}
 RANDOM_SAMPLES = 16
 NO_OPTIONS: dict[str, Any] = {"keep": None, "attention_softmax": None, "calibrate": None, "vocabularies": {}}
-# Tensors that tell a checkpoint from the others, and what to say of those that --from does not list.
+# Names of tensors by which checkpoints of frameworks that --from does not list are recognised.
 PADDLEREC = re.compile(r"(hist|target|target_item|neg)\w*_emb_attr[.]weight|item_b_attr[.]weight")
 KERAS = re.compile(r"(.*/)?sparse_(seq_)?emb_\w+(/.*)?")
 
@@ -82,7 +82,7 @@ def recognise(framework: str, source: Source) -> None:
 
 def convert(framework: str, architecture: Mapping[str, Any], source: Source,
             options: Optional[Mapping[str, Any]] = None) -> tuple[Config, dict[str, np.ndarray]]:
-    """Config and the tensors to store, every tensor of the checkpoint used or dropped for a reason."""
+    """Config and the tensors to store. Every tensor of the checkpoint is used, or dropped for a reason."""
     recognise(framework, source)
     options = {**NO_OPTIONS, **(options or {})}
     config, tensors = importlib.import_module(FRAMEWORKS[framework]).convert(architecture, source, options)
@@ -117,7 +117,7 @@ def requests_of(path: str) -> list[dict[str, Any]]:
 
 
 def _options(arguments: argparse.Namespace) -> dict[str, Any]:
-    """What the command line says beside the architecture file."""
+    """The options that the command line gives beside the architecture file."""
     vocabularies = {}
     for each in arguments.vocabulary:
         name, _, path = each.partition("=")
@@ -129,7 +129,7 @@ def _options(arguments: argparse.Namespace) -> dict[str, Any]:
 
 
 def _architecture(arguments: argparse.Namespace) -> dict[str, Any]:
-    """The architecture file, with the names and the framework's own files that the command line adds."""
+    """The architecture file, with the names and the framework's files that the command line adds."""
     architecture = read_json(arguments.architecture)
     if not isinstance(architecture, dict):
         raise ConversionError(f"{arguments.architecture}: not a JSON object")
@@ -169,8 +169,11 @@ def _parser() -> argparse.ArgumentParser:
 
 def narrow(scorer: Scorer, tensors: Mapping[str, np.ndarray], samples: list[dict[str, Any]],
            kind: str) -> tuple[dict[str, Any], list[dict[str, Any]]]:
-    """The tensors with tables of this type, and the samples with the scores that these give. Rounding changes the model,
-    so the framework's scores must have agreed with the unrounded one before: then the change is all rounding."""
+    """The tensors with tables of this type, and the samples with the scores that these tensors give.
+
+    Rounding changes the model. The framework's scores must therefore agree with the unrounded model first, so that the
+    whole change is due to rounding.
+    """
     model_directory.scored(scorer, samples)
     stored = quantise.tables(tensors, kind)
     rounded = Scorer(scorer.config, stored)

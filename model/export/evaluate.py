@@ -3,8 +3,8 @@
 
     evaluate.py --data e-shop-clothing-2008.csv.gz --output build/results.json build/eshop.pt [more checkpoints]
 
-The baselines count the validation sessions too, which the networks have only stopped by; the chain's back-off is chosen
-on the validation sessions.
+The baselines count the validation sessions too; the networks use these only to decide when to stop. The chain's back-off
+is chosen on the validation sessions.
 """
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def kinds_of(scores: np.ndarray) -> dict[str, tuple[np.ndarray, np.ndarray]]:
 
 
 def intervals(scores: dict[str, np.ndarray], session: np.ndarray, first: str) -> Results:
-    """AUC of every model, and how far the model `first` is ahead of each other, in paired replicates."""
+    """AUC of every model, and the lead of the model `first` over each other one, in paired replicates."""
     replicates = {name: {kind: bootstrap(*pair, session) for kind, pair in kinds_of(each).items()}
                   for name, each in scores.items()}
     values = {name: {kind: auc(*pair) for kind, pair in kinds_of(each).items()} for name, each in scores.items()}

@@ -90,7 +90,7 @@ class Features:
 
     def columns(self, names: list[str], rows: np.ndarray,
                 random: Optional[np.random.Generator] = None) -> dict[str, torch.Tensor]:
-        """The item and its attributes. With a generator some items go unknown, half of them with their attributes."""
+        """The item and its attributes. A generator makes some items unknown, half of them with their attributes."""
         described = rows
         if random is not None:
             dropped = random.random(rows.shape) < DROP_ITEM

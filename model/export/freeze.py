@@ -42,7 +42,7 @@ def frozen_tensors(state: dict[str, Any], vocabulary: Vocabulary) -> dict[str, T
 
 
 def metadata(state: dict[str, Any], results: Optional[dict[str, Any]]) -> dict[str, Any]:
-    """What people want to know of the model."""
+    """Facts about the model for people to read."""
     return {**state["config"]["metadata"], "attribution": ATTRIBUTION,
             "price_bands_from": state["catalogue"]["price_edges"],
             "training": {**state["options"], "best_epoch": state["best"]["epoch"]},

@@ -1,4 +1,4 @@
-"""Prints what a model is, as tables that a person can check against the training code."""
+"""Prints a model as tables that a person can check against the training code."""
 from __future__ import annotations
 
 import os

@@ -1,4 +1,4 @@
-"""AUC with a confidence interval: the bootstrap draws whole sessions, as the clicks of one are not independent."""
+"""AUC with a confidence interval: the bootstrap draws whole sessions, because the clicks of one are not independent."""
 from __future__ import annotations
 
 from typing import NamedTuple

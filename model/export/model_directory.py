@@ -15,8 +15,8 @@ from vocabulary import Vocabulary
 from wire import Request, Wire
 
 
-# Between the scores that a request brings from its framework and ours in float64: the server's own bound (FORMAT.md). The
-# golden cases agree within 6e-8 (the folding's rounding to float32), but people also bring scores computed in float32.
+# The largest allowed difference between a framework's score and ours in float64. The server has this bound (FORMAT.md).
+# The golden cases agree within 6e-8, the rounding to float32 after folding. Other people's scores may be in float32.
 SAMPLES_TOLERANCE = 1e-5
 
 
@@ -71,7 +71,7 @@ class Scorer:
         return self.explain(request)[0]
 
     def explain(self, request: Request) -> tuple[np.ndarray, dict[str, np.ndarray]]:
-        """The scores [C], and by interest the attention scores [C, T] over the kept behaviours, oldest first."""
+        """The scores [C], and for each interest the attention scores [C, T] of the kept behaviours, oldest first."""
         scores, attention = score(self.network, self.wire.batch(request))
         return scores[0].numpy(), {name: values[0].numpy() for name, values in attention.items()}
 

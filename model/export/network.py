@@ -20,8 +20,8 @@ DICE_MOMENTUM = 0.99
 
 @dataclass
 class Batch:
-    """B requests of equal shape. A categorical field's values are rows of its table, a dense field's are numbers with
-    one more dimension, its width."""
+    """B requests of equal shape. A categorical field has rows of its table as values. A dense field has numbers, with
+    one more dimension for its width."""
 
     user: dict[str, Tensor]                 # [B]
     context: dict[str, Tensor]              # [B]
@@ -32,7 +32,7 @@ class Batch:
 
 @dataclass
 class Trace:
-    """What the forward pass went through, by interest: for explain, and for the auxiliary loss."""
+    """Values inside the forward pass, by interest: for explain, and for the auxiliary loss."""
 
     behaviours: dict[str, Tensor]  # [B, T, E]
     states: dict[str, Tensor]      # [B, T, H]
@@ -231,8 +231,11 @@ class DIEN(nn.Module):
         return {"relu": torch.relu, "sigmoid": torch.sigmoid, "tanh": torch.tanh}[kind](y)
 
     def _dice(self, prefix: str, x: Tensor) -> Tensor:
-        """Dice with its frozen statistics. Training moves them with each batch and reads them at once: it sees what
-        inference will see, also where a batch is unlike the data, as when all its histories have one length."""
+        """Dice with its frozen statistics.
+
+        Training moves the statistics with each batch and reads them at once. It therefore uses the values of inference,
+        even if a batch is unlike the data because all its histories have one length.
+        """
         gain, offset = self.weight(f"{prefix}.gain"), self.weight(f"{prefix}.offset")
         if self.training:
             with torch.no_grad():

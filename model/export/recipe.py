@@ -1,4 +1,4 @@
-"""What the demo model is: its config for a catalogue, and the variants of it that the ablation compares."""
+"""The demo model: its config for a catalogue, and the variants of it that the ablation compares."""
 from __future__ import annotations
 
 from dataclasses import dataclass

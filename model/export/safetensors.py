@@ -40,7 +40,7 @@ class BF16(NamedTuple):
         return cls(((bits + 0x7FFF + ((bits >> 16) & 1)) >> 16).astype("<u2"))
 
     def widened(self) -> np.ndarray:
-        """The same values in float32, exactly."""
+        """The values in float32, exactly."""
         return (self.bits.astype("<u4") << 16).view("<f4")
 
 

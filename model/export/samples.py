@@ -50,7 +50,7 @@ class RequestMaker:
         return {name: [self.value(name) for _ in range(count)] for name in sent}
 
     def rows(self, columns: dict[str, list[Any]], count: int) -> list[dict[str, Any]]:
-        """The same as rows; a row may lack an attribute that another has."""
+        """These fields as rows; a row may lack an attribute that another has."""
         return [{name: column[i] for name, column in columns.items()
                  if "attribute_of" not in field_of(self.config, name) or self.chance(0.8)} for i in range(count)]
 

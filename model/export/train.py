@@ -4,8 +4,8 @@
     train.py --data e-shop-clothing-2008.csv.gz --checkpoint build/eshop.pt
     train.py --data e-shop-clothing-2008.csv.gz --checkpoint build/eshop.pt --resume
 
-Stops when the AUC on the validation sessions has not improved for --patience epochs; the best epoch is what freeze.py
-takes. The test sessions are not looked at here: evaluate.py does that, once.
+Training stops when the AUC on the validation sessions has not improved for --patience epochs. freeze.py takes the best
+epoch. This program does not read the test sessions: evaluate.py does that, once.
 """
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ KINDS = ("uniform", "popularity")
 
 @dataclass
 class Options:
-    """What decides a training run."""
+    """The settings that determine a training run."""
 
     seed: int = 1
     variant: str = "dien"
@@ -94,7 +94,7 @@ def seen_rows(features: Features, examples: Examples) -> dict[str, np.ndarray]:
 
 
 class Trainer:
-    """One run: its network, its optimiser, its random generators, and how to go on from a checkpoint."""
+    """One run: its network, optimiser and random generators, and how it continues from a checkpoint."""
 
     def __init__(self, options: Options, shape: Shape, catalogue: clickstream.Catalogue, split: clickstream.Split):
         self.options, self.shape, self.catalogue = options, shape, catalogue
@@ -168,7 +168,7 @@ class Trainer:
         return result
 
     def _fill_unseen(self) -> None:
-        """A row that no training example reads, like a month still to come, takes the values of the unknown row."""
+        """Give the unknown row's values to each row that no training example reads, such as a month still to come."""
         with torch.no_grad():
             for name, seen in self.seen.items():
                 table = self.network.weight(f"tables.{name}")
@@ -180,7 +180,7 @@ class Trainer:
         return self.epoch >= self.options.epochs or waited >= self.options.patience
 
     def state(self) -> dict[str, Any]:
-        """All that a resumed run and freeze.py need."""
+        """Everything that a resumed run and freeze.py need."""
         return {"options": asdict(self.options), "shape": asdict(self.shape), "config": self.config,
                 "catalogue": asdict(self.catalogue), "epoch": self.epoch, "history": self.history, "best": self.best,
                 "network": self.network.state_dict(), "auxiliary": self.auxiliary.state_dict(),
@@ -188,7 +188,7 @@ class Trainer:
                 "torch_random": torch.get_rng_state()}
 
     def restore(self, state: dict[str, Any]) -> None:
-        """Go on where `state` was taken; the options and the data must be the same."""
+        """Continue from `state`; the options and the data must be the same."""
         for name, mine in (("options", asdict(self.options)), ("config", self.config)):
             if state[name] != mine:
                 raise ValueError(f"the checkpoint was made with other {name}: {state[name]}")

@@ -3,8 +3,8 @@
 
     verify.py --model model/demo --url http://127.0.0.1:8080 [--requests 200] [--seed 0]
 
-Prints the largest difference from the float64 score. Exit status 1 when it is beyond 1e-5, or when the server refuses a
-request.
+The program prints the largest difference from the float64 score. Its exit status is 1 if the difference is beyond 1e-5 or
+if the server refuses a request.
 """
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Reads a foreign checkpoint's tensors: PyTorch state dicts, safetensors, .npz. What it is, its first bytes tell."""
+"""Reads a foreign checkpoint's tensors: PyTorch state dicts, safetensors, .npz. The first bytes tell which."""
 from __future__ import annotations
 
 import os
@@ -13,8 +13,8 @@ import safetensors
 from frameworks.source import ConversionError
 
 HDF5 = b"\x89HDF\r\n\x1a\n"
-INNER = ("state_dict", "model_state_dict", "model")  # what training scripts wrap a state dict in
-WRAPPER = "module."                                  # what DataParallel puts before every name
+INNER = ("state_dict", "model_state_dict", "model")  # keys under which training scripts put a state dict
+WRAPPER = "module."                                  # DataParallel's prefix of every name
 
 PICKLED = """{path}: {reason}
 It holds Python objects besides tensors, which only its own training code can load. There, once:

@@ -1,6 +1,7 @@
-"""Requests in wire form (DESIGN.md part 4) to table rows and numbers: ids, unknown ids, attributes, columns and rows.
+"""Turns requests as clients send them into table rows and numbers.
 
-The requests come from our own tools, so a fault is a plain ValueError that names the field.
+The module covers ids, unknown ids, attributes, and lists in the form of columns or of rows. The requests come from our
+own tools, so a fault is a plain ValueError that names the field.
 """
 from __future__ import annotations
 
@@ -59,7 +60,7 @@ class Wire:
         return np.asarray(values, np.float32)  # the wire's numbers are float32
 
     def column(self, name: str, given: Columns, count: int) -> torch.Tensor:
-        """One field's values: [count] rows or [count, width] numbers, what was left out filled in from the parent."""
+        """One field's values: [count] rows or [count, width] numbers. The parent gives the values left out."""
         field = field_of(self.config, name)
         values = given.get(name, [ABSENT] * count)
         if len(values) != count:

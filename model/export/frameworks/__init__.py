@@ -1,5 +1,6 @@
 """One module for each framework that convert.py reads: architecture and weights in, config and tensors out.
 
-A module has `convert(architecture, source) -> (config, tensors)`. It takes every tensor that the network needs from the
-source by name and shape; what is then left over is an error, so nothing is ignored in silence.
+Each module has `convert(architecture, source, options) -> (config, tensors)`. `options` holds the choices of the command
+line: the keys of convert.py's NO_OPTIONS. The function takes every tensor that the network needs from the source, by name
+and shape. A tensor that is left over is an error, so that none is ignored in silence.
 """

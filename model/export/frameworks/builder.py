@@ -1,4 +1,4 @@
-"""A model directory's config and tensors in the making: what every converter has to put together."""
+"""Builds the config and the tensors of a model directory, for every converter."""
 from __future__ import annotations
 
 import re
@@ -38,7 +38,7 @@ class Model:
         self.source, self.groups = source, groups
         self.tensors: dict[str, np.ndarray] = {}
         self.vocabularies: dict[str, Vocabulary] = {}
-        self.behaviours: dict[str, str] = {}  # the wire's name of each sequence feature
+        self.behaviours: dict[str, str] = {}  # the name of each sequence feature in requests
         metadata = {"framework": framework, "converted_from": architecture.get("source", framework)}
         self.config: Config = {"format": "dien/1", "name": architecture.get("name", framework),
                                "version": str(architecture.get("version", "1")), "metadata": metadata,
@@ -103,7 +103,7 @@ class Model:
         self._join(entry, groups)
 
     def dense(self, name: str, width: int, groups: Sequence[str], weight: Optional[np.ndarray] = None) -> None:
-        """A field of numbers, at will through a linear layer [units, width]."""
+        """A field of numbers, optionally through a linear layer [units, width]."""
         entry: Config = {"name": self._name(name, "field"), "kind": "dense", "width": width}
         if weight is not None:
             entry["units"] = len(weight)
@@ -152,8 +152,11 @@ class Model:
         raise ConversionError(f"groups: feature {name} is in none of user, context and candidate")
 
     def behaviour_name(self, sequence: str, table: str, target: str) -> str:
-        """The wire's name of a history: the sequence feature's own where groups has it, else the name of the candidate
-        field that it shares a table with, else its own after all."""
+        """The name of a history in requests.
+
+        A sequence feature that groups names keeps its name. Otherwise it takes the name of the candidate field that it
+        shares a table with. Without such a field it keeps its own name.
+        """
         if sequence in self.behaviours:
             return self.behaviours[sequence]
         held, name = self.field(target), sequence
@@ -166,7 +169,7 @@ class Model:
         return name
 
     def new_interest(self, name: str) -> str:
-        """A name that no interest has: this one, or one made of it."""
+        """A name that no interest has: this one, or one derived from it."""
         taken = [interest["name"] for interest in self.config["interests"]]
         name = name[:60]
         return name if name not in taken else next(f"{name}-{i}" for i in range(2, 999) if f"{name}-{i}" not in taken)
@@ -189,7 +192,7 @@ class Model:
 
     def interest(self, name: str, history: Sequence[str], target: Sequence[str], max_length: int, keep: str,
                  extractor: Cell, evolution: Cell, cell: str) -> Config:
-        """An interest with its two recurrences; its attention is the caller's to add under attention()."""
+        """An interest with its two recurrences; the caller adds its attention."""
         prefix = f"interests.{self._name(name, 'interest')}"
         entry: Config = {"name": name, "history": list(history), "target": list(target), "max_length": int(max_length),
                          "keep": keep}

@@ -1,7 +1,7 @@
 """DeepCTR-Torch's DIEN (shenweichen/DeepCTR-Torch).
 
-nn.GRU extracts; the evolution is nn.GRU too (GRU with attention pooling over its states, AIGRU) or a cell of the
-package's own (AGRU, AUGRU = a u) in torch's gate order but with an update gate that writes. BatchNorm stands after the
+The extractor is nn.GRU. For GRU (attention pools its states) and AIGRU the evolution is nn.GRU too. For AGRU and AUGRU
+(a u) it is the package's own cell, which has torch's gate order but an update gate that writes. BatchNorm stands after the
 linear layer. Feature columns keep the order in which they were declared.
 """
 from __future__ import annotations
@@ -41,7 +41,7 @@ def _stack(source: Source, prefix: str, inputs: int, activation: str, use_bn: bo
 
 
 def _embedding(architecture: Mapping[str, Any], source: Source, model: Model, feature: str, otherwise: str = "") -> str:
-    """The table of a feature: under the name of its embedding, or of the feature whose it shares."""
+    """The table of a feature: under the name of its embedding, or of the feature that it shares one with."""
     named = architecture.get("embedding_names", {}).get(feature, feature)
     key = f"embedding_dict.{named}.weight"
     if source.has(key):
@@ -54,7 +54,7 @@ def _embedding(architecture: Mapping[str, Any], source: Source, model: Model, fe
 
 
 def _declared(architecture: Mapping[str, Any], key: str) -> list[str]:
-    """Features in the order of their columns, which feature_order (the package's feature_index) has where it is given."""
+    """Features in the order of their columns, which feature_order (the package's feature_index) gives if it is there."""
     features = list(architecture.get(key) or [])
     order = [name for name in architecture.get("feature_order", ()) if name in features]
     return order if sorted(order) == sorted(features) else features
@@ -71,7 +71,7 @@ def _fields(source: Source, model: Model, architecture: Mapping[str, Any], spars
 
 
 def _dense(architecture: Mapping[str, Any], source: Source, model: Model, features: list[str], others: int) -> None:
-    """The dense features, whose widths are in no tensor but their sum."""
+    """The dense features, for which the tensors give only the sum of the widths."""
     given = dict(architecture.get("dense_dimensions") or {})
     total = source.shape("dnn.linears.0.weight")[1] - others
     unsaid = [feature for feature in features if feature not in given]

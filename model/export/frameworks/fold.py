@@ -1,4 +1,4 @@
-"""Rewrites that change the notation and not the function, in float64: BatchNorm into a linear layer, cells into ours."""
+"""Rewrites in float64 that keep the function: BatchNorm is folded into a linear layer, cells take our form."""
 from __future__ import annotations
 
 from typing import NamedTuple
@@ -20,12 +20,12 @@ class Norm(NamedTuple):
 
 
 def norm_before(weight: np.ndarray, bias: np.ndarray, norm: Norm) -> tuple[np.ndarray, np.ndarray]:
-    """The linear layer [out, in] that does the work of BatchNorm on its input and itself."""
+    """One linear layer [out, in] for BatchNorm followed by this layer."""
     return weight * norm.gain, bias + weight @ norm.offset
 
 
 def norm_after(weight: np.ndarray, bias: np.ndarray, norm: Norm) -> tuple[np.ndarray, np.ndarray]:
-    """The linear layer [out, in] that does the work of itself and BatchNorm on its output."""
+    """One linear layer [out, in] for this layer followed by BatchNorm."""
     return weight * norm.gain[:, None], bias * norm.gain + norm.offset
 
 
@@ -37,8 +37,11 @@ def batch_norm_before(weight: np.ndarray, bias: np.ndarray, gamma: np.ndarray, b
 
 def tf1_cell(gates: np.ndarray, gates_bias: np.ndarray, candidate: np.ndarray, candidate_bias: np.ndarray, *,
              inputs: int) -> dict[str, np.ndarray]:
-    """A TensorFlow 1 GRU cell as ours. Its kernels are [inputs + units, out] with reset before update; its update gate
-    keeps the old state, h' = u h + (1 - u) c, so that the write gate is v = 1 - u = sigmoid(-x)."""
+    """A TensorFlow 1 GRU cell in our form.
+
+    The cell's kernels are [inputs + units, out], with reset before update. Its update gate keeps the old state,
+    h' = u h + (1 - u) c, so that the write gate is v = 1 - u = sigmoid(-x).
+    """
     reset, keep = np.split(gates.T, 2)
     rows = np.concatenate([reset, -keep, candidate.T])
     reset_bias, keep_bias = np.split(gates_bias, 2)
@@ -48,8 +51,11 @@ def tf1_cell(gates: np.ndarray, gates_bias: np.ndarray, candidate: np.ndarray, c
 
 def torch_cell(weight_input: np.ndarray, weight_hidden: np.ndarray, bias_input: np.ndarray, bias_hidden: np.ndarray, *,
                order: str = "rzc") -> dict[str, np.ndarray]:
-    """A cell with the reset gate after the recurrent product as ours. `order` names its gates in the order of its rows: r
-    reset, u an update gate that writes, z one that keeps the old state (so that v = 1 - z = sigmoid(-x)), c candidate."""
+    """A cell with the reset gate after the recurrent product, in our form.
+
+    `order` names the gates in the order of the rows: r is reset, c the candidate, u an update gate that writes, and z an
+    update gate that keeps the old state, so that v = 1 - z = sigmoid(-x).
+    """
     def sorted_rows(rows: np.ndarray) -> np.ndarray:
         part = dict(zip(order, np.split(rows, 3)))
         return np.concatenate([part["r"], -part["z"] if "z" in part else part["u"], part["c"]])

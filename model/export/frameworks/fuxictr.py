@@ -1,8 +1,9 @@
 """FuxiCTR's DIEN (reczoo/FuxiCTR, model_zoo/DIEN).
 
-One complete stack for each pair of target and sequence fields: nn.GRU, attention, and nn.GRU or a cell of its own (a u)
-whose gates come update, reset, candidate and whose update gate writes. Its feature map says what each feature is; its
-feature vocabulary, which token has which row. Tables that share an embedding are stored under every feature's name.
+Each pair of target and sequence fields has a complete stack: nn.GRU, attention, and an evolution. The evolution is nn.GRU
+or FuxiCTR's own cell (a u). The gates of that cell come in the order update, reset, candidate, and its update gate writes.
+The feature map describes each feature; the feature vocabulary gives the row of each token. Tables that share an embedding
+are stored under every feature's name.
 """
 from __future__ import annotations
 
@@ -73,7 +74,10 @@ class _Features:
         return int(spec.get("oov_idx", len(self.raw[name]) - 1))
 
     def _pretrained(self, name: str) -> np.ndarray:
-        """A pretrained table with its projection and, by use, an embedding of the ids; a sharer's is used as its owner's."""
+        """A pretrained table with its projection and, depending on pretrain_usage, an embedding of the ids.
+
+        A feature that shares an embedding uses it as the owner does.
+        """
         spec, prefix = self._spec(name), f"{TABLE}.{name}"
         spec = self.specs.get(spec.get("share_embedding", ""), spec)
         table = self.source.take(f"{prefix}.pretrain_embedding.weight", (-1, -1))
@@ -95,8 +99,10 @@ class _Features:
         return table + ids if usage == "sum" else table
 
     def _raw(self, name: str) -> np.ndarray:
-        """A feature's table [rows, width], or a numeric feature's vector [width, 1]. Shared ones are stored again under
-        the name of each feature, or left out by who saved the file."""
+        """A feature's table [rows, width], or a numeric feature's vector [width, 1].
+
+        A shared table is stored again under the name of each feature, unless the person who saved the file left it out.
+        """
         owner = self._spec(name).get("share_embedding")
         shared = self.raw.get(owner) if owner else None
         if shared is None and owner and owner in self.specs and not self._stored(name):

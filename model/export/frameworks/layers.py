@@ -103,14 +103,14 @@ def per_layer(names: Names, count: int) -> list[Optional[str]]:
 
 
 def check_units(layers: Sequence[Layer], units: Optional[Sequence[int]], what: str) -> None:
-    """What the architecture file says of the sizes must be what the tensors have."""
+    """The sizes in the architecture file must agree with those of the tensors."""
     have = [layer.units for layer in layers]
     if units is not None and list(units) != have:
         raise ConversionError(f"{what}: the architecture file says {list(units)}, the tensors have {have}")
 
 
 class _Sequential:
-    """Reads torch.nn.Sequential: modules by their places; those without parameters leave no trace but a gap."""
+    """Reads torch.nn.Sequential: modules by their places; those without parameters leave only a gap."""
 
     def __init__(self, source: Source, prefix: str):
         self.source, self.prefix = source, prefix
@@ -134,8 +134,10 @@ class _Sequential:
 
 def sequential(source: Source, prefix: str, inputs: int, activations: Names, dice_epsilon: float,
                row_epsilon: Optional[float] = None, last_linear: bool = True) -> list[Layer]:
-    """The layers of a Sequential of Linear, BatchNorm, activation, Dropout in that order, each but Linear optional. The
-    last Linear has no activation where `last_linear`; a BatchNorm ahead of the first is one of the input."""
+    """The layers of a Sequential of Linear, BatchNorm, activation, Dropout in that order; only Linear is required.
+
+    With `last_linear` the last Linear has no activation. A BatchNorm ahead of the first Linear belongs to the input.
+    """
     modules = _Sequential(source, prefix)
     places = [place for place in sorted(modules.parts) if modules.kind(place) == "linear"]
     if not places:

@@ -1,10 +1,10 @@
-"""RecBole's DIEN (RUCAIBox/RecBole) from 1.2.0 on, and before it when one says that the attention had no softmax.
+"""RecBole's DIEN (RUCAIBox/RecBole) from 1.2.0 on, and earlier ones if told that the attention had no softmax.
 
-nn.GRU extracts; the evolution is nn.GRU or a cell of its own (a u) whose update gate writes. Attention scores are divided
-by sqrt(H). Each side, user and item, has one table of all its token fields, one below the other, one vector for each
-float field, which its value multiplies, and a table for each multi-valued field. Items' and users' other fields follow
-from the id: the data set holds them and the checkpoint does not. The top's "Dice" has neither statistics nor a saved
-alpha: it is SiLU.
+The extractor is nn.GRU. The evolution is nn.GRU or RecBole's own cell (a u), whose update gate writes. Attention scores are
+divided by sqrt(H). There are two sides, user and item. Each has one table for all its token fields, one below the other.
+It has a vector for each float field, which the value multiplies, and a table for each multi-valued field. The other fields
+of items and users follow from the id: the data set holds them and the checkpoint does not. The "Dice" of the top has
+neither statistics nor a saved alpha, so it is SiLU.
 """
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ FIELD_KEYS = ("name", "type", "vocab_size", "offset")
 SOFTMAX_SINCE = (1, 2, 0)
 BATCH_NORM_EPSILON = 1e-5
 KEEP = "last"
-UNKNOWN_ROW = 0  # [PAD], which RecBole also gives to what is missing
+UNKNOWN_ROW = 0  # [PAD], which RecBole also gives to missing values
 
 
 def _softmax(architecture: Mapping[str, Any], told: Optional[str]) -> bool:
@@ -125,7 +125,7 @@ class _Side:
 
 
 def _pool(table: np.ndarray, values: np.ndarray, mode: str) -> np.ndarray:
-    """What RecBole makes of one multi-valued field's values; 0 is padding."""
+    """RecBole's pooling of the values of one multi-valued field; 0 is padding."""
     rows = table[values[values != 0]]
     if mode == "sum":
         return rows.sum(0)

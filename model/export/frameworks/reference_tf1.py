@@ -1,10 +1,9 @@
 """The authors' TensorFlow 1 code (mouna99/dien): Model_DIN_V2_Gru_Vec_attGru_Neg, which is DIEN, and its siblings.
 
-It is not the paper's network: the reset gate comes before the recurrent product, attention is an MLP with a query layer,
-and the attention score shortens the update gate, u' = (1 - a) u, which is augru-or. Its Dice takes the statistics of
-whatever batch it is given and stores none, so a Dice checkpoint has no score of its own until data to freeze the
-statistics on is given. Names of variables are matched by their ends: scopes around them differ, and TensorFlow makes up
-some of them.
+It is not the paper's network. The reset gate comes before the recurrent product. Attention is an MLP with a query layer.
+The attention score shortens the update gate, u' = (1 - a) u, which is augru-or. Dice takes its statistics from each batch
+and stores none. A Dice checkpoint therefore has no score of its own until data is given to freeze the statistics on. Names
+of variables are matched by their ends, because the scopes around them differ and TensorFlow invents some of them.
 """
 from __future__ import annotations
 
@@ -20,7 +19,7 @@ from frameworks.layers import Layer
 from frameworks.source import ConversionError, Source, check_keys, required
 
 FIELDS = {"uid": "user", "mid": "item", "cat": "item"}
-# The class of the model, as train.py chooses it, tells the evolution; the tensors do not.
+# The class of the model, which train.py chooses, determines the evolution. The tensors do not show it.
 CELLS = {"Gru_Vec_attGru": "augru-or", "Gru_QA_attGru": "agru", "Gru_att_Gru": "aigru", "Gru_Gru_att": "gru+pooling"}
 KEYS = ("n_uid", "n_mid", "n_cat", "EMBEDDING_DIM", "HIDDEN_SIZE", "ATTENTION_SIZE", "use_dice", "max_length",
         "batch_norm_eps", "mlp_input_order", "groups", "model")
@@ -29,7 +28,7 @@ OPTIMISER = r".*/Adam(_1)?|(.*/)?beta[12]_power|(.*/)?global_step"
 AUXILIARY = r"(.*/)?(bn1gru|f[123]gru)/.*"
 BATCH_NORM_EPSILON = 1e-3
 KEEP = "last"
-UNKNOWN_ROW = 0  # the data iterator gives 0 to what its vocabularies lack; of users it is the most frequent one
+UNKNOWN_ROW = 0  # the data iterator gives 0 to ids that its vocabularies lack; user 0 is the most frequent one
 
 
 def _named(source: Source, name: str) -> str:
@@ -48,7 +47,7 @@ def _dense(source: Source, scope: str, inputs: int, units: int = -1) -> Layer:
 
 
 def _part(source: Source, scope: str, name: str) -> str:
-    """A variable of the cell under `scope`; whether the cell's own name is part of its variables depends on the version."""
+    """A variable of the cell under `scope`; the version decides whether its name includes the cell's."""
     found = [each for each in source.left if re.fullmatch(rf"(.*/)?{scope}/(rnn/)?(\w*cell\w*/)?{name}", each)]
     if not found and scope == "gru2":
         raise ConversionError(f"tensor gru2/{name} is missing: the second recurrence's weights are not in this file. "
@@ -67,8 +66,11 @@ def _cell(source: Source, scope: str, inputs: int, units: int) -> dict[str, np.n
 
 
 def _alpha(source: Source, expected: str, units: int) -> np.ndarray:
-    """The slopes of a PReLU. TensorFlow makes its scope's name up (prelu_, prelu1/prelu_prelu1, prelu_1/prelu): where the
-    expected one is not there, the only one of this size is taken."""
+    """The slopes of a PReLU.
+
+    TensorFlow invents the name of the scope (prelu_, prelu1/prelu_prelu1, prelu_1/prelu). If the expected name is missing,
+    the only PReLU of this size is taken.
+    """
     found = [name for name in source.left if name == expected or name.endswith(f"/{expected}")]
     if not found:
         found = [name for name in source.left

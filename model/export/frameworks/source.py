@@ -8,18 +8,18 @@ import numpy as np
 
 
 class ConversionError(ValueError):
-    """The checkpoint is not what its framework and architecture promise, or has no faithful equivalent."""
+    """The checkpoint contradicts its framework or architecture, or has no faithful equivalent."""
 
 
 class Source:
-    """Hands out float64 copies and keeps account."""
+    """Hands out float64 copies and records which tensors are left."""
 
     def __init__(self, tensors: Mapping[str, np.ndarray]):
         self.left = dict(tensors)
         self.dropped: dict[str, str] = {}
         self.notes: list[str] = []
-        self.proven = False  # whether scores of the framework's own will be compared: what is not understood shows then
-        # Dice layers whose statistics are still to be taken from data, in order, and how: x [rows, units] to a Norm.
+        self.proven = False  # whether the framework's own scores will be compared, so that a misunderstanding shows
+        # Dice layers, in order, whose statistics must still be taken from data, and the function from x [rows, units] to a Norm.
         self.calibrate: tuple[list[str], Optional[Callable[[np.ndarray], Any]]] = ([], None)
 
     def find(self, pattern: str) -> str:
@@ -70,17 +70,19 @@ class Source:
             raise ConversionError(f"no use for tensor {', '.join(sorted(self.left))}")
 
 
-# What an architecture file may say without a word of it mattering to a score.
+# Keys of an architecture file that cannot change a score.
 REMARKS = (r"notes?|comments?|description|source|framework|peer.*|(\w*_)?(commit|version)|seed|checks|\w*statistics|"
            r"request_layout|variable_names|\w*_difference|name|score|alpha|aux_\w+|\w*loss_alpha|use_negsampling|"
            r"\w*dropout(_\w+)?|\w*_regularizer|l2_reg_\w+|init_std|learning_rate|optimizer|loss|device|dtype")
-# What it may say of sizes that the tensors' shapes settle.
+# Keys for sizes that the tensors' shapes settle.
 SIZES = r"(\w*_)?(embedding|embed)_(dims?|sizes?)|\w*vocab(ulary)?_sizes?|n_\w+"
 
 
 def check_keys(architecture: Mapping[str, Any], known: Collection[str], source: Source) -> None:
-    """An architecture key that this framework's converter does not read could change the score: an error, unless scores
-    of the framework's own are there to tell."""
+    """Refuse architecture keys that this framework's converter does not read, because they could change the score.
+
+    If the framework's own scores are there to prove the conversion, such a key is only noted.
+    """
     for key in architecture:
         if key in known or re.fullmatch(f"{REMARKS}|{SIZES}", key):
             continue
@@ -92,7 +94,7 @@ def check_keys(architecture: Mapping[str, Any], known: Collection[str], source: 
 
 
 def check_entry(entry: Mapping[str, Any], known: Collection[str], source: Source, where: str) -> None:
-    """The same for one feature's entry in the architecture file."""
+    """check_keys() for one feature's entry in the architecture file."""
     for key in entry:
         if key in known or re.fullmatch(REMARKS, key):
             continue
@@ -103,7 +105,7 @@ def check_entry(entry: Mapping[str, Any], known: Collection[str], source: Source
 
 
 def required(architecture: Mapping[str, Any], key: str) -> Any:
-    """What the architecture file must say, since the tensors cannot."""
+    """A value that the architecture file must give, because the tensors cannot."""
     if key not in architecture:
         raise ConversionError(f"architecture key {key} is missing")
     return architecture[key]

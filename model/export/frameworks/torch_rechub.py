@@ -1,9 +1,9 @@
 """torch-rechub's DIEN (datawhalechina/torch-rechub) from 0.8.0 on.
 
-Each history feature has an interest of its own: nn.GRU, bilinear attention on the target feature of the same place, and
-an AUGRU (a u) of nine matrices that are multiplied from the right, without a bias inside the reset product. The top's
-Dice takes its statistics across the units of each row. Versions 0.4 to 0.7 start their AUGRU from a random state, so
-that they have no score to reproduce: they keep the attention matrix inside the cell.
+Each history feature has its own interest: nn.GRU, bilinear attention on the target feature of the same place, and an AUGRU
+(a u). This AUGRU has nine matrices, multiplied from the right, and no bias inside the reset product. The Dice of the top
+takes its statistics across the units of each row. Versions 0.4 to 0.7 start their AUGRU from a random state, so that they
+have no score to reproduce. They are recognised by the attention matrix inside the cell.
 """
 from __future__ import annotations
 
