@@ -193,14 +193,14 @@ clean: ## remove everything that was built
 
 # ---- builds
 
+# Programs of tests/bench that are tested on each build.
+BENCH_TESTED = $(addprefix $(BUILD)/bench/,policies million)
 unit: $(UNIT)
 bench-programs: $(BENCH)
 bench-tested: $(BENCH_TESTED)
 fuzzers: $(FUZZ)
 
 CHECKED_BUILDS := release clang asan tsan fuzz $(CROSS_BUILD)
-# Programs of tests/bench that are tested on each build.
-BENCH_TESTED = $(addprefix $(BUILD)/bench/,policies million)
 builds: $(addprefix build-,$(CHECKED_BUILDS))
 .PHONY: build-test build-release build-clang build-asan build-tsan build-fuzz build-aarch64
 build-test:

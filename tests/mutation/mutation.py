@@ -70,6 +70,10 @@ class Copy:
         self.directory.mkdir(parents=True, exist_ok=True)
         for name in COPIED:
             run(["cp", "-R", "-u", "--preserve=timestamps", "--no-target-directory", TOP / name, self.directory / name], TOP, 600)
+        for name in COPIED:
+            for path in sorted((self.directory / name).rglob("*")):
+                if path.is_file() and not (TOP / path.relative_to(self.directory)).exists():
+                    path.unlink()
         for name in ("models", "tools"):
             (self.directory / "build").mkdir(exist_ok=True)
             link = self.directory / "build" / name
