@@ -79,7 +79,7 @@ quiet = $(if $(V),,@echo '  $(1)  $@';)
 .DEFAULT_GOAL := build
 .DELETE_ON_ERROR:
 .PHONY: help build models unit fuzzers demo run test check bench bench-programs bench-load bench-kernels bench-policies \
-        bench-memory bench-wire bench-exponentials bench-peers bench-sweep bench-split bench-precision bench-server bench-figures \
+        bench-memory bench-wire bench-exponentials bench-peers bench-sweep bench-split bench-precision bench-server bench-figures bench-before-after \
         image image-test deps deps-demo deps-test tools compile-commands mutation \
         builds bench-tested format fuzz clean FORCE
 
@@ -167,6 +167,11 @@ bench-server: bench-peers ## the server over HTTP, closed and open loop, beside 
 	$(PYTHON) tests/bench/server.py --server $(BUILD)/dien-server --openloop $(BUILD)/bench/openloop
 	$(PYTHON) tests/bench/server.py --server $(BUILD)/dien-server --openloop $(BUILD)/bench/openloop \
 	  --servers dien --kinds cached --server-options "--queue 16" --connections 8
+
+bench-before-after: deps-bench ## this tree beside BEFORE, the directory of another built tree (10 minutes)
+	@$(MAKE) --no-print-directory -s -j$(JOBS) build $(addprefix $(BUILD)/bench/,library wire)
+	@$(PYTHON) tests/bench/reference_shape.py --output build/bench/reference-shape
+	$(PYTHON) tests/bench/before_after.py --before $(BEFORE)
 
 bench-figures: ## draw the figures from the CSV
 	$(PYTHON) tests/bench/figures.py
