@@ -40,9 +40,9 @@ FUZZ_C := $(wildcard tests/fuzz/fuzz_*.c)
 BENCH_C := $(wildcard tests/bench/*.c)
 C_FILES := $(wildcard model/*.[ch] model/*/*.[ch] proto/*.[ch] server/*.[ch] server/*/*.[ch] tests/*/*.[ch])
 objects = $(patsubst %.c,$(BUILD)/%.o,$(1))
-# The messages of proto/score.proto, in C.
-MESSAGES := $(BUILD)/generated/proto/score
-LIBRARY_O := $(call objects,$(MODEL_C) $(PROTO_C) $(SERVER_C)) $(MESSAGES).pb-c.o
+# The messages of proto/*.proto, in C.
+MESSAGES := $(patsubst %.proto,$(BUILD)/generated/%,$(wildcard proto/*.proto))
+LIBRARY_O := $(call objects,$(MODEL_C) $(PROTO_C) $(SERVER_C)) $(addsuffix .pb-c.o,$(MESSAGES))
 MAIN_O := $(call objects,server/main.c)
 UNIT := $(patsubst tests/unit/%.c,$(BUILD)/unit/%,$(UNIT_C))
 FUZZ := $(patsubst tests/fuzz/%.c,$(BUILD)/fuzz/%,$(FUZZ_C))
@@ -107,7 +107,7 @@ check: deps tools ## all tests: also clang, sanitizers, AArch64, static, export,
 	rm -f build/closing-line; status=0; $(PYTEST) --closing-line=build/closing-line --builds=release,clang,asan,tsan$(addprefix $(comma),$(CROSS_BUILD)) tests || status=$$?; exit $$status
 
 # For clangd and other tools: how each file is compiled. `make -n` says it, whatever is built.
-compile-commands: $(MESSAGES).pb-c.h ## build/compile_commands.json, for clangd
+compile-commands: $(addsuffix .pb-c.h,$(MESSAGES)) ## build/compile_commands.json, for clangd
 	@$(MAKE) --no-print-directory -n -B V=1 build unit bench-programs | $(PYTHON) tests/support/compile_commands.py > build/compile_commands.json
 
 mutation: deps-test ## change one line after another; the tests must see each (75 minutes, resumable; tests/mutation/README.md)
@@ -260,14 +260,16 @@ $(BUILD)/%.o: %.c $(BUILD)/compile-command
 
 # With bytes for strings, which are the same on the wire: their length is then told (proto/protobuf.c). And with a oneof
 # for what is optional, the same again: protobuf-c 1.4 knows no other way to tell that a member is there.
-$(MESSAGES).pb-c.c $(MESSAGES).pb-c.h &: proto/score.proto
+$(BUILD)/generated/proto/%.pb-c.c $(BUILD)/generated/proto/%.pb-c.h &: proto/%.proto
 	@mkdir -p $(@D)
 	$(call quiet,GEN )sed -E -e 's/^( *(repeated )?)string /\1bytes /' \
-	  -e 's/^( *)optional string (\w+) = (\w+);/\1oneof \2_there { bytes \2 = \3; }/' $< > $(MESSAGES).proto && \
-	  protoc-c --proto_path=$(@D) --c_out=$(@D) $(MESSAGES).proto
-$(BUILD)/proto/protobuf.o $(BUILD)/tests/unit/test_protobuf.o $(BUILD)/tests/bench/wire.o: $(MESSAGES).pb-c.h
+	  -e 's/^( *)optional string (\w+) = (\w+);/\1oneof \2_there { bytes \2 = \3; }/' $< > $(@D)/$*.proto && \
+	  protoc-c --proto_path=$(@D) --c_out=$(@D) $(@D)/$*.proto
+.PRECIOUS: $(BUILD)/generated/proto/%.pb-c.c $(BUILD)/generated/proto/%.pb-c.h
+$(BUILD)/proto/protobuf.o $(BUILD)/tests/unit/test_protobuf.o $(BUILD)/tests/bench/wire.o: $(BUILD)/generated/proto/score.pb-c.h
+$(BUILD)/proto/history_record.o: $(BUILD)/generated/proto/history.pb-c.h
 # Generated: not ours to warn of.
-$(MESSAGES).pb-c.o: $(MESSAGES).pb-c.c $(BUILD)/compile-command
+$(BUILD)/generated/proto/%.pb-c.o: $(BUILD)/generated/proto/%.pb-c.c $(BUILD)/compile-command
 	$(call quiet,CC  )$(CC) $(CFLAGS_ALL) -w -c -o $@ $<
 
 # Other flags, another compiler or a file more or less: built again. The stamps change only when their text does.

@@ -28,6 +28,7 @@ ENTRANCES = {
     "uv.h": {"server/base/loop.c"},
     "jansson.h": {"proto/json_decode.c", "proto/json_encode.c", "model/format/config.c", "model/format/safetensors.c"},
     "score.pb-c.h": {"proto/protobuf.c"},
+    "history.pb-c.h": {"proto/history_record.c"},
     "cblas.h": {"model/kernels/openblas.c"},
     "xxhash.h": {"server/users/user_cache.c"},
 }
