@@ -12,7 +12,7 @@ TOP = builds.TOP
 # Files of model/export import one another as plain modules, so mypy runs in their folder.
 # Other folders are checked from the top. Files of one name in two folders are checked apart.
 TYPED = [("model/export", ["."]), ("", ["deploy"]), ("", ["tests/bench"]), ("", ["tests/export"]),
-         ("", ["tests/support", "tests/static"]), ("", ["tests/mutation"])]
+         ("", ["tests/support", "tests/static"]), ("", ["tests/mutation"]), ("", ["tests/faults"])]
 
 
 def run(command, folder=""):

@@ -125,6 +125,17 @@ def head(length, *lines, method="POST", path="/score", version="1.1"):
     return ("\r\n".join([*text, *lines]) + "\r\n\r\n").encode("latin-1")
 
 
+def parse_log(text):
+    """The JSON lines that are whole in a server's output."""
+    return [json.loads(line) for line in text.splitlines(keepends=True) if line.startswith("{") and line.endswith("\n")]
+
+
+def parse_metrics(page):
+    """A page of metrics as {'name{labels}': value}."""
+    lines = [line for line in page.splitlines() if line and not line.startswith("#")]
+    return {name: float(value) for name, value in (line.rsplit(" ", 1) for line in lines)}
+
+
 class Service:
     """dien-server on a port of its own choice. As a context it stops in order: SIGTERM, exit status 0, no report.
 
@@ -181,8 +192,7 @@ class Service:
 
     def log(self):
         """The log's JSON lines that are whole by now: the server's log thread writes some milliseconds later."""
-        lines = self.output.splitlines(keepends=True)
-        return [json.loads(line) for line in lines if line.startswith("{") and line.endswith("\n")]
+        return parse_log(self.output)
 
     def client(self, timeout=REPLY_SECONDS):
         return Client(self.address, timeout)
@@ -200,8 +210,7 @@ class Service:
         with self.client() as client:
             reply = client.get("/metrics")
         assert reply.status == 200, reply
-        lines = [line for line in reply.body.decode().splitlines() if line and not line.startswith("#")]
-        return {name: float(value) for name, value in (line.rsplit(" ", 1) for line in lines)}
+        return parse_metrics(reply.body.decode())
 
     def logged(self, request_id, seconds=60):
         """The log's line of a request. It is written when the request has ended, which may be after its answer."""
