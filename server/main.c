@@ -32,6 +32,14 @@ static void hold_standard_descriptors(void) {
         close(descriptor);
 }
 
+/* Signals that people send to servers by habit, to reload or to turn over a log: their default would end the process. A
+ * re-execution keeps them ignored. */
+static void ignore_signals(void) {
+    static const int ignored[] = {SIGPIPE, SIGHUP, SIGUSR1, SIGUSR2};
+    for (size_t i = 0; i < sizeof ignored / sizeof ignored[0]; i++)
+        signal(ignored[i], SIG_IGN);
+}
+
 /* Once: the variable that is set here is looked at first. Returns when there is nothing to do, or no way to do it. */
 static void run_with_better_blas(char **argv) {
     static const char variable[] = "OPENBLAS_CORETYPE";
@@ -77,6 +85,7 @@ int main(int argc, char **argv) {
     struct dien_error no_kernels = {""};
     char error[512] = "";
     hold_standard_descriptors();
+    ignore_signals();
     enum options_result result = options_parse(&options, argc, argv, stdout, error, sizeof error);
     if (result != OPTIONS_RUN) {
         fputs(error, stderr);
@@ -91,8 +100,6 @@ int main(int argc, char **argv) {
     }
     log_start(options.log_level);
     run_with_better_blas(argv);
-    signal(SIGPIPE, SIG_IGN);
-    signal(SIGHUP, SIG_IGN);
     json_decode_init();
     const char *kernels = dien_kernels_name(&no_kernels);
     int status = 1;

@@ -77,6 +77,8 @@ static const struct row rows[] = {
     {"log-buffer", BYTES, LIMIT, FIELD(log_buffer), "1M", 16384, 1024 * 1024 * 1024.0,
      "log lines that wait to be written; more: dropped and counted"},
     {"access-log", SWITCH, NO_LIMIT, FIELD(access_log), "on", 0, 0, "a log line for each request"},
+    {"old-names", SWITCH, NO_LIMIT, FIELD(old_names), "on", 0, 0,
+     "renamed metrics and members of the log keep their old names, too, for one version"},
     {"check", FLAG, NO_LIMIT, FIELD(check), "off", 0, 0, "load the model, prove its samples, say how well, and exit"},
     {"probe", TEXT, NO_LIMIT, FIELD(probe), NULL, 0, 0, "ask the server at HOST:PORT whether it is ready, and exit"},
     {"version", COMMAND, NO_LIMIT, 0, NULL, 0, 0, "print the version and exit"},
@@ -84,6 +86,9 @@ static const struct row rows[] = {
 };
 
 enum { ROWS = sizeof rows / sizeof rows[0] };
+
+const char *const options_unit_names[OPTIONS_UNITS] = {
+    [UNIT_COUNT] = "items", [UNIT_BYTES] = "bytes", [UNIT_SECONDS] = "seconds", [UNIT_RATIO] = "ratio"};
 
 /* The place of an error message: the flag or variable at fault comes first, then the fault. */
 struct complaint {
@@ -303,10 +308,15 @@ size_t options_limits(const struct options *options, struct options_limit limits
             continue;
         struct options_limit *limit = &limits[count++];
         const void *field = (const char *)options + rows[i].offset;
-        const char *suffix = rows[i].kind == BYTES ? "_bytes" : rows[i].kind == SECONDS ? "_seconds" : "";
-        snprintf(limit->name, sizeof limit->name, "%s%s", rows[i].name, suffix);
-        for (char *letter = limit->name; *letter != '\0'; letter++)
+        limit->unit = rows[i].kind == BYTES     ? UNIT_BYTES
+                      : rows[i].kind == SECONDS ? UNIT_SECONDS
+                      : rows[i].kind == NUMBER  ? UNIT_RATIO
+                                                : UNIT_COUNT;
+        const char *suffix = limit->unit == UNIT_BYTES ? "_bytes" : limit->unit == UNIT_SECONDS ? "_seconds" : "";
+        snprintf(limit->flag, sizeof limit->flag, "%s", rows[i].name);
+        for (char *letter = limit->flag; *letter != '\0'; letter++)
             *letter = *letter == '-' ? '_' : *letter;
+        snprintf(limit->name, sizeof limit->name, "%s%s", limit->flag, suffix);
         limit->value =
             rows[i].kind == COUNT || rows[i].kind == BYTES ? (double)*(const size_t *)field : *(const double *)field;
         limit->for_clients = rows[i].audience == CLIENT_LIMIT;

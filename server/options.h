@@ -43,6 +43,7 @@ struct options {
     enum log_level log_level;
     size_t log_buffer;
     bool access_log;
+    bool old_names; /* renamed metrics and members of the log keep their old names beside the new */
     bool check;
     const char *probe; /* ask this address instead of serving; NULL: serve */
 };
@@ -54,13 +55,18 @@ enum options_result { OPTIONS_RUN, OPTIONS_DONE, OPTIONS_BAD };
 enum options_result options_parse(struct options *options, int argc, char *const *argv, FILE *out, char *error,
                                   size_t error_size);
 
-/* One limit, by its flag with the unit at its end: "max_body_bytes", "body_timeout_seconds". */
+/* A limit of a score's difference has no unit, and is a ratio. */
+enum options_unit { UNIT_COUNT, UNIT_BYTES, UNIT_SECONDS, UNIT_RATIO, OPTIONS_UNITS };
+extern const char *const options_unit_names[OPTIONS_UNITS]; /* in plural: "items", "bytes" */
+
+/* One limit, by its flag: "max_body". Its name has the unit at the end: "max_body_bytes", "body_timeout_seconds". */
 struct options_limit {
-    char name[48];
     double value;
+    enum options_unit unit;
     bool for_clients; /* a client meets it, so GET /model tells it */
+    char flag[48], name[64];
 };
-enum { OPTIONS_MAX_LIMITS = 40 };
+enum { OPTIONS_MAX_LIMITS = 80 };
 size_t options_limits(const struct options *options, struct options_limit limits[OPTIONS_MAX_LIMITS]);
 
 #endif

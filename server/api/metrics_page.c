@@ -167,10 +167,25 @@ static void write_closed_connections(FILE *out, const struct page *page) {
     }
 }
 
+/* A family holds numbers of one unit, so that they can be compared. */
 static void write_limits(FILE *out, const struct page *page) {
     struct options_limit limits[OPTIONS_MAX_LIMITS];
     size_t count = options_limits(page->options, limits);
-    family(out, "dien_limit", "gauge", "Limits in force, by the flag that sets them.");
+    for (enum options_unit unit = UNIT_COUNT; unit < OPTIONS_UNITS; unit++) {
+        char name[32];
+        snprintf(name, sizeof name, "dien_limit_%s", options_unit_names[unit]);
+        family(out, name, "gauge", "Limits in force of this unit, by the flag that sets them.");
+        for (size_t i = 0; i < count; i++) {
+            if (limits[i].unit == unit)
+                labelled(out, name, "name", limits[i].flag, limits[i].value);
+        }
+    }
+}
+
+static void write_limits_by_old_names(FILE *out, const struct page *page) {
+    struct options_limit limits[OPTIONS_MAX_LIMITS];
+    size_t count = options_limits(page->options, limits);
+    family(out, "dien_limit", "gauge", "The old name of dien_limit_items, _bytes, _seconds and _ratio.");
     for (size_t i = 0; i < count; i++)
         labelled(out, "dien_limit", "name", limits[i].name, limits[i].value);
 }
@@ -242,8 +257,6 @@ static const struct row rows[] = {
      "Pieces of such requests that another thread scored.", NULL},
     {COUNTED(scoring.requests_interleaved), "dien_requests_interleaved_total", "counter",
      "Light requests done between two chunks of a heavy one.", NULL},
-    {COUNTED(scoring.requests_interleaved), "dien_requests_aside_total", "counter",
-     "The old name of dien_requests_interleaved_total.", NULL},
     {GAUGE(SIZE, requests_in_flight), "dien_requests_in_flight", "gauge",
      "Requests from their headers to the end of their answer.", NULL},
     {GAUGE(SIZE, threads), "dien_threads", "gauge", "Scoring threads.", NULL},
@@ -299,6 +312,15 @@ static const struct row rows[] = {
      "Time for which the cgroup's threads stood still.", NULL},
 };
 
+/* Names of the version before; --old-names off leaves them out. */
+static const struct row old_rows[] = {
+    {COUNTED(scoring.requests_interleaved), "dien_requests_aside_total", "counter",
+     "The old name of dien_requests_interleaved_total.", NULL},
+    FAMILY(write_limits_by_old_names),
+};
+
+#define COUNT(table) (sizeof(table) / sizeof((table)[0]))
+
 static double value_of(const struct row *row, const struct page *page) {
     const char *gauge = (const char *)page->gauges + row->offset;
     switch (row->source) {
@@ -324,6 +346,17 @@ static double value_of(const struct row *row, const struct page *page) {
     return 0;
 }
 
+static void write_rows(FILE *out, const struct page *page, const struct row *table, size_t count) {
+    for (const struct row *row = table; row < table + count; row++) {
+        if (row->source == FAMILY) {
+            row->write(out, page);
+            continue;
+        }
+        family(out, row->name, row->type, row->help);
+        fprintf(out, "%s %.15g\n", row->name, value_of(row, page));
+    }
+}
+
 char *metrics_page_text(const struct metrics *metrics, const struct metric_gauges *gauges,
                         const struct options *options, size_t *size) {
     struct page page = {
@@ -333,14 +366,9 @@ char *metrics_page_text(const struct metrics *metrics, const struct metric_gauge
     if (out == NULL)
         return NULL;
     process_read(&page.usage);
-    for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
-        if (rows[i].source == FAMILY) {
-            rows[i].write(out, &page);
-            continue;
-        }
-        family(out, rows[i].name, rows[i].type, rows[i].help);
-        fprintf(out, "%s %.15g\n", rows[i].name, value_of(&rows[i], &page));
-    }
+    write_rows(out, &page, rows, COUNT(rows));
+    if (options->old_names)
+        write_rows(out, &page, old_rows, COUNT(old_rows));
     if (fclose(out) != 0) {
         free(text);
         return NULL;

@@ -16,8 +16,9 @@ static inline uint64_t counter_get(const _Atomic uint64_t *counter) {
     return atomic_load_explicit(counter, memory_order_relaxed);
 }
 
-enum { HISTOGRAM_BUCKETS = 20 };
-extern const double histogram_bounds[HISTOGRAM_BUCKETS]; /* seconds, upper bounds, ascending; +Inf comes after */
+enum { HISTOGRAM_BUCKETS = 25 };
+/* Upper bounds in seconds, each at most twice the one before: a quantile is known within as much. +Inf follows. */
+extern const double histogram_bounds[HISTOGRAM_BUCKETS];
 
 /* Zeros are a start. */
 struct histogram {

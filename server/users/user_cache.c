@@ -29,7 +29,8 @@ enum {
 };
 static const double sweep_max_seconds = 60;
 
-const double user_cache_age_bounds[USER_CACHE_AGES] = {1, 10, 60, 300, 900, 3600, 14400, 86400, 604800, 2592000};
+const double user_cache_age_bounds[USER_CACHE_AGES] = {
+    1, 3, 10, 30, 60, 180, 300, 900, 1800, 3600, 7200, 14400, 43200, 86400, 259200, 604800, 1209600, 2592000};
 
 struct shard {
     _Alignas(64) pthread_mutex_t mutex;

@@ -107,7 +107,7 @@ bool user_cache_delete(struct user_cache *cache, struct user_key key);
  * each GB of cache. One thread at a time may call. */
 void user_cache_sweep(struct user_cache *cache, double seconds_since_last);
 
-enum { USER_CACHE_AGES = 10 };
+enum { USER_CACHE_AGES = 18 };
 extern const double user_cache_age_bounds[USER_CACHE_AGES]; /* seconds, upper bounds, ascending; +Inf follows */
 struct user_cache_counts {
     uint64_t entries;

@@ -299,14 +299,26 @@ def test_histograms_are_cumulative_and_fine(server, small):
 def test_limits_are_metrics(build, start, demo):
     """Every limit has a flag, a default and a metric."""
     server = start("--max-candidates", "77")
-    metrics = server.metrics()
-    limits = {re.search(r'name="([^"]+)"', key)[1]: value for key, value in metrics.items()
-              if key.startswith("dien_limit{")}
+    kinds = {flag.replace("-", "_"): text.split(maxsplit=1)[0] for flag, (text, _, _) in help_entries(build).items()}
+    flags = set(kinds)
+    limits = {}
+    for key, value in server.metrics().items():
+        if found := re.fullmatch(r'dien_limit_(\w+)\{name="([^"]+)"\}', key):
+            assert found[2] not in limits, f"{found[2]} is in two families"
+            limits[found[2]] = value
+            kind = {"BYTES": "bytes", "SECONDS": "seconds"}.get(kinds[found[2]], "items")
+            assert found[1] == ("ratio" if found[2] == "samples_tolerance" else kind), key
     assert limits["max_candidates"] == 77
-    flags = {flag.replace("-", "_") for flag in help_entries(build)}
     not_limits = {"model", "listen", "address_file", "reuse_port", "log_level", "access_log", "check", "probe",
-                  "precision"}
-    assert {re.sub("_(bytes|seconds)$", "", name) for name in limits} == flags - not_limits
+                  "precision", "old_names"}
+    assert set(limits) == flags - not_limits
+
+
+def test_old_names_can_be_left_out(start, server):
+    """They are beside the new ones by default, and --old-names off leaves out these and nothing else."""
+    with_old, without = set(server.metrics()), set(start("--old-names", "off").metrics())
+    old = {name for name in with_old if re.match(r"dien_limit\{|dien_requests_aside_total", name)}
+    assert len(old) > 20 and with_old - without == old and not without - with_old
 
 
 def test_process_and_build_metrics(server, demo):
@@ -582,13 +594,13 @@ def test_light_requests_beside_heavy_ones(start, large, small):
         for _ in range(300):
             if client.post(small).scores() != expected["small"]:
                 faults.append("small")
-            if series(server.metrics(), "dien_requests_aside_total") > 0:
+            if series(server.metrics(), "dien_requests_interleaved_total") > 0:
                 break
     ending.set()
     for thread in threads:
         thread.join()
     assert not faults and heavy[0] > 0
-    assert series(server.metrics(), "dien_requests_aside_total") > 0
+    assert series(server.metrics(), "dien_requests_interleaved_total") > 0
 
 
 def test_max_buffered(start, small):
@@ -728,7 +740,7 @@ def test_signals(build, demo, number):
     server.clean()
 
 
-@pytest.mark.parametrize("number", [signal.SIGPIPE, signal.SIGHUP])
+@pytest.mark.parametrize("number", [signal.SIGPIPE, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2])
 def test_signals_that_do_not_end_it(start, small, number):
     server = start()
     server.terminate(number)

@@ -76,7 +76,7 @@ static void every_series_is_there_from_the_start(void **state) {
                  request_phase_names[i]);
         assert_value(series, 0);
     }
-    assert_value("dien_limit{name=\"max_body_bytes\"}", 4 << 20);
+    assert_value("dien_limit_bytes{name=\"max_body\"}", 4 << 20);
     assert_value("dien_connections_closed_total{reason=\"header-timeout\"}", 0);
     for (unsigned i = 0; i < USER_ORIGINS; i++) {
         char series[128];
@@ -222,7 +222,7 @@ static void the_cache_is_shown(void **state) {
     gauges.cache = (struct user_cache_counts){
         .entries = 1, .bytes = 2, .capacity = 3, .evictions = 4, .expired = 5, .deleted = 6, .refused = 7, .waits = 8};
     gauges.cache.ages[0] = 1;
-    gauges.cache.ages[2] = 2;
+    gauges.cache.ages[4] = 2;
     gauges.cache.ages[USER_CACHE_AGES] = 1;
     gauges.cache.age_seconds = 1e7;
     write_text();
@@ -259,7 +259,49 @@ static void the_log_is_shown(void **state) {
     write_text();
     assert_value("dien_log_lines_total", 7);
     assert_value("dien_log_dropped_total", 3);
-    assert_value("dien_limit{name=\"log_buffer_bytes\"}", 1 << 20);
+    assert_value("dien_limit_bytes{name=\"log_buffer\"}", 1 << 20);
+}
+
+/* A family has one unit; the flag's own name says it, whatever words the flag ends with. */
+static void limits_have_a_family_for_each_unit(void **state) {
+    (void)state;
+    write_text();
+    assert_value("dien_limit_items{name=\"max_candidates\"}", 4096);
+    assert_value("dien_limit_bytes{name=\"cache_bytes\"}", 256 << 20);
+    assert_value("dien_limit_seconds{name=\"deadline\"}", 1);
+    assert_value("dien_limit_ratio{name=\"samples_tolerance\"}", 1e-5);
+}
+
+/* They have the values of the new ones, and --old-names off leaves them out. */
+static void old_names_stay_for_a_version(void **state) {
+    (void)state;
+    metrics.scoring.requests_interleaved = 3;
+    write_text();
+    assert_value("dien_requests_interleaved_total", 3);
+    assert_value("dien_requests_aside_total", 3);
+    assert_value("dien_limit{name=\"max_body_bytes\"}", 4 << 20);
+    assert_value("dien_limit{name=\"cache_bytes_bytes\"}", 256 << 20);
+    options.old_names = false;
+    write_text();
+    assert_value("dien_requests_interleaved_total", 3);
+    assert_null(strstr(text, "dien_requests_aside_total"));
+    assert_null(strstr(text, "dien_limit{"));
+    assert_null(strstr(text, "old name"));
+}
+
+/* A quantile is known within the ratio of two neighbouring bounds. */
+static void buckets_have_no_gaps(void **state) {
+    (void)state;
+    for (unsigned i = 1; i < HISTOGRAM_BUCKETS; i++) {
+        double ratio = histogram_bounds[i] / histogram_bounds[i - 1];
+        if (ratio <= 1 || ratio > 2 + 1e-9)
+            fail_msg("%g comes after %g", histogram_bounds[i], histogram_bounds[i - 1]);
+    }
+    for (unsigned i = 1; i < USER_CACHE_AGES; i++) {
+        double ratio = user_cache_age_bounds[i] / user_cache_age_bounds[i - 1];
+        if (ratio <= 1 || ratio > 10. / 3 + 1e-9)
+            fail_msg("%g comes after %g", user_cache_age_bounds[i], user_cache_age_bounds[i - 1]);
+    }
 }
 
 static void labels_are_escaped(void **state) {
@@ -327,6 +369,9 @@ int main(void) {
         cmocka_unit_test_setup_teardown(a_state_without_a_key_is_no_miss, start, stop),
         cmocka_unit_test_setup_teardown(the_cache_is_shown, start, stop),
         cmocka_unit_test_setup_teardown(the_log_is_shown, start, stop),
+        cmocka_unit_test_setup_teardown(limits_have_a_family_for_each_unit, start, stop),
+        cmocka_unit_test_setup_teardown(old_names_stay_for_a_version, start, stop),
+        cmocka_unit_test(buckets_have_no_gaps),
         cmocka_unit_test_setup_teardown(labels_are_escaped, start, stop),
         cmocka_unit_test_setup_teardown(families_are_in_order, start, stop),
         cmocka_unit_test_setup_teardown(threads_lose_nothing, start, stop),
