@@ -14,13 +14,13 @@ enum problem_kind {
     PROBLEM_INVALID_JSON,        /* 400: not JSON (RFC 8259), a key twice, too deep */
     PROBLEM_INVALID_REQUEST,     /* 400: JSON, but not a request: a wrong type, an unknown or missing member */
     PROBLEM_INVALID_USER_ID,     /* 400: in the path */
-    PROBLEM_INVALID_HTTP,        /* 400: headers that could smuggle a request */
+    PROBLEM_INVALID_HTTP,        /* 400: headers or chunks that could smuggle a request */
     PROBLEM_NOT_FOUND,           /* 404 */
     PROBLEM_NO_USER_STATE,       /* 404: the server keeps no state of this user */
     PROBLEM_METHOD_NOT_ALLOWED,  /* 405 */
     PROBLEM_REQUEST_TIMEOUT,     /* 408: the body did not arrive in time */
     PROBLEM_UNKNOWN_TOKEN,       /* 409: its state is no longer kept; send the history */
-    PROBLEM_LENGTH_REQUIRED,     /* 411: chunked, or no Content-Length */
+    PROBLEM_LENGTH_REQUIRED,     /* 411: neither a Content-Length nor chunked */
     PROBLEM_BODY_TOO_LARGE,      /* 413 */
     PROBLEM_UNSUPPORTED_MEDIA,   /* 415 */
     PROBLEM_TOO_MANY_CANDIDATES, /* 422: more than --max-candidates */

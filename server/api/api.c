@@ -147,8 +147,8 @@ static bool submit(struct api *api, struct exchange *exchange) {
     *job = (struct job){.owner = exchange,
                         .user = {exchange->user_id_length > 0 ? exchange->user_id : NULL, exchange->user_id_length},
                         .format = exchange->format,
-                        .body = exchange->body != NULL ? exchange->body : "",
-                        .size = exchange->body_size,
+                        .body = exchange->body.bytes != NULL ? exchange->body.bytes : "",
+                        .size = exchange->body.size,
                         .request_id = exchange->request_id,
                         .submitted = clock_now(),
                         .socket = exchange->socket};

@@ -67,7 +67,10 @@ void header_check_add(struct header_check *guard, const char *name, size_t name_
         guard->lengths++;
         read_length(guard, value, value_length);
     }
-    guard->encodings += is_named(name, name_length, "transfer-encoding");
+    if (is_named(name, name_length, "transfer-encoding")) {
+        guard->encodings++;
+        guard->chunked = is_named(value, value_length, "chunked");
+    }
     guard->hosts += is_named(name, name_length, "host");
 }
 
@@ -76,6 +79,10 @@ static void check_counts(struct header_check *guard) {
         fault(guard, "Content-Length or Transfer-Encoding is repeated, or both are there");
     if (guard->lengths == 1 && !guard->length_is_digits)
         fault(guard, "Content-Length is not a number");
+    if (guard->encodings == 1 && !guard->chunked)
+        fault(guard, "Transfer-Encoding is not \"chunked\" and nothing more");
+    if (guard->encodings > 0 && !guard->http_1_1)
+        fault(guard, "Transfer-Encoding belongs to HTTP/1.1");
     if (guard->hosts > 1 || (guard->hosts == 0 && guard->http_1_1))
         fault(guard, "there must be one Host header");
 }
@@ -85,11 +92,6 @@ bool header_check_end(struct header_check *guard, struct problem *problem) {
     check_counts(guard);
     if (guard->fault != NULL) {
         problem_set(problem, PROBLEM_INVALID_HTTP, "", "The request's headers are refused: %s.", guard->fault);
-        return false;
-    }
-    if (guard->encodings > 0) {
-        problem_set(problem, PROBLEM_LENGTH_REQUIRED, "",
-                    "Transfer-Encoding is not supported; send a Content-Length instead.");
         return false;
     }
     return true;

@@ -28,6 +28,7 @@ struct header_check {
     unsigned lengths; /* headers of this name seen */
     unsigned encodings;
     unsigned hosts;
+    bool chunked; /* the value of Transfer-Encoding, and nothing more */
     bool length_is_digits;
     uint64_t length;
     const char *fault; /* the first one found, or NULL */

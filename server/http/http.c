@@ -12,6 +12,7 @@
  * - MHD queues no answer while a body comes in. The 408 for a late body or head goes straight to the socket.
  * - A Content-Length that is no number never reaches the handler. MHD answers it alone and writes the head twice, which
  *   reads as two answers. MHD tells its log first, so on_message() writes our answer and ends the connection.
+ * - MHD decodes chunked bodies, but takes lines that end in a bare LF. on_received() checks the chunks before MHD.
  * - When MHD answers alone, on_completed() may never come. The exchange then ends with its connection.
  * - One pool of --connection-memory bytes holds a connection's head, an entry for each header, cookie and argument, a
  *   copy of the cookies, the body's buffer and the reply's head. When the pool is full, no byte of the body can be read
@@ -25,6 +26,7 @@
 #include "server/base/log.h"
 #include "server/http/header_check.h"
 #include "server/http/lingering_close.h"
+#include "server/http/receive_tap.h"
 #include "server/http/request_id.h"
 
 #include <microhttpd.h>
@@ -37,14 +39,23 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+/* One socket's bytes that MHD holds in its pool. Between requests they lie at the pool's beginning. */
+struct reader {
+    struct exchange *exchange; /* whose head or body is being read, or NULL */
+    const char *pool;          /* where the first byte was received; NULL: none was seen */
+    size_t held;               /* bytes that no request has taken yet; in a head, those from `pool` on */
+};
+
 struct http {
     struct http_options options;
     struct MHD_Daemon *daemon;
     struct connections connections;
     struct linger_list linger;
-    struct arena arena; /* for problem details, reset after each */
+    struct arena arena;     /* for problem details, reset after each */
+    struct reader *readers; /* [socket_count], by socket */
+    size_t socket_count;
+    struct body_budget budget;
     size_t in_flight;
-    size_t buffered;
     bool draining;
 };
 
@@ -210,8 +221,9 @@ static void check_request(struct exchange *exchange, const struct header_check *
                !routes_user_id(path, exchange->user_id, &exchange->user_id_length)) {
         problem_set(problem, PROBLEM_INVALID_USER_ID, "", "A user id has 1 to %d bytes, percent-encoded in a path.",
                     ROUTES_USER_ID_MAX);
-    } else if (routes_has_body(exchange->route) && check->lengths == 0) {
-        problem_set(problem, PROBLEM_LENGTH_REQUIRED, "", "The request has no Content-Length.");
+    } else if (routes_has_body(exchange->route) && check->lengths + check->encodings == 0) {
+        problem_set(problem, PROBLEM_LENGTH_REQUIRED, "",
+                    "The request has neither a Content-Length nor Transfer-Encoding: chunked.");
     } else if (routes_has_body(exchange->route)) {
         const char *type = header(exchange, "Content-Type");
         exchange->format = is_type(type, proto_media_types[PROTO_PROTOBUF]) ? PROTO_PROTOBUF : PROTO_JSON;
@@ -220,6 +232,84 @@ static void check_request(struct exchange *exchange, const struct header_check *
                         proto_media_types[PROTO_JSON], proto_media_types[PROTO_PROTOBUF]);
     }
 }
+
+/* ---- Where the body ends. */
+
+static struct reader *reader_of(const struct http *http, int socket) {
+    return socket >= 0 && (size_t)socket < http->socket_count ? &http->readers[socket] : NULL;
+}
+
+/* A connection begins. Without memory for its reader, chunked bodies are refused there. */
+static void reader_begin(struct http *http, int socket) {
+    size_t count = (size_t)socket + 1;
+    if (count > http->socket_count) {
+        count = count > 2 * http->socket_count ? count : 2 * http->socket_count;
+        struct reader *readers = realloc(http->readers, count * sizeof *readers);
+        if (readers == NULL)
+            return;
+        memset(readers + http->socket_count, 0, (count - http->socket_count) * sizeof *readers);
+        http->readers = readers;
+        http->socket_count = count;
+    }
+    http->readers[socket] = (struct reader){.exchange = NULL};
+}
+
+static void set_framing_problem(struct exchange *exchange) {
+    const struct body_framing *framing = &exchange->framing;
+    if (framing->state == FRAMING_TOO_LARGE)
+        problem_set(&exchange->problem, PROBLEM_BODY_TOO_LARGE, "",
+                    "The body has more than the %zu bytes that are taken.", exchange->http->options.limits.max_body);
+    else
+        problem_set(&exchange->problem, PROBLEM_INVALID_HTTP, "", "The request's chunked body is refused: %s.",
+                    framing->fault);
+}
+
+/* The head is complete: takes the bytes of the body that were received with it. Their fault is the request's problem.
+ */
+static void begin_framing(struct exchange *exchange, const char *head_end) {
+    struct reader *reader = reader_of(exchange->http, exchange->socket);
+    bool tapped = reader != NULL && reader->pool != NULL && head_end >= reader->pool &&
+                  (size_t)(head_end - reader->pool) <= reader->held;
+    body_framing_length(&exchange->framing, exchange->body_expected);
+    if (exchange->chunked && !tapped) { /* no byte of its framing can be checked */
+        exchange->chunked = false;
+        problem_set(&exchange->problem, PROBLEM_LENGTH_REQUIRED, "", "The request has no Content-Length.");
+    }
+    if (!tapped)
+        return;
+    if (exchange->chunked)
+        body_framing_chunked(&exchange->framing, exchange->http->options.limits.max_body);
+    reader->held -= (size_t)(head_end - reader->pool);
+    reader->held -= body_framing_take(&exchange->framing, head_end, reader->held);
+    if (body_framing_failed(&exchange->framing))
+        set_framing_problem(exchange);
+}
+
+/* MHD has received bytes of a head, which it parses next, or of a body. False: it must not see them, since the body is
+ * refused. */
+static bool on_received(void *context, int socket, const char *data, size_t size) {
+    struct http *http = context;
+    struct reader *reader = reader_of(http, socket);
+    if (reader == NULL)
+        return true;
+    if (reader->pool == NULL)
+        reader->pool = data;
+    struct exchange *exchange = reader->exchange;
+    if (exchange == NULL || exchange->began == 0) {
+        reader->held = (size_t)(data + size - reader->pool);
+        return true;
+    }
+    if (exchange->connection->phase == CONNECTION_CLOSING)
+        return true;
+    reader->held += size - body_framing_take(&exchange->framing, data, size);
+    if (!body_framing_failed(&exchange->framing))
+        return true;
+    set_framing_problem(exchange);
+    refuse_unfinished(exchange);
+    return false;
+}
+
+/* ---- The head. */
 
 static enum MHD_Result take_headers(struct exchange *exchange, const char *path, const char *method,
                                     const char *version) {
@@ -237,7 +327,9 @@ static enum MHD_Result take_headers(struct exchange *exchange, const char *path,
     MHD_get_connection_values_n(exchange->handle, MHD_HEADER_KIND, check_header, &check);
     if (header_check_end(&check, &exchange->problem)) {
         exchange->body_expected = check.length;
+        exchange->chunked = check.chunked;
         check_request(exchange, &check, path, method);
+        begin_framing(exchange, check.end);
     }
     connection_enter(exchange->connection, CONNECTION_BODY, exchange->began);
     if (room_after_head(exchange, head_size) < ROOM_AFTER_HEAD) { /* nor for MHD's own reply */
@@ -251,7 +343,8 @@ static enum MHD_Result take_headers(struct exchange *exchange, const char *path,
      * the body is too long to be read, or the client waits for leave to send it. */
     enum problem_kind kind = exchange->problem.kind;
     if (kind == PROBLEM_INVALID_HTTP || kind == PROBLEM_LENGTH_REQUIRED || kind == PROBLEM_BODY_TOO_LARGE ||
-        (kind != PROBLEM_NONE && exchange->body_expected > 0 && header(exchange, "Expect") != NULL)) {
+        (kind != PROBLEM_NONE && (exchange->body_expected > 0 || exchange->chunked) &&
+         header(exchange, "Expect") != NULL)) {
         linger_on(http, exchange->socket);
         answer_problem(exchange, &exchange->problem);
         return queue_answer(exchange);
@@ -262,39 +355,32 @@ static enum MHD_Result take_headers(struct exchange *exchange, const char *path,
 
 /* ---- The request's body. */
 
-static void free_body(struct exchange *exchange) {
-    exchange->http->buffered -= exchange->body_size;
-    free(exchange->body);
-    exchange->body = NULL;
-    exchange->body_size = 0;
-}
-
-/* The buffer has the size of the whole body, but counts only the bytes that have arrived: untouched memory costs
- * nothing, so a client that promises much and sends little holds little. False: the request is refused. */
+/* False: the request is refused. */
 static bool take_body(struct exchange *exchange, const char *data, size_t size) {
-    struct http *http = exchange->http;
     if (exchange->discarding)
         return true;
-    if (http->buffered + size > http->options.limits.max_buffered) {
+    switch (body_append(&exchange->body, &exchange->http->budget, data, size, (size_t)exchange->body_expected)) {
+    case BODY_TAKEN:
+        return true;
+    case BODY_SATURATED:
         problem_set(&exchange->problem, PROBLEM_SATURATED, "", "The server holds as many bytes of requests as it may.");
         return false;
+    case BODY_NO_MEMORY:
+        break;
     }
-    if (exchange->body == NULL)
-        exchange->body = malloc((size_t)exchange->body_expected);
-    if (exchange->body == NULL || exchange->body_size + size > exchange->body_expected) {
-        problem_set(&exchange->problem, PROBLEM_OUT_OF_MEMORY, "", "There is no memory for the request's body.");
-        return false;
-    }
-    memcpy(exchange->body + exchange->body_size, data, size);
-    exchange->body_size += size;
-    http->buffered += size;
-    return true;
+    problem_set(&exchange->problem, PROBLEM_OUT_OF_MEMORY, "", "There is no memory for the request's body.");
+    return false;
 }
 
 /* ---- The whole request. */
 
 static enum MHD_Result take_whole(struct exchange *exchange) {
     struct http *http = exchange->http;
+    if (exchange->chunked && exchange->framing.state != FRAMING_END) { /* MHD has found another end than we */
+        problem_set(&exchange->problem, PROBLEM_INVALID_HTTP, "", "The request's chunked body is refused.");
+        refuse_unfinished(exchange);
+        return MHD_NO;
+    }
     if (exchange->problem.kind != PROBLEM_NONE) {
         answer_problem(exchange, &exchange->problem);
         return queue_answer(exchange);
@@ -310,7 +396,7 @@ static enum MHD_Result take_whole(struct exchange *exchange) {
 /* MHD calls the handler again, which then finds the answer. */
 void http_answered(struct exchange *exchange) {
     exchange->pending = false;
-    free_body(exchange);
+    body_free(&exchange->body, &exchange->http->budget);
     MHD_resume_connection(exchange->handle);
 }
 
@@ -346,8 +432,11 @@ static void end_exchange(struct exchange *exchange) {
     http->options.ended(http->options.context, exchange);
     http->in_flight -= exchange->counted;
     exchange->connection->owner = NULL;
+    struct reader *reader = reader_of(http, exchange->socket);
+    if (reader != NULL)
+        reader->exchange = NULL;
     connection_enter(exchange->connection, CONNECTION_WAITING, clock_now());
-    free_body(exchange);
+    body_free(&exchange->body, &http->budget);
     if (exchange->answer.memory == ANSWER_OWNED) {
         free(exchange->answer.body); /* an answer that was never queued */
     }
@@ -399,6 +488,9 @@ static void *on_first_line(void *context, const char *uri, struct MHD_Connection
     exchange->connection->owner = exchange;
     exchange->socket = exchange->connection->socket;
     connection_request_began(exchange->connection, clock_now());
+    struct reader *reader = reader_of(http, exchange->socket);
+    if (reader != NULL)
+        reader->exchange = exchange;
     return exchange;
 }
 
@@ -412,6 +504,7 @@ static void on_connection(void *context, struct MHD_Connection *handle, void **s
         *slot = connection;
         if (connection != NULL)
             connections_add(&http->connections, connection, info->connect_fd, clock_now());
+        reader_begin(http, info->connect_fd);
         counter_add(&counts->connections_accepted, 1);
         return;
     }
@@ -541,6 +634,7 @@ struct http *http_start(const struct http_options *options) {
         .reply_timeout = clock_from_seconds(options->limits.reply_timeout),
         .idle_timeout = clock_from_seconds(options->limits.idle_timeout),
     };
+    http->budget.most = options->limits.max_buffered;
     arena_init(&http->arena, 0, ARENA_KEEP);
     if (linger_start(&http->linger, clock_from_seconds(options->limits.linger_timeout)) >= 0)
         http->daemon = start_daemon(http);
@@ -561,11 +655,17 @@ int http_linger_descriptor(const struct http *http) {
     return http->linger.descriptor;
 }
 
+static void run_daemon(struct http *http) {
+    receive_tap_begin(on_received, http);
+    MHD_run(http->daemon);
+    receive_tap_end();
+}
+
 int http_run(struct http *http) {
     uint64_t began = clock_now();
     do {
         MHD_UNSIGNED_LONG_LONG timeout = 0;
-        MHD_run(http->daemon);
+        run_daemon(http);
         if (MHD_get_timeout(http->daemon, &timeout) != MHD_YES)
             return -1;
         if (timeout > 0)
@@ -591,7 +691,7 @@ size_t http_lingering(const struct http *http) {
 }
 
 size_t http_buffered(const struct http *http) {
-    return http->buffered;
+    return http->budget.held;
 }
 
 void http_drain(struct http *http) {
@@ -603,7 +703,7 @@ void http_close_listener(struct http *http) {
     struct pollfd one = {.fd = http->options.listening, .events = POLLIN};
     uint64_t began = clock_now();
     for (int i = 0; i < QUIET_ACCEPTS && clock_now() - began < quiet_budget && poll(&one, 1, 0) == 1; i++)
-        MHD_run(http->daemon);
+        run_daemon(http);
     int listening = MHD_quiesce_daemon(http->daemon);
     if (listening >= 0)
         close(listening);
@@ -617,5 +717,6 @@ void http_stop(struct http *http) {
     MHD_stop_daemon(http->daemon);
     linger_stop(&http->linger);
     arena_free(&http->arena);
+    free(http->readers);
     free(http);
 }

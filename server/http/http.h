@@ -10,6 +10,8 @@
 
 #include "proto/problem.h"
 #include "proto/score.h"
+#include "server/http/body.h"
+#include "server/http/body_framing.h"
 #include "server/http/connections.h"
 #include "server/http/http_counts.h"
 #include "server/http/request_id.h"
@@ -48,8 +50,7 @@ struct exchange {
     char user_id[ROUTES_USER_ID_MAX]; /* of the path, where the route has one */
     size_t user_id_length;
     enum proto_format format; /* of the body */
-    char *body;               /* malloc'ed, http's; NULL: empty */
-    size_t body_size;
+    struct body body;         /* http's */
     int socket;
 
     struct answer answer; /* the handler's to fill in */
@@ -60,6 +61,8 @@ struct exchange {
     struct connection *connection;
     uint64_t began;         /* headers complete; 0: not yet */
     uint64_t body_expected; /* Content-Length */
+    bool chunked;           /* no Content-Length: the body's size is not known before its end */
+    struct body_framing framing;
     struct problem problem; /* kind PROBLEM_NONE: not refused */
     bool pending;
     bool discarding; /* the body is read and thrown away */

@@ -94,13 +94,6 @@ def test_no_length(server, neighbour):
         problem_of(raw.reply(), 411, "length-required")
 
 
-def test_chunked(server, neighbour, good):
-    with server.raw() as raw:
-        raw.send(head(None, "Transfer-Encoding: chunked") + b"%x\r\n%s\r\n0\r\n\r\n" % (len(good), good) + SECOND)
-        problem_of(raw.reply(), 411, "length-required")
-        assert raw.closed(), "what follows a body of unknown length is not a request"
-
-
 def test_body_over_the_limit(start, good):
     limit = 4096
     server = start("--max-body", str(limit))

@@ -83,6 +83,7 @@ static void two_lengths_are_refused(void **state) {
         START "Content-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n",
         START "Transfer-Encoding: chunked\r\nContent-Length: 5\r\n\r\n",
         START "Transfer-Encoding: chunked\r\nTransfer-Encoding: identity\r\n\r\n",
+        START "Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n\r\n",
     };
     for (size_t i = 0; i < sizeof heads / sizeof heads[0]; i++)
         assert_int_equal(judge(heads[i]), PROBLEM_INVALID_HTTP);
@@ -100,10 +101,23 @@ static void lengths_are_digits(void **state) {
     }
 }
 
-static void transfer_encoding_is_refused(void **state) {
+static void transfer_encoding_is_chunked_alone(void **state) {
     (void)state;
-    assert_int_equal(judge(START "Transfer-Encoding: chunked\r\n\r\n"), PROBLEM_LENGTH_REQUIRED);
-    assert_int_equal(judge(START "transfer-encoding: \r\n\r\n"), PROBLEM_LENGTH_REQUIRED);
+    static const char *const bad[] = {"",         "identity",      "gzip, chunked", "chunked, chunked", "xchunked",
+                                      "chunkedx", "chunked ; q=1", "\"chunked\"",   "chunke",           "chunked\t"};
+    assert_int_equal(judge(START "Transfer-Encoding: chunked\r\n\r\n"), PROBLEM_NONE);
+    assert_true(guard.chunked && guard.encodings == 1 && guard.lengths == 0);
+    assert_int_equal(judge(START "transfer-ENCODING:CHUNKED\r\n\r\n"), PROBLEM_NONE);
+    assert_true(guard.chunked);
+    assert_int_equal(judge(START "Content-Length: 5\r\n\r\n"), PROBLEM_NONE);
+    assert_false(guard.chunked);
+    for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++) {
+        char head[256];
+        snprintf(head, sizeof head, START "Transfer-Encoding: %s\r\n\r\n", bad[i]);
+        if (judge(head) != PROBLEM_INVALID_HTTP)
+            fail_msg("Transfer-Encoding: %s passed", bad[i]);
+    }
+    assert_int_equal(judge("POST /score HTTP/1.0\r\n" HOST "Transfer-Encoding: chunked\r\n\r\n"), PROBLEM_INVALID_HTTP);
 }
 
 static void names_are_tokens(void **state) {
@@ -187,7 +201,7 @@ int main(void) {
         cmocka_unit_test(good_heads_pass),
         cmocka_unit_test(two_lengths_are_refused),
         cmocka_unit_test(lengths_are_digits),
-        cmocka_unit_test(transfer_encoding_is_refused),
+        cmocka_unit_test(transfer_encoding_is_chunked_alone),
         cmocka_unit_test(names_are_tokens),
         cmocka_unit_test(bare_line_feeds_are_refused),
         cmocka_unit_test(nul_is_refused),
