@@ -8,14 +8,12 @@ Time limits only end what hangs, or grow with builds.slowness(): the tests must 
 import collections
 import random
 import re
-import subprocess
-import sys
 import threading
 import time
 
 import pytest
 
-from support import builds, cmocka, modelfile, service
+from support import builds, cmocka, dien_command, modelfile, service
 
 # What clang builds is the same program: it compiles with that compiler's warnings and runs the unit tests.
 SERVER_BUILDS = ("release", "asan", "tsan")
@@ -94,17 +92,9 @@ def demo():
     return modelfile.ModelDirectory(builds.TOP / "model" / "demo")
 
 
-GOLDEN = builds.TOP / "tests" / "golden"
-FRAMEWORKS = ("reference-tf1", "deepctr-torch", "fuxictr", "torch-rechub", "recbole")
-
-
 def convert(case, output):
     """A golden case as a model directory; its samples are the framework's own float64 scores."""
-    source = GOLDEN / case
-    framework = next(name for name in FRAMEWORKS if case.startswith(name))
-    subprocess.run([sys.executable, builds.TOP / "model" / "export" / "convert.py", "--from", framework,
-                    "--architecture", source / "architecture.json", "--weights", source / "state_dict.safetensors",
-                    "--samples", source / "requests.json", "--output", output], check=True, cwd=builds.TOP)
+    dien_command.convert_golden(case, output)
     return modelfile.ModelDirectory(output)
 
 

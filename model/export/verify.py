@@ -1,73 +1,8 @@
 #!/usr/bin/env python3
-"""Compare a running server with PyTorch: the model's samples and random requests, scored by both.
+"""`python3 verify.py` stands for `dien verify`. It will go with version 0.2."""
 
-    verify.py --model model/demo --url http://127.0.0.1:8080 [--requests 200] [--seed 0]
-
-The program prints the largest difference from the float64 score. Its exit status is 1 if the difference is beyond 1e-5 or
-if the server refuses a request.
-"""
-from __future__ import annotations
-
-import argparse
-import json
 import sys
-import urllib.error
-import urllib.request
-from typing import Any
 
-import numpy as np
+from dien.cli import main
 
-import model_directory
-from samples import RequestMaker
-
-TOLERANCE = 1e-5
-TIMEOUT = 30.0
-
-
-def post(url: str, request: dict[str, Any]) -> np.ndarray:
-    """The server's scores, in the order of the request's candidates."""
-    body = json.dumps(request).encode()
-    call = urllib.request.Request(f"{url}/score", body, {"Content-Type": "application/json"})
-    with urllib.request.urlopen(call, timeout=TIMEOUT) as reply:
-        results = json.load(reply)["results"]
-    scores = np.full(len(results), np.nan)
-    for result in results:
-        scores[result["index"]] = result["score"]
-    return scores
-
-
-def difference(scores: np.ndarray, truth: np.ndarray) -> float:
-    """The largest difference; infinite where a score is missing."""
-    if scores.shape != truth.shape or np.isnan(scores).any():
-        return float("inf")
-    return float(np.abs(scores - truth).max())
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--model", required=True, help="the model directory that the server was started with")
-    parser.add_argument("--url", required=True)
-    parser.add_argument("--requests", type=int, default=200, help="random ones, after the samples")
-    parser.add_argument("--seed", type=int, default=0)
-    arguments = parser.parse_args()
-    scorer = model_directory.load(arguments.model)
-    maker = RequestMaker(scorer.config, scorer.wire.vocabularies, np.random.default_rng(arguments.seed))
-    samples = [{name: value for name, value in sample.items() if name != "scores"}
-               for sample in model_directory.read_samples(arguments.model)]
-    largest, count = 0.0, 0
-    for request in [*samples, *maker.requests(arguments.requests)]:
-        truth = scorer.score(request)
-        try:
-            largest = max(largest, difference(post(arguments.url.rstrip("/"), request), truth))
-        except urllib.error.HTTPError as error:
-            sys.exit(f"verify: {error.code} {error.read().decode(errors='replace')} for {json.dumps(request)}")
-        except OSError as error:
-            sys.exit(f"verify: {arguments.url}: {error}")
-        count += len(truth)
-    print(f"largest difference from PyTorch in float64: {largest:.3g} over {count} scores")
-    if largest > TOLERANCE:
-        sys.exit(1)
-
-
-if __name__ == "__main__":
-    main()
+sys.exit(main(["verify", *sys.argv[1:]]))

@@ -23,7 +23,7 @@ import time
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
 import machine  # noqa: E402
-from support import builds, service  # noqa: E402
+from support import builds, dien_command, service  # noqa: E402
 from support.modelfile import ModelDirectory  # noqa: E402
 
 HERE = pathlib.Path(__file__).resolve().parent
@@ -51,10 +51,7 @@ def model_directory(name, scratch):
     """The model directory, converted first when it is the golden reference."""
     if name != "reference":
         return ModelDirectory(pathlib.Path(name).resolve())
-    source = builds.TOP / "tests/golden/reference-tf1-prelu"
-    subprocess.run([sys.executable, builds.TOP / "model/export/convert.py", "--from", "reference-tf1",
-                    "--architecture", source / "architecture.json", "--weights", source / "state_dict.safetensors",
-                    "--samples", source / "requests.json", "--output", scratch / "reference"], check=True)
+    dien_command.convert_golden("reference-tf1-prelu", scratch / "reference")
     return ModelDirectory(scratch / "reference")
 
 

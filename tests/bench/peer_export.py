@@ -24,7 +24,7 @@ from torch import Tensor, nn
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[2] / "model" / "export"))
 
-from network import DIEN, Batch  # noqa: E402
+from dien.model.network import DIEN, Batch  # noqa: E402
 
 OPSET = 16
 

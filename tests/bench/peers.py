@@ -20,7 +20,7 @@ import torch
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[2] / "model/export"))
 import machine  # noqa: E402
-import model_directory  # noqa: E402
+from dien.model import model_directory  # noqa: E402
 import peer_export  # noqa: E402
 from support import builds  # noqa: E402
 from worker import Worker, write_request  # noqa: E402

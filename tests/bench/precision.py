@@ -20,15 +20,14 @@ import tempfile
 from typing import Any, Iterator
 
 TOP = pathlib.Path(__file__).resolve().parents[2]
-sys.path.insert(0, str(TOP / "model" / "export"))
+sys.path[:0] = [str(TOP / "model" / "export"), str(TOP / "tests")]
 
-import clickstream  # noqa: E402  (found by the line above)
+from dien.data import clickstream  # noqa: E402  (found by the line above)
 import machine  # noqa: E402
+from support import dien_command  # noqa: E402
 
 REFERENCE_REQUESTS = 300
 REFERENCE_SIZES = ((100, 100), (50, 100), (100, 16), (100, 1))
-GOLDEN = TOP / "tests" / "golden"
-FRAMEWORKS = ("deepctr-torch", "fuxictr", "recbole", "reference-tf1", "torch-rechub")
 COLUMNS = ("model", "precision", "requests", "scores", "largest_difference", "top_10_agreement",
            "float32_seconds", "reduced_seconds")
 
@@ -81,12 +80,8 @@ def reference_row(tool: str, history: int, candidates: int, directory: pathlib.P
 
 def golden_row(tool: str, case: pathlib.Path, directory: pathlib.Path) -> dict[str, str]:
     """A golden case, converted, on its own requests."""
-    framework = next(name for name in FRAMEWORKS if case.name.startswith(name))
     model = directory / case.name
-    subprocess.run([sys.executable, str(TOP / "model" / "export" / "convert.py"), "--from", framework,
-                    "--architecture", str(case / "architecture.json"), "--weights",
-                    str(case / "state_dict.safetensors"), "--samples", str(case / "requests.json"), "--output",
-                    str(model)], check=True, stdout=subprocess.DEVNULL)
+    dien_command.convert_golden(case.name, model)
     return compare(tool, case.name, model, model / "samples.json")
 
 
@@ -106,7 +101,7 @@ def main() -> None:
             rows.append(reference_row(arguments.tool, history, candidates, pathlib.Path(directory)))
         rows.append(reference_row(arguments.tool, 50, 100, pathlib.Path(directory), "--attention", "bilinear",
                                   "--hidden", "32", "--cell", "augru-and"))
-        rows += [golden_row(arguments.tool, case, pathlib.Path(directory)) for case in sorted(GOLDEN.iterdir())]
+        rows += [golden_row(arguments.tool, case, pathlib.Path(directory)) for case in sorted(dien_command.GOLDEN.iterdir())]
     rows = [row for row in rows if row["precision"] != "float32"]  # nothing applied: nothing was measured
     measured = {(row["model"], row["precision"]) for row in rows}
     path = machine.save("precision", rows, arguments.output, lambda row: (row["model"], row["precision"]) in measured)

@@ -15,9 +15,9 @@ import numpy as np
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[2] / "model" / "export"))
 
 # E402: these modules are found only after the path above is set.
-import model_directory  # noqa: E402
-from config import Config, weight_shapes  # noqa: E402
-from samples import RequestMaker  # noqa: E402
+from dien.model import model_directory  # noqa: E402
+from dien.model.config import Config, weight_shapes  # noqa: E402
+from dien.model.samples import RequestMaker  # noqa: E402
 
 ITEMS, CATEGORIES, USERS = 10_000, 500, 10_000
 LONGEST = 1000

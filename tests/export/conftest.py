@@ -1,4 +1,4 @@
-"""The export tools are scripts beside one another: the tests import them as they import each other."""
+"""The package `dien` is imported from the tree, and its command runs uninstalled, as `python3 -m dien`."""
 
 import pathlib
 import sys
@@ -8,14 +8,16 @@ import torch
 
 HERE = pathlib.Path(__file__).resolve().parent
 TOP = HERE.parents[1]
-sys.path[:0] = [str(TOP / "model" / "export"), str(HERE)]
+sys.path[:0] = [str(TOP / "model" / "export"), str(HERE), str(HERE.parent)]
 torch.set_num_threads(1)
+
+from support.dien_command import run_dien  # noqa: E402
 
 
 @pytest.fixture(scope="session")
-def tools():
-    """Where the scripts are."""
-    return TOP / "model" / "export"
+def dien():
+    """run_dien()."""
+    return run_dien
 
 
 @pytest.fixture(scope="session")

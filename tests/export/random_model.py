@@ -18,12 +18,13 @@ import numpy as np
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[2] / "model" / "export"))
 
 # E402: these modules are found only after the path above is set.
-import model_directory  # noqa: E402
-from config import Config, attribute_shapes, behaviour_width, field_of, group, target_width, weight_shapes  # noqa: E402
-from model_directory import Scorer  # noqa: E402
-from safetensors import BF16, Tensor  # noqa: E402
-from samples import RequestMaker  # noqa: E402
-from vocabulary import Id, Vocabulary  # noqa: E402
+from dien.model import model_directory  # noqa: E402
+from dien.model.config import (Config, attribute_shapes, behaviour_width, field_of, group, target_width,  # noqa: E402
+                               weight_shapes)
+from dien.model.model_directory import Scorer  # noqa: E402
+from dien.model.safetensors import BF16, Tensor  # noqa: E402
+from dien.model.samples import RequestMaker  # noqa: E402
+from dien.model.vocabulary import Id, Vocabulary  # noqa: E402
 
 WIDTHS = (1, 3, 4, 5, 7, 8, 16, 17, 33)
 UNITS = (1, 2, 5, 8, 15, 16, 17, 33, 36)

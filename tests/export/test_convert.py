@@ -1,18 +1,17 @@
-"""model/export/convert.py on other people's checkpoints (tests/golden): their scores are kept, in each file format."""
+"""`dien convert` on other people's checkpoints (tests/golden): their scores are kept, in each file format."""
 
 import pathlib
-import subprocess
-import sys
 
 import numpy as np
 import pytest
 import torch
 
-import convert
-import safetensors
-import weights
-from frameworks.source import Source
-from model_directory import Scorer, load, read_samples
+from dien.model import safetensors
+from dien.model.model_directory import Scorer, load, read_samples
+from dien.sources import convert
+from dien.sources import weights
+from dien.sources.source import Source
+from support.dien_command import run_dien
 
 GOLDEN = pathlib.Path(__file__).resolve().parents[1] / "golden"
 CASES = sorted(path.name for path in GOLDEN.iterdir())
@@ -35,24 +34,9 @@ def converted(case, file="state_dict.safetensors", change=None, **options):
 
 
 def command(case, *more, file="state_dict.safetensors"):
-    """convert.py on a case, as a person runs it."""
-    tool = pathlib.Path(convert.__file__)
-    return subprocess.run(
-        [
-            sys.executable,
-            tool,
-            "--from",
-            framework(case),
-            "--architecture",
-            GOLDEN / case / "architecture.json",
-            "--weights",
-            GOLDEN / case / file,
-            *more,
-        ],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    """`dien convert` on a case, as a person runs it."""
+    return run_dien("convert", "--from", framework(case), "--architecture", GOLDEN / case / "architecture.json",
+                    "--weights", GOLDEN / case / file, *more)
 
 
 def test_every_framework_has_a_case():

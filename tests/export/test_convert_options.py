@@ -1,4 +1,4 @@
-"""What convert.py reads beside state dict and architecture file: vocabularies, FuxiCTR's own files, notations of variables."""
+"""What `dien convert` reads beside state dict and architecture file: vocabularies, FuxiCTR's files, notations."""
 
 import json
 import pickle
@@ -6,11 +6,11 @@ import pickle
 import numpy as np
 import pytest
 
-import convert
-import weights
-from frameworks.fold import Norm, batch_norm_before, norm_after, tf1_cell, torch_cell
-from frameworks.source import ConversionError, Source
-from model_directory import load
+from dien.model.model_directory import load
+from dien.sources import convert
+from dien.sources import weights
+from dien.sources.fold import Norm, batch_norm_before, norm_after, tf1_cell, torch_cell
+from dien.sources.source import ConversionError, Source
 from test_convert import GOLDEN, command, converted
 
 FUXI = "fuxictr-augru-bilinear"

@@ -7,10 +7,10 @@ import importlib
 import numpy as np
 import pytest
 
-import convert
-from config import field_of
-from frameworks.source import Source
-from model_directory import Scorer
+from dien.model.config import field_of
+from dien.model.model_directory import Scorer
+from dien.sources import convert
+from dien.sources.source import Source
 
 SEEDS = range(30)
 PEERS = ("deepctr_torch", "fuxictr", "torch_rechub", "recbole", "reference_tf1")

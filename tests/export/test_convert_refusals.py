@@ -1,17 +1,16 @@
-"""Where convert.py stops: what cannot be faithful, what is missing, what is left over, each named."""
+"""Where `dien convert` stops: what cannot be faithful, what is missing, what is left over, each named."""
 
 import json
 import pickle
-import subprocess
-import sys
 
 import numpy as np
 import pytest
 import torch
 
-import convert
-import weights
-from frameworks.source import ConversionError, Source
+from dien.sources import convert
+from dien.sources import weights
+from dien.sources.source import ConversionError, Source
+from support.dien_command import run_dien
 from test_convert import CASES, GOLDEN, command, converted, framework
 
 
@@ -335,23 +334,8 @@ def test_nothing_in_a_file_is_run(tmp_path):
 )
 def test_files_that_are_none(tmp_path, name, content, message):
     (tmp_path / name).write_bytes(content)
-    run = subprocess.run(
-        [
-            sys.executable,
-            convert.__file__,
-            "--from",
-            "fuxictr",
-            "--architecture",
-            GOLDEN / CASES[0] / "architecture.json",
-            "--weights",
-            tmp_path / name,
-            "--output",
-            tmp_path / "out",
-        ],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    run = run_dien("convert", "--from", "fuxictr", "--architecture", GOLDEN / CASES[0] / "architecture.json",
+                   "--weights", tmp_path / name, "--output", tmp_path / "out")
     assert run.returncode == 1 and message in run.stderr and "Traceback" not in run.stderr
     assert not (tmp_path / "out").exists()
 
@@ -415,7 +399,5 @@ def test_samples_that_are_none(tmp_path, content, message):
 
 
 def test_missing_flags():
-    run = subprocess.run(
-        [sys.executable, convert.__file__, "--from", "recbole"], capture_output=True, text=True, check=False
-    )
+    run = run_dien("convert", "--from", "recbole")
     assert run.returncode == 2 and "--architecture, --weights, --output" in run.stderr

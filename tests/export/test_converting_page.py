@@ -8,12 +8,13 @@ import re
 import numpy as np
 import pytest
 
-import convert
-from frameworks.source import Source, check_keys
-from model_directory import Scorer
+from dien.model.model_directory import Scorer
+from dien.sources import convert
+from dien.sources.source import Source, check_keys
+from support import dien_command
 from test_convert import GOLDEN, converted
 
-PAGE = (pathlib.Path(convert.__file__).parent / "CONVERTING.md").read_text(encoding="utf-8")
+PAGE = (dien_command.PACKAGE / "CONVERTING.md").read_text(encoding="utf-8")
 SECTIONS = {section.split("\n", 1)[0].strip(): section for section in PAGE.split("\n## ")[1:]}
 
 

@@ -5,12 +5,13 @@ import json
 import numpy as np
 import pytest
 
-import model_directory
+from dien.model import model_directory
+from support.dien_command import TOP
 
 
 @pytest.fixture(scope="module")
-def demo(tools):
-    return tools.parent / "demo"
+def demo():
+    return TOP / "model" / "demo"
 
 
 def test_samples(demo):

@@ -1,15 +1,13 @@
-"""convert.py --inspect: what was understood, as a person reads it."""
+"""`dien inspect`: what was understood, as a person reads it."""
 
-import subprocess
-import sys
 
 import numpy as np
 import pytest
 
-import convert
-import inspection
 import random_model
-from config import weight_shapes
+from dien.model import inspection
+from dien.model.config import weight_shapes
+from support.dien_command import run_dien
 from test_convert import CASES, command, converted
 
 
@@ -60,20 +58,10 @@ def test_command_writes_nothing(tmp_path):
     assert run.returncode == 0 and "w = a (rows v unused)" in run.stdout and "attention dot" in run.stdout
     run = command("fuxictr-agru-two-sequences", "--inspect", "--output", tmp_path / "out")
     assert run.returncode == 0 and (tmp_path / "out" / "samples.json").exists()
-    again = subprocess.run(
-        [sys.executable, convert.__file__, "--inspect", "--model", tmp_path / "out"],
-        capture_output=True,
-        text=True,
-        check=True,
-    ).stdout
+    again = run_dien("inspect", tmp_path / "out").stdout
     assert again.strip() in run.stdout
 
 
 def test_a_directory_that_is_none(tmp_path):
-    run = subprocess.run(
-        [sys.executable, convert.__file__, "--inspect", "--model", tmp_path],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    run = run_dien("inspect", tmp_path)
     assert run.returncode == 1 and "config.json" in run.stderr and "Traceback" not in run.stderr

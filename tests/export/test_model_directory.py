@@ -5,9 +5,9 @@ import json
 import numpy as np
 import pytest
 
-import model_directory
 import random_model
-from safetensors import BF16
+from dien.model import model_directory
+from dien.model.safetensors import BF16
 
 
 @pytest.fixture(scope="module")

@@ -5,9 +5,9 @@ import pytest
 import torch
 
 import random_model
-from config import ACTIVATION_TENSORS, field_of, weight_shapes
-from model_directory import Scorer
-from network import DIEN, Batch
+from dien.model.config import ACTIVATION_TENSORS, field_of, weight_shapes
+from dien.model.model_directory import Scorer
+from dien.model.network import DIEN, Batch
 
 SEEDS = range(40)
 

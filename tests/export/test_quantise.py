@@ -5,10 +5,10 @@ import json
 import numpy as np
 import pytest
 
-import convert
-import quantise
-from model_directory import dequantise, load, read_samples
-from safetensors import read_stored
+from dien.model import quantise
+from dien.model.model_directory import dequantise, load, read_samples
+from dien.model.safetensors import read_stored
+from dien.sources import convert
 from test_convert import GOLDEN, command
 
 CASE = "deepctr-torch-agru"

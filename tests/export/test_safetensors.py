@@ -6,8 +6,8 @@ import struct
 import numpy as np
 import pytest
 
-import safetensors
-from safetensors import BF16, SafetensorsError
+from dien.model import safetensors
+from dien.model.safetensors import BF16, SafetensorsError
 
 TENSORS = {
     "bytes": np.arange(5, dtype=np.uint8), "halves": np.linspace(-1, 1, 6, dtype=np.float16).reshape(2, 3),

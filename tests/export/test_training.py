@@ -4,24 +4,23 @@ import csv
 import gzip
 import http.server
 import json
-import subprocess
-import sys
 import threading
 
 import numpy as np
 import pytest
 import torch
 
-import clickstream
-import evaluate
-import freeze
-import model_directory
-from auxiliary import InnerProduct, Net, auxiliary_loss
-from baselines import Markov, Popularity
-from examples import Negatives, batches, examples_of
-from metrics import auc, bootstrap, interval
-from recipe import Shape
-from train import Options, Trainer
+from dien.data import clickstream
+from dien.data.examples import Negatives, batches, examples_of
+from dien.model import model_directory
+from dien.training import checkpoint
+from dien.training import evaluate
+from dien.training import freeze
+from dien.training.auxiliary import InnerProduct, Net, auxiliary_loss
+from dien.training.baselines import Markov, Popularity
+from dien.training.metrics import auc, bootstrap, interval
+from dien.training.recipe import Shape
+from dien.training.train import Options, Trainer
 
 ITEMS = [f"{letter}{number}" for letter in "ABC" for number in range(1, 7)]
 HEADER = ["year", "month", "day", "order", "country", "session ID", "page 1 (main category)", "page 2 (clothing model)",
@@ -172,15 +171,14 @@ def test_every_variant_trains(shop, changes, shape):
 
 
 def weights_of(path):
-    return {name: tensor.numpy() for name, tensor in torch.load(path)["network"].items()}
+    return {name: tensor.numpy() for name, tensor in checkpoint.load(path)["network"].items()}
 
 
-def test_resume_is_the_same_run(data, tools, tmp_path):
+def test_resume_is_the_same_run(data, dien, tmp_path):
     """Three epochs at once, and two then one more: the same weights to the bit. Through the command line."""
-    def train(checkpoint, *more):
-        return subprocess.run([sys.executable, tools / "train.py", "--data", data, "--checkpoint", checkpoint,
-                               "--batch", "32", "--hidden", "8", "--activation", "dice", *more],
-                              capture_output=True, text=True, check=False)
+    def train(path, *more):
+        return dien("train", "--data", data, "--checkpoint", path, "--batch", "32", "--hidden", "8",
+                    "--activation", "dice", *more)
 
     assert train(tmp_path / "whole.pt", "--epochs", "3").returncode == 0
     catalogue, sessions = clickstream.read(str(data))
@@ -189,11 +187,13 @@ def test_resume_is_the_same_run(data, tools, tmp_path):
     first = Trainer(options, shape, catalogue, parts)
     first.train_epoch()
     first.train_epoch()
-    first.save(str(tmp_path / "parts.pt"))
+    checkpoint.save(first.state(), str(tmp_path / "parts.pt"))
     run = train(tmp_path / "parts.pt", "--epochs", "3", "--resume")
     assert run.returncode == 0 and "epoch 3" in run.stdout and "epoch 2 " not in run.stdout
     whole, resumed = weights_of(tmp_path / "whole.pt"), weights_of(tmp_path / "parts.pt")
     assert all(np.array_equal(whole[name], resumed[name]) for name in whole)
+    more = train(tmp_path / "parts.pt", "--epochs", "4", "--patience", "9", "--resume")
+    assert more.returncode == 0 and "epoch 4" in more.stdout
     other = train(tmp_path / "parts.pt", "--epochs", "3", "--resume", "--alpha", "0.5")
     assert other.returncode != 0 and "made with other options" in other.stderr
 
@@ -251,15 +251,13 @@ class ReferenceServer(http.server.BaseHTTPRequestHandler):
 
 
 @pytest.mark.parametrize("error, status", [(0.0, 0), (2e-5, 1)])
-def test_verify(frozen, tools, error, status):
+def test_verify(frozen, dien, error, status):
     handler = type("Handler", (ReferenceServer,), {"scorer": model_directory.load(frozen), "error": error})
     with http.server.HTTPServer(("127.0.0.1", 0), handler) as server:
         thread = threading.Thread(target=server.serve_forever)
         thread.start()
         try:
-            run = subprocess.run([sys.executable, tools / "verify.py", "--model", frozen, "--requests", "10",
-                                  "--url", f"http://127.0.0.1:{server.server_port}/"],
-                                 capture_output=True, text=True, check=False)
+            run = dien("verify", "--model", frozen, "--requests", "10", "--url", f"http://127.0.0.1:{server.server_port}/")
         finally:
             server.shutdown()
             thread.join()
@@ -267,7 +265,6 @@ def test_verify(frozen, tools, error, status):
     assert "largest difference" in run.stdout
 
 
-def test_verify_without_a_server(frozen, tools):
-    run = subprocess.run([sys.executable, tools / "verify.py", "--model", frozen, "--url", "http://127.0.0.1:1"],
-                         capture_output=True, text=True, check=False)
+def test_verify_without_a_server(frozen, dien):
+    run = dien("verify", "--model", frozen, "--url", "http://127.0.0.1:1")
     assert run.returncode == 1 and "refused" in run.stderr

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from vocabulary import Vocabulary, fill_slots, hash_integers, hash_strings
+from dien.model.vocabulary import Vocabulary, fill_slots, hash_integers, hash_strings
 
 SIZES = (1, 2, 3, 4, 5, 7, 48, 96, 192, 193, 1000)
 WORD = (1 << 64) - 1

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from vocabulary import Vocabulary
-from wire import Wire
+from dien.model.vocabulary import Vocabulary
+from dien.model.wire import Wire
 
 CONFIG = {
     "tables": {"item": {"rows": 5, "width": 2}, "category": {"rows": 4, "width": 1}},

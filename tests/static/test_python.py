@@ -2,6 +2,7 @@
 """
 
 import os
+import re
 import subprocess
 
 import pytest
@@ -9,10 +10,14 @@ import pytest
 from support import builds
 
 TOP = builds.TOP
-# Files of model/export import one another as plain modules, so mypy runs in their folder.
+# mypy finds the package `dien` from its own folder.
 # Other folders are checked from the top. Files of one name in two folders are checked apart.
 TYPED = [("model/export", ["."]), ("", ["deploy"]), ("", ["tests/bench"]), ("", ["tests/export"]),
          ("", ["tests/support", "tests/static"]), ("", ["tests/mutation"]), ("", ["tests/faults"])]
+
+
+# The rooms of the package `dien`; each imports only those before it.
+PACKAGE_ROOMS = ["model", "data", "training", "sources", "serving"]
 
 
 def run(command, folder=""):
@@ -31,3 +36,22 @@ def test_types(folder, paths):
     strict = ["--disallow-untyped-defs", "--warn-unused-ignores"] if folder else []
     run(["mypy", "--ignore-missing-imports", "--no-site-packages", "--explicit-package-bases", "--namespace-packages",
          *strict, f"--cache-dir={cache}", *paths], folder)
+
+
+def package_imports():
+    """(file, room, imported room) of every import within the package."""
+    package = TOP / "model" / "export" / "dien"
+    for path in sorted(package.rglob("*.py")):
+        for line in path.read_text().splitlines():
+            found = re.match(r"\s*(?:from|import) dien\.(\w+)", line)
+            if found and len(path.relative_to(package).parts) == 2:
+                yield path.name, path.parent.name, found[1]
+
+
+def test_rooms_of_the_package():
+    seen = list(package_imports())
+    assert len(seen) > 50
+    wrong = [each for each in seen
+             if each[2] not in PACKAGE_ROOMS or PACKAGE_ROOMS.index(each[2]) > PACKAGE_ROOMS.index(each[1])]
+    assert not wrong
+    assert not [each for each in seen if each[1:] == ("sources", "training")]

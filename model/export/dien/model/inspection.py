@@ -6,9 +6,10 @@ from typing import Iterable, Mapping, Sequence
 
 import numpy as np
 
-import safetensors
-from config import Config, behaviour_width, field_width, input_width, key_width, query_width, target_width, weight_shapes
-from model_directory import read_config
+from dien.model import safetensors
+from dien.model.config import (Config, behaviour_width, field_width, input_width, key_width, query_width, target_width,
+                               weight_shapes)
+from dien.model.model_directory import read_config
 
 WRITE_GATES = {"augru-and": "w = a * v", "augru-or": "w = v + a - a * v", "agru": "w = a (rows v unused)",
                "aigru": "w = v, x = a * h",

@@ -9,8 +9,8 @@ from typing import Any, Mapping
 
 import numpy as np
 
-from config import Config, field_of, group
-from vocabulary import Vocabulary
+from dien.model.config import Config, field_of, group
+from dien.model.vocabulary import Vocabulary
 
 UNKNOWN = 0.125
 CANDIDATE_COUNTS = (1, 2, 5, 16, 17, 40)

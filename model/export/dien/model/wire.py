@@ -10,9 +10,9 @@ from typing import Any, Mapping, Sequence, Union
 import numpy as np
 import torch
 
-from config import Config, field_of, group
-from network import Batch
-from vocabulary import Id, Vocabulary
+from dien.model.config import Config, field_of, group
+from dien.model.network import Batch
+from dien.model.vocabulary import Id, Vocabulary
 
 Request = Mapping[str, Any]
 Columns = Mapping[str, Sequence[Any]]

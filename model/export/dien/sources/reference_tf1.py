@@ -12,11 +12,11 @@ from typing import Any, Mapping
 
 import numpy as np
 
-from config import Config
-from frameworks.builder import Model, groups_of
-from frameworks.fold import Norm, tf1_cell
-from frameworks.layers import Layer
-from frameworks.source import ConversionError, Source, check_keys, required
+from dien.model.config import Config
+from dien.sources.builder import Model, groups_of
+from dien.sources.fold import Norm, tf1_cell
+from dien.sources.layers import Layer
+from dien.sources.source import ConversionError, Source, check_keys, required
 
 FIELDS = {"uid": "user", "mid": "item", "cat": "item"}
 # The class of the model, which train.py chooses, determines the evolution. The tensors do not show it.

@@ -12,10 +12,10 @@ from typing import Any, Mapping, Optional
 
 import numpy as np
 
-from config import Config
-from frameworks.builder import Model, groups_of
-from frameworks.layers import check_units, linear, recurrence, sequential
-from frameworks.source import ConversionError, Source, check_entry, check_keys, one_of, required
+from dien.model.config import Config
+from dien.sources.builder import Model, groups_of
+from dien.sources.layers import check_units, linear, recurrence, sequential
+from dien.sources.source import ConversionError, Source, check_entry, check_keys, one_of, required
 
 CELLS = {"GRU": "gru+pooling", "AIGRU": "aigru", "AGRU": "agru", "AUGRU": "augru-and"}
 KEYS = ("config", "user_fields", "item_fields", "item_attributes", "user_attributes", "gru_type", "max_length",

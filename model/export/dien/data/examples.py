@@ -7,9 +7,9 @@ from typing import Iterator, Optional
 import numpy as np
 import torch
 
-from clickstream import Sessions
-from config import Config, field_of, group
-from network import Batch
+from dien.data.clickstream import Sessions
+from dien.model.config import Config, field_of, group
+from dien.model.network import Batch
 
 # With these chances a training batch sees an id as unknown, so that row 0 of each table learns to stand for any.
 DROP_ITEM = 0.02

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from clickstream import LABELS, Catalogue
-from config import Config, behaviour_width
-from network import DIEN
+from dien.data.clickstream import LABELS, Catalogue
+from dien.model.config import Config, behaviour_width
+from dien.model.network import DIEN
 
 WIDTHS = {"item": 24, "category": 4, "colour": 4, "location": 4, "photograph": 2, "page": 4, "price_band": 4,
           "country": 4, "month": 4}

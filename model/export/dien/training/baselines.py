@@ -3,8 +3,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from clickstream import Sessions
-from examples import Examples
+from dien.data.clickstream import Sessions
+from dien.data.examples import Examples
 
 BACK_OFF = (0.3, 1.0, 3.0, 10.0, 30.0)  # candidates for the weight of popularity in the chain
 

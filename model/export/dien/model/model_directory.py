@@ -8,11 +8,11 @@ from typing import Any, Iterable, Mapping
 import numpy as np
 import torch
 
-import safetensors
-from config import Config, attribute_shapes, weight_shapes
-from network import DIEN, score
-from vocabulary import Vocabulary
-from wire import Request, Wire
+from dien.model import safetensors
+from dien.model.config import Config, attribute_shapes, weight_shapes
+from dien.model.network import DIEN, score
+from dien.model.vocabulary import Vocabulary
+from dien.model.wire import Request, Wire
 
 
 # The largest allowed difference between a framework's score and ours in float64. The server has this bound (FORMAT.md).

@@ -6,8 +6,8 @@ from typing import Any, Optional, Sequence, Union
 
 import numpy as np
 
-from frameworks.fold import Norm, norm_after, norm_before, torch_cell
-from frameworks.source import ConversionError, Source
+from dien.sources.fold import Norm, norm_after, norm_before, torch_cell
+from dien.sources.source import ConversionError, Source
 
 BATCH_NORM_EPSILON = 1e-5  # PyTorch's default, which all four frameworks leave
 LEAKY_SLOPE = 0.01         # torch.nn.LeakyReLU's default

@@ -5,7 +5,7 @@ from typing import Mapping
 
 import numpy as np
 
-from safetensors import BF16, Tensor
+from dien.model.safetensors import BF16, Tensor
 
 TABLE_TYPES = ("f32", "f16", "bf16", "i8")
 LARGEST = 127  # the range is symmetric, so that a row's sign does not change its error

@@ -6,10 +6,10 @@ from typing import Any, Mapping, Optional, Sequence
 
 import numpy as np
 
-from config import Config, input_width
-from frameworks.layers import Layer
-from frameworks.source import ConversionError, Source
-from vocabulary import Vocabulary
+from dien.model.config import Config, input_width
+from dien.model.vocabulary import Vocabulary
+from dien.sources.layers import Layer
+from dien.sources.source import ConversionError, Source
 
 NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
 SPELLINGS = {"user": ("user",), "context": ("context",), "behaviour": ("behaviour", "behavior", "history"),

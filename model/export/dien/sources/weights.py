@@ -9,14 +9,14 @@ from typing import Any, Mapping
 import numpy as np
 import torch
 
-import safetensors
-from frameworks.source import ConversionError
+from dien.model import pickles, safetensors
+from dien.sources.source import ConversionError
 
 HDF5 = b"\x89HDF\r\n\x1a\n"
 INNER = ("state_dict", "model_state_dict", "model")  # keys under which training scripts put a state dict
 WRAPPER = "module."                                  # DataParallel's prefix of every name
 
-PICKLED = """{path}: {reason}
+PICKLED = """{reason}
 It holds Python objects besides tensors, which only its own training code can load. There, once:
     checkpoint = torch.load("{name}", map_location="cpu")      # RecBole: a dict with the key state_dict
     state = checkpoint["state_dict"] if "state_dict" in checkpoint else checkpoint   # a whole module: checkpoint.state_dict()
@@ -38,10 +38,11 @@ PADDLEREC = ("PaddleRec's dygraph registers the attention's layers and the top's
 
 def _of_torch(path: str) -> dict[str, np.ndarray]:
     try:
-        loaded: Any = torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, AttributeError) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise ConversionError(PICKLED.format(path=path, name=os.path.basename(path), reason=reason)) from error
+        loaded: Any = pickles.load(path)
+    except pickle.UnpicklingError as error:
+        raise ConversionError(PICKLED.format(reason=error, name=os.path.basename(path))) from error
+    except ValueError as error:
+        raise ConversionError(str(error)) from error
     for key in INNER:
         if isinstance(loaded, Mapping) and isinstance(loaded.get(key), Mapping):
             loaded = loaded[key]

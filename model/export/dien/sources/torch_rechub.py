@@ -12,11 +12,11 @@ from typing import Any, Mapping, Optional
 
 import numpy as np
 
-from config import Config
-from frameworks.builder import Model, groups_of
-from frameworks.fold import torch_cell
-from frameworks.layers import check_units, recurrence, sequential
-from frameworks.source import ConversionError, Source, check_entry, check_keys, required
+from dien.model.config import Config
+from dien.sources.builder import Model, groups_of
+from dien.sources.fold import torch_cell
+from dien.sources.layers import check_units, recurrence, sequential
+from dien.sources.source import ConversionError, Source, check_entry, check_keys, required
 
 KEYS = ("features", "target_features", "history_features", "neg_history_features", "mlp_params", "max_length",
         "mlp_input_order", "batch_norm_eps", "dice_eps", "groups", "history_labels")

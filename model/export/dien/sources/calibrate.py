@@ -7,11 +7,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from config import Config
-from frameworks.fold import Norm
-from model_directory import Scorer
-from network import DIEN
-from wire import Request
+from dien.model.config import Config
+from dien.model.model_directory import Scorer
+from dien.model.network import DIEN
+from dien.model.wire import Request
+from dien.sources.fold import Norm
 
 
 class _Recorder(DIEN):

@@ -12,7 +12,7 @@ from typing import Mapping
 import torch
 from torch import Tensor, nn
 
-from config import Config, field_of, weight_shapes
+from dien.model.config import Config, field_of, weight_shapes
 
 DICE_EPSILON = 1e-8
 DICE_MOMENTUM = 0.99

@@ -10,10 +10,10 @@ from typing import Any, Mapping
 
 import numpy as np
 
-from config import Config
-from frameworks.builder import Model, groups_of
-from frameworks.layers import Layer, activate, check_units, linear, norm, recurrence
-from frameworks.source import ConversionError, Source, check_keys, one_of, required
+from dien.model.config import Config
+from dien.sources.builder import Model, groups_of
+from dien.sources.layers import Layer, activate, check_units, linear, norm, recurrence
+from dien.sources.source import ConversionError, Source, check_keys, one_of, required
 
 CELLS = {"GRU": "gru+pooling", "AIGRU": "aigru", "AGRU": "agru", "AUGRU": "augru-and"}
 KEYS = ("gru_type", "item_features", "max_length", "att_hidden_units", "att_activation", "att_weight_normalization",

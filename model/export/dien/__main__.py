@@ -1,0 +1,7 @@
+"""`python3 -m dien`: the command without an installation."""
+
+import sys
+
+from dien.cli import main
+
+sys.exit(main())

@@ -1,0 +1,1 @@
+"""Clicks, and the examples that training takes from them."""

@@ -1,6 +1,0 @@
-"""One module for each framework that convert.py reads: architecture and weights in, config and tensors out.
-
-Each module has `convert(architecture, source, options) -> (config, tensors)`. `options` holds the choices of the command
-line: the keys of convert.py's NO_OPTIONS. The function takes every tensor that the network needs from the source, by name
-and shape. A tensor that is left over is an error, so that none is ignored in silence.
-"""
