@@ -144,6 +144,7 @@ def arguments():
 
 def main():
     options = arguments()
+    options.output = options.output.resolve()  # programs are run from other directories
     chosen = [entry for entry in mutants.TABLE if entry.file.startswith(options.only)]
     wrong = list(filter(None, map(find, chosen)))
     if wrong:
