@@ -79,7 +79,7 @@ quiet = $(if $(V),,@echo '  $(1)  $@';)
 .DEFAULT_GOAL := build
 .DELETE_ON_ERROR:
 .PHONY: help build models unit fuzzers demo run test check bench bench-programs bench-load bench-kernels bench-policies \
-        bench-memory bench-wire bench-exponentials bench-peers bench-sweep bench-split bench-precision bench-server bench-figures bench-before-after \
+        bench-memory bench-wire bench-exponentials bench-peers bench-sweep bench-split bench-precision bench-server bench-figures bench-before-after bench-log \
         image image-test deps deps-demo deps-test tools compile-commands mutation \
         builds bench-tested format fuzz clean FORCE
 
@@ -172,6 +172,11 @@ bench-before-after: deps-bench ## this tree beside BEFORE, the directory of anot
 	@$(MAKE) --no-print-directory -s -j$(JOBS) build $(addprefix $(BUILD)/bench/,library wire)
 	@$(PYTHON) tests/bench/reference_shape.py --output build/bench/reference-shape
 	$(PYTHON) tests/bench/before_after.py --before $(BEFORE)
+
+bench-log: deps-bench ## what the access log costs, in pairs with and without it; lines dropped at twice the rate (2 minutes)
+	@$(MAKE) --no-print-directory -s -j$(JOBS) build $(BUILD)/bench/access_lines
+	@$(PYTHON) tests/bench/reference_shape.py --output build/bench/reference-shape
+	$(PYTHON) tests/bench/access_log.py --build $(BUILD)
 
 bench-figures: ## draw the figures from the CSV
 	$(PYTHON) tests/bench/figures.py

@@ -459,19 +459,3 @@ struct proto_string json_encode_model(const struct proto_model *model, struct ar
     close_with(&writer, "}");
     return writer_end(&writer);
 }
-
-/* ---- the log ---- */
-
-struct proto_string json_encode_line(const struct proto_member *members, size_t count, struct arena *arena) {
-    struct writer writer = writer_new(arena, FIRST_ROOM);
-    writer.lenient = true;
-    open_with(&writer, "{");
-    for (size_t i = 0; i < count; i++) {
-        if (members[i].string != NULL)
-            member_string(&writer, members[i].name, members[i].string);
-        else
-            member_number(&writer, members[i].name, members[i].number);
-    }
-    close_with(&writer, "}");
-    return writer_end(&writer);
-}

@@ -1,4 +1,4 @@
-/* json_encode.h: JSON bodies of replies, problems, health and the model's description, and lines of the log.
+/* json_encode.h: JSON bodies of replies, problems, health and the model's description.
  *
  * Each function returns bytes in the arena, not NUL-terminated; data is NULL if memory is out.
  */
@@ -61,15 +61,5 @@ struct proto_model {
     const struct proto_limit *limits;
 };
 struct proto_string json_encode_model(const struct proto_model *model, struct arena *arena);
-
-/* One line of the log, without its line end: an object of strings and numbers. A whole number is written as an integer,
- * and a number that is not finite as null. If a string is not UTF-8, each of its bytes that is not ASCII becomes '?'.
- */
-struct proto_member {
-    const char *name;
-    const char *string; /* NULL: the member is the number */
-    double number;
-};
-struct proto_string json_encode_line(const struct proto_member *members, size_t count, struct arena *arena);
 
 #endif

@@ -14,7 +14,7 @@ static struct proto_member text_member(const char *name, const char *text) {
 }
 
 void access_log_exchange(const struct exchange *exchange, const struct request_summary *summary,
-                         struct scoring_counts *counts, bool lines) {
+                         struct scoring_counts *counts, enum access_lines lines) {
     const struct answer *answer = &exchange->answer;
     double seconds = exchange->began != 0 ? clock_seconds(clock_now() - exchange->began) : 0;
     bool has_body = routes_has_body(exchange->route), scored = answer->status == 200 && has_body;
@@ -24,12 +24,20 @@ void access_log_exchange(const struct exchange *exchange, const struct request_s
                                                             : http_outcome_name(answer->problem);
     if (exchange->route == ROUTE_SCORE)
         histogram_add(&counts->phases[PHASE_TOTAL], seconds);
-    if (!lines || !log_wanted(level))
+    if (lines == ACCESS_LINES_NONE || !log_wanted(level))
         return;
-    log_line(level, "request", text_member("request_id", exchange->request_id), text_member("method", exchange->method),
-             text_member("path", exchange->path), LOG_NUMBER("status", answer->status), LOG_NUMBER("seconds", seconds),
+    bool old = lines == ACCESS_LINES_OLD;
+    const char *path = exchange->path;
+    log_line(level, "request", text_member("request_id", exchange->request_id),
+             text_member("http.request.method", exchange->method),
+             text_member("http.route", exchange->route != ROUTE_NONE ? path : NULL),
+             text_member("url.path", exchange->route == ROUTE_NONE ? path : NULL),
+             LOG_NUMBER("http.response.status_code", answer->status != 0 ? (double)answer->status : NAN),
+             LOG_NUMBER("http.server.request.duration", seconds),
              LOG_NUMBER("candidates", scored ? (double)summary->candidates : NAN),
              LOG_NUMBER("behaviours", scored ? (double)summary->behaviours : NAN),
              text_member("user_state", answer->problem == PROBLEM_NONE ? summary->user_state : NULL),
-             text_member("problem", problem));
+             text_member("error.type", problem), text_member("method", old ? exchange->method : NULL),
+             text_member("path", old ? path : NULL), LOG_NUMBER("status", old ? (double)answer->status : NAN),
+             LOG_NUMBER("seconds", old ? seconds : NAN), text_member("problem", old ? problem : NULL));
 }

@@ -233,5 +233,8 @@ bool api_describe_model(struct api *api) {
 void api_ended(void *context, const struct exchange *exchange) {
     struct api *api = context;
     const struct job *job = (const struct job *)exchange->work;
-    access_log_exchange(exchange, &job->summary, &api->metrics.scoring, api->options->access_log);
+    enum access_lines lines = !api->options->access_log ? ACCESS_LINES_NONE
+                              : api->options->old_names ? ACCESS_LINES_OLD
+                                                        : ACCESS_LINES;
+    access_log_exchange(exchange, &job->summary, &api->metrics.scoring, lines);
 }

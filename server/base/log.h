@@ -4,7 +4,7 @@
 #ifndef SERVER_BASE_LOG_H
 #define SERVER_BASE_LOG_H
 
-#include "proto/json_encode.h"
+#include "proto/json_line.h"
 
 #include <stdbool.h>
 #include <stddef.h>
@@ -34,8 +34,8 @@ struct log_counts log_count(void);
 
 bool log_wanted(enum log_level level);
 
-/* One line: time, level, event, then the members, of which those without a string and with NaN are left out. */
-enum { LOG_MAX_MEMBERS = 16 };
+/* One line: time, level, event, then the members, of which those without a string and with NaN are left out. The text
+ * is made in its place among the lines that wait. */
 void log_members(enum log_level level, const char *event, const struct proto_member *members, size_t count);
 
 #define LOG_STRING(key, text)                                                                                          \

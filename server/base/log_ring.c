@@ -21,7 +21,7 @@
 
 enum {
     FILE_BATCH = 65536,
-    GATHER_NANOSECONDS = 5000000,  /* after the first line of a quiet time, for others to join its write */
+    GATHER_NANOSECONDS = 5000000,  /* for other lines to join a write */
     PAUSE_NANOSECONDS = 100000000, /* after a write that failed */
     NEVER = 0,
 };
@@ -53,6 +53,8 @@ struct log_ring {
     size_t notice_length, notice_written;
     uint64_t told;
 
+    /* [2 * size]. A line is written in one piece: one that begins near the end of the ring reaches into the second
+     * half, from where it is copied to the start. Memory that no line reached is never touched. */
     char bytes[];
 };
 
@@ -60,15 +62,7 @@ static size_t waiting(const struct log_ring *ring) {
     return (size_t)(ring->tail - ring->head);
 }
 
-/* ---- Any thread. Under the lock bytes are copied, and no more. */
-
-static void copy_in(struct log_ring *ring, const char *line, size_t length) {
-    size_t place = (size_t)(ring->tail % ring->size);
-    size_t first = length < ring->size - place ? length : ring->size - place;
-    memcpy(ring->bytes + place, line, first);
-    memcpy(ring->bytes, line + first, length - first);
-    ring->tail += length;
-}
+/* ---- Any thread. Under the lock a line is made or copied, and no more. */
 
 static void count_dropped(struct log_ring *ring, uint64_t lines, uint64_t place) {
     if (lines > 0 && (ring->untold == 0 || place < ring->gap))
@@ -77,22 +71,36 @@ static void count_dropped(struct log_ring *ring, uint64_t lines, uint64_t place)
     ring->untold += lines;
 }
 
-bool log_ring_put(struct log_ring *ring, const char *line, size_t length) {
-    bool wake = false;
+char *log_ring_reserve(struct log_ring *ring, size_t most) {
     pthread_mutex_lock(&ring->mutex);
-    bool fits = !ring->stopping && length <= ring->size - waiting(ring);
-    if (fits) {
-        copy_in(ring, line, length);
-        wake = waiting(ring) >= ring->wake_at;
-        if (wake)
-            ring->wake_at = SIZE_MAX; /* one wake-up, whoever comes before the writer is awake */
-    } else {
-        count_dropped(ring, 1, ring->tail);
-    }
+    bool fits = !ring->stopping && most <= ring->size - waiting(ring);
+    if (fits)
+        return ring->bytes + ring->tail % ring->size; /* with the lock */
+    count_dropped(ring, 1, ring->tail);
+    pthread_mutex_unlock(&ring->mutex);
+    return NULL;
+}
+
+void log_ring_commit(struct log_ring *ring, size_t length) {
+    size_t end = (size_t)(ring->tail % ring->size) + length;
+    if (end > ring->size)
+        memcpy(ring->bytes, ring->bytes + ring->size, end - ring->size);
+    ring->tail += length;
+    bool wake = waiting(ring) >= ring->wake_at;
+    if (wake)
+        ring->wake_at = SIZE_MAX; /* one wake-up, whoever comes before the writer is awake */
     pthread_mutex_unlock(&ring->mutex);
     if (wake)
         pthread_cond_signal(&ring->filled);
-    return fits;
+}
+
+bool log_ring_put(struct log_ring *ring, const char *line, size_t length) {
+    char *room = log_ring_reserve(ring, length);
+    if (room == NULL)
+        return false;
+    memcpy(room, line, length);
+    log_ring_commit(ring, length);
+    return true;
 }
 
 uint64_t log_ring_dropped(struct log_ring *ring) {
@@ -234,13 +242,12 @@ static bool has_work(const struct log_ring *ring) {
     return waiting(ring) > 0 || (ring->untold > 0 && !ring->failing);
 }
 
-/* False: the ring is stopped and nothing is left. */
+/* False: the ring is stopped and nothing is left. Lines are gathered under load, too: a write for each few lines would
+ * take its time from those who make them. */
 static bool wait_for_work(struct log_ring *ring) {
-    if (has_work(ring))
-        return true;
     while (!has_work(ring) && !ring->stopping)
         sleep_until(ring, 1, NEVER);
-    if (!ring->stopping)
+    if (!ring->stopping && waiting(ring) < ring->batch)
         sleep_until(ring, ring->size / 2, GATHER_NANOSECONDS);
     return has_work(ring);
 }
@@ -270,7 +277,7 @@ static size_t batch_size(int descriptor) {
 }
 
 struct log_ring *log_ring_start(int descriptor, size_t bytes, log_notice *notice) {
-    struct log_ring *ring = malloc(sizeof *ring + bytes); /* of which pages are used as lines come */
+    struct log_ring *ring = malloc(sizeof *ring + 2 * bytes); /* of which pages are used as lines come */
     if (ring == NULL)
         return NULL;
     *ring = (struct log_ring){.descriptor = descriptor,

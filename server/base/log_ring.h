@@ -19,7 +19,13 @@ typedef size_t log_notice(uint64_t lost, char text[LOG_NOTICE_MOST]);
 /* Starts the writer. The descriptor stays the caller's. NULL with errno set: no memory, or no thread. */
 struct log_ring *log_ring_start(int descriptor, size_t bytes, log_notice *notice);
 
-/* Copies one line, whose only line end is its last byte. False: it was dropped and counted. */
+/* Room for a line of up to `most` bytes, to be written by the caller and then committed with its length, at once: other
+ * threads that have a line wait meanwhile. A line's only line end is its last byte. NULL: there is no room, the line is
+ * counted as dropped, and there is nothing to commit. */
+char *log_ring_reserve(struct log_ring *ring, size_t most);
+void log_ring_commit(struct log_ring *ring, size_t length);
+
+/* Copies one line. False: it was dropped and counted. */
 bool log_ring_put(struct log_ring *ring, const char *line, size_t length);
 
 /* The lines that were dropped for lack of room, and those that the descriptor refused. */

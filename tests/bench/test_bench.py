@@ -195,3 +195,15 @@ def test_small_requests_have_a_row_for_every_form(build, model, tmp_path):
         (form, path) for form in ("history", "token", "message") for path in ("/score", "/health/live")]
     for row in rows:
         assert row["errors"] == "0" and float(row["good_per_second"]) > 0 and float(row["share_of_live"]) > 0, row
+
+
+@pytest.mark.only_on("release")
+def test_the_access_log_is_measured_in_pairs(build, model, tmp_path):
+    """Every answer has its line, with the server and without."""
+    run("access_log.py", "--build", build.directory, "--model", model, "--rounds", 1, "--seconds", 1, "--output", tmp_path)
+    rows = rows_in(tmp_path, "access-log")
+    assert [row["what"] for row in rows] == ["live", "live, 2 times", "C=1 by token", "C=1 by token, 2 times"]
+    for row in rows:
+        assert int(row["lines"]) > 0, row
+        if row["answers"]:
+            assert float(row["ratio"]) > 0 and int(row["lines"]) + int(row["dropped"]) >= int(row["answers"]), row

@@ -333,8 +333,12 @@ def test_log_lines_are_json_and_say_what_happened(start, small):
     server = start()
     server.score(small, **{"X-Request-Id": "seen-in-the-log"})
     server.score("{", **{"X-Request-Id": "bad-one"})
-    assert server.logged("seen-in-the-log")["status"] == 200
-    assert server.logged("bad-one")["status"] == 400
+    good, bad = server.logged("seen-in-the-log"), server.logged("bad-one")
+    assert good["http.response.status_code"] == 200 and bad["http.response.status_code"] == 400
+    assert good["http.request.method"] == "POST" and good["http.route"] == "/score" and "url.path" not in good
+    assert 0 < good["http.server.request.duration"] < 60 * builds.slowness() and "error.type" not in good
+    assert bad["error.type"] == "invalid-json"
+    assert (good["method"], good["path"], good["status"]) == ("POST", "/score", 200), "the old names"
     for line in server.output.splitlines():
         json.loads(line)
 
@@ -344,7 +348,15 @@ def test_no_access_log(start, small):
     for _ in range(5):
         server.score(small)
     server.stop()  # which writes what the log still holds
-    assert server.log() and not [line for line in server.log() if line.get("status") == 200]
+    assert server.log() and not [line for line in server.log() if line["event"] == "request"]
+
+
+def test_old_names_of_log_members_can_be_left_out(start, small):
+    server = start("--old-names", "off")
+    server.score(small, **{"X-Request-Id": "by-new-names"})
+    line = server.logged("by-new-names")
+    assert line["http.response.status_code"] == 200
+    assert not {"method", "path", "status", "seconds", "problem"} & set(line)
 
 
 # A log that is not read, or cannot be written.

@@ -157,7 +157,7 @@ def test_content_type_forms(server, demo, rng, content_type):
 def test_request_id_is_taken_and_echoed(server, demo, rng):
     reply = server.score(demo.request(rng), **{"X-Request-Id": "abc-123.x_Y"})
     assert reply.headers["X-Request-Id"] == "abc-123.x_Y"
-    assert server.logged("abc-123.x_Y")["status"] == 200
+    assert server.logged("abc-123.x_Y")["http.response.status_code"] == 200
 
 
 def test_request_id_is_made(server, demo, rng):

@@ -30,7 +30,7 @@ ROOMS = {
     "model door": {"model types"},
     "model/network": {"model/format", "model/kernels", "model types", "model door"},
     "model": {"model/network", "model/format", "model/kernels", "model types", "model door"},
-    "server/base": {"proto/json_encode.h"},
+    "server/base": {"proto/json_line.h"},
     "server/http": {"server/base", "proto/problem.h", "proto/score.h", "proto/digits.h", "proto/json_encode.h"},
     "server/users": {"server/base", "proto/arena.h", "proto/digits.h", "proto/score.h", "model door"},
     "server/scoring": {"server/users", "server/base", "proto", "model door"},

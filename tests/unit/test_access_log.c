@@ -27,8 +27,8 @@ static struct http_counts http;
 static struct scoring_counts scoring;
 static struct request_summary summary;
 
-static void account(bool access_log) {
-    access_log_exchange(&exchange, &summary, &scoring, access_log);
+static void account(enum access_lines lines) {
+    access_log_exchange(&exchange, &summary, &scoring, lines);
     http_counts_request(&http, exchange.route, exchange.answer.status,
                         exchange.answer.status == 0 ? OUTCOME_CANCELLED : (unsigned)exchange.answer.problem);
 }
@@ -93,12 +93,12 @@ static void set_scored(size_t candidates, size_t behaviours, const char *user_st
 /* ---- the log */
 
 /* Account for the exchange with standard error in log_text. */
-static void account_logged(bool access_log, enum log_level level) {
+static void account_logged(enum access_lines lines, enum log_level level) {
     int file = memfd_create("log", MFD_CLOEXEC), before = dup(STDERR_FILENO);
     assert_true(file >= 0 && before >= 0);
     dup2(file, STDERR_FILENO);
     log_start(level);
-    account(access_log);
+    account(lines);
     log_stop();
     dup2(before, STDERR_FILENO);
     ssize_t size = pread(file, log_text, sizeof log_text - 1, 0);
@@ -109,7 +109,7 @@ static void account_logged(bool access_log, enum log_level level) {
 
 /* The one line of the log, as JSON; the caller's. */
 static json_t *logged_line(void) {
-    account_logged(true, LEVEL_INFO);
+    account_logged(ACCESS_LINES_OLD, LEVEL_INFO);
     const char *end = strchr(log_text, '\n');
     assert_non_null(end);
     assert_string_equal(end, "\n");
@@ -139,14 +139,14 @@ static void assert_number(const json_t *line, const char *name, int expected) {
 static void a_scored_request_is_counted_once(void **state) {
     (void)state;
     make_exchange(ROUTE_SCORE, "POST", "/score", 200, PROBLEM_NONE);
-    account(false);
+    account(ACCESS_LINES_NONE);
     assert_int_equal(requests(PROBLEM_NONE), 1);
     assert_int_equal(all_requests(), 1);
     assert_int_equal(responses(ROUTE_SCORE, 200), 1);
     assert_int_equal(all_responses(), 1);
     assert_int_equal(durations(), 1);
     assert_true(duration_seconds() >= 0.25 && duration_seconds() < 60);
-    account(false);
+    account(ACCESS_LINES_NONE);
     assert_int_equal(requests(PROBLEM_NONE), 2);
 }
 
@@ -154,7 +154,7 @@ static void every_problem_has_its_count(void **state) {
     (void)state;
     for (enum problem_kind kind = PROBLEM_NONE + 1; kind < PROBLEM_KINDS; kind++) {
         make_exchange(ROUTE_SCORE, "POST", "/score", problem_status(kind), kind);
-        account(false);
+        account(ACCESS_LINES_NONE);
         assert_int_equal(requests(kind), 1);
         assert_int_equal(all_requests(), 1);
         assert_int_equal(responses(ROUTE_SCORE, problem_status(kind)), 1);
@@ -166,7 +166,7 @@ static void every_problem_has_its_count(void **state) {
 static void a_client_that_left_is_counted_as_cancelled(void **state) {
     (void)state;
     make_exchange(ROUTE_SCORE, "POST", "/score", 0, PROBLEM_NONE);
-    account(false);
+    account(ACCESS_LINES_NONE);
     assert_int_equal(requests(OUTCOME_CANCELLED), 1);
     assert_int_equal(all_requests(), 1);
     assert_int_equal(all_responses(), 0);
@@ -177,7 +177,7 @@ static void a_client_that_left_is_counted_as_cancelled(void **state) {
 static void an_update_has_no_duration(void **state) {
     (void)state;
     make_exchange(ROUTE_HISTORY, "POST", "/users/{id}/history", 200, PROBLEM_NONE);
-    account(false);
+    account(ACCESS_LINES_NONE);
     assert_int_equal(requests(PROBLEM_NONE), 1);
     assert_int_equal(responses(ROUTE_HISTORY, 200), 1);
     assert_int_equal(durations(), 0);
@@ -186,7 +186,7 @@ static void an_update_has_no_duration(void **state) {
 static void a_path_that_is_none_is_a_request(void **state) {
     (void)state;
     make_exchange(ROUTE_NONE, "GET", "/x", 404, PROBLEM_NOT_FOUND);
-    account(false);
+    account(ACCESS_LINES_NONE);
     assert_int_equal(requests(PROBLEM_NOT_FOUND), 1);
     assert_int_equal(responses(ROUTE_NONE, 404), 1);
     assert_int_equal(durations(), 0);
@@ -197,7 +197,7 @@ static void health_and_metrics_are_responses_only(void **state) {
     static const enum route routes[] = {ROUTE_MODEL, ROUTE_HEALTH, ROUTE_LIVE, ROUTE_READY, ROUTE_METRICS, ROUTE_USER};
     for (size_t i = 0; i < sizeof routes / sizeof *routes; i++) {
         make_exchange(routes[i], "GET", "/x", 200, PROBLEM_NONE);
-        account(false);
+        account(ACCESS_LINES_NONE);
         assert_int_equal(all_requests(), 0);
         assert_int_equal(responses(routes[i], 200), 1);
         assert_int_equal(durations(), 0);
@@ -209,7 +209,7 @@ static void a_request_that_never_began_took_no_time(void **state) {
     (void)state;
     make_exchange(ROUTE_SCORE, "POST", "/score", 408, PROBLEM_REQUEST_TIMEOUT);
     exchange.began = 0;
-    account(false);
+    account(ACCESS_LINES_NONE);
     assert_true(duration_seconds() == 0);
     assert_int_equal(durations(), 1);
 }
@@ -224,14 +224,15 @@ static void the_line_of_a_scored_request(void **state) {
     assert_member(line, "event", "request");
     assert_member(line, "level", "info");
     assert_member(line, "request_id", "id-7");
-    assert_member(line, "method", "POST");
-    assert_member(line, "path", "/score");
+    assert_member(line, "http.request.method", "POST");
+    assert_member(line, "http.route", "/score");
+    assert_member(line, "url.path", NULL);
     assert_member(line, "user_state", "cached");
-    assert_member(line, "problem", NULL);
-    assert_number(line, "status", 200);
+    assert_member(line, "error.type", NULL);
+    assert_number(line, "http.response.status_code", 200);
     assert_number(line, "candidates", 7);
     assert_number(line, "behaviours", 3);
-    double seconds = json_number_value(json_object_get(line, "seconds"));
+    double seconds = json_number_value(json_object_get(line, "http.server.request.duration"));
     assert_true(seconds >= 0.25 && seconds < 60);
     json_decref(line);
 }
@@ -240,8 +241,8 @@ static void the_line_of_a_refused_request(void **state) {
     (void)state;
     make_exchange(ROUTE_SCORE, "POST", "/score", 400, PROBLEM_INVALID_JSON);
     json_t *line = logged_line();
-    assert_member(line, "problem", "invalid-json");
-    assert_number(line, "status", 400);
+    assert_member(line, "error.type", "invalid-json");
+    assert_number(line, "http.response.status_code", 400);
     assert_number(line, "candidates", -1); /* not known, not zero */
     assert_number(line, "behaviours", -1);
     assert_member(line, "user_state", NULL);
@@ -253,11 +254,12 @@ static void the_line_of_a_client_that_left(void **state) {
     make_exchange(ROUTE_SCORE, "", "", 0, PROBLEM_NONE);
     exchange.request_id[0] = '\0';
     json_t *line = logged_line();
-    assert_member(line, "problem", "cancelled");
-    assert_number(line, "status", 0);
+    assert_member(line, "error.type", "cancelled");
+    assert_number(line, "http.response.status_code", -1);
+    assert_number(line, "status", 0); /* the old name's way to say it */
     assert_number(line, "candidates", -1);
-    assert_member(line, "method", NULL); /* nothing of it is known */
-    assert_member(line, "path", NULL);
+    assert_member(line, "http.request.method", NULL); /* nothing of it is known */
+    assert_member(line, "http.route", NULL);
     assert_member(line, "request_id", NULL);
     json_decref(line);
 }
@@ -273,22 +275,57 @@ static void an_empty_update_has_its_zeros(void **state) {
     json_decref(line);
 }
 
+/* A path that is no route has no template: the path itself, as far as the log may show it. */
+static void the_line_of_a_path_that_is_none(void **state) {
+    (void)state;
+    make_exchange(ROUTE_NONE, "GET", "/x/...", 404, PROBLEM_NOT_FOUND);
+    json_t *line = logged_line();
+    assert_member(line, "url.path", "/x/...");
+    assert_member(line, "http.route", NULL);
+    assert_member(line, "path", "/x/...");
+    json_decref(line);
+}
+
+/* Each old name has the value of its new one, and without them the line is shorter by these members alone. */
+static void old_names_have_the_same_values(void **state) {
+    (void)state;
+    static const char *const names[][2] = {{"method", "http.request.method"},
+                                           {"path", "http.route"},
+                                           {"status", "http.response.status_code"},
+                                           {"seconds", "http.server.request.duration"},
+                                           {"problem", "error.type"}};
+    make_exchange(ROUTE_SCORE, "POST", "/score", 504, PROBLEM_DEADLINE_PASSED);
+    json_t *both = logged_line();
+    account_logged(ACCESS_LINES, LEVEL_INFO);
+    json_t *one = json_loads(log_text, 0, NULL);
+    assert_non_null(one);
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
+        assert_true(json_equal(json_object_get(both, names[i][0]), json_object_get(both, names[i][1])));
+        assert_null(json_object_get(one, names[i][0]));
+        assert_non_null(json_object_get(one, names[i][1]));
+    }
+    assert_int_equal(json_object_size(both), json_object_size(one) + sizeof names / sizeof *names);
+    json_decref(both);
+    json_decref(one);
+}
+
 /* Scoring requests at level info, the others at level debug, none with --access-log off. */
 static void levels(void **state) {
     (void)state;
     static const struct {
         enum route route;
         enum log_level level;
-        bool access_log, logged;
+        enum access_lines lines;
+        bool logged;
     } cases[] = {
-        {ROUTE_SCORE, LEVEL_INFO, true, true},     {ROUTE_HISTORY, LEVEL_INFO, true, true},
-        {ROUTE_NONE, LEVEL_INFO, true, true},      {ROUTE_HEALTH, LEVEL_INFO, true, false},
-        {ROUTE_USER, LEVEL_INFO, true, false},     {ROUTE_METRICS, LEVEL_DEBUG, true, true},
-        {ROUTE_SCORE, LEVEL_WARNING, true, false}, {ROUTE_SCORE, LEVEL_DEBUG, false, false},
+        {ROUTE_SCORE, LEVEL_INFO, ACCESS_LINES, true},     {ROUTE_HISTORY, LEVEL_INFO, ACCESS_LINES, true},
+        {ROUTE_NONE, LEVEL_INFO, ACCESS_LINES, true},      {ROUTE_HEALTH, LEVEL_INFO, ACCESS_LINES, false},
+        {ROUTE_USER, LEVEL_INFO, ACCESS_LINES, false},     {ROUTE_METRICS, LEVEL_DEBUG, ACCESS_LINES, true},
+        {ROUTE_SCORE, LEVEL_WARNING, ACCESS_LINES, false}, {ROUTE_SCORE, LEVEL_DEBUG, ACCESS_LINES_NONE, false},
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         make_exchange(cases[i].route, "GET", "/x", 200, PROBLEM_NONE);
-        account_logged(cases[i].access_log, cases[i].level);
+        account_logged(cases[i].lines, cases[i].level);
         assert_int_equal(*log_text != '\0', cases[i].logged);
         assert_int_equal(all_responses(), 1); /* whatever is logged */
     }
@@ -307,6 +344,8 @@ int main(void) {
         cmocka_unit_test(the_line_of_a_refused_request),
         cmocka_unit_test(the_line_of_a_client_that_left),
         cmocka_unit_test(an_empty_update_has_its_zeros),
+        cmocka_unit_test(the_line_of_a_path_that_is_none),
+        cmocka_unit_test(old_names_have_the_same_values),
         cmocka_unit_test(levels),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -1,4 +1,4 @@
-/* test_json_encode.c: replies, problems, health, model descriptions and log lines as text. jansson reads each back. */
+/* test_json_encode.c: replies, problems, health and model descriptions as text. jansson reads each back. */
 #include "proto/json_decode.h"
 #include "proto/json_encode.h"
 
@@ -408,29 +408,9 @@ static void a_model_lists_its_fields(void **state) {
         "\"limits\":{\"max_candidates\":4000,\"max_body\":9223372036854775807}}");
 }
 
-static void log_lines_keep_whole_numbers_whole(void **state) {
-    (void)state;
-    const struct proto_member members[] = {
-        {"event", "say \"hi\"\n", 0}, {"zero", NULL, 0},       {"status", NULL, 200},       {"bytes", NULL, 1e15},
-        {"minus", NULL, -3},          {"huge", NULL, 1e300},   {"seconds", NULL, 0.000125}, {"exact", NULL, 0.1},
-        {"nan", NULL, (double)NAN},   {"inf", NULL, INFINITY}, {"caf\xC3\xA9", "", 0.5},
-    };
-    assert_body(json_encode_line(members, sizeof members / sizeof *members, &arena),
-                "{\"event\":\"say \\\"hi\\\"\\n\",\"zero\":0,\"status\":200,\"bytes\":1000000000000000,\"minus\":-3,"
-                "\"huge\":1e+300,\"seconds\":0.000125,\"exact\":0.1,\"nan\":null,\"inf\":null,\"caf\xC3\xA9\":\"\"}");
-    assert_body(json_encode_line(NULL, 0, &arena), "{}");
-}
-
-static void log_lines_survive_bytes_that_are_not_utf8(void **state) {
-    (void)state;
-    const struct proto_member members[] = {{"path", "/\xFF\x80z\xC3\"", 0}};
-    assert_body(json_encode_line(members, 1, &arena), "{\"path\":\"/??z?\\\"\"}");
-}
-
 /* ---- memory ---- */
 
 static struct proto_string encode_one(size_t which, struct arena *tight) {
-    static const struct proto_member members[] = {{"path", "\xFF", 0}, {"event", "caf\xC3\xA9", 0}};
     struct fixture f;
     fill(&f);
     f.items[1] = string("\xE2\x82\xAC");
@@ -445,16 +425,14 @@ static struct proto_string encode_one(size_t which, struct arena *tight) {
         return json_encode_problem(&problem, "id", tight);
     case 2:
         return json_encode_health(&health, tight);
-    case 3:
-        return json_encode_model(&model, tight);
     default:
-        return json_encode_line(members, 2, tight);
+        return json_encode_model(&model, tight);
     }
 }
 
 static void each_of_jansson_s_allocations_may_fail(void **state) {
     (void)state;
-    for (size_t which = 0; which < 5; which++) {
+    for (size_t which = 0; which < 4; which++) {
         long before = outstanding;
         for (size_t refuse = 0;; refuse++) {
             asked = 0;
@@ -468,8 +446,8 @@ static void each_of_jansson_s_allocations_may_fail(void **state) {
                 assert_true(refuse > 0);
                 break;
             }
-            /* A refused string looks like one that is not UTF-8. Only the log and problems go on with '?'. */
-            bool lenient = which == 1 || which == 4;
+            /* A refused string looks like one that is not UTF-8. Only problems go on with '?'. */
+            bool lenient = which == 1;
             assert_true(body.data == NULL || lenient);
             if (body.data != NULL)
                 json_decref(parse(body));
@@ -517,8 +495,6 @@ int main(void) {
         cmocka_unit_test(every_problem_is_json),
         cmocka_unit_test(health_with_and_without_a_model),
         cmocka_unit_test(a_model_lists_its_fields),
-        cmocka_unit_test(log_lines_keep_whole_numbers_whole),
-        cmocka_unit_test(log_lines_survive_bytes_that_are_not_utf8),
         cmocka_unit_test_teardown(each_of_jansson_s_allocations_may_fail, refuse_nothing),
         cmocka_unit_test(each_of_the_arena_s_allocations_may_fail),
     };

@@ -252,6 +252,55 @@ static void lines_of_a_quiet_time_share_a_write(void **state) {
     close(ends[1]);
 }
 
+/* Under a steady load there is a write for each 5 ms and for each full batch, and not one for each line. */
+static void lines_of_a_busy_time_share_a_write(void **state) {
+    (void)state;
+    enum { LINES = 600, LENGTH = 100, GATHER_NANOSECONDS = 5000000 };
+    int ends[2];
+    size_t writes = 0, lines = 0;
+    assert_int_equal(socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends), 0);
+    int room = 4 << 20;
+    assert_int_equal(setsockopt(ends[1], SOL_SOCKET, SO_SNDBUF, &room, sizeof room), 0);
+    struct log_ring *ring = start(ends[1], 1 << 20);
+    uint64_t began = clock_now();
+    for (unsigned i = 0; i < LINES; i++) {
+        assert_true(put(ring, 0, i, LENGTH));
+        nanosleep(&(struct timespec){.tv_nsec = 200000}, NULL);
+    }
+    finish(ring);
+    size_t most = (size_t)((clock_now() - began) / GATHER_NANOSECONDS) + LINES * LENGTH / (PAGE - LENGTH) + 3;
+    close(ends[1]);
+    for (ssize_t got = 0; (got = recv(ends[0], text, sizeof text, 0)) > 0; writes++) {
+        text_length = (size_t)got;
+        lines += look(LENGTH).lines;
+    }
+    assert_int_equal(lines, LINES);
+    assert_in_range(writes, 1, most);
+    close(ends[0]);
+}
+
+/* Much that waits is written without a pause between the writes, each of which a shared pipe takes in one piece: with a
+ * pause of 5 ms for each page this would take 4.9 s. */
+static void a_backlog_is_written_without_pauses(void **state) {
+    (void)state;
+    enum { LINES = 10000, LENGTH = 400 };
+    int ends[2];
+    assert_int_equal(pipe2(ends, O_CLOEXEC), 0);
+    struct log_ring *ring = start(ends[1], 16 << 20);
+    uint64_t began = clock_now();
+    for (unsigned i = 0; i < LINES; i++)
+        assert_true(put(ring, 0, i, LENGTH));
+    for (size_t left = (size_t)LINES * LENGTH; left > 0;) {
+        ssize_t got = read(ends[0], text, sizeof text);
+        assert_true(got > 0);
+        left -= (size_t)got;
+    }
+    assert_true(clock_seconds(clock_now() - began) < 3);
+    finish(ring);
+    close(ends[0]);
+    close(ends[1]);
+}
+
 /* A line that is longer than one write, to a pipe that takes a page at a time. */
 static void a_partial_write_goes_on_where_it_stopped(void **state) {
     (void)state;
@@ -611,6 +660,8 @@ int main(void) {
         cmocka_unit_test_setup(lines_of_several_threads_do_not_mix, prepare),
         cmocka_unit_test_setup(a_write_has_many_whole_lines, prepare),
         cmocka_unit_test_setup(lines_of_a_quiet_time_share_a_write, prepare),
+        cmocka_unit_test_setup(lines_of_a_busy_time_share_a_write, prepare),
+        cmocka_unit_test_setup(a_backlog_is_written_without_pauses, prepare),
         cmocka_unit_test_setup(a_partial_write_goes_on_where_it_stopped, prepare),
         cmocka_unit_test_setup(a_line_larger_than_the_ring_is_dropped, prepare),
         cmocka_unit_test_setup(a_full_ring_drops_counts_and_tells, prepare),
