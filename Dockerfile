@@ -27,5 +27,6 @@ ENV DIEN_MODEL=/models/demo \
 USER 65532:65532
 EXPOSE 8080
 STOPSIGNAL SIGTERM
-HEALTHCHECK --interval=10s --timeout=2s --start-period=10s --retries=3 CMD ["/usr/bin/dien-server", "--probe", "127.0.0.1:8080"]
+# At the address in DIEN_LISTEN: a server that gets another one by a flag needs a check of its own.
+HEALTHCHECK --interval=10s --timeout=2s --start-period=10s --retries=3 CMD ["/usr/bin/dien-server", "--probe", "self"]
 ENTRYPOINT ["/usr/bin/dien-server"]

@@ -6,6 +6,7 @@
 #include "model/dien.h"
 #include "proto/json_decode.h"
 #include "server/base/cpu_quota.h"
+#include "server/base/crash.h"
 #include "server/base/log.h"
 #include "server/base/version.h"
 #include "server/http/health_probe.h"
@@ -93,13 +94,16 @@ int main(int argc, char **argv) {
         return result == OPTIONS_BAD ? 2 : 0;
     }
     if (options.probe != NULL) {
-        bool ready = probe_ready(options.probe, error, sizeof error);
+        /* Linux connects to the loopback where an address is 0.0.0.0 or [::]. */
+        const char *address = strcmp(options.probe, "self") == 0 ? options.listen : options.probe;
+        bool ready = probe_ready(address, error, sizeof error);
         fputs(ready ? "" : error, stderr);
         fputs(ready ? "" : "\n", stderr);
         return ready ? 0 : 1;
     }
     log_start(options.log_level);
     run_with_better_blas(argv);
+    crash_install();
     json_decode_init();
     const char *kernels = dien_kernels_name(&no_kernels);
     int status = 1;

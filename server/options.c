@@ -66,7 +66,7 @@ static const struct row rows[] = {
     {"deadline", SECONDS, LIMIT, FIELD(deadline), "1", 0.001, DAY,
      "a request in the queue; more: 504, or 503 at once where it is to be expected"},
     {"drain-delay", SECONDS, LIMIT, FIELD(drain_delay), "5", 0, DAY, "after SIGTERM: not ready, but still accepting"},
-    {"drain-timeout", SECONDS, LIMIT, FIELD(drain_timeout), "30", 0, DAY, "after that: for requests in flight"},
+    {"drain-timeout", SECONDS, LIMIT, FIELD(drain_timeout), "20", 0, DAY, "after that: for requests in flight"},
     {"watchdog", SECONDS, LIMIT, FIELD(watchdog), "30", 0, DAY,
      "an event loop that stands still; more: the process ends with a stack trace; 0: never"},
     {"samples-tolerance", NUMBER, LIMIT, FIELD(samples_tolerance), "1e-5", 0, 1,
@@ -80,7 +80,8 @@ static const struct row rows[] = {
     {"old-names", SWITCH, NO_LIMIT, FIELD(old_names), "on", 0, 0,
      "renamed metrics and members of the log keep their old names, too, for one version"},
     {"check", FLAG, NO_LIMIT, FIELD(check), "off", 0, 0, "load the model, prove its samples, say how well, and exit"},
-    {"probe", TEXT, NO_LIMIT, FIELD(probe), NULL, 0, 0, "ask the server at HOST:PORT whether it is ready, and exit"},
+    {"probe", TEXT, NO_LIMIT, FIELD(probe), NULL, 0, 0,
+     "ask the server at HOST:PORT, or at --listen with \"self\", whether it is ready, and exit"},
     {"version", COMMAND, NO_LIMIT, 0, NULL, 0, 0, "print the version and exit"},
     {"help", COMMAND, NO_LIMIT, 0, NULL, 0, 0, "print this and exit"},
 };

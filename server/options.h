@@ -45,7 +45,7 @@ struct options {
     bool access_log;
     bool old_names; /* renamed metrics and members of the log keep their old names beside the new */
     bool check;
-    const char *probe; /* ask this address instead of serving; NULL: serve */
+    const char *probe; /* ask this address, or with "self" that of `listen`, instead of serving; NULL: serve */
 };
 
 enum options_result { OPTIONS_RUN, OPTIONS_DONE, OPTIONS_BAD };

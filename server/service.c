@@ -244,8 +244,9 @@ static bool start_http(struct service *service, char *error, size_t error_size) 
         .ended = api_ended,
     };
     service->api.http = http_start(&http);
-    if (service->api.http == NULL || !loop_watch(service->loop, http_descriptor(service->api.http), on_readable) ||
-        !loop_watch(service->loop, http_linger_descriptor(service->api.http), on_linger)) {
+    if (service->api.http == NULL ||
+        !loop_watch(service->loop, http_descriptor(service->api.http), "http", on_readable) ||
+        !loop_watch(service->loop, http_linger_descriptor(service->api.http), "linger", on_linger)) {
         snprintf(error, error_size, "HTTP cannot start: %s", strerror(errno));
         return false;
     }
@@ -272,8 +273,13 @@ static bool start_cache(struct service *service, char *error, size_t error_size)
 
 static bool start(struct service *service, char *error, size_t error_size) {
     const struct options *options = service->api.options;
-    const struct loop_handlers handlers = {
-        .context = service, .timer = on_readable, .wake = on_wake, .tick = on_tick, .signal = on_signal};
+    const struct loop_handlers handlers = {.context = service,
+                                           .timer = on_readable,
+                                           .wake = on_wake,
+                                           .tick = on_tick,
+                                           .signal = on_signal,
+                                           .timer_name = "http",
+                                           .turns = &service->api.metrics.turns};
     size_t descriptors = process_raise_descriptors();
     if (options->max_connections + DESCRIPTOR_RESERVE > descriptors) {
         log_message(LEVEL_WARNING, "descriptors", "--max-connections is %zu, but the process may open %zu descriptors.",

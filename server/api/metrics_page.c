@@ -190,6 +190,13 @@ static void write_limits_by_old_names(FILE *out, const struct page *page) {
         labelled(out, "dien_limit", "name", limits[i].name, limits[i].value);
 }
 
+static void write_turns(FILE *out, const struct page *page) {
+    static const char name[] = "dien_loop_turn_seconds";
+    family(out, name, "histogram",
+           "Time from one poll of the event loop to the next, in which it serves nothing else.");
+    write_histogram(out, name, NULL, NULL, &page->metrics->turns.histogram);
+}
+
 static void write_build(FILE *out, const struct page *page) {
     family(out, "dien_build_info", "gauge", "What runs: always 1.");
     fputs("dien_build_info{version=\"" SERVER_VERSION "\",compiler=", out);
@@ -289,6 +296,7 @@ static const struct row rows[] = {
     FAMILY(write_limits),
     {GAUGE(FLAG, ready), "dien_ready", "gauge", "1 while requests are scored and more are welcome.", NULL},
     {GAUGE(FLAG, draining), "dien_draining", "gauge", "1 once the server was told to stop.", NULL},
+    FAMILY(write_turns),
     {GAUGE(COUNT, loop_stalls), "dien_loop_stalls_total", "counter",
      "Times that the event loop stood still for a second or more.", NULL},
     {GAUGE(REAL, uptime_seconds), "dien_uptime_seconds", "gauge", "Time since start.", NULL},

@@ -3,6 +3,7 @@
 #define SERVER_API_METRICS_PAGE_H
 
 #include "server/base/log.h"
+#include "server/base/loop_turns.h"
 #include "server/http/http_counts.h"
 #include "server/options.h"
 #include "server/scoring/scoring_counts.h"
@@ -14,6 +15,7 @@
 struct metrics {
     struct http_counts http;
     struct scoring_counts scoring;
+    struct loop_turns turns;
 };
 
 /* The state of this moment, from the parts that know it. */

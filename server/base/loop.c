@@ -5,6 +5,8 @@
  */
 #include "server/base/loop.h"
 
+#include "server/base/clock.h"
+
 #include <signal.h>
 #include <stdlib.h>
 #include <uv.h>
@@ -14,6 +16,7 @@ enum { STOP_SIGNALS = sizeof stop_signals / sizeof stop_signals[0] };
 
 struct watch {
     uv_poll_t poll;
+    const char *name;
     void (*ready)(void *context);
 };
 
@@ -23,35 +26,50 @@ struct loop {
     uv_timer_t timer;
     uv_idle_t idle; /* the timer's place when its time is 0 */
     uv_timer_t ticker;
+    uv_prepare_t prepare; /* runs before each poll, which ends a turn */
     uv_async_t async;
     uv_signal_t signals[STOP_SIGNALS];
     struct watch watches[LOOP_WATCHES];
     unsigned watch_count;
 };
 
+static void begin(struct loop *loop, const char *name) {
+    loop_turns_handler(loop->handlers.turns, name, clock_now());
+}
+
+static void on_prepare(uv_prepare_t *prepare) {
+    struct loop *loop = prepare->data;
+    loop_turns_end(loop->handlers.turns, clock_now());
+}
+
 static void on_timer(uv_timer_t *timer) {
     struct loop *loop = timer->data;
+    begin(loop, loop->handlers.timer_name);
     loop->handlers.timer(loop->handlers.context);
 }
 
 static void on_idle(uv_idle_t *idle) {
     struct loop *loop = idle->data;
+    begin(loop, loop->handlers.timer_name);
     loop->handlers.timer(loop->handlers.context);
 }
 
 static void on_tick(uv_timer_t *timer) {
     struct loop *loop = timer->data;
+    begin(loop, "tick");
     int milliseconds = loop->handlers.tick(loop->handlers.context);
     uv_timer_start(timer, on_tick, (uint64_t)milliseconds, 0);
 }
 
 static void on_async(uv_async_t *async) {
     struct loop *loop = async->data;
+    begin(loop, "wake");
     loop->handlers.wake(loop->handlers.context);
 }
 
 static void on_signal(uv_signal_t *handle, int signal) {
     struct loop *loop = handle->data;
+    begin(loop, "signal");
     loop->handlers.signal(loop->handlers.context, signal);
 }
 
@@ -61,6 +79,7 @@ static void on_readable(uv_poll_t *poll, int status, int events) {
     (void)events;
     struct loop *loop = poll->loop->data;
     struct watch *watch = poll->data;
+    begin(loop, watch->name);
     watch->ready(loop->handlers.context);
 }
 
@@ -69,6 +88,9 @@ static bool start_handles(struct loop *loop) {
     loop->timer.data = loop;
     uv_idle_init(&loop->uv, &loop->idle);
     loop->idle.data = loop;
+    uv_prepare_init(&loop->uv, &loop->prepare);
+    loop->prepare.data = loop;
+    uv_prepare_start(&loop->prepare, on_prepare);
     uv_timer_init(&loop->uv, &loop->ticker);
     loop->ticker.data = loop;
     uv_timer_start(&loop->ticker, on_tick, LOOP_TICK_MILLISECONDS, 0);
@@ -112,10 +134,11 @@ void loop_free(struct loop *loop) {
     free(loop);
 }
 
-bool loop_watch(struct loop *loop, int descriptor, void (*ready)(void *context)) {
+bool loop_watch(struct loop *loop, int descriptor, const char *name, void (*ready)(void *context)) {
     if (loop->watch_count == LOOP_WATCHES)
         return false;
     struct watch *watch = &loop->watches[loop->watch_count];
+    watch->name = name;
     watch->ready = ready;
     if (uv_poll_init(&loop->uv, &watch->poll, descriptor) != 0)
         return false;

@@ -4,6 +4,8 @@
 #ifndef SERVER_BASE_LOOP_H
 #define SERVER_BASE_LOOP_H
 
+#include "server/base/loop_turns.h"
+
 #include <stdbool.h>
 
 enum { LOOP_WATCHES = 4, LOOP_TICK_MILLISECONDS = 250 };
@@ -18,6 +20,8 @@ struct loop_handlers {
     int (*tick)(
         void *context); /* LOOP_TICK_MILLISECONDS after the start; returns the milliseconds until the next, >= 1 */
     void (*signal)(void *context, int signal); /* SIGTERM or SIGINT came */
+    const char *timer_name;                    /* the timer's, in the log of slow turns */
+    struct loop_turns *turns;                  /* where turns are measured; must outlive the loop */
 };
 
 /* NULL when memory or descriptors are out. */
@@ -25,8 +29,8 @@ struct loop *loop_new(const struct loop_handlers *handlers);
 /* After loop_run(). The descriptors watched must still be open. */
 void loop_free(struct loop *loop);
 
-/* Call `ready` whenever the descriptor is readable. At most LOOP_WATCHES. */
-bool loop_watch(struct loop *loop, int descriptor, void (*ready)(void *context));
+/* Call `ready` whenever the descriptor is readable. At most LOOP_WATCHES. `name` is for the log of slow turns. */
+bool loop_watch(struct loop *loop, int descriptor, const char *name, void (*ready)(void *context));
 /* Arm the timer anew; a negative time disarms it. With 0 it fires after the next poll: descriptors, signals, ticks and
  * wake-ups have their turn before it, however often it is armed. */
 void loop_after(struct loop *loop, int milliseconds);

@@ -15,7 +15,7 @@ BASE=${BASE:-localhost/debian:bookworm-slim} "$here/build.sh" "$name"
 inspect=$(buildah inspect --type image "$name" | python3 -c 'import json,sys; print(json.dumps(json.load(sys.stdin)["Docker"]["config"]))')
 check() { python3 -c 'import json,sys; c=json.loads(sys.argv[1]); assert eval(sys.argv[2]), (sys.argv[2], c)' "$inspect" "$1"; }
 check 'c["User"].split(":")[0].isdigit() and c["User"][0] != "0"'
-check 'c["Healthcheck"]["Test"][0] == "CMD"'
+check 'c["Healthcheck"]["Test"] == ["CMD", "/usr/bin/dien-server", "--probe", "self"]'
 check '"8080/tcp" in c["ExposedPorts"]'
 check 'c["Entrypoint"] == ["/usr/bin/dien-server"]'
 check 'c["StopSignal"] == "SIGTERM"'
@@ -41,7 +41,8 @@ port=$((20000 + RANDOM % 20000))
 command buildah --storage-driver "$STORAGE_DRIVER" run --isolation chroot --user 65532:65532 "$container" -- \
     /usr/bin/dien-server --listen "127.0.0.1:$port" --drain-delay 0 >"$log" 2>&1 &
 server=$!
-probe() { buildah run --isolation chroot --user 65532:65532 "$container" -- /usr/bin/dien-server --probe "127.0.0.1:$port"; }
+# The HEALTHCHECK's command, with an address that is not the image's own.
+probe() { buildah run --isolation chroot --user 65532:65532 --env "DIEN_LISTEN=127.0.0.1:$port" "$container" -- /usr/bin/dien-server --probe self; }
 for _ in $(seq 100); do
     probe >/dev/null 2>&1 && break
     kill -0 "$server" 2>/dev/null || { cat "$log" >&2; fail "the server ended"; }

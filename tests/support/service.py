@@ -173,7 +173,7 @@ class Service:
             text = address_file.read_text() if address_file.exists() else ""
             if text.endswith("\n"):
                 host, port = text.strip().rsplit(":", 1)
-                return host, int(port)
+                return host.strip("[]"), int(port)
             assert self.process.poll() is None, f"exit status {self.process.returncode}:\n{self.output}"
             time.sleep(0.01)
         self.process.kill()
