@@ -79,7 +79,7 @@ quiet = $(if $(V),,@echo '  $(1)  $@';)
 .DEFAULT_GOAL := build
 .DELETE_ON_ERROR:
 .PHONY: help build models unit fuzzers demo run test check bench bench-programs bench-load bench-kernels bench-policies \
-        bench-memory bench-wire bench-exponentials bench-peers bench-sweep bench-split bench-precision bench-server bench-figures bench-before-after bench-log \
+        bench-memory bench-wire bench-exponentials bench-peers bench-sweep bench-split bench-precision bench-server bench-figures bench-before-after bench-log bench-goodput \
         image image-test deps deps-demo deps-test tools compile-commands mutation \
         builds bench-tested format fuzz clean FORCE
 

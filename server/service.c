@@ -172,6 +172,8 @@ static void keep_house(struct service *service) {
     if (service->api.cache != NULL)
         user_cache_sweep(service->api.cache, seconds);
     http_expire_lingering(service->api.http);
+    if (service->api.workers != NULL)
+        worker_pool_examine(service->api.workers);
     step_down(service);
 }
 

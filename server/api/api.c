@@ -104,6 +104,7 @@ static struct metric_gauges read_gauges(const struct api *api) {
         .threads_busy = workers != NULL ? worker_pool_busy(workers) : 0,
         .queue_depth = workers != NULL ? worker_pool_waiting(workers) : 0,
         .queue_seconds = workers != NULL ? worker_pool_wait_seconds(workers) : 0,
+        .queue_oldest_seconds = workers != NULL ? worker_pool_oldest_seconds(workers) : 0,
         .requests_in_flight = http_in_flight(api->http),
         .connections = http_connections(api->http),
         .connections_lingering = http_lingering(api->http),
@@ -137,6 +138,8 @@ static void answer_metrics(struct api *api, struct exchange *exchange) {
 /* To come back when what waits now has been taken. */
 static void refuse(struct api *api, struct exchange *exchange) {
     const struct job *job = job_of(exchange);
+    if (job->refusal == JOB_CLIENT_GONE)
+        return; /* without an answer */
     counter_add(&api->metrics.scoring.refusals[job->refusal], 1);
     if (job->refusal == JOB_DEADLINE_UNREACHABLE)
         http_problem(exchange, PROBLEM_SATURATED,
@@ -213,6 +216,7 @@ static void give_answer(struct job *job) {
         .body = job->reply,
         .size = job->reply_size,
         .memory = ANSWER_OWNED,
+        .retry_after = job->problem == PROBLEM_SATURATED ? (unsigned)ceil(job->wait) : 0,
     };
     http_answered(exchange);
 }

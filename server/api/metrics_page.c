@@ -154,7 +154,7 @@ static void write_unknown_ids(FILE *out, const struct page *page) {
 
 static void write_refusals(FILE *out, const struct page *page) {
     family(out, "dien_refusals_total", "counter", "Requests refused as saturated, by the limit that they met.");
-    for (unsigned i = JOB_ADMITTED + 1; i < JOB_REFUSALS; i++)
+    for (unsigned i = JOB_ADMITTED + 1; i < JOB_CLIENT_GONE; i++)
         labelled(out, "dien_refusals_total", "limit", job_refusal_names[i],
                  (double)counter_get(&page->metrics->scoring.refusals[i]));
 }
@@ -257,6 +257,10 @@ static const struct row rows[] = {
     {GAUGE(SIZE, queue_depth), "dien_queue_depth", "gauge", "Requests that wait for a scoring thread.", NULL},
     {GAUGE(REAL, queue_seconds), "dien_queue_seconds", "gauge",
      "Time until a thread has taken all that wait now, as estimated.", NULL},
+    {GAUGE(REAL, queue_oldest_seconds), "dien_queue_oldest_seconds", "gauge",
+     "Time for which the oldest of them has waited.", NULL},
+    {COUNTED(scoring.departures), "dien_requests_departed_total", "counter",
+     "Requests not scored, or not to their end, because their client had left.", NULL},
     FAMILY(write_refusals),
     {COUNTED(scoring.requests_split), "dien_requests_split_total", "counter",
      "Requests whose candidates several threads scored.", NULL},

@@ -25,6 +25,7 @@ struct metric_gauges {
     size_t threads, threads_busy;
     size_t queue_depth;
     double queue_seconds; /* until all of it is taken, as estimated */
+    double queue_oldest_seconds;
     size_t requests_in_flight;
     size_t connections, connections_lingering;
     size_t buffered_bytes;

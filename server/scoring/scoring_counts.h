@@ -15,6 +15,7 @@ struct scoring_counts {
     _Atomic uint64_t behaviours;
     _Atomic uint64_t requests_split, chunks_helped, requests_interleaved;
     _Atomic uint64_t refusals[JOB_REFUSALS];
+    _Atomic uint64_t departures; /* of clients, while their request waited or was scored */
     _Atomic uint64_t misses[USER_MISSES];
     struct histogram states[USER_ORIGINS];            /* time to get a user state, by its origin */
     _Atomic uint64_t unknown_ids[COUNTED_FIELDS_MAX]; /* by index in unknown_names */

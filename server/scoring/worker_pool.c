@@ -7,10 +7,10 @@
 
 #include "proto/json_encode.h"
 #include "server/base/clock.h"
+#include "server/base/peer.h"
 #include "server/base/thread.h"
 #include "server/scoring/work_split.h"
 
-#include <poll.h>
 #include <pthread.h>
 #include <sched.h>
 #include <stdatomic.h>
@@ -43,20 +43,22 @@ struct worker_pool {
     _Atomic size_t waiting_count, light_count;
     _Atomic size_t busy;
     struct worker *workers; /* [options.threads] */
+    struct arena arena;     /* the event loop's thread's, for problem details */
 };
 
-/* PATIENT_SHARE: a job that waited for more than 1/4 of its deadline has its connection checked before it is scored.
+/* EXAMINED: waiting jobs that are looked at for each job that comes or goes, so that clients that leave are noticed as
+ * fast as they come.
  * ADMISSION_SHARE: a job is refused when its estimated wait exceeds this part of the deadline. The rest is a reserve
  * for errors of the estimate.
  * CHUNK_SECONDS: the target time of a chunk. Waking a thread takes some 20 us, and a queued job may wait for a chunk.
  */
-enum { PROBLEM_ARENA_KEEP = 16384, INTERLEAVED_ARENA_KEEP = 65536, PATIENT_SHARE = 4 };
+enum { PROBLEM_ARENA_KEEP = 16384, INTERLEAVED_ARENA_KEEP = 65536, EXAMINED = 2, EXAMINED_A_TICK = 64 };
 #define ADMISSION_SHARE 0.75
 #define CHUNK_SECONDS   0.4e-3
 
 /* Call after every change of the queue. */
 static void publish_counts(struct worker_pool *pool) {
-    pool->light_count = pool->queue.light_count;
+    pool->light_count = pool->queue.lanes[LANE_LIGHT].count;
     pool->waiting_count = job_queue_count(&pool->queue);
 }
 
@@ -94,41 +96,83 @@ static void serve(struct worker *worker, struct scorer *scorer, struct job *job)
         reply_problem(worker, job, &request.problem);
 }
 
-/* A client that closed only its sending side may still read, so this is no proof that nobody waits for the answer.
- * After a long wait it nearly always is: in an overload such clients have given up. */
-static bool client_disconnected(int socket) {
-    struct pollfd one = {.fd = socket, .events = POLLRDHUP};
-    return socket >= 0 && poll(&one, 1, 0) == 1;
+/* ---- jobs that are not scored */
+
+/* The end of a job's patience. */
+static uint64_t expiry_of(const struct worker_pool *pool, const struct job *job) {
+    uint64_t expiry = job->submitted + pool->options.deadline;
+    return job->deadline != 0 && job->deadline < expiry ? job->deadline : expiry;
 }
+
+/* True when a job that has waited is of no more use: its time is over, or its client has left. The loop writes the
+ * reply. */
+static bool is_hopeless(struct worker_pool *pool, struct job *job, uint64_t now) {
+    job->waited = now > job->submitted ? clock_seconds(now - job->submitted) : 0;
+    if (job->waited > JOB_PRESSURE_SECONDS && peer_look(job->socket) == PEER_GONE) {
+        job->cancelled = true;
+        counter_add(&pool->options.counts->departures, 1);
+        return true;
+    }
+    if (now < expiry_of(pool, job))
+        return false;
+    job->problem = PROBLEM_DEADLINE_PASSED;
+    return true;
+}
+
+/* Looks at some of the jobs that wait, with the mutex held. */
+static void examine(struct worker_pool *pool, size_t most, uint64_t now) {
+    for (size_t i = 0; i < most && job_queue_count(&pool->queue) > 0; i++) {
+        struct job *job = job_queue_examine(&pool->queue, now);
+        if (job != NULL && is_hopeless(pool, job, now)) {
+            job_queue_remove(&pool->queue, job);
+            job_append(&pool->done, job);
+        }
+    }
+    publish_counts(pool);
+}
+
+/* The reply to a job that was not scored, where its client still waits. */
+static void explain(struct worker_pool *pool, struct job *job) {
+    struct problem problem;
+    double deadline = clock_seconds(expiry_of(pool, job) - job->submitted);
+    if (job->problem == PROBLEM_DEADLINE_PASSED)
+        problem_set(&problem, job->problem, "", "The request waited %.3f s; the deadline is %.3f s.", job->waited,
+                    deadline);
+    else if (job->problem == PROBLEM_DRAINING)
+        problem_set(&problem, job->problem, "", "The server stopped before it came to this request.");
+    else if (job->refusal == JOB_QUEUE_FULL)
+        problem_set(&problem, job->problem, "", "The request left the full queue for a later one.");
+    else
+        problem_set(&problem, job->problem, "",
+                    "The request left the queue for a later one: it would wait for about %.3f s more, too long for its "
+                    "deadline of %.3f s.",
+                    job->wait, deadline);
+    keep_reply(job, json_encode_problem(&problem, job->request_id, &pool->arena));
+    arena_reset(&pool->arena);
+}
+
+/* ---- one job's life */
 
 /* The life of a job after the queue: check that somebody still wants it in time, score it, measure its cost, and hand
  * it to the loop. */
 static void run_job(struct worker *worker, struct scorer *scorer, struct job *job) {
     struct worker_pool *pool = worker->pool;
     const struct worker_pool_options *options = &pool->options;
-    uint64_t start = clock_now(), waited = start - job->submitted;
+    uint64_t start = clock_now();
     worker->excluded_ns = 0;
     if (job->user.id == NULL)
-        histogram_add(&options->counts->phases[PHASE_QUEUE], clock_seconds(waited));
-
-    if (waited > options->deadline / PATIENT_SHARE && client_disconnected(job->socket)) {
-        job->cancelled = true;
-    } else if (waited > options->deadline) {
-        struct problem problem;
-        problem_set(&problem, PROBLEM_DEADLINE_PASSED, "", "The request waited %.3f s; the deadline is %.3f s.",
-                    clock_seconds(waited), clock_seconds(options->deadline));
-        reply_problem(worker, job, &problem);
-    } else {
+        histogram_add(&options->counts->phases[PHASE_QUEUE], clock_seconds(start - job->submitted));
+    if (!is_hopeless(pool, job, start))
         serve(worker, scorer, job);
-    }
 
     /* The cost is the time that one thread would have taken alone. */
-    int64_t spent = (int64_t)(clock_now() - start) - worker->excluded_ns;
+    uint64_t end = clock_now();
+    int64_t spent = (int64_t)(end - start) - worker->excluded_ns;
     job->seconds = job->problem == PROBLEM_NONE && !job->cancelled ? 1e-9 * (double)spent : 0;
 
     pthread_mutex_lock(&pool->mutex);
     bool first = pool->done.first == NULL;
-    job_queue_done(&pool->queue, job);
+    job_queue_done(&pool->queue, job, end);
     job_append(&pool->done, job);
     if (scorer != &worker->interleaved)
         pool->busy--;
@@ -145,7 +189,7 @@ static void run_light_jobs(struct worker *worker, uint64_t budget) {
     int64_t excluded_ns = worker->excluded_ns; /* the heavy job's; run_job() counts anew */
     while (spent < budget && pool->light_count > 0) {
         pthread_mutex_lock(&pool->mutex);
-        struct job *job = pool->stopping ? NULL : job_queue_take_light(&pool->queue);
+        struct job *job = pool->stopping ? NULL : job_queue_take_light(&pool->queue, clock_now());
         publish_counts(pool);
         pthread_mutex_unlock(&pool->mutex);
         if (job == NULL)
@@ -222,11 +266,23 @@ static void *work(void *argument) {
 
     pthread_mutex_lock(&pool->mutex);
     while (!pool->stopping) {
-        struct job *job = job_queue_take(&pool->queue);
+        uint64_t now = clock_now();
+        bool none_done = pool->done.first == NULL;
+        examine(pool, EXAMINED, now);
+        struct job *job = job_queue_take(&pool->queue, now);
+        bool wakes = none_done && pool->done.first != NULL;
+        if (job == NULL && wakes) {
+            pthread_mutex_unlock(&pool->mutex);
+            pool->options.wake(pool->options.context);
+            pthread_mutex_lock(&pool->mutex);
+            continue;
+        }
         if (job != NULL) {
             publish_counts(pool);
             pool->busy++;
             pthread_mutex_unlock(&pool->mutex);
+            if (wakes)
+                pool->options.wake(pool->options.context);
             run_job(worker, &worker->scorer, job);
             pthread_mutex_lock(&pool->mutex);
             continue;
@@ -277,6 +333,7 @@ struct worker_pool *worker_pool_start(const struct worker_pool_options *options)
                                      .threads = options->threads,
                                      .patience = ADMISSION_SHARE * clock_seconds(options->deadline),
                                      .rate = cost_rate_start()};
+    arena_init(&pool->arena, 0, PROBLEM_ARENA_KEEP);
     pool->workers = calloc(options->threads, sizeof *pool->workers);
     bool good = pool->workers != NULL;
     for (size_t i = 0; good && i < options->threads; i++) {
@@ -306,14 +363,34 @@ struct worker_pool *worker_pool_start(const struct worker_pool_options *options)
 
 bool worker_pool_submit(struct worker_pool *pool, struct job *job) {
     job->units = cost_guess(job->format, job->body, job->size); /* reads the whole body, so not under the lock */
+    /* In an overload the request may have waited in the kernel, too, until its client gave up. */
+    if (pool->waiting_count > 0 && peer_look(job->socket) == PEER_GONE) {
+        job->refusal = JOB_CLIENT_GONE;
+        counter_add(&pool->options.counts->departures, 1);
+        return false;
+    }
+    struct job_list dropped = {NULL, NULL};
+    uint64_t now = clock_now();
     pthread_mutex_lock(&pool->mutex);
-    bool admitted = !pool->stopping && job_queue_add(&pool->queue, job);
+    bool none_done = pool->done.first == NULL;
+    examine(pool, EXAMINED, now);
+    bool admitted = !pool->stopping && job_queue_add(&pool->queue, job, now, &dropped);
+    for (struct job *victim = dropped.first, *next; victim != NULL; victim = next) {
+        next = victim->next;
+        if (!is_hopeless(pool, victim, now)) {
+            victim->problem = PROBLEM_SATURATED;
+            counter_add(&pool->options.counts->refusals[victim->refusal], 1);
+        }
+        job_append(&pool->done, victim);
+    }
+    publish_counts(pool);
+    bool wake_loop = none_done && pool->done.first != NULL;
     bool wake_one = admitted && pool->idle > 0;
-    if (admitted)
-        publish_counts(pool);
     pthread_mutex_unlock(&pool->mutex);
     if (wake_one) /* after the unlock, because the woken thread needs the mutex first */
         pthread_cond_signal(&pool->work_available);
+    if (wake_loop)
+        pool->options.wake(pool->options.context);
     return admitted;
 }
 
@@ -322,7 +399,30 @@ struct job *worker_pool_take_done(struct worker_pool *pool) {
     struct job *first = pool->done.first;
     pool->done = (struct job_list){NULL, NULL};
     pthread_mutex_unlock(&pool->mutex);
+    for (struct job *job = first; job != NULL; job = job->next) {
+        bool unscored = job->problem == PROBLEM_DEADLINE_PASSED || job->problem == PROBLEM_SATURATED ||
+                        job->problem == PROBLEM_DRAINING;
+        if (unscored && job->reply == NULL)
+            explain(pool, job);
+    }
     return first;
+}
+
+void worker_pool_examine(struct worker_pool *pool) {
+    pthread_mutex_lock(&pool->mutex);
+    bool none_done = pool->done.first == NULL;
+    examine(pool, EXAMINED_A_TICK, clock_now());
+    bool wake_loop = none_done && pool->done.first != NULL;
+    pthread_mutex_unlock(&pool->mutex);
+    if (wake_loop)
+        pool->options.wake(pool->options.context);
+}
+
+double worker_pool_oldest_seconds(struct worker_pool *pool) {
+    pthread_mutex_lock(&pool->mutex);
+    double seconds = job_queue_oldest_seconds(&pool->queue, clock_now());
+    pthread_mutex_unlock(&pool->mutex);
+    return seconds;
 }
 
 size_t worker_pool_waiting(const struct worker_pool *pool) {
@@ -352,10 +452,8 @@ void worker_pool_stop(struct worker_pool *pool) {
         }
     }
     /* All threads have ended, so the queue needs no lock. */
-    for (struct job *job; (job = job_queue_take(&pool->queue)) != NULL;) {
-        struct problem problem;
-        problem_set(&problem, PROBLEM_DRAINING, "", "The server stopped before it came to this request.");
-        reply_problem(&pool->workers[0], job, &problem);
+    for (struct job *job; (job = job_queue_take(&pool->queue, clock_now())) != NULL;) {
+        job->problem = PROBLEM_DRAINING;
         job_append(&pool->done, job);
     }
     publish_counts(pool);
@@ -369,6 +467,7 @@ void worker_pool_free(struct worker_pool *pool) {
         arena_free(&pool->workers[i].arena);
     }
     free(pool->workers);
+    arena_free(&pool->arena);
     pthread_cond_destroy(&pool->work_available);
     pthread_cond_destroy(&pool->helpers_left);
     pthread_mutex_destroy(&pool->mutex);

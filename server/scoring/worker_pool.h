@@ -41,9 +41,13 @@ bool worker_pool_submit(struct worker_pool *pool, struct job *job);
 /* Returns the jobs finished since the last call, oldest first, linked by `next`; NULL when there is none. */
 struct job *worker_pool_take_done(struct worker_pool *pool);
 
-size_t worker_pool_waiting(const struct worker_pool *pool); /* jobs in the queue */
-double worker_pool_wait_seconds(struct worker_pool *pool);  /* the estimated time until the queue is empty */
-size_t worker_pool_busy(const struct worker_pool *pool);    /* threads that score */
+/* Ends waiting jobs whose time is over or whose client has left, where no job comes or goes; a few times a second. */
+void worker_pool_examine(struct worker_pool *pool);
+
+size_t worker_pool_waiting(const struct worker_pool *pool);  /* jobs in the queue */
+double worker_pool_wait_seconds(struct worker_pool *pool);   /* the estimated time until the queue is empty */
+double worker_pool_oldest_seconds(struct worker_pool *pool); /* for which the oldest job has waited */
+size_t worker_pool_busy(const struct worker_pool *pool);     /* threads that score */
 
 /* Stop: jobs being scored are finished, jobs in the queue are answered with PROBLEM_DRAINING, the threads end. After
  * this worker_pool_take_done() still returns the last jobs, and worker_pool_submit() admits none. */

@@ -1,8 +1,9 @@
-"""What a refused client is told of the wait: Retry-After is a whole number of seconds, and never less than the wait."""
+"""Requests under overload: whether they are refused, what the refused are told, and who is served first."""
 
 import json
 import math
 import re
+import time
 
 import pytest
 
@@ -49,3 +50,54 @@ def test_retry_after_is_rounded_up(start, demo, rng):
         wait = float(WAIT.search(reply.json()["detail"])[1])
         assert wait > 1 and abs(wait - round(wait)) > 0.002  # else its three decimals do not say which way it goes
         assert int(reply.headers["Retry-After"]) == math.ceil(wait)
+
+
+def slow_body(demo, rng, candidates):
+    body = demo.request(rng, history=50, candidates=1, top_k=1)
+    item = body["candidates"]["item"][0]
+    return json.dumps({**body, "candidates": {"item": [item] * candidates}}, separators=(",", ":")).encode()
+
+
+def wait_until_busy(server):
+    limit = time.monotonic() + 60
+    while server.metrics()["dien_threads_busy"] == 0 and time.monotonic() < limit:
+        time.sleep(0.001)
+
+
+@pytest.mark.only_on("release")
+def test_clients_that_gave_up_are_not_scored(start, demo, rng):
+    """They close after they have waited for some time, as clients with a time limit do."""
+    server = start("--threads", "1", "--max-candidates", str(CANDIDATES))
+    text = slow_body(demo, rng, CANDIDATES)
+    many = [server.raw(timeout=120) for _ in range(12)]
+    for raw in many:
+        raw.send(head(len(text)) + text)
+    wait_until_busy(server)
+    time.sleep(0.1)
+    for raw in many:
+        raw.socket.close()
+    with server.raw(timeout=120) as last:
+        last.send(head(len(text)) + text)
+        assert last.reply().status == 200
+    limit = time.monotonic() + 60
+    while server.metrics()["dien_requests_in_flight"] > 1 and time.monotonic() < limit:
+        time.sleep(0.05)
+    metrics = server.metrics()
+    assert metrics["dien_requests_departed_total"] >= 6  # the first ones may have been scored meanwhile
+    assert metrics["dien_queue_depth"] == metrics["dien_queue_oldest_seconds"] == 0
+
+
+@pytest.mark.only_on("release")
+def test_half_closed_clients_are_answered_after_a_wait(start, demo, rng):
+    """A FIN right behind the request is no departure, however long the answer takes."""
+    server = start("--threads", "1", "--max-candidates", str(CANDIDATES))
+    text = slow_body(demo, rng, CANDIDATES)
+    many = [server.raw(timeout=120) for _ in range(4)]
+    for raw in many:
+        raw.send(head(len(text)) + text)
+        raw.socket.shutdown(1)
+    assert server.metrics()["dien_requests_departed_total"] == 0
+    time.sleep(0.2)
+    assert server.metrics()["dien_requests_departed_total"] == 0
+    for raw in many:
+        raw.socket.close()

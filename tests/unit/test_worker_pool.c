@@ -148,14 +148,16 @@ static void a_bad_request_gets_its_problem(void **state) {
     finish();
 }
 
-/* The thread is held in wake() while the queue fills up. */
+/* The thread is held in wake() while the queue fills up. The jobs come from the future, so that none has waited. */
 static void a_full_queue_refuses(void **state) {
     (void)state;
     struct job jobs[4];
     struct job *taken[4];
     start(1, 2, 60, true);
-    for (size_t i = 0; i < 4; i++)
+    for (size_t i = 0; i < 4; i++) {
         jobs[i] = make_job(body);
+        jobs[i].submitted += clock_from_seconds(3600);
+    }
     assert_true(worker_pool_submit(pool, &jobs[0]));
     sem_wait(&woken); /* the first is done, its thread is held */
     assert_true(worker_pool_submit(pool, &jobs[1]));
@@ -172,6 +174,81 @@ static void a_full_queue_refuses(void **state) {
         free(jobs[i].reply);
     }
     finish();
+}
+
+/* Two jobs have waited for a second when a third finds the queue full: the oldest of them leaves, with an answer. */
+static void a_full_queue_answers_the_one_that_leaves(void **state) {
+    (void)state;
+    struct job jobs[4];
+    struct job *taken[4];
+    start(1, 2, 60, true);
+    for (size_t i = 0; i < 4; i++) {
+        jobs[i] = make_job(body);
+        jobs[i].submitted -= i == 1 || i == 2 ? clock_from_seconds(1) : 0;
+    }
+    assert_true(worker_pool_submit(pool, &jobs[0]));
+    sem_wait(&woken); /* the first is done, its thread is held; the loop has not looked, so nobody wakes it again */
+    assert_true(worker_pool_submit(pool, &jobs[1]));
+    assert_true(worker_pool_submit(pool, &jobs[2]));
+    assert_true(worker_pool_submit(pool, &jobs[3]));
+    assert_int_equal(worker_pool_waiting(pool), 2);
+    for (int i = 0; i < 8; i++)
+        sem_post(&goes_on);
+    sem_post(&woken);
+    collect(4, taken);
+    assert_ptr_equal(taken[1], &jobs[1]);
+    assert_int_equal(jobs[1].problem, PROBLEM_SATURATED);
+    assert_int_equal(counts.refusals[JOB_QUEUE_FULL], 1);
+    for (size_t i = 0; i < 4; i++) {
+        assert_non_null(jobs[i].reply);
+        assert_true(i == 1 || jobs[i].problem == PROBLEM_NONE);
+        free(jobs[i].reply);
+    }
+    finish();
+}
+
+/* A tick ends jobs whose client has left or whose time is over, while the only thread is busy. */
+static void waiting_jobs_are_examined(void **state) {
+    (void)state;
+    int pair[2];
+    struct job jobs[4];
+    assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM, 0, pair), 0);
+    start(1, 10, 60, true);
+    for (size_t i = 0; i < 4; i++)
+        jobs[i] = make_job(body);
+    assert_true(worker_pool_submit(pool, &jobs[0]));
+    sem_wait(&woken);
+    assert_ptr_equal(worker_pool_take_done(pool), &jobs[0]);
+    jobs[1].socket = pair[0];
+    jobs[2].deadline = clock_now() + clock_from_seconds(0.5);
+    for (size_t i = 1; i < 4; i++)
+        assert_true(worker_pool_submit(pool, &jobs[i]));
+    assert_true(worker_pool_oldest_seconds(pool) < 60);
+    close(pair[1]);
+    usleep(600000);
+    assert_true(worker_pool_oldest_seconds(pool) > 0.5);
+    for (int i = 0; i < 2; i++)
+        sem_post(&goes_on); /* for the held thread, or for this one */
+    worker_pool_examine(pool);
+    while (!jobs[1].cancelled || jobs[2].problem == PROBLEM_NONE)
+        usleep(1000);
+    assert_int_equal(jobs[2].problem, PROBLEM_DEADLINE_PASSED);
+    assert_int_equal(counts.departures, 1);
+    for (int i = 0; i < 8; i++)
+        sem_post(&goes_on);
+    worker_pool_stop(pool);
+    size_t ended = 0;
+    for (struct job *job = worker_pool_take_done(pool); job != NULL; job = job->next)
+        ended++;
+    assert_int_equal(ended, 3);
+    assert_null(jobs[1].reply);
+    assert_non_null(memmem(jobs[2].reply, jobs[2].reply_size, "the deadline is 0.500 s", 23));
+    for (size_t i = 0; i < 4; i++)
+        free(jobs[i].reply);
+    close(pair[0]);
+    worker_pool_free(pool);
+    sem_destroy(&woken);
+    sem_destroy(&goes_on);
 }
 
 static void a_late_job_is_not_scored(void **state) {
@@ -283,6 +360,8 @@ int main(void) {
         cmocka_unit_test(a_messages_cost_is_estimated_by_its_format),
         cmocka_unit_test(a_bad_request_gets_its_problem),
         cmocka_unit_test(a_full_queue_refuses),
+        cmocka_unit_test(a_full_queue_answers_the_one_that_leaves),
+        cmocka_unit_test(waiting_jobs_are_examined),
         cmocka_unit_test(a_late_job_is_not_scored),
         cmocka_unit_test(a_half_closed_client_is_answered),
         cmocka_unit_test(a_job_without_a_client_is_not_scored),
