@@ -181,6 +181,17 @@ bench-log: deps-bench ## what the access log costs, in pairs with and without it
 bench-figures: ## draw the figures from the CSV
 	$(PYTHON) tests/bench/figures.py
 
+.PHONY: bench-attacks soak
+bench-attacks: deps-bench ## a steady client beside each attack, and nginx under the same clients (14 minutes)
+	@$(call install,nginx-light)
+	@$(MAKE) --no-print-directory -s -j$(JOBS) build $(BUILD)/bench/attack
+	$(PYTHON) tests/bench/attacks.py --server $(BUILD)/dien-server --attack $(BUILD)/bench/attack $(if $(SECONDS),--seconds $(SECONDS))
+
+soak: deps ## SECONDS (600) of all attacks beside steady load, on the release build and on ASan's
+	@$(MAKE) --no-print-directory -j$(JOBS) build-release
+	@$(MAKE) --no-print-directory -j$(JOBS) BUILD=build/asan CC=clang SANITIZE=$(SANITIZERS) build
+	@set -e; for build in release asan; do $(PYTHON) tests/faults/soak.py --build build/$$build --seconds $(or $(SECONDS),600); done
+
 image: ## the container image, with buildah, podman or docker
 	tests/image/build.sh $(IMAGE)
 
@@ -315,11 +326,13 @@ deps-bench:
 deps-test:
 	@$(call install,$(TEST_PACKAGES))
 
+# Clients of tests/clients in their languages.
+CLIENT_PACKAGES := golang-go openjdk-17-jdk-headless python3-requests python3-aiohttp python3-httpx python3-h2
 deps: ## Debian packages that the build and all tests need
-	@$(call install,$(CHECK_PACKAGES) $(CROSS_PACKAGES) $(NODE_PACKAGES))
+	@$(call install,$(CHECK_PACKAGES) $(CLIENT_PACKAGES) $(CROSS_PACKAGES) $(NODE_PACKAGES))
 
 # promtool without the Prometheus daemon that its package would start; a validator of OpenAPI documents; AArch64's libraries.
-tools: $(if $(CROSS_BUILD),$(SYSROOT)/.complete) $(if $(shell command -v promtool),,$(TOOLS)/promtool) $(TOOLS)/node_modules/@seriousme/openapi-schema-validator
+tools: $(if $(CROSS_BUILD),$(SYSROOT)/.complete) $(if $(shell command -v promtool),,$(TOOLS)/promtool) $(TOOLS)/node_modules/@seriousme/openapi-schema-validator $(TOOLS)/node_modules/undici
 
 $(TOOLS)/promtool: | deps
 	@mkdir -p $(TOOLS)/prometheus
@@ -329,6 +342,12 @@ $(TOOLS)/promtool: | deps
 $(TOOLS)/node_modules/@seriousme/openapi-schema-validator: | deps
 	@mkdir -p $(TOOLS)
 	npm install --prefix $(TOOLS) --no-audit --no-fund --silent $(OPENAPI_VALIDATOR)
+	@touch $@
+
+# A client of tests/clients: the one here that pipelines.
+$(TOOLS)/node_modules/undici: | deps
+	@mkdir -p $(TOOLS)
+	npm install --prefix $(TOOLS) --no-audit --no-fund --silent undici@6.29.1
 	@touch $@
 
 # With its own record of what is installed (nothing) apt finds another architecture's packages and what they depend on,
