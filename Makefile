@@ -65,7 +65,8 @@ endif
 SYSROOT := $(TOOLS)/aarch64
 SYSROOT_PACKAGES := libc6-dev libgcc-s1 libmicrohttpd-dev libjansson-dev libprotobuf-c-dev libuv1-dev libxxhash-dev libopenblas-serial-dev \
                     libcmocka-dev
-OPENAPI_VALIDATOR := @seriousme/openapi-schema-validator@2.11.0
+# A validator, a linter, and types for TypeScript; versions that run on Debian 12's Node.js 18.
+OPENAPI_TOOLS := @seriousme/openapi-schema-validator@2.11.0 @redocly/cli@1.34.5 openapi-typescript@7.13.0 typescript@5.9.3
 ONNXRUNTIME := $(TOOLS)/node_modules/onnxruntime-node
 
 # An option and its value in one word: pytest takes a value of its own for a path, before it knows the options.
@@ -331,17 +332,17 @@ CLIENT_PACKAGES := golang-go openjdk-17-jdk-headless python3-requests python3-ai
 deps: ## Debian packages that the build and all tests need
 	@$(call install,$(CHECK_PACKAGES) $(CLIENT_PACKAGES) $(CROSS_PACKAGES) $(NODE_PACKAGES))
 
-# promtool without the Prometheus daemon that its package would start; a validator of OpenAPI documents; AArch64's libraries.
-tools: $(if $(CROSS_BUILD),$(SYSROOT)/.complete) $(if $(shell command -v promtool),,$(TOOLS)/promtool) $(TOOLS)/node_modules/@seriousme/openapi-schema-validator $(TOOLS)/node_modules/undici
+# promtool without the Prometheus daemon that its package would start; what checks OpenAPI documents; AArch64's libraries.
+tools: $(if $(CROSS_BUILD),$(SYSROOT)/.complete) $(if $(shell command -v promtool),,$(TOOLS)/promtool) $(TOOLS)/node_modules/openapi-typescript $(TOOLS)/node_modules/undici
 
 $(TOOLS)/promtool: | deps
 	@mkdir -p $(TOOLS)/prometheus
 	cd $(TOOLS)/prometheus && (apt-get download -qq prometheus || (apt-get update -qq && apt-get download -qq prometheus)) && dpkg -x prometheus_*.deb . && rm prometheus_*.deb
 	mv $(TOOLS)/prometheus/usr/bin/promtool $@ && rm -r $(TOOLS)/prometheus
 
-$(TOOLS)/node_modules/@seriousme/openapi-schema-validator: | deps
+$(TOOLS)/node_modules/openapi-typescript: | deps
 	@mkdir -p $(TOOLS)
-	npm install --prefix $(TOOLS) --no-audit --no-fund --silent $(OPENAPI_VALIDATOR)
+	npm install --prefix $(TOOLS) --no-audit --no-fund --silent --ignore-scripts $(OPENAPI_TOOLS)
 	@touch $@
 
 # A client of tests/clients: the one here that pipelines.

@@ -16,6 +16,7 @@ static const struct {
     [PROBLEM_INVALID_REQUEST] = {"invalid-request", "The body is not a valid request", 400, true},
     [PROBLEM_INVALID_USER_ID] = {"invalid-user-id", "The path has no valid user id", 400, false},
     [PROBLEM_INVALID_HTTP] = {"invalid-http", "The HTTP headers are ambiguous or malformed", 400, false},
+    [PROBLEM_EXPLAIN_HELD] = {"explain-held", "A history that the server holds is not explained", 403, true},
     [PROBLEM_NOT_FOUND] = {"not-found", "There is nothing at this path", 404, false},
     [PROBLEM_NO_USER_STATE] = {"no-user-state", "There is no state of this user", 404, false},
     [PROBLEM_METHOD_NOT_ALLOWED] = {"method-not-allowed", "This path does not take this method", 405, false},

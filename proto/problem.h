@@ -15,6 +15,7 @@ enum problem_kind {
     PROBLEM_INVALID_REQUEST,     /* 400: JSON, but not a request: a wrong type, an unknown or missing member */
     PROBLEM_INVALID_USER_ID,     /* 400: in the path */
     PROBLEM_INVALID_HTTP,        /* 400: headers or chunks that could smuggle a request */
+    PROBLEM_EXPLAIN_HELD,        /* 403: explain over a history that the server holds, without --explain-held */
     PROBLEM_NOT_FOUND,           /* 404 */
     PROBLEM_NO_USER_STATE,       /* 404: the server keeps no state of this user */
     PROBLEM_METHOD_NOT_ALLOWED,  /* 405 */

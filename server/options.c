@@ -47,6 +47,8 @@ static const struct row rows[] = {
      "open connections; more wait unaccepted"},
     {"connection-memory", BYTES, LIMIT, FIELD(connection_memory), "16K", 8192, 1048576,
      "a request's headers, Cookie twice; more: 431"},
+    {"explain-held", SWITCH, NO_LIMIT, FIELD(explain_held), "off", 0, 0,
+     "explain also over a history that the server holds: it shows that history to whoever has a token"},
     {"request-memory", BYTES, LIMIT, FIELD(request_memory), "256M", 65536, SIZE_MOST,
      "memory of a request while it is scored; more: 503"},
     {"cache-bytes", BYTES, LIMIT, FIELD(cache_bytes), "256M", 0, 2047 * 1024.0 * 1024 * 1024,

@@ -21,6 +21,7 @@ struct options {
     size_t threads; /* 0: as many as the CPU quota allows */
     size_t queue;
     size_t max_body;
+    bool explain_held;
     size_t max_buffered;
     size_t max_candidates;
     size_t max_history;

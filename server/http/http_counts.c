@@ -1,7 +1,7 @@
 /* http_counts.c: where a status and an outcome are counted. */
 #include "server/http/http_counts.h"
 
-const int http_statuses[HTTP_STATUSES] = {200, 204, 400, 404, 405, 408, 409, 411, 413,
+const int http_statuses[HTTP_STATUSES] = {200, 204, 400, 403, 404, 405, 408, 409, 411, 413,
                                           414, 415, 422, 431, 500, 503, 504, 505, 0};
 
 const char *http_outcome_name(unsigned outcome) {

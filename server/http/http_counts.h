@@ -13,7 +13,7 @@ enum { OUTCOME_CANCELLED = PROBLEM_KINDS, HTTP_OUTCOMES };
 const char *http_outcome_name(unsigned outcome);
 
 /* Statuses that have a series from the start. Others are counted under the last, "other". */
-enum { HTTP_STATUSES = 18 };
+enum { HTTP_STATUSES = 19 };
 extern const int http_statuses[HTTP_STATUSES];
 
 /* Zeros are a start. */

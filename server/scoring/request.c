@@ -91,6 +91,16 @@ static bool describe_interests(struct scorer *scorer, struct request *request) {
     return true;
 }
 
+/* Attention shows behaviour after behaviour which of them a candidate is like. Over a history that the server holds, it
+ * would tell the history to whoever has the user's token. */
+static bool check_explain(const struct scorer *scorer, struct request *request) {
+    if (!request->decoded.explain || !request->decoded.has_history_token || scorer->limits.explain_held)
+        return true;
+    problem_set(&request->problem, PROBLEM_EXPLAIN_HELD, "/explain",
+                "This server explains only a history that the request brings; send the history.");
+    return false;
+}
+
 /* A request for scores that says nothing of the user's history, not even that there is none, leaves the cache alone. */
 static bool find_state(struct scorer *scorer, struct request *request) {
     const struct proto_request *decoded = &request->decoded;
@@ -101,6 +111,8 @@ static bool find_state(struct scorer *scorer, struct request *request) {
                                 .behaviours = &request->resolved.columns[DIEN_BEHAVIOUR]};
     if (query.key.id == NULL && decoded->has_user_id && (decoded->history.present || decoded->has_history_token))
         query.key = (struct user_key){decoded->user_id.data, decoded->user_id.length};
+    if (!check_explain(scorer, request))
+        return false;
     if (query.has_token && !user_token_read(decoded->history_token, &query.token))
         return unknown_state(request);
     switch (user_state_get(&builder, &query, &request->state)) {
@@ -200,7 +212,7 @@ static bool encode(struct scorer *scorer, struct request *request) {
                                 .unknown = request->resolved.unknown,
                                 .result_count = top_k > 0 && top_k < count ? top_k : count,
                                 .results = request->results};
-    if (request->state.kept) {
+    if (request->state.token_is_due) {
         user_token_write(&request->state.token, token);
         reply.token = (struct proto_string){token, sizeof token};
     }

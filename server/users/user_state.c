@@ -42,7 +42,8 @@ static enum user_outcome restore(const struct state_builder *builder, const stru
     *state = (struct user_state){.user = dien_user_restore(builder->model, core, memory),
                                  .origin = USER_CACHED,
                                  .kept = true,
-                                 .token = held->token};
+                                 .token = held->token,
+                                 .token_is_due = true};
     return USER_READY;
 }
 
@@ -50,8 +51,8 @@ static enum user_outcome restore(const struct state_builder *builder, const stru
 static enum user_outcome finish(const struct state_builder *builder, struct single_flight *flight,
                                 enum user_outcome outcome, struct user_state *state) {
     if (outcome == USER_READY)
-        state->kept = user_cache_store(builder->cache, flight, builder->version, state->user,
-                                       dien_user_core_bytes(state->user), &state->token);
+        state->kept = state->token_is_due = user_cache_store(builder->cache, flight, builder->version, state->user,
+                                                             dien_user_core_bytes(state->user), &state->token);
     else
         single_flight_cancel(builder->cache, flight);
     return outcome;
@@ -138,8 +139,11 @@ static enum user_outcome get_appended(const struct state_builder *builder, const
     size_t count = dien_interests(builder->model, &interests), added = 0;
     for (size_t i = 0; i < count; i++)
         added += count_of(interests, query->behaviours, i);
-    if (added == 0)
-        return restore(builder, &held, state);
+    if (added == 0) {
+        outcome = restore(builder, &held, state);
+        state->token_is_due = query->has_token; /* else the user's id alone would give the token */
+        return outcome;
+    }
 
     if (!single_flight_begin(builder->cache, query->key, builder->version, &held, &flight)) {
         if (query->has_token)

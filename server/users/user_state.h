@@ -49,6 +49,8 @@ struct user_state {
     enum user_miss miss; /* of a computed state with a key */
     bool kept;           /* the cache holds it, under this token: */
     struct user_token token;
+    /* The request may learn the token, because it brought the history, named the token or appended behaviours. */
+    bool token_is_due;
 };
 
 enum user_outcome {

@@ -28,7 +28,7 @@ function checkInstances() {
   // OpenAPI's own members stand beside the schemas: not an error. Unknown words anywhere else are.
   const ajv = new Ajv({ allErrors: true, strict: true, strictTypes: false });
   addFormats(ajv);
-  for (const word of ["openapi", "info", "servers", "tags", "paths", "components", "externalDocs"]) ajv.addKeyword(word);
+  for (const word of ["openapi", "info", "servers", "security", "tags", "paths", "components", "externalDocs"]) ajv.addKeyword(word);
   ajv.addSchema(document, "document");
   for (const line of readFileSync(0, "utf8").split("\n").filter(Boolean)) {
     const { schema, instance } = JSON.parse(line);

@@ -20,8 +20,8 @@ NO_STATE = "urn:dien:problem:no-user-state"
 
 @pytest.fixture(scope="session")
 def server(build, demo):
-    """A server of this file's own: no other test's requests are counted."""
-    with Service(build, demo.path) as running:
+    """A server of this file's own: no other test's requests are counted. It explains by token, to compare attention."""
+    with Service(build, demo.path, "--explain-held", "on") as running:
         yield running
 
 
@@ -323,7 +323,7 @@ def test_updates_make_the_state_ready(server, asked):
     assert most.json()["user_state"] == "extended"
     refused(asked.client.post({"history_token": token_of(more), "history_append": part(whole, 6, 7)}, update), 409,
             UNKNOWN_TOKEN, "/history_token")
-    same = asked.client.post({"history_append": []}, update)
+    same = asked.client.post({"history_token": token_of(most), "history_append": []}, update)
     assert same.json()["user_state"] == "cached" and token_of(same) == token_of(most)
     assert asked.state(part(whole, 0, 7)) == "cached"
     after = server.metrics()
@@ -404,6 +404,63 @@ def test_the_log_has_no_ids(start, demo, rng):
     assert {line.get("http.route", line.get("url.path")) for line in lines} == {
         "/score", "/users/{id}", "/users/{id}/history", "/users/..."}
     assert user not in server.output
+
+
+# What a caller can learn who has no more than a user's id.
+
+EXPLAIN_HELD = "urn:dien:problem:explain-held"
+
+
+@pytest.fixture(scope="module")
+def guarded(build, demo):
+    """A server as it is by default: it explains no history that it holds."""
+    with Service(build, demo.path) as running:
+        yield running
+
+
+def empty_appends(demo):
+    """Bodies of POST /users/{id}/history that append nothing."""
+    fields = demo.config["groups"]["behaviour"]
+    return [{"history_append": []}, {"history_append": {}}, {"history_append": {name: [] for name in fields}}]
+
+
+def test_an_id_alone_tells_no_behaviour(guarded, demo, rng):
+    """An append of nothing gives no token, and a token gives no attention: neither lets a caller ask the held history
+    behaviour by behaviour."""
+    body = demo.request(rng, history=12, candidates=3)
+    short = {name: value for name, value in body.items() if name != "history"}
+    with guarded.client() as client:
+        owner = token_of(client.post({**body, "user_id": "victim"}))
+        for nothing in empty_appends(demo):
+            reply = client.post(nothing, "/users/victim/history")
+            assert reply.status == 200 and reply.json()["user_state"] == "cached", reply
+            assert "token" not in history_of(reply) and owner.encode() not in reply.body
+        said = client.post({**short, "user_id": "victim", "explain": True})
+        assert said.status == 200 and history_of(said) == {"length": 0, "received": 0}, "without a token nothing is held"
+        # Whoever appends a behaviour has a token of the new state, but no attention over it.
+        stolen = token_of(client.post({"history_append": part(body["history"], 0, 1)}, "/users/victim/history"))
+        for token in (owner, stolen, "0" * 32):
+            for more in ({}, {"history_append": []}, {"history_append": part(body["history"], 0, 1)}):
+                reply = client.post({**short, "user_id": "victim", "history_token": token, "explain": True, **more})
+                refused(reply, 403, EXPLAIN_HELD, "/explain")
+                assert b"attention" not in reply.body
+        assert history_of(client.get("/users/victim"))["received"] == 13, "what was refused was not applied"
+        # Explaining a history that the request brings stays possible, kept or not.
+        again = client.post({**body, "user_id": "victim", "explain": True})
+        assert again.status == 200 and b"attention" in again.body
+
+
+def test_an_owner_keeps_the_token(guarded, demo, rng):
+    """A token is due to who brought the history, named its token or appended to it."""
+    history = demo.request(rng, history=4, candidates=1)["history"]
+    update = "/users/owner/history"
+    with guarded.client() as client:
+        token = token_of(client.post({"history": part(history, 0, 2)}, update))
+        assert token_of(client.post({"history": part(history, 0, 2)}, update)) == token
+        assert token_of(client.post({"history_token": token, "history_append": []}, update)) == token
+        token = token_of(client.post({"history_append": part(history, 2, 3)}, update))
+        token = token_of(client.post({"history_token": token, "history_append": part(history, 3, 4)}, update))
+        assert token_of(client.post({"history": history}, update)) == token
 
 
 # What is told and forgotten.

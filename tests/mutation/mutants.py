@@ -48,6 +48,7 @@ TABLE = [
           ("user_state.c", "prefix != NULL ? USER_EXTENDED : USER_COMPUTED", "prefix == NULL ? USER_EXTENDED : USER_COMPUTED",
            "test_user_state"),
           ("user_state.c", "if (added == 0)", "if (added == 1)", "test_user_state"),
+          ("user_state.c", "state->token_is_due = query->has_token;", "state->token_is_due = true;", "test_request e2e"),
           ("user_state.c", "(!query->has_token || user_token_equal(&held->token, &query->token))", "true", "test_user_state"),
           ("user_state.c", ": match == DIEN_SHORTER        ? MISS_SHORTER", ": match == DIEN_SHORTER        ? MISS_WINDOW_MOVED",
            "test_user_state"),

@@ -11,7 +11,7 @@ const faults = [];
 // Strict: a misspelt keyword is an error, not a schema that accepts everything.
 const ajv = new Ajv2020.default({ strict: true, strictTypes: false, strictRequired: false, allErrors: true });
 formats.default(ajv);
-ajv.addVocabulary(["openapi", "info", "servers", "tags", "paths", "components"]);
+ajv.addVocabulary(["openapi", "info", "servers", "security", "tags", "paths", "components"]);
 ajv.addSchema(document, "openapi", undefined, false);
 
 const escape = (token) => String(token).replaceAll("~", "~0").replaceAll("/", "~1");

@@ -18,6 +18,7 @@ static void every_kind_has_its_status(void **state) {
         [PROBLEM_INVALID_REQUEST] = 400,
         [PROBLEM_INVALID_USER_ID] = 400,
         [PROBLEM_INVALID_HTTP] = 400,
+        [PROBLEM_EXPLAIN_HELD] = 403,
         [PROBLEM_NOT_FOUND] = 404,
         [PROBLEM_NO_USER_STATE] = 404,
         [PROBLEM_METHOD_NOT_ALLOWED] = 405,
@@ -56,8 +57,8 @@ static void only_the_body_has_pointers(void **state) {
     (void)state;
     for (int kind = 0; kind < PROBLEM_KINDS; kind++) {
         int status = problem_status((enum problem_kind)kind);
-        bool expected =
-            status == 409 || status == 422 || kind == PROBLEM_INVALID_JSON || kind == PROBLEM_INVALID_REQUEST;
+        bool expected = status == 403 || status == 409 || status == 422 || kind == PROBLEM_INVALID_JSON ||
+                        kind == PROBLEM_INVALID_REQUEST;
         assert_int_equal(problem_in_body((enum problem_kind)kind), expected);
     }
 }

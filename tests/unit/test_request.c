@@ -611,6 +611,31 @@ static void appended_behaviours_count_with_those_before(void **state) {
     end(&whole);
 }
 
+/* Whoever has only the user's id gets no token, and whoever has a token gets no attention over the history behind it,
+ * unless the operator allows it. */
+static void a_held_history_is_not_explained(void **state) {
+    (void)state;
+    char text[2048];
+    struct answer made = update("u", "{'history': " HISTORY "}");
+    struct answer nothing = update("u", "{'history_append': {}}");
+    assert_int_equal(nothing.origin, USER_CACHED);
+    assert_null(token_of(&nothing));
+    snprintf(text, sizeof text, "{'history_token': '%s', 'history_append': {}}", token_of(&made));
+    struct answer named = update("u", text);
+    assert_string_equal(token_of(&named), token_of(&made));
+    snprintf(text, sizeof text,
+             "{'user_id': 'u', 'history_token': '%s', 'explain': true, " SHARED ", 'candidates': " CANDIDATES "}",
+             token_of(&made));
+    assert_problem(score(text), PROBLEM_EXPLAIN_HELD, "/explain");
+    scorer.limits.explain_held = true;
+    struct answer allowed = expect_scores(text);
+    assert_non_null(json_object_get(json_array_get(json_object_get(allowed.reply, "results"), 0), "attention"));
+    end(&made);
+    end(&nothing);
+    end(&named);
+    end(&allowed);
+}
+
 static void tokens_that_name_nothing(void **state) {
     (void)state;
     static const char *const tokens[] = {NO_TOKEN, "0123456789ABCDEF0123456789abcdef", "x",
@@ -666,6 +691,7 @@ int main(void) {
         cmocka_unit_test_setup_teardown(a_user_id_without_a_history_changes_nothing, start_with_cache, stop),
         cmocka_unit_test_setup_teardown(a_token_stands_for_the_history, start_with_cache, stop),
         cmocka_unit_test_setup_teardown(appended_behaviours_count_with_those_before, start_with_cache, stop),
+        cmocka_unit_test_setup_teardown(a_held_history_is_not_explained, start_with_cache, stop),
         cmocka_unit_test_setup_teardown(tokens_that_name_nothing, start_with_cache, stop),
         cmocka_unit_test_setup_teardown(nothing_to_append_to, start_with_cache, stop),
         cmocka_unit_test_setup_teardown(an_update_is_the_users_own, start_with_cache, stop),
