@@ -88,6 +88,7 @@ size_t dien_interests(const struct dien_model *model, const struct dien_interest
 /* The row of an id, whose type must fit field->kind. If the id has no row, *known is false and the row is the unknown
  * row. */
 int32_t dien_row_of_integer(const struct dien_model *model, const struct dien_field *field, int64_t id, bool *known);
+int32_t dien_row_of_unsigned(const struct dien_model *model, const struct dien_field *field, uint64_t id, bool *known);
 int32_t dien_row_of_string(const struct dien_model *model, const struct dien_field *field, const char *id,
                            size_t length, bool *known);
 /* An attribute's row, or its width numbers, given its parent's row. */

@@ -95,9 +95,21 @@ static int32_t row_of(const struct dien_model *model, const struct field_config 
 
 int32_t dien_row_of_integer(const struct dien_model *model, const struct dien_field *field, int64_t id, bool *known) {
     const struct field_config *config = &model->config.fields[field->index];
-    if (config->vocabulary != CONFIG_NONE)
-        id = vocabulary_find_integer(&model->vocabularies[config->vocabulary], id);
+    if (config->vocabulary != CONFIG_NONE) {
+        const struct vocabulary *vocabulary = &model->vocabularies[config->vocabulary];
+        id = vocabulary->is_unsigned && id < 0 ? -1 : vocabulary_find_integer(vocabulary, id);
+    }
     return row_of(model, config, id, known);
+}
+
+int32_t dien_row_of_unsigned(const struct dien_model *model, const struct dien_field *field, uint64_t id, bool *known) {
+    if (id <= INT64_MAX)
+        return dien_row_of_integer(model, field, (int64_t)id, known);
+    const struct field_config *config = &model->config.fields[field->index];
+    const struct vocabulary *vocabulary =
+        config->vocabulary != CONFIG_NONE ? &model->vocabularies[config->vocabulary] : NULL;
+    bool may_hold = vocabulary != NULL && vocabulary->is_unsigned;
+    return row_of(model, config, may_hold ? vocabulary_find_integer(vocabulary, (int64_t)id) : -1, known);
 }
 
 int32_t dien_row_of_string(const struct dien_model *model, const struct dien_field *field, const char *id,

@@ -72,13 +72,17 @@ static size_t count_digits(uint64_t number) {
     return count;
 }
 
+size_t digits_of_unsigned(uint64_t integer, char *out) {
+    size_t count = count_digits(integer);
+    put_padded(integer, count, out);
+    return count;
+}
+
 size_t digits_of_integer(int64_t integer, char *out) {
-    bool negative = integer < 0;
-    uint64_t magnitude = negative ? 0 - (uint64_t)integer : (uint64_t)integer;
-    size_t count = count_digits(magnitude);
+    if (integer >= 0)
+        return digits_of_unsigned((uint64_t)integer, out);
     *out = '-';
-    put_padded(magnitude, count, out + (negative ? 1 : 0));
-    return count + (negative ? 1 : 0);
+    return 1 + digits_of_unsigned(0 - (uint64_t)integer, out + 1);
 }
 
 /* mantissa * 2^power * 10^scale, rounded to the nearest integer, ties to even. */

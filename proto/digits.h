@@ -7,10 +7,11 @@
 
 enum { DIGITS_ROOM = 32 }; /* bytes that any of these functions writes at most */
 
-/* These three return the number of bytes written, without a NUL. */
+/* These return the number of bytes written, without a NUL. */
 
-/* "%lld" */
+/* "%lld", "%llu" */
 size_t digits_of_integer(int64_t integer, char *out);
+size_t digits_of_unsigned(uint64_t integer, char *out);
 
 /* "%.9g": nine significant digits, correctly rounded, ties to even. Returns 0, and leaves rubbish in `out`, for numbers
  * that it does not take: zero, below 1e-36, from 2^29, not finite. */

@@ -5,6 +5,7 @@
  */
 #include "proto/history_record.h"
 
+#include "proto/digits.h"
 #include "proto/history.pb-c.h"
 #include "proto/parse_memory.h"
 #include "proto/utf8.h"
@@ -243,6 +244,7 @@ static bool pack(const Dien__HistoryRecord *record, struct arena *arena, struct 
 static size_t value_bytes(const struct proto_value *value) {
     switch (value->kind) {
     case PROTO_INTEGER:
+    case PROTO_UNSIGNED:
     case PROTO_REAL:
         return sizeof value->integer;
     case PROTO_STRING:
@@ -266,6 +268,17 @@ static size_t run_of(const struct proto_column *column, size_t begin) {
     return end - begin;
 }
 
+/* Integers beyond int64 are kept as decimal strings, which a request may send for integers as well. */
+static bool encode_unsigned(struct arena *arena, const struct proto_value *values, size_t count,
+                            Dien__HistoryRun *run) {
+    run->n_strings = count;
+    run->strings = arena_array(arena, count, sizeof *run->strings);
+    char *text = arena_array(arena, count, DIGITS_ROOM);
+    for (size_t i = 0; run->strings != NULL && text != NULL && i < count; i++, text += DIGITS_ROOM)
+        run->strings[i] = borrow((struct proto_string){text, digits_of_unsigned(values[i].unsigned_integer, text)});
+    return run->strings != NULL && text != NULL;
+}
+
 static Dien__HistoryRun *encode_run(struct arena *arena, const struct proto_value *values, size_t count) {
     Dien__HistoryRun *run = run_new(arena);
     if (run == NULL)
@@ -278,6 +291,9 @@ static Dien__HistoryRun *encode_run(struct arena *arena, const struct proto_valu
         run->integers = arena_array(arena, count, sizeof *run->integers);
         for (size_t i = 0; run->integers != NULL && i < count; i++)
             run->integers[i] = values[i].integer;
+    } else if (values->kind == PROTO_UNSIGNED) {
+        if (!encode_unsigned(arena, values, count, run))
+            return NULL;
     } else if (values->kind == PROTO_STRING) {
         run->n_strings = count;
         run->strings = arena_array(arena, count, sizeof *run->strings);

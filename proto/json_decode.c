@@ -4,24 +4,47 @@
  * structs. The tree and the structs both live in the request's arena (parse_memory.h), so one limit counts them all.
  *
  * Only the types of the wire are checked here: which members exist, and which are objects, arrays or numbers. Whether a
- * value suits its field depends on the model, so server/scoring/resolve.c checks it.
+ * value suits its field depends on the model, so server/scoring/resolve.c checks it. A member that is null is as one
+ * that is left out.
+ *
+ * jansson reads no integer beyond 63 bits. Where a text has numbers that are too wide, the parser gets a copy of it
+ * with a mark in place of each. A mark is a string that starts with U+0000 and a digit, which no other string of the
+ * copy does.
  */
 #include "proto/json_decode.h"
 
 #include "proto/json_fast_decode.h"
+#include "proto/number.h"
 #include "proto/parse_memory.h"
+#include "proto/utf8.h"
 
 #include <jansson.h>
 #include <limits.h>
+#include <stdlib.h>
 #include <string.h>
 
-enum { DEPTH_MAX = 16 }; /* levels of nesting; a request has 4, samples.json 6 */
+enum {
+    DEPTH_MAX = 16, /* levels of nesting; a request has 4, samples.json 6 */
+    NUL_SIZE = 6,   /* bytes of the escape of U+0000 */
+    MARK_SIZE = 18  /* bytes of a mark at most: two quotes, the escape, ten digits */
+};
+
+static const char nul_escape[] = "\\u0000";
+
+/* A number of the text that jansson cannot read, or not exactly. */
+struct wide_number {
+    const char *begin, *end;
+    size_t mark_end; /* in the copy that the parser reads */
+};
 
 struct decoder {
     struct arena *arena;
     struct problem *problem;
     char *text;      /* room for the next string */
     char prefix[32]; /* JSON pointer to the request within the body */
+    size_t skipped;  /* bytes of a byte order mark */
+    size_t wide_count;
+    const struct wide_number *wide;
 };
 
 void json_decode_init(void) {
@@ -63,9 +86,37 @@ static const char *copy_text(struct decoder *decoder, const char *data, size_t l
 
 /* ---- values ---- */
 
-static bool all_numbers(const json_t *array) {
+static bool is_digit(char byte) {
+    return byte >= '0' && byte <= '9';
+}
+
+/* Reads a number, or the number that a mark stands for. False for any other node. */
+static bool decode_number(const struct decoder *decoder, const json_t *node, struct proto_value *value) {
+    if (json_is_integer(node)) {
+        *value = (struct proto_value){.kind = PROTO_INTEGER, .integer = json_integer_value(node)};
+    } else if (json_is_real(node)) {
+        *value = (struct proto_value){.kind = PROTO_REAL, .real = json_real_value(node)};
+    } else {
+        const char *text = json_string_value(node);
+        if (decoder->wide_count == 0 || json_string_length(node) < 2 || text[0] != '\0' || !is_digit(text[1]))
+            return false;
+        const struct wide_number *wide = &decoder->wide[strtoul(text + 1, NULL, 10)];
+        *value = number_value(wide->begin, wide->end);
+    }
+    return true;
+}
+
+/* The nearest double of a number. */
+static double real_of(const struct proto_value *number) {
+    return number->kind == PROTO_INTEGER    ? (double)number->integer
+           : number->kind == PROTO_UNSIGNED ? (double)number->unsigned_integer
+                                            : number->real;
+}
+
+static bool all_numbers(const struct decoder *decoder, const json_t *array) {
+    struct proto_value number;
     for (size_t i = 0; i < json_array_size(array); i++) {
-        if (!json_is_number(json_array_get(array, i)))
+        if (!decode_number(decoder, json_array_get(array, i), &number))
             return false;
     }
     return true;
@@ -74,29 +125,37 @@ static bool all_numbers(const json_t *array) {
 static const double *copy_numbers(struct decoder *decoder, const json_t *array) {
     size_t count = json_array_size(array);
     double *numbers = allocate(decoder, count, sizeof *numbers);
-    for (size_t i = 0; i < count && numbers != NULL; i++)
-        numbers[i] = json_number_value(json_array_get(array, i));
+    struct proto_value number = {.kind = PROTO_REAL};
+    for (size_t i = 0; i < count && numbers != NULL; i++) {
+        decode_number(decoder, json_array_get(array, i), &number);
+        numbers[i] = real_of(&number);
+    }
     return numbers;
+}
+
+static bool has_nul(const json_t *string) {
+    return memchr(json_string_value(string), '\0', json_string_length(string)) != NULL;
 }
 
 static bool decode_value(struct decoder *decoder, const json_t *node, struct proto_value *value) {
     *value = (struct proto_value){.kind = PROTO_OTHER};
     switch (json_typeof(node)) {
     case JSON_INTEGER:
-        value->kind = PROTO_INTEGER;
-        value->integer = json_integer_value(node);
-        return true;
     case JSON_REAL:
-        value->kind = PROTO_REAL;
-        value->real = json_real_value(node);
+        decode_number(decoder, node, value);
+        return true;
+    case JSON_NULL:
+        value->kind = PROTO_ABSENT;
         return true;
     case JSON_STRING:
+        if (decode_number(decoder, node, value) || has_nul(node))
+            return true;
         value->kind = PROTO_STRING;
         value->length = (uint32_t)json_string_length(node);
         value->string = copy_text(decoder, json_string_value(node), value->length);
         return true;
     case JSON_ARRAY:
-        if (!all_numbers(node))
+        if (!all_numbers(decoder, node))
             return true;
         value->kind = PROTO_VECTOR;
         value->length = (uint32_t)json_array_size(node);
@@ -120,12 +179,16 @@ static bool decode_singles(struct decoder *decoder, const char *group, json_t *n
     struct proto_value *value = allocate(decoder, count, sizeof *value);
     if (column == NULL || value == NULL)
         return false;
-    *table = (struct proto_table){PROTO_COLUMNS, true, count > 0, count, column};
+    *table = (struct proto_table){.form = PROTO_COLUMNS, .present = true, .column = column};
 
     const char *key;
     size_t length;
     json_t *single;
     json_object_keylen_foreach(node, key, length, single) {
+        if (json_is_null(single))
+            continue;
+        table->rows = 1;
+        table->columns++;
         *column++ = (struct proto_column){{copy_text(decoder, key, length), length}, 1, value};
         if (!decode_value(decoder, single, value++))
             return false;
@@ -141,12 +204,15 @@ static bool decode_columns(struct decoder *decoder, const char *group, json_t *n
     struct proto_column *column = allocate(decoder, count, sizeof *column);
     if (column == NULL)
         return false;
-    *table = (struct proto_table){PROTO_COLUMNS, true, 0, count, column};
+    *table = (struct proto_table){.form = PROTO_COLUMNS, .present = true, .column = column};
 
     const char *key;
     size_t length;
     json_t *array;
     json_object_keylen_foreach(node, key, length, array) {
+        if (json_is_null(array))
+            continue;
+        table->columns++;
         if (!json_is_array(array)) {
             fail(decoder, group, "A column must be an array.");
             problem_pointer_name(decoder->problem->pointer, sizeof decoder->problem->pointer, key, length);
@@ -196,6 +262,8 @@ static bool collect_columns(struct decoder *decoder, const char *group, const js
         size_t length, guess = 0;
         json_t *value;
         json_object_keylen_foreach(row, key, length, value) {
+            if (json_is_null(value))
+                continue;
             size_t index = find_column(columns, *count, guess, key, length);
             if (index == PROTO_FIELDS_MAX)
                 return fail_fields(decoder, group);
@@ -230,6 +298,8 @@ static bool decode_rows(struct decoder *decoder, const char *group, const json_t
         size_t length, guess = 0;
         json_t *value;
         json_object_keylen_foreach(json_array_get(node, i), key, length, value) {
+            if (json_is_null(value))
+                continue;
             size_t index = find_column(columns, count, guess, key, length);
             if (!decode_value(decoder, value, &values[index * rows + i]))
                 return false;
@@ -249,17 +319,40 @@ static bool decode_table(struct decoder *decoder, const char *group, json_t *nod
 
 /* ---- requests ---- */
 
-/* A member that is a string of 1 to `max` bytes. */
-static bool decode_text(struct decoder *decoder, const char *name, const json_t *node, int max, bool *present,
-                        struct proto_string *text) {
-    size_t length = json_string_length(node); /* 0 if this is no string */
-    if (length == 0 || length > (size_t)max) {
-        char reason[80];
-        snprintf(reason, sizeof reason, "The %s must be a string of 1 to %d bytes.", name, max);
-        return fail(decoder, name, reason);
+static bool decode_user_id(struct decoder *decoder, const char *name, const json_t *node,
+                           struct proto_request *request) {
+    struct proto_value number;
+    const char *text = json_string_value(node);
+    size_t length = json_string_length(node);
+    if (text == NULL || decode_number(decoder, node, &number))
+        return fail(decoder, name, "The user_id must be a string.");
+    if (!proto_is_user_id(text, length)) {
+        fail(decoder, name, proto_user_id_rule);
+        decoder->problem->kind = PROBLEM_INVALID_USER_ID;
+        return false;
     }
-    *present = true;
-    *text = (struct proto_string){copy_text(decoder, json_string_value(node), length), length};
+    request->has_user_id = true;
+    request->user_id = (struct proto_string){copy_text(decoder, text, length), length};
+    return true;
+}
+
+static bool decode_token(struct decoder *decoder, const char *name, const json_t *node, struct proto_request *request) {
+    const char *text = json_string_value(node);
+    size_t length = json_string_length(node); /* 0 if this is no string */
+    if (length == 0 || has_nul(node) || utf8_count(text, length) > PROTO_HISTORY_TOKEN_MAX)
+        return fail(decoder, name, "The history_token must be a string of 1 to 256 characters, without U+0000.");
+    request->has_history_token = true;
+    request->history_token = (struct proto_string){copy_text(decoder, text, length), length};
+    return true;
+}
+
+/* A number of results, in any form that JSON has for a whole number: 10, 10.0 and 1e1. */
+static bool decode_top_k(struct decoder *decoder, const char *name, const json_t *node, struct proto_request *request) {
+    struct proto_value number;
+    if (!decode_number(decoder, node, &number) || !number_to_integer(&number, &number) ||
+        number.kind != PROTO_INTEGER || number.integer < 1)
+        return fail(decoder, name, "This must be an integer from 1 to 9223372036854775807.");
+    request->top_k = (size_t)number.integer;
     return true;
 }
 
@@ -269,17 +362,14 @@ static bool decode_history_member(struct decoder *decoder, const char *name, jso
     if (strcmp(name, "history") == 0)
         return decode_table(decoder, name, node, &request->history);
     if (strcmp(name, "history_token") == 0)
-        return decode_text(decoder, name, node, PROTO_HISTORY_TOKEN_MAX, &request->has_history_token,
-                           &request->history_token);
-    if (strcmp(name, "history_append") == 0)
-        return decode_table(decoder, name, node, &request->history_append);
-    return fail(decoder, name, "A request has no such member.");
+        return decode_token(decoder, name, node, request);
+    return decode_table(decoder, name, node, &request->history_append);
 }
 
 static bool decode_score_member(struct decoder *decoder, const char *name, json_t *node,
                                 struct proto_request *request) {
     if (strcmp(name, "user_id") == 0)
-        return decode_text(decoder, name, node, PROTO_USER_ID_MAX, &request->has_user_id, &request->user_id);
+        return decode_user_id(decoder, name, node, request);
     if (strcmp(name, "user") == 0)
         return decode_singles(decoder, name, node, &request->user);
     if (strcmp(name, "context") == 0)
@@ -291,12 +381,8 @@ static bool decode_score_member(struct decoder *decoder, const char *name, json_
             return fail(decoder, name, "A request needs at least one candidate.");
         return true;
     }
-    if (strcmp(name, "top_k") == 0) {
-        if (json_integer_value(node) < 1) /* 0 if this is no integer */
-            return fail(decoder, name, "This must be an integer of at least 1.");
-        request->top_k = (size_t)json_integer_value(node);
-        return true;
-    }
+    if (strcmp(name, "top_k") == 0)
+        return decode_top_k(decoder, name, node, request);
     if (strcmp(name, "explain") == 0) {
         if (!json_is_boolean(node))
             return fail(decoder, name, "This must be true or false.");
@@ -308,8 +394,25 @@ static bool decode_score_member(struct decoder *decoder, const char *name, json_
 
 typedef bool member_decoder(struct decoder *decoder, const char *name, json_t *node, struct proto_request *request);
 
+/* The members that a kind of request can have; NULL ends the list. */
+struct members {
+    member_decoder *decode;
+    const char *names[10];
+};
+static const struct members score_members = {
+    decode_score_member,
+    {"user_id", "user", "context", "history", "history_token", "history_append", "candidates", "top_k", "explain"}};
+static const struct members history_members = {decode_history_member, {"history", "history_token", "history_append"}};
+
+static bool has_member(const struct members *members, const char *name) {
+    size_t i = 0;
+    while (members->names[i] != NULL && strcmp(members->names[i], name) != 0)
+        i++;
+    return members->names[i] != NULL;
+}
+
 /* Decodes each member in the order of the text. `skipped` names a member that belongs to the caller, or is NULL. */
-static bool decode_members(struct decoder *decoder, json_t *node, member_decoder *decode_member, const char *skipped,
+static bool decode_members(struct decoder *decoder, json_t *node, const struct members *members, const char *skipped,
                            struct proto_request *request) {
     *request = (struct proto_request){0};
     if (!json_is_object(node))
@@ -319,7 +422,9 @@ static bool decode_members(struct decoder *decoder, json_t *node, member_decoder
     json_object_foreach(node, name, value) {
         if (skipped != NULL && strcmp(name, skipped) == 0)
             continue;
-        if (!decode_member(decoder, name, value, request))
+        if (!has_member(members, name))
+            return fail(decoder, name, "A request has no such member.");
+        if (!json_is_null(value) && !members->decode(decoder, name, value, request))
             return false;
     }
     return true;
@@ -327,9 +432,18 @@ static bool decode_members(struct decoder *decoder, json_t *node, member_decoder
 
 /* ---- text to tree ---- */
 
-/* The byte at which the text first nests deeper than DEPTH_MAX, or `size`. It is enough to count brackets outside
- * strings, because the parser refuses text that is not JSON. */
-static size_t find_too_deep(const char *text, size_t size) {
+/* The facts about a text that the parser must not meet, or would not report. */
+struct survey {
+    size_t nul;      /* the first zero byte, or `size`: jansson skips one after a number */
+    size_t too_deep; /* the byte at which the text first nests deeper than DEPTH_MAX, or `size` */
+    size_t escaped_nuls;
+    size_t wide_count;
+};
+
+/* It is enough to look at brackets and numbers outside strings, because the parser refuses text that is not JSON. */
+static struct survey survey_text(const char *text, size_t size) {
+    const char *zero = memchr(text, '\0', size);
+    struct survey survey = {.nul = zero != NULL ? (size_t)(zero - text) : size, .too_deep = size};
     size_t depth = 0;
     bool in_string = false;
     for (size_t i = 0; i < size; i++) {
@@ -337,29 +451,114 @@ static size_t find_too_deep(const char *text, size_t size) {
         if (byte == '"') {
             in_string = !in_string;
         } else if (in_string) {
+            survey.escaped_nuls += size - i >= NUL_SIZE && memcmp(text + i, nul_escape, NUL_SIZE) == 0;
             i += byte == '\\'; /* the escaped byte may be a quote */
         } else if (byte == '[' || byte == '{') {
-            if (++depth > DEPTH_MAX)
-                return i;
+            if (++depth > DEPTH_MAX && survey.too_deep == size)
+                survey.too_deep = i;
         } else if (byte == ']' || byte == '}') {
             depth -= depth > 0;
+        } else if (byte == '-' || is_digit(byte)) {
+            const char *end = number_end(text + i, text + size);
+            if (end == NULL)
+                continue;
+            survey.wide_count += number_is_wide(text + i, end);
+            i = (size_t)(end - text) - 1;
         }
     }
-    return size;
+    return survey;
 }
 
-static void set_parse_problem(const json_error_t *error, struct problem *problem) {
+/* Copies the text with a mark in place of each wide number. So that no string of the client's is taken for a mark, an
+ * "x" follows each escape of U+0000; such a string is refused in any case. Returns the copy's size. */
+static size_t mark_wide_numbers(const char *text, size_t size, char *copy, struct wide_number *wide) {
+    char *out = copy;
+    size_t count = 0;
+    bool in_string = false;
+    for (size_t i = 0; i < size; i++) {
+        char byte = text[i];
+        const char *end = NULL;
+        if (byte == '"') {
+            in_string = !in_string;
+        } else if (in_string && byte == '\\') {
+            bool nul = size - i >= NUL_SIZE && memcmp(text + i, nul_escape, NUL_SIZE) == 0;
+            size_t length = nul ? NUL_SIZE : size - i > 1 ? 2 : 1;
+            memcpy(out, text + i, length);
+            out += length;
+            if (nul)
+                *out++ = 'x';
+            i += length - 1;
+            continue;
+        } else if (!in_string && (byte == '-' || is_digit(byte))) {
+            end = number_end(text + i, text + size);
+        }
+        if (end == NULL) {
+            *out++ = byte;
+        } else if (!number_is_wide(text + i, end)) {
+            memcpy(out, text + i, (size_t)(end - text) - i);
+            out += (size_t)(end - text) - i;
+            i = (size_t)(end - text) - 1;
+        } else {
+            out += sprintf(out, "\"%s%zu\"", nul_escape, count);
+            wide[count++] = (struct wide_number){text + i, end, (size_t)(out - copy)};
+            i = (size_t)(end - text) - 1;
+        }
+    }
+    return (size_t)(out - copy);
+}
+
+/* Whether `place` lies in the string that is the value of the outermost object's user_id. */
+static bool lies_in_user_id(const char *text, size_t size, size_t place) {
+    static const char name[] = "\"user_id\"";
+    size_t depth = 0;
+    bool is_value = false, was_name = false; /* of user_id: what comes next, and what came last */
+    for (size_t i = 0; i < size && i <= place; i++) {
+        if (text[i] == '"') {
+            size_t begin = i++;
+            while (i < size && text[i] != '"')
+                i += text[i] == '\\' ? 2 : 1;
+            if (is_value && place > begin && place <= i + 1)
+                return true;
+            was_name = depth == 1 && i < size && i + 1 - begin == sizeof name - 1 &&
+                       memcmp(text + begin, name, sizeof name - 1) == 0;
+            is_value = false;
+        } else if (text[i] == ':') {
+            is_value = was_name;
+        } else if (strchr(" \t\r\n", text[i]) == NULL) {
+            depth += text[i] == '{' || text[i] == '[';
+            depth -= depth > 0 && (text[i] == '}' || text[i] == ']');
+            is_value = was_name = false;
+        }
+    }
+    return false;
+}
+
+/* The place in the text of a place in the copy that has marks. */
+static size_t unmarked(const struct decoder *decoder, const char *text, size_t place) {
+    for (size_t i = decoder->wide_count; i > 0; i--) {
+        const struct wide_number *wide = &decoder->wide[i - 1];
+        if (place >= wide->mark_end)
+            return place - wide->mark_end + (size_t)(wide->end - text);
+    }
+    return place;
+}
+
+static void set_parse_problem(struct decoder *decoder, const char *text, size_t size, const json_error_t *error) {
     static const char *const reasons[] = {
         [json_error_invalid_utf8] = "The text is not valid UTF-8",
         [json_error_premature_end_of_input] = "The text ends too soon",
         [json_error_end_of_input_expected] = "There is more text after the value",
-        [json_error_null_character] = "U+0000 is not allowed in a string",
-        [json_error_null_byte_in_key] = "U+0000 is not allowed in a string",
+        [json_error_null_byte_in_key] = "U+0000 is not allowed in a name",
         [json_error_duplicate_key] = "An object has the same name twice",
-        [json_error_numeric_overflow] = "A number is too large",
     };
     size_t code = json_error_code(error);
     const char *reason = code < sizeof reasons / sizeof *reasons ? reasons[code] : NULL;
+    size_t place = unmarked(decoder, text, error->position > 0 ? (size_t)error->position : 0);
+    bool bad_text = code == json_error_invalid_utf8 || strstr(error->text, "Unicode") != NULL;
+    if (bad_text && lies_in_user_id(text, size, place)) {
+        problem_set(decoder->problem, PROBLEM_INVALID_USER_ID, "/user_id", "%s", proto_user_id_rule);
+        return;
+    }
     char syntax[JSON_ERROR_TEXT_LENGTH + 16];
     if (reason == NULL) {
         /* jansson's own words, without the piece of the client's text that they end with. */
@@ -368,8 +567,14 @@ static void set_parse_problem(const json_error_t *error, struct problem *problem
         snprintf(syntax, sizeof syntax, "Bad syntax: %.*s", length, error->text);
         reason = syntax;
     }
-    problem_set(problem, PROBLEM_INVALID_JSON, "", "%s, at byte %d (line %d, column %d).", reason, error->position,
-                error->line, error->column);
+    size_t line = 1, begin = 0; /* of the place; counted here, since marks have other lengths than their numbers */
+    for (size_t i = 0; i < place && i < size; i++)
+        if (text[i] == '\n') {
+            line++;
+            begin = i + 1;
+        }
+    problem_set(decoder->problem, PROBLEM_INVALID_JSON, "", "%s, at byte %zu (line %zu, column %zu).", reason,
+                place + decoder->skipped, line, utf8_count(text + begin, (place < size ? place : size) - begin));
 }
 
 struct parse_job {
@@ -381,31 +586,50 @@ struct parse_job {
 
 static void run_parser(void *context) {
     struct parse_job *job = context;
-    const char *text = job->size > 0 ? job->text : "";
-    job->root = json_loadb(text, job->size, JSON_REJECT_DUPLICATES | JSON_DECODE_ANY, &job->error);
+    job->root =
+        json_loadb(job->text, job->size, JSON_REJECT_DUPLICATES | JSON_DECODE_ANY | JSON_ALLOW_NUL, &job->error);
 }
 
 /* Parses a document into a tree in the arena, and takes room for its strings. Returns NULL on error. */
 static json_t *parse(struct decoder *decoder, const char *text, size_t size) {
     struct problem *problem = decoder->problem;
-    if (size > INT_MAX) { /* jansson counts bytes in an int */
+    decoder->skipped = utf8_mark_size(text, size);
+    text = size > decoder->skipped ? text + decoder->skipped : "";
+    size -= decoder->skipped;
+    struct survey survey = survey_text(text, size);
+    size_t marked_size = size + survey.escaped_nuls + survey.wide_count * MARK_SIZE;
+    if (marked_size > INT_MAX) { /* jansson counts bytes in an int */
         problem_set(problem, PROBLEM_BODY_TOO_LARGE, "", "The text has %zu bytes; at most %d can be read.", size,
                     INT_MAX);
         return NULL;
     }
-    size_t too_deep = find_too_deep(text, size); /* jansson's parser is recursive */
-    if (too_deep < size) {
+    if (survey.too_deep < size) { /* jansson's parser is recursive */
         problem_set(problem, PROBLEM_INVALID_JSON, "", "Arrays and objects nest deeper than %d levels, at byte %zu.",
-                    DEPTH_MAX, too_deep);
+                    DEPTH_MAX, survey.too_deep + decoder->skipped);
+        return NULL;
+    }
+    if (survey.nul < size) {
+        problem_set(problem, PROBLEM_INVALID_JSON, "", "The text has a zero byte, at byte %zu.",
+                    survey.nul + decoder->skipped);
         return NULL;
     }
     struct parse_job job = {.text = text, .size = size};
+    if (survey.wide_count > 0) {
+        struct wide_number *wide = allocate(decoder, survey.wide_count, sizeof *wide);
+        char *copy = allocate(decoder, marked_size + 1, 1);
+        if (wide == NULL || copy == NULL)
+            return NULL;
+        job.text = copy;
+        job.size = mark_wide_numbers(text, size, copy, wide);
+        decoder->wide = wide;
+        decoder->wide_count = survey.wide_count;
+    }
     if (!parse_memory_run(decoder->arena, run_parser, &job)) {
         problem_out_of_memory(problem);
         return NULL;
     }
     if (job.root == NULL) {
-        set_parse_problem(&job.error, problem);
+        set_parse_problem(decoder, text, size, &job.error);
         return NULL;
     }
     decoder->text = allocate(decoder, size, 1);
@@ -428,7 +652,7 @@ bool json_decode_request_tree(const char *body, size_t size, struct arena *arena
                               struct problem *problem) {
     struct decoder decoder = {.arena = arena, .problem = problem};
     json_t *root = parse(&decoder, body, size);
-    return root != NULL && decode_members(&decoder, root, decode_score_member, NULL, request) &&
+    return root != NULL && decode_members(&decoder, root, &score_members, NULL, request) &&
            proto_check_request(request, "", problem);
 }
 
@@ -436,7 +660,7 @@ bool json_decode_history(const char *body, size_t size, struct arena *arena, str
                          struct problem *problem) {
     struct decoder decoder = {.arena = arena, .problem = problem};
     json_t *root = parse(&decoder, body, size);
-    return root != NULL && decode_members(&decoder, root, decode_history_member, NULL, request) &&
+    return root != NULL && decode_members(&decoder, root, &history_members, NULL, request) &&
            proto_check_history(request, "", problem);
 }
 
@@ -459,11 +683,11 @@ bool json_decode_samples(const char *text, size_t size, struct arena *arena, con
     for (size_t i = 0; i < *count; i++, sample++) {
         json_t *node = json_array_get(array, i);
         snprintf(decoder.prefix, sizeof decoder.prefix, "/samples/%zu", i);
-        if (!decode_members(&decoder, node, decode_score_member, "scores", &sample->request) ||
+        if (!decode_members(&decoder, node, &score_members, "scores", &sample->request) ||
             !proto_check_request(&sample->request, decoder.prefix, problem))
             return false;
         const json_t *scores = json_object_get(node, "scores");
-        if (!json_is_array(scores) || !all_numbers(scores))
+        if (!json_is_array(scores) || !all_numbers(&decoder, scores))
             return fail(&decoder, "scores", "The scores must be an array of numbers.");
         if (json_array_size(scores) != sample->request.candidates.rows)
             return fail(&decoder, "scores", "There must be one score for each candidate.");

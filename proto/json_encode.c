@@ -161,6 +161,12 @@ static void put_integer(struct writer *writer, int64_t integer) {
     put_bytes(writer, text, digits_of_integer(integer, text));
 }
 
+static void put_unsigned(struct writer *writer, uint64_t integer) {
+    char text[DIGITS_ROOM];
+    begin_value(writer);
+    put_bytes(writer, text, digits_of_unsigned(integer, text));
+}
+
 static void put_float(struct writer *writer, float number) {
     char text[DIGITS_ROOM];
     size_t length = digits_of_float(number, text);
@@ -229,6 +235,9 @@ static void put_value(struct writer *writer, const struct proto_value *value) {
     switch (value->kind) {
     case PROTO_INTEGER:
         put_integer(writer, value->integer);
+        return;
+    case PROTO_UNSIGNED:
+        put_unsigned(writer, value->unsigned_integer);
         return;
     case PROTO_REAL:
         put_real(writer, value->real);
@@ -374,7 +383,7 @@ struct proto_string json_encode_problem(const struct problem *problem, const cha
     put_key(&writer, "status");
     put_integer(&writer, problem_status(problem->kind));
     member_string(&writer, "detail", problem->detail);
-    if (problem_in_body(problem->kind))
+    if (problem_in_body(problem->kind) || problem->pointer[0] != '\0')
         member_string(&writer, "pointer", problem->pointer);
     if (request_id != NULL) {
         put_key(&writer, "instance");

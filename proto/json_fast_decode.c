@@ -4,12 +4,13 @@
  * from a count of commas and brackets.
  *
  * Every function returns false to leave the body to jansson, whatever the reason. So no function here explains a
- * mistake, and rare or doubtful input is left too: null and booleans among the values, integers beyond 64 bits, reals
- * out of range, members that a request does not have.
+ * mistake, and rare or doubtful input is left too: booleans among the values, most nulls there, reals out of range,
+ * members that a request does not have.
  */
 #include "proto/json_fast_decode.h"
 
 #include "proto/digits.h"
+#include "proto/number.h"
 #include "proto/utf8.h"
 
 #include <limits.h>
@@ -24,7 +25,7 @@ enum {
 };
 
 /* Whole numbers up to this are exact in a double. */
-static const uint64_t exact_max = (uint64_t)1 << 53;
+static const uint64_t exact_max = (uint64_t)NUMBER_EXACT_MAX;
 
 static const double power_of_ten[POWERS] = {1e0,  1e1,  1e2,  1e3,  1e4,  1e5,  1e6,  1e7,  1e8,  1e9,  1e10, 1e11,
                                             1e12, 1e13, 1e14, 1e15, 1e16, 1e17, 1e18, 1e19, 1e20, 1e21, 1e22};
@@ -58,6 +59,16 @@ static char peek(struct scanner *scanner) {
     while (*scanner->next == ' ' || *scanner->next == '\n' || *scanner->next == '\r' || *scanner->next == '\t')
         scanner->next++;
     return *scanner->next;
+}
+
+/* Takes a word of JSON: null, true or false. */
+static bool take_word(struct scanner *scanner, const char *word) {
+    size_t length = strlen(word);
+    peek(scanner);
+    if (strncmp(scanner->next, word, length) != 0)
+        return false;
+    scanner->next += length;
+    return true;
 }
 
 static bool take(struct scanner *scanner, char byte) {
@@ -188,6 +199,16 @@ static char *scan_digits(char *text, struct decimal *decimal) {
     return text;
 }
 
+/* A number of 2^53 or more, whose double might not have all its digits. */
+static bool scan_wide(struct scanner *scanner, struct proto_value *value) {
+    const char *end = number_end(scanner->next, scanner->end);
+    if (end == NULL)
+        return false;
+    *value = number_value(scanner->next, end);
+    scanner->next += end - scanner->next;
+    return value->kind != PROTO_REAL || isfinite(value->real);
+}
+
 /* The rest of a number, from its point or its e; `decimal` holds the digits before that. */
 static bool scan_real(struct scanner *scanner, char *text, bool negative, struct decimal *decimal,
                       struct proto_value *value) {
@@ -220,9 +241,11 @@ static bool scan_real(struct scanner *scanner, char *text, bool negative, struct
     } else {
         char *stop;
         magnitude = strtod(start, &stop);
-        if (stop != text || !isfinite(magnitude))
+        if (stop != text)
             return false;
     }
+    if (magnitude >= NUMBER_EXACT_MAX)
+        return scan_wide(scanner, value);
     *value = (struct proto_value){.kind = PROTO_REAL, .real = negative ? -magnitude : magnitude};
     scanner->next = text;
     return true;
@@ -239,7 +262,7 @@ static bool scan_number(struct scanner *scanner, struct proto_value *value) {
     if (*text == '.' || *text == 'e' || *text == 'E')
         return scan_real(scanner, text, negative, &decimal, value);
     if (decimal.count > DIGITS_MAX || decimal.digits > (uint64_t)INT64_MAX)
-        return false; /* this leaves INT64_MIN to jansson, too */
+        return scan_wide(scanner, value);
     int64_t integer = (int64_t)decimal.digits;
     *value = (struct proto_value){.kind = PROTO_INTEGER, .integer = negative ? -integer : integer};
     scanner->next = text;
@@ -264,7 +287,9 @@ static bool scan_vector(struct scanner *scanner, struct proto_value *value) {
             peek(scanner);
             if (scanner->next_number == scanner->numbers_end || !scan_number(scanner, &number))
                 return false;
-            *scanner->next_number++ = number.kind == PROTO_REAL ? number.real : (double)number.integer;
+            *scanner->next_number++ = number.kind == PROTO_REAL       ? number.real
+                                      : number.kind == PROTO_UNSIGNED ? (double)number.unsigned_integer
+                                                                      : (double)number.integer;
         } while (take(scanner, ','));
         if (!take(scanner, ']'))
             return false;
@@ -274,6 +299,7 @@ static bool scan_vector(struct scanner *scanner, struct proto_value *value) {
     return true;
 }
 
+/* A value, or null where the value is absent. */
 static bool scan_value(struct scanner *scanner, struct proto_value *value) {
     char byte = peek(scanner);
     if (byte == '"') {
@@ -282,6 +308,10 @@ static bool scan_value(struct scanner *scanner, struct proto_value *value) {
             return false;
         *value = (struct proto_value){.kind = PROTO_STRING, .length = (uint32_t)string.length, .string = string.data};
         return true;
+    }
+    if (byte == 'n') {
+        *value = (struct proto_value){.kind = PROTO_ABSENT};
+        return take_word(scanner, "null");
     }
     return byte == '[' ? scan_vector(scanner, value) : scan_number(scanner, value);
 }
@@ -337,6 +367,8 @@ static bool scan_columns(struct scanner *scanner, bool single, struct proto_tabl
             if (!single && !take(scanner, ']'))
                 return false;
             size_t length = (size_t)(scanner->next_value - first);
+            if (single && first->kind == PROTO_ABSENT) /* the field is left out; jansson's tree shows it best */
+                return false;
             scanner->columns[count++] = (struct proto_column){name, length, first};
             rows = length > rows ? length : rows;
         } while (take(scanner, ','));
@@ -378,7 +410,8 @@ static bool scan_row(struct scanner *scanner, size_t row, size_t row_room, size_
             if (scanner->last_row[index] == row + 1) /* a duplicate name */
                 return false;
             scanner->last_row[index] = row + 1;
-            if (!scan_value(scanner, &scanner->row_values[index][row]))
+            if (!scan_value(scanner, &scanner->row_values[index][row]) ||
+                scanner->row_values[index][row].kind == PROTO_ABSENT)
                 return false;
             index++;
             members++;
@@ -426,12 +459,6 @@ static bool scan_table(struct scanner *scanner, struct proto_table *table) {
 
 /* ---- the request ---- */
 
-/* A string of 1 to `max` bytes. */
-static bool scan_text(struct scanner *scanner, size_t max, bool *present, struct proto_string *string) {
-    *present = true;
-    return scan_string(scanner, string) && string->length >= 1 && string->length <= max;
-}
-
 enum member { HISTORY, CANDIDATES, USER, CONTEXT, USER_ID, TOP_K, EXPLAIN, HISTORY_TOKEN, HISTORY_APPEND, MEMBERS };
 
 static const char *const member_names[MEMBERS] = {
@@ -448,7 +475,8 @@ static const char *const member_names[MEMBERS] = {
 
 static bool scan_member(struct scanner *scanner, unsigned int member, struct proto_request *request) {
     struct proto_value value;
-    const char *word;
+    if (peek(scanner) == 'n') /* as if the member were left out */
+        return member < MEMBERS && take_word(scanner, "null");
     switch ((enum member)member) {
     case HISTORY:
         return scan_table(scanner, &request->history);
@@ -459,24 +487,25 @@ static bool scan_member(struct scanner *scanner, unsigned int member, struct pro
     case CONTEXT:
         return scan_columns(scanner, true, &request->context);
     case USER_ID:
-        return scan_text(scanner, PROTO_USER_ID_MAX, &request->has_user_id, &request->user_id);
+        request->has_user_id = true;
+        return scan_string(scanner, &request->user_id) &&
+               proto_is_user_id(request->user_id.data, request->user_id.length);
     case HISTORY_TOKEN:
-        return scan_text(scanner, PROTO_HISTORY_TOKEN_MAX, &request->has_history_token, &request->history_token);
+        request->has_history_token = true;
+        return scan_string(scanner, &request->history_token) && request->history_token.length >= 1 &&
+               utf8_count(request->history_token.data, request->history_token.length) <= PROTO_HISTORY_TOKEN_MAX;
     case HISTORY_APPEND:
         return scan_table(scanner, &request->history_append);
     case TOP_K:
         peek(scanner);
-        if (!scan_number(scanner, &value) || value.kind != PROTO_INTEGER || value.integer < 1)
+        if (!scan_number(scanner, &value) || !number_to_integer(&value, &value) || value.kind != PROTO_INTEGER ||
+            value.integer < 1)
             return false;
         request->top_k = (size_t)value.integer;
         return true;
     case EXPLAIN:
         request->explain = peek(scanner) == 't';
-        word = request->explain ? "true" : "false";
-        if (strncmp(scanner->next, word, strlen(word)) != 0)
-            return false;
-        scanner->next += strlen(word);
-        return true;
+        return take_word(scanner, request->explain ? "true" : "false");
     case MEMBERS:
         break;
     }
@@ -492,9 +521,10 @@ bool json_fast_decode_request(const char *body, size_t size, struct arena *arena
         return false;
     memcpy(copy, body, size);
     copy[size] = '\0';
+    size_t skipped = utf8_mark_size(copy, size);
 
     struct scanner scanner; /* 14 KB: the arrays are set only as far as they are used */
-    scanner.next = copy;
+    scanner.next = copy + skipped;
     scanner.end = copy + size;
     scanner.arena = arena;
     /* Each value follows a comma or an opening bracket of its own. */

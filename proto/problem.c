@@ -14,7 +14,7 @@ static const struct {
     [PROBLEM_NONE] = {"ok", "OK", 200, false},
     [PROBLEM_INVALID_JSON] = {"invalid-json", "The body is not valid JSON", 400, true},
     [PROBLEM_INVALID_REQUEST] = {"invalid-request", "The body is not a valid request", 400, true},
-    [PROBLEM_INVALID_USER_ID] = {"invalid-user-id", "The path has no valid user id", 400, false},
+    [PROBLEM_INVALID_USER_ID] = {"invalid-user-id", "The user id is not valid", 400, false},
     [PROBLEM_INVALID_HTTP] = {"invalid-http", "The HTTP headers are ambiguous or malformed", 400, false},
     [PROBLEM_EXPLAIN_HELD] = {"explain-held", "A history that the server holds is not explained", 403, true},
     [PROBLEM_NOT_FOUND] = {"not-found", "There is nothing at this path", 404, false},

@@ -13,7 +13,7 @@ enum problem_kind {
     PROBLEM_NONE,
     PROBLEM_INVALID_JSON,        /* 400: not JSON (RFC 8259), a key twice, too deep */
     PROBLEM_INVALID_REQUEST,     /* 400: JSON, but not a request: a wrong type, an unknown or missing member */
-    PROBLEM_INVALID_USER_ID,     /* 400: in the path */
+    PROBLEM_INVALID_USER_ID,     /* 400: in the path or, with a pointer, in the body */
     PROBLEM_INVALID_HTTP,        /* 400: headers or chunks that could smuggle a request */
     PROBLEM_EXPLAIN_HELD,        /* 403: explain over a history that the server holds, without --explain-held */
     PROBLEM_NOT_FOUND,           /* 404 */
@@ -53,7 +53,7 @@ int problem_status(enum problem_kind kind);        /* HTTP status */
 const char *problem_title(enum problem_kind kind); /* a few words, fixed for each kind */
 /* The last part of the type URI, such as "invalid-json". It is also the metric's label. */
 const char *problem_slug(enum problem_kind kind);
-/* Whether the problem lies at a place in the body. If so, its details have the pointer, even when that is "". */
+/* Whether the problem always lies at a place in the body. If so, its details have the pointer, even when that is "". */
 bool problem_in_body(enum problem_kind kind);
 
 /* Append one reference token to a JSON pointer in a buffer of `size` bytes. The token is escaped (RFC 6901) and cut to

@@ -19,6 +19,7 @@ typedef ProtobufCBinaryData bytes;
 struct reader {
     struct arena *arena;
     struct problem *problem;
+    bool strict; /* see protobuf.h */
 };
 
 static struct proto_string to_string(const bytes *text) {
@@ -57,15 +58,16 @@ static bool read_column(struct reader *reader, const char *group, const Dien__Co
                         struct proto_column *column) {
     const bytes *name = &from->name;
     size_t width = from->width > 0 ? from->width : 1; /* reals per value */
-    if (from->base.n_unknown_fields > 0)
+    if (reader->strict && from->base.n_unknown_fields > 0)
         return fail_column(reader, group, name, "A column has no such member.");
-    if ((from->n_integers > 0) + (from->n_strings > 0) + (from->n_reals > 0) > 1)
+    size_t integers = from->n_integers + from->n_unsigned_integers;
+    if ((from->n_integers > 0) + (from->n_unsigned_integers > 0) + (from->n_strings > 0) + (from->n_reals > 0) > 1)
         return fail_column(reader, group, name, "A column's values must be of one kind.");
-    if (from->width > 0 && (from->n_integers > 0 || from->n_strings > 0 || from->n_reals % width != 0))
+    if (from->width > 0 && (integers > 0 || from->n_strings > 0 || from->n_reals % width != 0))
         return fail_column(reader, group, name, "A column with a width must have that many reals for each value.");
 
     column->name = to_string(name);
-    column->count = from->n_integers + from->n_strings + from->n_reals / width;
+    column->count = integers + from->n_strings + from->n_reals / width;
     struct proto_value *values = arena_array(reader->arena, column->count, sizeof *values);
     column->values = values;
     if (values == NULL)
@@ -73,6 +75,12 @@ static bool read_column(struct reader *reader, const char *group, const Dien__Co
 
     for (size_t i = 0; i < from->n_integers; i++)
         values[i] = (struct proto_value){.kind = PROTO_INTEGER, .integer = from->integers[i]};
+    for (size_t i = 0; i < from->n_unsigned_integers; i++) {
+        uint64_t integer = from->unsigned_integers[i];
+        values[i] = integer > (uint64_t)INT64_MAX
+                        ? (struct proto_value){.kind = PROTO_UNSIGNED, .unsigned_integer = integer}
+                        : (struct proto_value){.kind = PROTO_INTEGER, .integer = (int64_t)integer};
+    }
     for (size_t i = 0; i < from->n_strings; i++) {
         const bytes *string = &from->strings[i];
         if (!is_text(string))
@@ -96,7 +104,7 @@ static bool read_table(struct reader *reader, const char *group, bool single, co
                        struct proto_table *table) {
     if (from == NULL)
         return true;
-    if (from->base.n_unknown_fields > 0)
+    if (reader->strict && from->base.n_unknown_fields > 0)
         return fail(reader, group, "A table has no such member.");
     if (from->n_columns > PROTO_FIELDS_MAX) {
         char reason[64];
@@ -125,26 +133,29 @@ static bool read_table(struct reader *reader, const char *group, bool single, co
 
 /* ---- requests ---- */
 
-/* An optional string of 1 to `max` bytes. */
-static bool read_text(struct reader *reader, const char *member, bool sent, const bytes *from, size_t max,
-                      bool *present, struct proto_string *text) {
-    if (!sent)
+static bool read_user_id(struct reader *reader, bool sent, const bytes *from, struct proto_request *request) {
+    request->has_user_id = sent;
+    request->user_id = to_string(from);
+    if (!sent || proto_is_user_id(request->user_id.data, request->user_id.length))
         return true;
-    if (from->len == 0 || from->len > max || !is_text(from)) {
-        char reason[80];
-        snprintf(reason, sizeof reason, "The %s must be a string of 1 to %zu bytes.", member, max);
-        return fail(reader, member, reason);
-    }
-    *present = true;
-    *text = to_string(from);
-    return true;
+    fail(reader, "user_id", proto_user_id_rule);
+    reader->problem->kind = PROBLEM_INVALID_USER_ID;
+    return false;
+}
+
+static bool read_token(struct reader *reader, bool sent, const bytes *from, struct proto_request *request) {
+    request->has_history_token = sent;
+    request->history_token = to_string(from);
+    bool good = from->len > 0 && is_text(from) &&
+                utf8_count(request->history_token.data, request->history_token.length) <= PROTO_HISTORY_TOKEN_MAX;
+    return !sent || good ||
+           fail(reader, "history_token", "The history_token must be a string of 1 to 256 characters, without U+0000.");
 }
 
 /* The members that both kinds of request can have. */
 static bool read_history(struct reader *reader, bool has_token, const bytes *token, const Dien__Table *history,
                          const Dien__Table *append, struct proto_request *request) {
-    return read_text(reader, "history_token", has_token, token, PROTO_HISTORY_TOKEN_MAX, &request->has_history_token,
-                     &request->history_token) &&
+    return read_token(reader, has_token, token, request) &&
            read_table(reader, "history", false, history, &request->history) &&
            read_table(reader, "history_append", false, append, &request->history_append);
 }
@@ -186,28 +197,27 @@ static const void *read_message(struct reader *reader, const ProtobufCMessageDes
         fail(reader, NULL, reason);
         return NULL;
     }
-    if (job.message->n_unknown_fields > 0) {
+    if (reader->strict && job.message->n_unknown_fields > 0) {
         fail(reader, NULL, "A request has no such member.");
         return NULL;
     }
     return job.message;
 }
 
-bool protobuf_decode_request(const char *body, size_t size, struct arena *arena, struct proto_request *request,
-                             struct problem *problem) {
-    struct reader reader = {.arena = arena, .problem = problem};
+bool protobuf_decode_request(const char *body, size_t size, bool strict, struct arena *arena,
+                             struct proto_request *request, struct problem *problem) {
+    struct reader reader = {.arena = arena, .problem = problem, .strict = strict};
     *request = (struct proto_request){0};
     const Dien__ScoreRequest *from = read_message(&reader, &dien__score_request__descriptor, body, size);
     if (from == NULL)
         return false;
     if (from->top_k > INT64_MAX) /* the limit of JSON's integers */
-        return fail(&reader, "top_k", "This must be an integer of at least 1.");
+        return fail(&reader, "top_k", "This must be an integer from 1 to 9223372036854775807.");
     request->top_k = from->top_k;
     request->explain = from->explain != 0;
     bool has_user_id = from->user_id_there_case != DIEN__SCORE_REQUEST__USER_ID_THERE__NOT_SET;
     bool has_token = from->history_token_there_case != DIEN__SCORE_REQUEST__HISTORY_TOKEN_THERE__NOT_SET;
-    return read_text(&reader, "user_id", has_user_id, &from->user_id, PROTO_USER_ID_MAX, &request->has_user_id,
-                     &request->user_id) &&
+    return read_user_id(&reader, has_user_id, &from->user_id, request) &&
            read_table(&reader, "user", true, from->user, &request->user) &&
            read_table(&reader, "context", true, from->context, &request->context) &&
            read_history(&reader, has_token, &from->history_token, from->history, from->history_append, request) &&
@@ -215,9 +225,9 @@ bool protobuf_decode_request(const char *body, size_t size, struct arena *arena,
            proto_check_request(request, "", problem);
 }
 
-bool protobuf_decode_history(const char *body, size_t size, struct arena *arena, struct proto_request *request,
-                             struct problem *problem) {
-    struct reader reader = {.arena = arena, .problem = problem};
+bool protobuf_decode_history(const char *body, size_t size, bool strict, struct arena *arena,
+                             struct proto_request *request, struct problem *problem) {
+    struct reader reader = {.arena = arena, .problem = problem, .strict = strict};
     *request = (struct proto_request){0};
     const Dien__HistoryRequest *from = read_message(&reader, &dien__history_request__descriptor, body, size);
     if (from == NULL)
@@ -254,13 +264,24 @@ static bytes borrow_text(const char *text) {
     return borrow(text, strlen(text));
 }
 
+/* Whether the values of a column came as unsigned integers: one of them is beyond the others' range. */
+static bool is_unsigned(const struct proto_column *column) {
+    size_t i = 0;
+    while (i < column->count && column->values[i].kind == PROTO_INTEGER)
+        i++;
+    return i < column->count && column->values[i].kind == PROTO_UNSIGNED;
+}
+
 /* Fills in the results' values of one column. All have one kind, because they came in a message. */
 static void build_values(struct builder *builder, const struct proto_reply *reply, const struct proto_column *from,
                          Dien__Column *column) {
     size_t count = reply->result_count;
     const struct proto_value *first = &from->values[reply->results[0].index];
     column->width = first->kind == PROTO_VECTOR ? first->length : 0;
-    if (first->kind == PROTO_INTEGER) {
+    if (is_unsigned(from)) {
+        column->n_unsigned_integers = count;
+        column->unsigned_integers = take(builder, count, sizeof *column->unsigned_integers);
+    } else if (first->kind == PROTO_INTEGER) {
         column->n_integers = count;
         column->integers = take(builder, count, sizeof *column->integers);
     } else if (first->kind == PROTO_STRING) {
@@ -272,7 +293,10 @@ static void build_values(struct builder *builder, const struct proto_reply *repl
     }
     for (size_t i = 0; i < count && !builder->failed; i++) {
         const struct proto_value *value = &from->values[reply->results[i].index];
-        if (value->kind == PROTO_INTEGER)
+        if (column->n_unsigned_integers > 0)
+            column->unsigned_integers[i] =
+                value->kind == PROTO_UNSIGNED ? value->unsigned_integer : (uint64_t)value->integer;
+        else if (value->kind == PROTO_INTEGER)
             column->integers[i] = value->integer;
         else if (value->kind == PROTO_STRING)
             column->strings[i] = borrow(value->string, value->length);

@@ -10,11 +10,12 @@
 #include "proto/score.h"
 
 /* Both decoders return false on error and set *problem. The request is valid until the arena is reset; the body may be
- * freed at once. */
-bool protobuf_decode_request(const char *body, size_t size, struct arena *arena, struct proto_request *request,
-                             struct problem *problem); /* a ScoreRequest */
-bool protobuf_decode_history(const char *body, size_t size, struct arena *arena, struct proto_request *request,
-                             struct problem *problem); /* a HistoryRequest */
+ * freed at once. `strict`: a field that score.proto does not have is an error; otherwise it is ignored, so that newer
+ * clients can talk to this server. */
+bool protobuf_decode_request(const char *body, size_t size, bool strict, struct arena *arena,
+                             struct proto_request *request, struct problem *problem); /* a ScoreRequest */
+bool protobuf_decode_history(const char *body, size_t size, bool strict, struct arena *arena,
+                             struct proto_request *request, struct problem *problem); /* a HistoryRequest */
 
 /* A ScoreReply, or a HistoryReply if there are no results, to a request that came as a message. The bytes are in the
  * arena; data is NULL if memory is out. */

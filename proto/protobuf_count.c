@@ -11,7 +11,7 @@ enum wire_type { VARINT = 0, FIXED64 = 1, LENGTH = 2, FIXED32 = 5 };
 /* Field numbers of score.proto. */
 enum { MESSAGE_HISTORY = 4, MESSAGE_CANDIDATES = 7 };
 enum { TABLE_COLUMNS = 1 };
-enum { COLUMN_INTEGERS = 2, COLUMN_STRINGS = 3, COLUMN_REALS = 4 };
+enum { COLUMN_INTEGERS = 2, COLUMN_STRINGS = 3, COLUMN_REALS = 4, COLUMN_UNSIGNED = 6 };
 
 struct span {
     const unsigned char *next, *end;
@@ -73,13 +73,14 @@ static size_t count_in_column(struct span column) {
     size_t count = 0;
     while (next_field(&column, &field)) {
         const unsigned char *next = field.content.next, *end = field.content.end;
-        if (field.number == COLUMN_INTEGERS && field.type == LENGTH) {
+        bool is_integers = field.number == COLUMN_INTEGERS || field.number == COLUMN_UNSIGNED;
+        if (is_integers && field.type == LENGTH) {
             for (; next < end; next++)
                 count += *next < 0x80; /* the last byte of a varint */
         } else if (field.number == COLUMN_REALS && field.type == LENGTH) {
             count += (size_t)(end - next) / sizeof(double);
         } else {
-            count += field.number == COLUMN_INTEGERS || field.number == COLUMN_STRINGS || field.number == COLUMN_REALS;
+            count += is_integers || field.number == COLUMN_STRINGS || field.number == COLUMN_REALS;
         }
     }
     return count;

@@ -2,9 +2,25 @@
 #include "proto/score.h"
 
 #include "proto/problem.h"
+#include "proto/utf8.h"
 
 const char *const proto_media_types[] = {
     [PROTO_JSON] = "application/json", [PROTO_PROTOBUF] = "application/x-protobuf"};
+
+const char proto_user_id_rule[] =
+    "A user id is UTF-8 without U+0000: 1 to 256 characters of ASCII, or up to 100 of any kind.";
+
+bool proto_is_user_id(const char *text, size_t length) {
+    size_t characters = 0, widest = 0;
+    for (size_t i = 0; i < length; characters++) {
+        size_t size = text[i] != '\0' ? utf8_size(text + i, length - i) : 0;
+        if (size == 0)
+            return false;
+        widest = size > widest ? size : widest;
+        i += size;
+    }
+    return characters >= 1 && characters <= PROTO_USER_ID_MAX && characters * widest <= PROTO_USER_ID_BYTES;
+}
 
 /* Reports a mistake in a member, or in the whole request if `member` is NULL. */
 static bool fail(struct problem *problem, const char *prefix, const char *member, const char *reason) {

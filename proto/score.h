@@ -17,8 +17,9 @@ struct problem;
 
 /* Limits of the wire, for JSON and protobuf alike. */
 enum {
-    PROTO_USER_ID_MAX = 256,       /* bytes */
-    PROTO_HISTORY_TOKEN_MAX = 256, /* bytes */
+    PROTO_USER_ID_MAX = 256,       /* characters, see proto_is_user_id() */
+    PROTO_USER_ID_BYTES = 400,     /* of the longest */
+    PROTO_HISTORY_TOKEN_MAX = 256, /* characters */
     PROTO_FIELDS_MAX = 256         /* fields of one group: the row form costs rows x fields */
 };
 
@@ -37,15 +38,16 @@ enum proto_format {
     PROTO_PROTOBUF /* score.proto */
 };
 
-extern const char *const proto_media_types[]; /* by format: "application/json", ... */
+extern const char *const proto_media_types[]; /* of replies, by format: "application/json", ... */
 
 enum proto_value_kind {
-    PROTO_ABSENT, /* row form: this row lacks the field */
-    PROTO_INTEGER,
+    PROTO_ABSENT,   /* null, or the row form: this row lacks the field */
+    PROTO_INTEGER,  /* from -2^63 to 2^63 - 1 */
+    PROTO_UNSIGNED, /* an integer from 2^63 to 2^64 - 1 */
     PROTO_REAL,
     PROTO_STRING,
     PROTO_VECTOR, /* an array of numbers */
-    PROTO_OTHER   /* null, true, false, an object, or any other array: never valid */
+    PROTO_OTHER   /* true, false, an object, any other array, or a string with U+0000: never valid */
 };
 
 struct proto_value {
@@ -53,6 +55,7 @@ struct proto_value {
     uint32_t length; /* string: bytes; vector: numbers */
     union {
         int64_t integer;
+        uint64_t unsigned_integer;
         double real;
         const char *string;
         const double *vector;
@@ -91,6 +94,13 @@ struct proto_request {
     size_t top_k; /* 0: all */
     bool explain;
 };
+
+/* Whether this is a user's id: UTF-8 without U+0000, of 1 to PROTO_USER_ID_MAX characters. The number of characters
+ * times the bytes of the widest must not exceed PROTO_USER_ID_BYTES, so that a pattern can state the rule: 256
+ * characters of ASCII, 200 up to U+07FF, 133 up to U+FFFF, 100 of any kind. */
+bool proto_is_user_id(const char *text, size_t length);
+/* The rule in words, for problems. */
+extern const char proto_user_id_rule[];
 
 /* Check that the members of a decoded POST /score are allowed together. On error both functions return false and set
  * *problem; its pointer starts with `prefix`, the JSON pointer to the request within the body ("" for the whole). */

@@ -1,9 +1,10 @@
-/* utf8.h: checks for well-formed UTF-8 (Unicode, table 3-7), for text that does not pass through jansson. */
+/* utf8.h: UTF-8 (Unicode, table 3-7): checks for text that does not pass through jansson, characters, the mark. */
 #ifndef PROTO_UTF8_H
 #define PROTO_UTF8_H
 
 #include <stdbool.h>
 #include <stddef.h>
+#include <string.h>
 
 /* Bytes of the first character of `text`, or 0 if that is not well formed. `left` is the text's length, at least 1. */
 static inline size_t utf8_size(const char *text, size_t left) {
@@ -32,6 +33,19 @@ static inline bool utf8_is_text(const char *text, size_t length) {
         i += size;
     }
     return true;
+}
+
+/* The number of characters of well-formed text. */
+static inline size_t utf8_count(const char *text, size_t length) {
+    size_t count = 0;
+    for (size_t i = 0; i < length; i++)
+        count += ((unsigned char)text[i] & 0xC0) != 0x80;
+    return count;
+}
+
+/* Bytes of the byte order mark that `text` starts with, or 0. */
+static inline size_t utf8_mark_size(const char *text, size_t length) {
+    return length >= 3 && memcmp(text, "\xEF\xBB\xBF", 3) == 0 ? 3 : 0;
 }
 
 #endif

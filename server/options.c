@@ -47,6 +47,8 @@ static const struct row rows[] = {
      "open connections; more wait unaccepted"},
     {"connection-memory", BYTES, LIMIT, FIELD(connection_memory), "16K", 8192, 1048576,
      "a request's headers, Cookie twice; more: 431"},
+    {"strict-protobuf", SWITCH, NO_LIMIT, FIELD(strict_protobuf), "off", 0, 0,
+     "refuse messages with fields that score.proto does not have, in place of ignoring the fields"},
     {"explain-held", SWITCH, NO_LIMIT, FIELD(explain_held), "off", 0, 0,
      "explain also over a history that the server holds: it shows that history to whoever has a token"},
     {"request-memory", BYTES, LIMIT, FIELD(request_memory), "256M", 65536, SIZE_MOST,

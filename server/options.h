@@ -22,6 +22,7 @@ struct options {
     size_t queue;
     size_t max_body;
     bool explain_held;
+    bool strict_protobuf;
     size_t max_buffered;
     size_t max_candidates;
     size_t max_history;

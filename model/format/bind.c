@@ -177,7 +177,9 @@ static bool bind_vocabulary(struct binder *binder, const struct vocabulary_confi
         .entries = config->entries, .probe = config->probe, .slot_mask = count - 1, .slots = slots->data};
     if (!config->strings) {
         name = tensor_name("%s.keys", prefix.text);
-        const struct tensor *keys = find_shaped(binder, name.text, TENSOR_I64, config->entries, 0);
+        const struct tensor *keys = find(binder, name.text);
+        vocabulary->is_unsigned = keys != NULL && keys->type == TENSOR_U64;
+        keys = find_shaped(binder, name.text, vocabulary->is_unsigned ? TENSOR_U64 : TENSOR_I64, config->entries, 0);
         vocabulary->keys = keys != NULL ? keys->data : NULL;
         return keys != NULL;
     }

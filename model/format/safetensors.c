@@ -26,7 +26,7 @@ static const struct {
     size_t size;
 } types[] = {
     [TENSOR_F32] = {"F32", 4}, [TENSOR_F16] = {"F16", 2}, [TENSOR_BF16] = {"BF16", 2}, [TENSOR_I8] = {"I8", 1},
-    [TENSOR_U8] = {"U8", 1},   [TENSOR_I32] = {"I32", 4}, [TENSOR_I64] = {"I64", 8},
+    [TENSOR_U8] = {"U8", 1},   [TENSOR_I32] = {"I32", 4}, [TENSOR_I64] = {"I64", 8},   [TENSOR_U64] = {"U64", 8},
 };
 enum { TYPES = sizeof types / sizeof *types };
 
@@ -48,7 +48,7 @@ static bool read_entry(struct tensor *tensor, const json_t *entry, const char *d
     while (dtype != NULL && type < TYPES && strcmp(types[type].name, dtype) != 0)
         type++;
     if (dtype == NULL || type == TYPES)
-        return FAIL(error, "%.200s: dtype is none of F32, F16, BF16, I8, U8, I32, I64", name);
+        return FAIL(error, "%.200s: dtype is none of F32, F16, BF16, I8, U8, I32, I64, U64", name);
     tensor->type = (enum tensor_type)type;
 
     const json_t *shape = json_object_get(entry, "shape");

@@ -8,7 +8,7 @@
 
 #include "model/types.h"
 
-enum tensor_type { TENSOR_F32, TENSOR_F16, TENSOR_BF16, TENSOR_I8, TENSOR_U8, TENSOR_I32, TENSOR_I64 };
+enum tensor_type { TENSOR_F32, TENSOR_F16, TENSOR_BF16, TENSOR_I8, TENSOR_U8, TENSOR_I32, TENSOR_I64, TENSOR_U64 };
 enum { TENSOR_RANK_MAX = 4 };
 
 struct tensor {

@@ -16,12 +16,13 @@ struct vocabulary {
     size_t slot_mask;       /* number of slots - 1 */
     const int32_t *slots;   /* 0: empty, else entry + 1 */
     const int64_t *keys;    /* [entries], integers; NULL: strings */
+    bool is_unsigned;       /* the keys are uint64_t: their bits lie in `keys` */
     const int64_t *offsets; /* [entries + 1], strings */
     const char *bytes;
     size_t byte_count;
 };
 
-/* The entry of an id, or -1. */
+/* The entry of an id, or -1. An integer of an unsigned vocabulary is looked up by its bits. */
 int64_t vocabulary_find_integer(const struct vocabulary *vocabulary, int64_t id);
 int64_t vocabulary_find_string(const struct vocabulary *vocabulary, const char *id, size_t length);
 

@@ -1,6 +1,7 @@
 /* embed.c: gather embeddings from the mapped tables and convert them to float32. */
 #include "model/network/embed.h"
 
+#include <assert.h>
 #include <string.h>
 
 enum { CACHE_LINE = 64 }; /* bytes, on every CPU that the kernels know */
@@ -44,6 +45,7 @@ static void gather(const struct table *table, size_t row, size_t stride, float *
 
 static void embed(const struct embedding *embedding, const struct dien_column *column, size_t i, size_t stride,
                   float *vector) {
+    assert(i < column->count); /* so many values the request has checked */
     if (embedding->table != NULL) {
         gather(embedding->table, (size_t)column->rows[i], stride, vector);
         return;

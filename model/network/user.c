@@ -5,6 +5,7 @@
 #include "model/network/scratch.h"
 #include "model/sizes.h"
 
+#include <assert.h>
 #include <string.h>
 
 /* ---- layout ---- */
@@ -82,8 +83,11 @@ static size_t state_value(const struct interest_layout *layout, const struct vec
     return layout->behaviours + layout->length * part->value_offset + i * part->embedding->value_bytes;
 }
 
-static const char *column_value(const struct dien_columns *columns, const struct vector_part *part, size_t i) {
+/* `count` values of the columns from number `i` on, at least one. */
+static const char *column_values(const struct dien_columns *columns, const struct vector_part *part, size_t i,
+                                 size_t count) {
     const struct dien_column *column = &columns->column[part->column];
+    assert(i + count <= column->count); /* so many the request has checked */
     const char *values = column->rows != NULL ? (const char *)column->rows : (const char *)column->values;
     return values + i * part->embedding->value_bytes;
 }
@@ -93,7 +97,7 @@ static void copy_behaviours(const struct interest *interest, const struct dien_c
                             size_t count, struct dien_user *user, const struct interest_layout *layout, size_t index) {
     for (size_t i = 0; i < interest->history.count && count > 0; i++) {
         const struct vector_part *part = &interest->history.parts[i];
-        memcpy((char *)user + state_value(layout, part, index), column_value(columns, part, first),
+        memcpy((char *)user + state_value(layout, part, index), column_values(columns, part, first, count),
                count * part->embedding->value_bytes);
     }
 }
@@ -104,7 +108,7 @@ static bool same_behaviours(const struct interest *interest, const struct dien_u
                             size_t first, size_t count) {
     for (size_t i = 0; i < interest->history.count && count > 0; i++) {
         const struct vector_part *part = &interest->history.parts[i];
-        if (memcmp((const char *)user + state_value(layout, part, index), column_value(columns, part, first),
+        if (memcmp((const char *)user + state_value(layout, part, index), column_values(columns, part, first, count),
                    count * part->embedding->value_bytes) != 0)
             return false;
     }

@@ -219,14 +219,14 @@ static void check_request(struct exchange *exchange, const struct header_check *
         problem_set(problem, PROBLEM_METHOD_NOT_ALLOWED, "", "This path takes %s.", routes_allowed(exchange->route));
     } else if ((exchange->route == ROUTE_USER || exchange->route == ROUTE_HISTORY) &&
                !routes_user_id(path, exchange->user_id, &exchange->user_id_length)) {
-        problem_set(problem, PROBLEM_INVALID_USER_ID, "", "A user id has 1 to %d bytes, percent-encoded in a path.",
-                    ROUTES_USER_ID_MAX);
+        problem_set(problem, PROBLEM_INVALID_USER_ID, "", "%s In a path it is percent-encoded.", proto_user_id_rule);
     } else if (routes_has_body(exchange->route) && check->lengths + check->encodings == 0) {
         problem_set(problem, PROBLEM_LENGTH_REQUIRED, "",
                     "The request has neither a Content-Length nor Transfer-Encoding: chunked.");
     } else if (routes_has_body(exchange->route)) {
         const char *type = header(exchange, "Content-Type");
-        exchange->format = is_type(type, proto_media_types[PROTO_PROTOBUF]) ? PROTO_PROTOBUF : PROTO_JSON;
+        bool is_message = is_type(type, proto_media_types[PROTO_PROTOBUF]) || is_type(type, "application/protobuf");
+        exchange->format = is_message ? PROTO_PROTOBUF : PROTO_JSON;
         if (exchange->format == PROTO_JSON && !is_type(type, proto_media_types[PROTO_JSON]))
             problem_set(problem, PROBLEM_UNSUPPORTED_MEDIA, "", "The Content-Type must be %s or %s.",
                         proto_media_types[PROTO_JSON], proto_media_types[PROTO_PROTOBUF]);

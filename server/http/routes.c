@@ -2,6 +2,7 @@
 #include "server/http/routes.h"
 
 #include "proto/digits.h"
+#include "proto/score.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -86,7 +87,7 @@ bool routes_user_id(const char *target, char id[ROUTES_USER_ID_MAX], size_t *len
         id[(*length)++] = *at == '%' ? (char)(high << 4 | low) : *at;
         at += *at == '%' ? 2 : 0;
     }
-    return *length > 0;
+    return proto_is_user_id(id, *length);
 }
 
 bool routes_has_body(enum route route) {

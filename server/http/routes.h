@@ -6,7 +6,7 @@
 #include <stddef.h>
 
 /* Bytes of a user's id. */
-enum { ROUTES_USER_ID_MAX = 256 };
+enum { ROUTES_USER_ID_MAX = 400 };
 
 enum route {
     ROUTE_NONE,
@@ -28,7 +28,7 @@ const char *routes_label(enum route route);
 /* The path for the log, without any part that could be a user's id. */
 void routes_logged(enum route route, const char *target, char *text, size_t size);
 /* The {id} of a path of ROUTE_USER or ROUTE_HISTORY, percent-decoded. False when it is empty, longer than
- * ROUTES_USER_ID_MAX or badly encoded. */
+ * ROUTES_USER_ID_MAX, badly encoded, or no id (proto/score.h). */
 bool routes_user_id(const char *target, char id[ROUTES_USER_ID_MAX], size_t *length);
 /* A request must have a body, of application/json; elsewhere one is ignored. */
 bool routes_has_body(enum route route);

@@ -43,12 +43,13 @@ static bool out_of_memory(const struct scorer *scorer, struct request *request) 
 /* ---- decode, resolve */
 
 static bool decode(struct scorer *scorer, struct request *request) {
-    typedef bool decoder(const char *body, size_t size, struct arena *arena, struct proto_request *decoded,
-                         struct problem *problem);
-    bool is_update = request->path_user.id != NULL, is_message = request->format == PROTO_PROTOBUF;
-    decoder *decode_body = is_message ? (is_update ? protobuf_decode_history : protobuf_decode_request)
-                                      : (is_update ? json_decode_history : json_decode_request);
-    return decode_body(request->body, request->size, &scorer->arena, &request->decoded, &request->problem);
+    bool is_update = request->path_user.id != NULL;
+    if (request->format == PROTO_PROTOBUF)
+        return (is_update ? protobuf_decode_history
+                          : protobuf_decode_request)(request->body, request->size, scorer->limits.strict_protobuf,
+                                                     &scorer->arena, &request->decoded, &request->problem);
+    return (is_update ? json_decode_history : json_decode_request)(request->body, request->size, &scorer->arena,
+                                                                   &request->decoded, &request->problem);
 }
 
 static bool resolve_ids(struct scorer *scorer, struct request *request) {
@@ -58,7 +59,7 @@ static bool resolve_ids(struct scorer *scorer, struct request *request) {
 
 /* ---- user state */
 
-_Static_assert((size_t)PROTO_USER_ID_MAX <= (size_t)USER_ID_MAX, "the cache can hold every id that the wire accepts");
+_Static_assert((size_t)PROTO_USER_ID_BYTES <= (size_t)USER_ID_MAX, "the cache can hold every id that the wire accepts");
 
 /* The client can act on it by sending the history. */
 static bool unknown_state(struct request *request) {

@@ -18,6 +18,7 @@ struct request_limits {
     size_t max_history;    /* behaviours a request, before the cut to the model's max_length */
     size_t memory;         /* bytes of the arena */
     bool explain_held;     /* explain also over a history that the request did not bring */
+    bool strict_protobuf;  /* a message with an unknown field is an error */
 };
 
 /* The phases of a request, for metrics and the log. request.c times the first five; the job queue and the event loop

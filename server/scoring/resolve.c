@@ -1,6 +1,8 @@
 /* resolve.c: ids to rows, group by group, column by column. */
 #include "server/scoring/resolve.h"
 
+#include "proto/number.h"
+
 #include <assert.h>
 #include <math.h>
 #include <stdio.h>
@@ -65,19 +67,59 @@ static bool refuse_value(struct resolver *resolver, const struct group *group, c
 
 /* ---- values */
 
+/* An integer in decimal, as protobuf's JSON form and JavaScript send those that a double cannot hold: no plus, no
+ * leading zero, no more than 64 bits. */
+static bool read_decimal(const struct proto_value *text, struct proto_value *integer) {
+    const char *end = text->string + text->length;
+    bool negative = text->length > 0 && *text->string == '-';
+    uint64_t magnitude = 0;
+    const char *first = text->string + (negative ? 1 : 0);
+    if (first == end || (*first == '0' && text->length > 1))
+        return false;
+    for (const char *digit = first; digit < end; digit++) {
+        if (*digit < '0' || *digit > '9' || __builtin_mul_overflow(magnitude, (uint64_t)10, &magnitude) ||
+            __builtin_add_overflow(magnitude, (uint64_t)(*digit - '0'), &magnitude))
+            return false;
+    }
+    if (negative && magnitude > (uint64_t)INT64_MAX + 1)
+        return false;
+    if (negative || magnitude <= (uint64_t)INT64_MAX)
+        *integer =
+            (struct proto_value){.kind = PROTO_INTEGER, .integer = (int64_t)(negative ? 0 - magnitude : magnitude)};
+    else
+        *integer = (struct proto_value){.kind = PROTO_UNSIGNED, .unsigned_integer = magnitude};
+    return true;
+}
+
+/* An id in one of the forms of an integer: 29, 29.0, 2.9e1, "29". */
+static bool resolve_integer(struct resolver *resolver, const struct group *group, const struct dien_field *field,
+                            const struct proto_value *value, size_t i, int32_t *row, bool *known) {
+    struct proto_value integer = *value;
+    if (value->kind != PROTO_INTEGER && !number_to_integer(value, &integer) &&
+        !(value->kind == PROTO_STRING && read_decimal(value, &integer))) {
+        const char *rule = field->kind == DIEN_INDEX ? "an integer that is not negative, of at most 64 bits"
+                                                     : "an integer from -2^63 to 2^64 - 1";
+        return refuse_value(resolver, group, field, i, rule);
+    }
+    if (integer.kind == PROTO_UNSIGNED) {
+        *row = dien_row_of_unsigned(resolver->model, field, integer.unsigned_integer, known);
+        return true;
+    }
+    if (field->kind == DIEN_INDEX && integer.integer < 0)
+        return refuse_value(resolver, group, field, i, "an integer that is not negative");
+    *row = dien_row_of_integer(resolver->model, field, integer.integer, known);
+    return true;
+}
+
 static bool resolve_id(struct resolver *resolver, const struct group *group, const struct dien_field *field,
                        const struct proto_value *value, size_t i, int32_t *row) {
     bool known = true;
     if (field->kind == DIEN_STRING_VOCABULARY) {
         if (value->kind != PROTO_STRING)
-            return refuse_value(resolver, group, field, i, "a string");
+            return refuse_value(resolver, group, field, i, "a string without U+0000");
         *row = dien_row_of_string(resolver->model, field, value->string, value->length, &known);
-    } else {
-        if (value->kind != PROTO_INTEGER)
-            return refuse_value(resolver, group, field, i, "an integer");
-        if (field->kind == DIEN_INDEX && value->integer < 0)
-            return refuse_value(resolver, group, field, i, "an integer that is not negative");
-        *row = dien_row_of_integer(resolver->model, field, value->integer, &known);
+    } else if (!resolve_integer(resolver, group, field, value, i, row, &known)) {
+        return false;
     }
     if (!known)
         resolver->unknown[field->index]++;
@@ -94,6 +136,8 @@ static bool resolve_dense(struct resolver *resolver, const struct group *group, 
                           const struct proto_value *value, size_t i, float *values) {
     if (field->width == 1 && value->kind == PROTO_INTEGER)
         return resolve_number(resolver, group, field, (double)value->integer, i, values);
+    if (field->width == 1 && value->kind == PROTO_UNSIGNED)
+        return resolve_number(resolver, group, field, (double)value->unsigned_integer, i, values);
     if (field->width == 1 && value->kind == PROTO_REAL)
         return resolve_number(resolver, group, field, value->real, i, values);
     if (field->width == 1)
@@ -117,7 +161,8 @@ static bool fill_attribute(struct resolver *resolver, const struct group *group,
     while (place < group->count - 1 && group->fields[place] != field->parent)
         place++;
     const int32_t *parents = group->columns[place].rows;
-    assert(parents != NULL); /* a parent is categorical, and resolved before its attributes */
+    /* A parent is categorical, and resolved before its attributes. check_all_lengths() has compared the counts. */
+    assert(parents != NULL && i < group->columns[place].count);
     if (rows != NULL)
         rows[i] = dien_attribute_row(resolver->model, field, parents[i]);
     else
@@ -248,6 +293,28 @@ static bool check_all_lengths(struct resolver *resolver, const struct group *gro
     return true;
 }
 
+/* The model reads as many values of each column as the first of them has. */
+static bool counts_agree(const struct group *group, const size_t *places, size_t count) {
+    for (size_t i = 1; i < count; i++)
+        if (group->columns[places[i]].count != group->columns[places[0]].count)
+            return false;
+    return true;
+}
+
+static bool all_counts_agree(const struct resolver *resolver, const struct group *group) {
+    bool agree = true;
+    if (group->group == DIEN_BEHAVIOUR) {
+        const struct dien_interest *interests;
+        size_t count = dien_interests(resolver->model, &interests);
+        for (size_t i = 0; i < count; i++)
+            agree = agree && counts_agree(group, interests[i].history, interests[i].history_count);
+        return agree;
+    }
+    for (size_t i = 1; i < group->count; i++)
+        agree = agree && counts_agree(group, (const size_t[]){0, i}, 2);
+    return agree;
+}
+
 /* Parents first: attributes read their rows. */
 static bool resolve_columns(struct resolver *resolver, const struct group *group) {
     for (int pass = 0; pass < 2; pass++)
@@ -270,6 +337,7 @@ static bool resolve_group(struct resolver *resolver, const char *name, enum dien
     if (!check_unknown_fields(resolver, &group) || (!empty_history && !check_missing(resolver, &group)) ||
         !check_all_lengths(resolver, &group) || !resolve_columns(resolver, &group))
         return false;
+    assert(all_counts_agree(resolver, &group));
     *longest = 0;
     for (size_t i = 0; i < group.count; i++)
         *longest = group.columns[i].count > *longest ? group.columns[i].count : *longest;

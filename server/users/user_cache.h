@@ -22,11 +22,11 @@
 
 struct user_cache;
 
-enum { USER_ID_MAX = 256, USER_CACHE_MIN_BYTES = 1 << 20 };
+enum { USER_ID_MAX = 400, USER_CACHE_MIN_BYTES = 1 << 20 };
 
 struct user_key {
     const char *id;
-    size_t length; /* 1 to USER_ID_MAX */
+    size_t length; /* bytes, 1 to USER_ID_MAX */
 };
 
 struct user_token {

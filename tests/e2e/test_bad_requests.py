@@ -63,19 +63,20 @@ TEXTS = {
     "NaN": '{"candidates": {"item": [NaN]}}',
     "Infinity": '{"candidates": {"item": [Infinity]}}',
     "minus Infinity": '{"candidates": {"item": [-Infinity]}}',
-    "1e999": '{"candidates": {"item": [1e999]}}',
-    "-1e999": '{"candidates": {"item": [-1e999]}}',
-    "integer beyond 64 bits": '{"candidates": {"item": [9223372036854775808]}}',
-    "integer of 400 digits": '{"candidates": {"item": [' + "9" * 400 + "]}}",
+    "NUL after a number": '{"top_k": 1\0}',
+    "NUL after a fraction": '{"top_k": 1.5\0}',
+    "NUL between values": '{"candidates": {"item": [1\0, 2]}}',
+    "NUL at the end": '{"top_k": 1}\0',
     "leading zero": '{"top_k": 01}',
     "hexadecimal": '{"top_k": 0x10}',
     "key twice": '{"top_k": 1, "top_k": 2}',
     "key twice inside": '{"candidates": {"item": ["B1"], "item": ["B2"]}}',
     "key twice by escape": '{"top_k": 1, "\\u0074op_k": 2}',
-    "U+0000": '{"user_id": "a\\u0000b"}',
-    "lone surrogate": '{"user_id": "\\ud800"}',
+    "U+0000 in a name": '{"a\\u0000b": 1}',
+    "lone surrogate": '{"candidates": {"item": ["\\ud800"]}}',
     "control character": '{"user_id": "a\nb"}',
-    "byte order mark": "\ufeff{}",
+    "byte order mark twice": "\ufeff\ufeff{}",
+    "byte order mark at the end": "{}\ufeff",
     "depth bomb of arrays": "[" * 100_000,
     "depth bomb, closed": "[" * 5000 + "]" * 5000,
     "depth bomb of objects": '{"a":' * 20_000,
@@ -105,7 +106,7 @@ BYTES = {
 @pytest.mark.parametrize("wrong", BYTES.values(), ids=BYTES.keys())
 def test_not_utf8(server, neighbour, good, wrong):
     with server.client() as client:
-        expect(server, client, b'{"user_id": "' + wrong + b'"}', *INVALID_JSON, good)
+        expect(server, client, b'{"candidates": {"item": ["' + wrong + b'"]}}', *INVALID_JSON, good)
         expect(server, client, b'{"' + wrong + b'": 1}', *INVALID_JSON, good)
 
 
@@ -131,7 +132,6 @@ MEMBERS = {
     "candidates empty rows": ("candidates", [], "/candidates"),
     "candidates rows of numbers": ("candidates", [5], "/candidates/0"),
     "candidates rows of null": ("candidates", [None], "/candidates/0"),
-    "history null": ("history", None, "/history"),
     "history a string": ("history", "A1", "/history"),
     "history rows of strings": ("history", ["A1"], "/history/0"),
     "user an array": ("user", [], "/user"),
@@ -141,14 +141,42 @@ MEMBERS = {
     "top_k negative": ("top_k", -1, "/top_k"),
     "top_k a fraction": ("top_k", 1.5, "/top_k"),
     "top_k a string": ("top_k", "3", "/top_k"),
-    "top_k null": ("top_k", None, "/top_k"),
+    "top_k beyond 64 bits": ("top_k", 2**63, "/top_k"),
+    "top_k beyond doubles": ("top_k", 10**400, "/top_k"),
     "explain a string": ("explain", "yes", "/explain"),
     "explain a number": ("explain", 1, "/explain"),
     "user_id a number": ("user_id", 42, "/user_id"),
-    "user_id empty": ("user_id", "", "/user_id"),
-    "user_id null": ("user_id", None, "/user_id"),
-    "user_id very long": ("user_id", "u" * 100_000, "/user_id"),
+    "unknown member null": ("histroy", None, "/histroy"),
 }
+
+USER_IDS = {
+    "empty": b"", "too long": b"u" * 257, "very long": b"u" * 100_000, "too wide": "用".encode() * 134, "U+0000": b"a\\u0000b",
+    "lone surrogate": b"\\ud800", "two high surrogates": b"\\ud800\\ud800", "Latin-1": b"Zo\xeb", "overlong": b"\xc0\x80",
+    "surrogate in bytes": b"\xed\xa0\x80", "cut sequence": b"\xc3",
+}
+
+
+@pytest.mark.parametrize("user", USER_IDS.values(), ids=USER_IDS.keys())
+def test_wrong_user_id(server, neighbour, good, user):
+    body = json.dumps({**good, "user_id": ""}).encode()
+    with server.client() as client:
+        for text in (body, b'{"user_id": "", ' + json.dumps(good).encode()[1:]):
+            spoiled = text.replace(b'"user_id": "', b'"user_id": "' + user)
+            expect(server, client, spoiled, 400, "invalid-user-id", "/user_id", good)
+
+
+@pytest.mark.parametrize("number", ["18446744073709551616", "-9223372036854775809", "1e300", "1e999", "-1e999", "1e20",
+                                    "9" * 400])
+def test_numbers_out_of_range_point_at_their_place(server, neighbour, good, names, number):
+    """No integer of 64 bits: said at its place, as a request's mistake; in a string's place as well."""
+    group, field = names["single"]
+    with server.client() as client:
+        for where, body, pointer in ((group, {**good, group: {**good[group], field: "#"}}, f"/{group}/{field}"),
+                                     ("candidates", {**good, "candidates": {**good["candidates"], names["string"]: ["#"] * 3}},
+                                      f"/candidates/{names['string']}/0")):
+            text = json.dumps(body).replace('"#"', number)
+            problem = expect(server, client, text, *invalid(pointer), good)
+            assert ("integer" if where == group else "string") in problem["detail"], problem
 
 
 @pytest.mark.parametrize("member, value, pointer", MEMBERS.values(), ids=MEMBERS.keys())
@@ -182,8 +210,8 @@ def test_wrong_type_where_a_string_belongs(server, neighbour, good, names, group
         expect(server, client, as_rows, *invalid(f"/{group}/1/{field}"), good)
 
 
-WRONG_INDICES = {"string": "29", "fraction": 2.5, "real": 2.0, "negative": -1, "smallest": -2**63, "null": None,
-                 "false": False, "array": [1], "object": {}}
+WRONG_INDICES = {"string": "29.0", "fraction": 2.5, "negative": -1, "negative real": -1.0, "smallest": -2**63,
+                 "leading zero": "029", "false": False, "array": [1], "object": {}}
 
 
 @pytest.mark.parametrize("value", WRONG_INDICES.values(), ids=WRONG_INDICES.keys())
@@ -191,6 +219,48 @@ def test_wrong_index(server, neighbour, good, names, value):
     group, field = names["single"]
     with server.client() as client:
         expect(server, client, {**good, group: {**good[group], field: value}}, *invalid(f"/{group}/{field}"), good)
+
+
+def test_a_required_field_is_not_null(server, neighbour, good, names):
+    """Null is absence: the field is missing, and the problem names it."""
+    group, field = names["single"]
+    with server.client() as client:
+        problem = expect(server, client, {**good, group: {**good[group], field: None}}, *invalid(f"/{group}"), good)
+        assert f'"{field}"' in problem["detail"]
+
+
+NULLS = ("user_id", "top_k", "explain", "history_token", "history_append")
+
+
+@pytest.mark.parametrize("name", NULLS)
+def test_null_members_are_absent(server, good, name):
+    assert server.score({**good, name: None}).scores() == server.score(good).scores()
+
+
+def test_null_history_and_attributes(server, good, names):
+    """Null in each place where a member or an attribute may be left out, and a byte order mark before it all."""
+    absent = {name: value for name, value in good.items() if name != "history"}
+    assert server.score({**absent, "history": None}).scores() == server.score(absent).scores()
+    field, plain = names["attribute"], server.score(good).scores()
+    as_rows = {**good, "candidates": [dict(zip(good["candidates"], row)) for row in zip(*good["candidates"].values())]}
+    as_rows["candidates"][1][field] = None
+    for body in ({**good, "history": {**good["history"], field: None}},
+                 {**good, "history": {**good["history"], field: [None] * 4}},
+                 as_rows, dict.fromkeys(NULLS) | good):
+        assert server.score(body).scores() == plain
+        assert server.score(b"\xef\xbb\xbf" + json.dumps(body).encode()).scores() == plain
+
+
+FORMS = [29, 29.0, "29", b"2.9e1", b"290e-1", b"29.000000000000000000"]
+
+
+@pytest.mark.parametrize("form", FORMS, ids=repr)
+def test_forms_of_an_integer(server, good, form):
+    body = {**good, "user": {**good["user"], "country": "#"}}
+    text = json.dumps(body).replace('"#"', form.decode() if isinstance(form, bytes) else json.dumps(form))
+    reply = server.score(text)
+    assert reply.scores() == server.score({**good, "user": {**good["user"], "country": 29}}).scores()
+    assert server.score({**good, "top_k": 1.0}).body == server.score({**good, "top_k": 1}).body
 
 
 def test_wrong_attribute(server, neighbour, good, names):
@@ -201,7 +271,7 @@ def test_wrong_attribute(server, neighbour, good, names):
         expect(server, client, body, *invalid(f"/history/{field}/2"), good)
 
 
-@pytest.mark.parametrize("value", [2**31 - 1, 2**31, 2**32, 2**63 - 1])
+@pytest.mark.parametrize("value", [2**31 - 1, 2**31, 2**32, 2**63 - 1, 2**63, 2**64 - 1, str(2**64 - 1), 1e19, 1e17])
 def test_huge_index_is_unknown(server, neighbour, good, names, value):
     """Past the table's end is an unknown id, not an error; and never a row of another table."""
     group, field = names["single"]

@@ -12,7 +12,7 @@
 
 enum { RESULTS_MAX = 64 };
 
-typedef bool decoder(const char *body, size_t size, struct arena *to, struct proto_request *request,
+typedef bool decoder(const char *body, size_t size, bool strict, struct arena *to, struct proto_request *request,
                      struct problem *problem);
 
 static struct arena arena;
@@ -57,35 +57,38 @@ static void check_counts(const char *body, size_t size, const struct proto_reque
                 counts.candidates == values_in(&request->candidates));
 }
 
-static void decode_with_little(decoder *decode, const char *body, size_t size, const struct proto_request *expected,
-                               const struct problem *problem) {
+static void decode_with_little(decoder *decode, const char *body, size_t size, bool strict,
+                               const struct proto_request *expected, const struct problem *problem) {
     struct arena tight;
     struct proto_request request;
     struct problem other;
     arena_init(&tight, little_memory(body, size, 20000 + 16 * size), 0);
-    if (decode(body, size, &tight, &request, &other))
+    if (decode(body, size, strict, &tight, &request, &other))
         require(expected != NULL && same_request(&request, expected));
     else
         require(other.kind == PROBLEM_OUT_OF_MEMORY || (expected == NULL && other.kind == problem->kind));
     arena_free(&tight);
 }
 
-static void decode_as(decoder *decode, const char *body, size_t size) {
+static void decode_as(decoder *decode, const char *body, size_t size, bool strict) {
     struct proto_request request;
     struct problem problem;
     arena_reset(&arena);
-    bool decoded = decode(body, size, &arena, &request, &problem);
+    bool decoded = decode(body, size, strict, &arena, &request, &problem);
     if (decoded)
         encode_reply(&request);
     else
-        require((problem.kind == PROBLEM_INVALID_REQUEST || problem.kind == PROBLEM_OUT_OF_MEMORY) &&
+        require((problem.kind == PROBLEM_INVALID_REQUEST || problem.kind == PROBLEM_INVALID_USER_ID ||
+                 problem.kind == PROBLEM_OUT_OF_MEMORY) &&
                 (problem.pointer[0] == '\0' || problem.pointer[0] == '/'));
     check_counts(body, size, decoded ? &request : NULL);
-    decode_with_little(decode, body, size, decoded ? &request : NULL, &problem);
+    decode_with_little(decode, body, size, strict, decoded ? &request : NULL, &problem);
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
-    decode_as(protobuf_decode_request, (const char *)data, size);
-    decode_as(protobuf_decode_history, (const char *)data, size);
+    for (int strict = 0; strict < 2; strict++) {
+        decode_as(protobuf_decode_request, (const char *)data, size, strict != 0);
+        decode_as(protobuf_decode_history, (const char *)data, size, strict != 0);
+    }
     return 0;
 }

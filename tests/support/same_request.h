@@ -29,6 +29,8 @@ static inline bool same_value(const struct proto_value *a, const struct proto_va
     switch (a->kind) {
     case PROTO_INTEGER:
         return a->integer == b->integer;
+    case PROTO_UNSIGNED:
+        return a->unsigned_integer == b->unsigned_integer;
     case PROTO_REAL:
         return same_real(a->real, b->real);
     case PROTO_STRING:

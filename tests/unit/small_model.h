@@ -19,6 +19,7 @@
 
 #include <setjmp.h>
 #include <stdarg.h>
+#include <stdbool.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -126,6 +127,9 @@ static void small_add_random(struct small_tensors *file, const char *name, size_
     small_add(file, name, "F32", shape, values, count * sizeof *values);
 }
 
+/* Makes the months 7 and 2^64 - 7, with unsigned keys. */
+static bool small_unsigned;
+
 /* FORMAT.md, "Vocabularies". */
 static uint64_t small_mix(uint64_t x) {
     x ^= x >> 33;
@@ -144,7 +148,9 @@ static void small_insert(int32_t *slots, size_t size, uint64_t hash, int32_t ent
 
 static void small_add_vocabularies(struct small_tensors *file) {
     static const char bytes[] = "i0i1i2i3i4";
-    static const int64_t offsets[] = {0, 2, 4, 6, 8, 10}, keys[SMALL_MONTHS] = {-7, 2000000000000};
+    static const int64_t offsets[] = {0, 2, 4, 6, 8, 10}, integers[SMALL_MONTHS] = {-7, 2000000000000},
+                         large[SMALL_MONTHS] = {7, -7};
+    const int64_t *keys = small_unsigned ? large : integers;
     int32_t items[8] = {0}, months[4] = {0};
     for (int32_t i = 0; i < SMALL_ITEMS; i++) {
         uint64_t hash = 0xcbf29ce484222325ULL;
@@ -154,7 +160,7 @@ static void small_add_vocabularies(struct small_tensors *file) {
     }
     for (int32_t i = 0; i < SMALL_MONTHS; i++)
         small_insert(months, 4, small_mix((uint64_t)keys[i]), i);
-    small_add(file, "vocabularies.months.keys", "I64", "2", keys, sizeof keys);
+    small_add(file, "vocabularies.months.keys", small_unsigned ? "U64" : "I64", "2", keys, sizeof integers);
     small_add(file, "vocabularies.items.offsets", "I64", "6", offsets, sizeof offsets);
     small_add(file, "vocabularies.months.slots", "I32", "4", months, sizeof months);
     small_add(file, "vocabularies.items.slots", "I32", "8", items, sizeof items);

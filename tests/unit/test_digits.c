@@ -104,6 +104,11 @@ static void integers(void **state) {
         check_integer(edges[i]);
     for (size_t i = 0; i < RANDOM; i++)
         check_integer((int64_t)random_bits(&random_state) >> random_bits(&random_state) % 64);
+    char text[DIGITS_ROOM];
+    assert_int_equal(digits_of_unsigned(UINT64_MAX, text), 20);
+    assert_memory_equal(text, "18446744073709551615", 20);
+    assert_int_equal(digits_of_unsigned(0, text), 1);
+    assert_memory_equal(text, "0", 1);
 }
 
 /* If the function takes a number, its text is that of "%.15g" and gives the double back. */

@@ -372,6 +372,10 @@ static void every_problem_is_json(void **state) {
         json_t *root = parse(json_encode_problem(&problem, "id", &arena));
         assert_int_equal(json_integer_value(json_object_get(root, "status")), problem_status(problem.kind));
         assert_string_equal(json_string_value(json_object_get(root, "title")), problem_title(problem.kind));
+        assert_string_equal(json_string_value(json_object_get(root, "pointer")), "/x");
+        json_decref(root);
+        problem_set(&problem, (enum problem_kind)kind, "", "detail %d", kind);
+        root = parse(json_encode_problem(&problem, "id", &arena));
         assert_int_equal(json_object_get(root, "pointer") != NULL, problem_in_body(problem.kind));
         json_decref(root);
     }

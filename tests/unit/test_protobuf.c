@@ -56,8 +56,9 @@ static Dien__Table table_of(Dien__Column **columns, size_t count) {
     return table;
 }
 
-typedef bool decoder(const char *body, size_t size, struct arena *to, struct proto_request *decoded,
+typedef bool decoder(const char *body, size_t size, bool strict, struct arena *to, struct proto_request *decoded,
                      struct problem *why);
+static bool strict;
 
 /* Decodes from an allocation of exactly the message's size, and frees it at once. */
 static bool decode_bytes(decoder *decode, const uint8_t *bytes, size_t size) {
@@ -67,7 +68,7 @@ static bool decode_bytes(decoder *decode, const uint8_t *bytes, size_t size) {
     arena_reset(&arena);
     memset(&request, 0xA5, sizeof request);
     memset(&problem, 0xA5, sizeof problem);
-    bool decoded = decode((const char *)exact, size, &arena, &request, &problem);
+    bool decoded = decode((const char *)exact, size, strict, &arena, &request, &problem);
     free(exact);
     return decoded;
 }
@@ -204,7 +205,10 @@ static const char whole_json[] =
 
 #define HISTORY_JSON "{\"item\":[\"A13\",\"\xE2\x82\xAC\",\"\"],\"category\":[1,-1,9223372036854775807]}"
 
-static bool same_as(decoder *decode, const char *text) {
+typedef bool json_decoder(const char *body, size_t size, struct arena *to, struct proto_request *decoded,
+                          struct problem *why);
+
+static bool same_as(json_decoder *decode, const char *text) {
     struct proto_request json;
     struct problem ignored;
     arena_reset(&json_arena);
@@ -341,17 +345,25 @@ static void columns_are_refused_at_their_place(void **state) {
     assert_refused("/context/month", "one value");
 }
 
+static void assert_id_refused(void) {
+    assert_false(decode_score(&whole.message));
+    assert_int_equal(problem.kind, PROBLEM_INVALID_USER_ID);
+    assert_string_equal(problem.pointer, "/user_id");
+}
+
 static void members_are_refused_at_their_place(void **state) {
     (void)state;
     char longest[257];
     memset(longest, 'u', sizeof longest);
     make_whole();
     set_user_id(longest, sizeof longest);
-    assert_refused("/user_id", "1 to 256 bytes");
+    assert_id_refused();
     set_user_id("\x80", 1);
-    assert_refused("/user_id", "1 to 256 bytes");
+    assert_id_refused();
+    set_user_id("a\0b", 3);
+    assert_id_refused();
     set_user_id("", 0);
-    assert_refused_as_json("{\"user_id\":\"\",\"candidates\":{\"item\":[\"B10\"]}}");
+    assert_id_refused();
     make_whole();
     set_token("t", 1);
     assert_refused("/history_token", "not both");
@@ -365,7 +377,7 @@ static void members_are_refused_at_their_place(void **state) {
     whole.candidates.n_columns = 0;
     assert_refused("/candidates", "at least one candidate");
     make_whole()->top_k = UINT64_MAX;
-    assert_refused("/top_k", "at least 1");
+    assert_refused("/top_k", "from 1 to 9223372036854775807");
 }
 
 static void histories_are_refused_at_their_place(void **state) {
@@ -380,11 +392,11 @@ static void histories_are_refused_at_their_place(void **state) {
     set_update_token("t", 1);
     assert_update_refused("/history_token", "not both");
     set_update_token(longest, sizeof longest);
-    assert_update_refused("/history_token", "1 to 256 bytes");
+    assert_update_refused("/history_token", "1 to 256 characters");
     make_update()->history_append = whole.update.history;
     whole.update.history = NULL;
     set_update_token("", 0);
-    assert_update_refused("/history_token", "1 to 256 bytes");
+    assert_update_refused("/history_token", "1 to 256 characters");
     make_update()->history_append = &whole.history;
     assert_update_refused("/history_append", "cannot have a history_append");
     make_update();
@@ -399,8 +411,55 @@ static void histories_are_refused_at_their_place(void **state) {
 static void an_update_has_no_member_of_a_score(void **state) {
     (void)state;
     Dien__ScoreRequest *message = make_whole();
+    strict = true;
     assert_false(decode_message(protobuf_decode_history, &message->base));
     assert_problem("", "no such member");
+    strict = false;
+    assert_true(decode_message(protobuf_decode_history, &message->base));
+}
+
+/* A field that score.proto does not have, in a request, a table and a column: ignored, or an error when strict. */
+static void unknown_fields_are_for_newer_servers(void **state) {
+    (void)state;
+    static const struct {
+        uint8_t bytes[24];
+        size_t size;
+        const char *pointer;
+    } messages[] = {
+        {{0x3A, 7, 0x0A, 5, 0x0A, 1, 'x', 0x10, 7, 0xF8, 0x06, 1}, 12, ""},
+        {{0x3A, 10, 0x0A, 5, 0x0A, 1, 'x', 0x10, 7, 0xF8, 0x06, 1}, 12, "/candidates"},
+        {{0x3A, 10, 0x0A, 8, 0x0A, 1, 'x', 0x10, 7, 0xF8, 0x06, 1}, 12, "/candidates/x"},
+    };
+    for (size_t i = 0; i < sizeof messages / sizeof *messages; i++) {
+        strict = true;
+        assert_false(decode_bytes(protobuf_decode_request, messages[i].bytes, messages[i].size));
+        assert_problem(messages[i].pointer, "no such member");
+        strict = false;
+        assert_true(decode_bytes(protobuf_decode_request, messages[i].bytes, messages[i].size));
+        assert_true(same_as_json("{\"candidates\":{\"x\":[7]}}"));
+    }
+}
+
+static void unsigned_integers_are_those_of_json(void **state) {
+    (void)state;
+    uint64_t ids[] = {7, (uint64_t)1 << 63, UINT64_MAX};
+    Dien__Column column = column_named("item");
+    column.n_unsigned_integers = 3;
+    column.unsigned_integers = ids;
+    Dien__Column *columns[] = {&column};
+    Dien__Table table = table_of(columns, 1);
+    Dien__ScoreRequest message = DIEN__SCORE_REQUEST__INIT;
+    message.candidates = &table;
+    assert_true(decode_score(&message));
+    assert_true(same_as_json("{\"candidates\":{\"item\":[7,9223372036854775808,18446744073709551615]}}"));
+    column.width = 1;
+    assert_false(decode_score(&message));
+    assert_problem("/candidates/item", "width");
+    column.width = 0;
+    column.n_integers = 1;
+    column.integers = (int64_t[]){1};
+    assert_false(decode_score(&message));
+    assert_problem("/candidates/item", "of one kind");
 }
 
 static void a_group_has_at_most_256_fields(void **state) {
@@ -431,8 +490,10 @@ static void assert_no_message(decoder *decode, const char *detail) {
         assert_false(decode_bytes(decode, (const uint8_t *)bodies[i], strlen(bodies[i])));
         assert_problem("", detail);
     }
+    strict = true;
     assert_false(decode_bytes(decode, (const uint8_t *)member_10, strlen(member_10)));
     assert_problem("", "no such member");
+    strict = false;
 }
 
 static void other_bytes_are_refused(void **state) {
@@ -480,7 +541,7 @@ static uint8_t *packed_bytes;
 static size_t packed_size;
 
 static bool try_to_decode(decoder *decode, struct arena *tight) {
-    bool decoded = decode((const char *)packed_bytes, packed_size, tight, &request, &problem);
+    bool decoded = decode((const char *)packed_bytes, packed_size, false, tight, &request, &problem);
     if (!decoded)
         assert_int_equal(problem.kind, PROBLEM_OUT_OF_MEMORY);
     return decoded;
@@ -640,6 +701,8 @@ int main(void) {
         cmocka_unit_test(members_are_refused_at_their_place),
         cmocka_unit_test(histories_are_refused_at_their_place),
         cmocka_unit_test(an_update_has_no_member_of_a_score),
+        cmocka_unit_test(unknown_fields_are_for_newer_servers),
+        cmocka_unit_test(unsigned_integers_are_those_of_json),
         cmocka_unit_test(a_group_has_at_most_256_fields),
         cmocka_unit_test(other_bytes_are_refused),
         cmocka_unit_test(a_message_may_end_anywhere),

@@ -46,7 +46,7 @@ static void counts_are_those_of_the_decoder(void **state) {
     struct proto_request request;
     struct problem problem;
     arena_init(&arena, 0, 0);
-    if (!protobuf_decode_request((const char *)whole, sizeof whole, &arena, &request, &problem))
+    if (!protobuf_decode_request((const char *)whole, sizeof whole, true, &arena, &request, &problem))
         fail_msg("%s: %s", problem.pointer, problem.detail);
     assert_int_equal(request.history.column[0].count, 2);
     assert_int_equal(request.candidates.column[0].count, 3);
@@ -68,6 +68,7 @@ static void a_message_without_values(void **state) {
 static void other_encodings_of_values(void **state) {
     (void)state;
     ASSERT_COUNTS(true, 3, 0, 0x22, 9, 0x0A, 7, 0x10, 7, 0x10, 0xFF, 0x01, 0x10, 0);          /* 7, 255, 0 */
+    ASSERT_COUNTS(true, 3, 0, 0x22, 7, 0x0A, 5, 0x32, 3, 1, 2, 3);                            /* unsigned, packed */
     ASSERT_COUNTS(false, 0, 2, 0x3A, 20, 0x0A, 18, 0x21, REAL, 0x21, REAL);                   /* 1.0, 1.0 */
     ASSERT_COUNTS(false, 0, 2, 0x3A, 5, 0x0A, 3, 0x12, 1, 7, 0x3A, 5, 0x0A, 3, 0x1A, 1, 'a'); /* two parts */
     ASSERT_COUNTS(false, 0, 1, 0x3A, 14, 0x0A, 12, 0x22, 10, REAL, 0, 0);                     /* 10 bytes: one real */
@@ -76,7 +77,7 @@ static void other_encodings_of_values(void **state) {
 /* Other fields of every wire type do not count. */
 static void unknown_fields_are_skipped(void **state) {
     (void)state;
-    ASSERT_COUNTS(true, 1, 0, 0x22, 27, 0x0A, 25, 0x30, 0x80, 0x01, 0x35, 1, 2, 3, 4, 0x31, REAL, 0x32, 3, 1, 2, 3,
+    ASSERT_COUNTS(true, 1, 0, 0x22, 27, 0x0A, 25, 0x38, 0x80, 0x01, 0x3D, 1, 2, 3, 4, 0x39, REAL, 0x3A, 3, 1, 2, 3,
                   0x12, 1, 9);
 }
 

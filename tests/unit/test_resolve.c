@@ -379,15 +379,31 @@ static void fields_that_the_model_does_not_have(void **state) {
 static void values_of_the_wrong_kind(void **state) {
     (void)state;
     static const struct bad bad[] = {
-        {.user = "{'country': '1', 'age': 1}", .pointer = "/user/country"},
-        {.user = "{'country': 1.0, 'age': 1}", .pointer = "/user/country"},
-        {.user = "{'country': null, 'age': 1}", .pointer = "/user/country"},
+        {.user = "{'country': '1 ', 'age': 1}", .pointer = "/user/country"},
+        {.user = "{'country': '-1', 'age': 1}", .pointer = "/user/country"},
+        {.user = "{'country': 1.5, 'age': 1}", .pointer = "/user/country"},
+        {.user = "{'country': -1.0, 'age': 1}", .pointer = "/user/country"},
+        {.user = "{'country': 18446744073709551616, 'age': 1}", .pointer = "/user/country"},
+        {.user = "{'country': null, 'age': 1}", .pointer = "/user"},
         {.user = "{'country': true, 'age': 1}", .pointer = "/user/country"},
         {.user = "{'country': -1, 'age': 1}", .pointer = "/user/country"},
         {.user = "{'country': 1, 'age': '1'}", .pointer = "/user/age"},
         {.user = "{'country': 1, 'age': [1]}", .pointer = "/user/age"},
-        {.user = "{'country': 1, 'age': null}", .pointer = "/user/age"},
-        {.context = "{'month': '1', 'weather': [1, 2, 3]}", .pointer = "/context/month"},
+        {.user = "{'country': 1, 'age': null}", .pointer = "/user"},
+        {.context = "{'month': '', 'weather': [1, 2, 3]}", .pointer = "/context/month"},
+        {.context = "{'month': '-', 'weather': [1, 2, 3]}", .pointer = "/context/month"},
+        {.context = "{'month': '-0', 'weather': [1, 2, 3]}", .pointer = "/context/month"},
+        {.context = "{'month': '01', 'weather': [1, 2, 3]}", .pointer = "/context/month"},
+        {.context = "{'month': '+1', 'weather': [1, 2, 3]}", .pointer = "/context/month"},
+        {.context = "{'month': '1.0', 'weather': [1, 2, 3]}", .pointer = "/context/month"},
+        {.context = "{'month': '18446744073709551616', 'weather': [1, 2, 3]}", .pointer = "/context/month"},
+        {.context = "{'month': '-9223372036854775809', 'weather': [1, 2, 3]}", .pointer = "/context/month"},
+        {.context = "{'month': 18446744073709551616, 'weather': [1, 2, 3]}", .pointer = "/context/month"},
+        {.context = "{'month': -9223372036854775809, 'weather': [1, 2, 3]}", .pointer = "/context/month"},
+        {.context = "{'month': 1e300, 'weather': [1, 2, 3]}", .pointer = "/context/month"},
+        {.context = "{'month': 1e999, 'weather': [1, 2, 3]}", .pointer = "/context/month"},
+        {.context = "{'month': 9007199254740993.5, 'weather': [1, 2, 3]}", .pointer = "/context/month"},
+        {.history = "{'item': ['a\\u0000'], 'dwell': [1], 'shop': [], 'page': []}", .pointer = "/history/item/0"},
         {.context = "{'month': 1.5, 'weather': [1, 2, 3]}", .pointer = "/context/month"},
         {.context = "{'month': 1, 'weather': 1}", .pointer = "/context/weather"},
         {.context = "{'month': 1, 'weather': 'abc'}", .pointer = "/context/weather"},
@@ -399,7 +415,7 @@ static void values_of_the_wrong_kind(void **state) {
          .pointer = "/history/category/0"},
         {.history = "{'item': ['i0', 'i1'], 'features': [[1, 2], [3]], 'dwell': [1, 2], 'shop': [], 'page': []}",
          .pointer = "/history/features/1"},
-        {.history = "{'item': [], 'dwell': [], 'shop': [1, 2, '3'], 'page': [1, 2, 3]}", .pointer = "/history/shop/2"},
+        {.history = "{'item': [], 'dwell': [], 'shop': [1, 2, 'x'], 'page': [1, 2, 3]}", .pointer = "/history/shop/2"},
         {.history = "[{'item': 'i0', 'dwell': 1, 'shop': 1, 'page': 1}, {'item': 'i0', 'dwell': 1, 'shop': -1,"
                     " 'page': 1}]",
          .pointer = "/history/1/shop"},
@@ -412,6 +428,94 @@ static void values_of_the_wrong_kind(void **state) {
          .pointer = "/candidates/1/price"},
     };
     assert_all_refused(bad, sizeof bad / sizeof *bad);
+}
+
+/* Each form of an integer that JSON and its clients have. 2000000000000 has row 2, -7 row 1, others row 0. */
+static void integers_in_every_form(void **state) {
+    (void)state;
+    static const struct {
+        const char *month;
+        int32_t row;
+    } months[] = {{"-7", 1},
+                  {"-7.0", 1},
+                  {"-0.7e1", 1},
+                  {"'-7'", 1},
+                  {"2000000000000", 2},
+                  {"2e12", 2},
+                  {"'2000000000000'", 2},
+                  {"7", 0},
+                  {"-0.0", 0},
+                  {"'0'", 0},
+                  {"18446744073709551609", 0}, /* the bits of -7 */
+                  {"'18446744073709551609'", 0},
+                  {"18446744073709551615", 0},
+                  {"'9223372036854775808'", 0},
+                  {"-9223372036854775808", 0},
+                  {"'-9223372036854775808'", 0},
+                  {"1e19", 0}};
+    for (size_t i = 0; i < sizeof months / sizeof *months; i++) {
+        char context[128];
+        snprintf(context, sizeof context, "{'month': %s, 'weather': [1, 1e3, 18446744073709551615]}", months[i].month);
+        decode(NULL, context, NULL, NULL);
+        assert_resolved();
+        assert_rows(DIEN_CONTEXT, "month", months[i].row);
+        assert_int_equal(unknown_of("month"), months[i].row == 0);
+        assert_values(DIEN_CONTEXT, "weather", 3, 1, 1000, 18446744073709551616.0F);
+    }
+    static const char *const countries[] = {"1", "1.0", "1e0", "'1'"};
+    for (size_t i = 0; i < sizeof countries / sizeof *countries; i++) {
+        char user[64];
+        snprintf(user, sizeof user, "{'country': %s, 'age': 9223372036854775808}", countries[i]);
+        decode(user, NULL, NULL, NULL);
+        assert_resolved();
+        assert_rows(DIEN_USER, "country", 2);
+        assert_values(DIEN_USER, "age", 1, 9223372036854775808.0F);
+    }
+    decode("{'country': 18446744073709551615, 'age': 1}", NULL, NULL, NULL);
+    assert_resolved();
+    assert_rows(DIEN_USER, "country", 0);
+}
+
+/* A vocabulary with unsigned keys: the months 7 and 2^64 - 7. */
+static void unsigned_ids_are_found(void **state) {
+    (void)state;
+    static const struct {
+        const char *month;
+        int32_t row;
+    } months[] = {{"7", 1}, {"18446744073709551609", 2}, {"'18446744073709551609'", 2}, {"-7", 0}, {"'-7'", 0},
+                  {"8", 0}};
+    char unsigned_directory[64];
+    struct dien_error error = {""};
+    struct dien_model *before = model;
+    small_unsigned = true;
+    small_make(unsigned_directory);
+    small_unsigned = false;
+    model = dien_open(unsigned_directory, &error);
+    if (model == NULL)
+        fail_msg("%s", error.message);
+    for (size_t i = 0; i < sizeof months / sizeof *months; i++) {
+        char context[128];
+        snprintf(context, sizeof context, "{'month': %s, 'weather': [1, 2, 3]}", months[i].month);
+        decode(NULL, context, NULL, NULL);
+        assert_resolved();
+        assert_rows(DIEN_CONTEXT, "month", months[i].row);
+    }
+    dien_close(model);
+    small_remove(unsigned_directory);
+    model = before;
+}
+
+/* A null is as a value that was not sent: an attribute comes from its parent, any other field is missing. */
+static void null_values_are_left_out(void **state) {
+    (void)state;
+    decode(NULL, NULL,
+           "{'item': ['i0', 'i3'], 'category': [null, 2], 'features': null, 'dwell': [1, 2], 'shop': [],"
+           " 'page': []}",
+           "[{'item': 'i4', 'category': null, 'price': 1, 'position': [1, 2]}]");
+    assert_resolved();
+    assert_rows(DIEN_BEHAVIOUR, "category", 1, 3);
+    assert_values(DIEN_BEHAVIOUR, "features", 2, 1, -1, 4, -4);
+    assert_rows(DIEN_CANDIDATE, "category", 1);
 }
 
 static void numbers_that_no_float_holds(void **state) {
@@ -550,6 +654,9 @@ int main(void) {
         cmocka_unit_test_setup_teardown(rows_that_lack_a_value, start, stop),
         cmocka_unit_test_setup_teardown(fields_that_the_model_does_not_have, start, stop),
         cmocka_unit_test_setup_teardown(values_of_the_wrong_kind, start, stop),
+        cmocka_unit_test_setup_teardown(integers_in_every_form, start, stop),
+        cmocka_unit_test_setup_teardown(unsigned_ids_are_found, start, stop),
+        cmocka_unit_test_setup_teardown(null_values_are_left_out, start, stop),
         cmocka_unit_test_setup_teardown(numbers_that_no_float_holds, start, stop),
         cmocka_unit_test_setup_teardown(nan_and_infinity, start, stop),
         cmocka_unit_test_setup_teardown(a_string_is_no_vector, start, stop),

@@ -27,7 +27,7 @@ def _mix(x: np.ndarray) -> np.ndarray:
 
 def hash_integers(ids: np.ndarray) -> np.ndarray:
     """The 64-bit hash of each id."""
-    return _mix(np.ascontiguousarray(ids, np.int64).view(np.uint64))
+    return _mix(np.ascontiguousarray(ids if ids.dtype == np.uint64 else ids.astype(np.int64)).view(np.uint64))
 
 
 def hash_strings(data: np.ndarray, offsets: np.ndarray) -> np.ndarray:
@@ -81,8 +81,11 @@ class Vocabulary:
 
     @classmethod
     def of_integers(cls, ids: Union[np.ndarray, Sequence[int]]) -> "Vocabulary":
-        """Entry i is ids[i]."""
-        keys = np.ascontiguousarray(ids, np.int64)
+        """Entry i is ids[i]. With an id of 2^63 or more the keys are unsigned, and no id may be negative."""
+        is_unsigned = len(ids) > 0 and int(max(ids)) > np.iinfo(np.int64).max
+        if is_unsigned and int(min(ids)) < 0:
+            raise ValueError("ids below 0 and ids of 2^63 or more do not fit into one vocabulary")
+        keys = np.ascontiguousarray(ids, np.uint64 if is_unsigned else np.int64)
         if len(keys) == 0 or len(np.unique(keys)) != len(keys):
             raise ValueError("a vocabulary needs one id or more, each once")
         slots, probe = fill_slots(hash_integers(keys))
@@ -118,7 +121,7 @@ class Vocabulary:
             data = np.frombuffer(key.encode(), np.uint8)
             hashed = int(hash_strings(data, np.array([0, len(data)]))[0])
         else:
-            hashed = int(hash_integers(np.array([key]))[0])
+            hashed = int(hash_integers(np.array([key & (2**64 - 1)], np.uint64))[0])
         for step in range(self.probe):
             held = int(slots[(hashed + step) & (len(slots) - 1)])
             if held == 0:
