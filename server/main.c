@@ -8,6 +8,7 @@
 #include "server/base/cpu_quota.h"
 #include "server/base/crash.h"
 #include "server/base/log.h"
+#include "server/base/process.h"
 #include "server/base/version.h"
 #include "server/http/health_probe.h"
 #include "server/models/model_loader.h"
@@ -101,6 +102,7 @@ int main(int argc, char **argv) {
         fputs(ready ? "" : "\n", stderr);
         return ready ? 0 : 1;
     }
+    process_return_memory();
     log_start(options.log_level);
     run_with_better_blas(argv);
     crash_install();

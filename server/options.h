@@ -26,7 +26,9 @@ struct options {
     size_t max_buffered;
     size_t max_candidates;
     size_t max_history;
+    size_t max_reply_buffered;
     size_t max_connections;
+    size_t reserved_connections;
     size_t connection_memory;
     size_t request_memory;
     size_t cache_bytes;    /* 0: no user states are kept */

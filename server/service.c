@@ -223,6 +223,19 @@ static bool write_address(const char *file, const char *address, char *error, si
     return good;
 }
 
+/* As many as there are descriptors for: without one the listener stands still, and health with it. */
+static size_t max_connections(const struct options *options) {
+    size_t descriptors = process_raise_descriptors();
+    size_t others = options->reserved_connections + DESCRIPTOR_RESERVE;
+    if (options->max_connections + others <= descriptors)
+        return options->max_connections;
+    size_t most = descriptors > 2 * others ? descriptors - others : descriptors / 2;
+    log_message(LEVEL_WARNING, "descriptors",
+                "--max-connections is %zu, but the process may open %zu descriptors: %zu connections are held.",
+                options->max_connections, descriptors, most);
+    return most;
+}
+
 static bool start_http(struct service *service, char *error, size_t error_size) {
     const struct options *options = service->api.options;
     char address[ADDRESS_TEXT];
@@ -233,7 +246,9 @@ static bool start_http(struct service *service, char *error, size_t error_size) 
     const struct http_options http = {
         .limits = {.max_body = options->max_body,
                    .max_buffered = options->max_buffered,
-                   .max_connections = options->max_connections,
+                   .max_reply_buffered = options->max_reply_buffered,
+                   .max_connections = max_connections(options),
+                   .reserved_connections = options->reserved_connections,
                    .connection_memory = options->connection_memory,
                    .header_timeout = options->header_timeout,
                    .body_timeout = options->body_timeout,
@@ -284,11 +299,6 @@ static bool start(struct service *service, char *error, size_t error_size) {
                                            .signal = on_signal,
                                            .timer_name = "http",
                                            .turns = &service->api.metrics.turns};
-    size_t descriptors = process_raise_descriptors();
-    if (options->max_connections + DESCRIPTOR_RESERVE > descriptors) {
-        log_message(LEVEL_WARNING, "descriptors", "--max-connections is %zu, but the process may open %zu descriptors.",
-                    options->max_connections, descriptors);
-    }
     if (!start_cache(service, error, error_size))
         return false;
     snprintf(error, error_size, "The event loop cannot start: %s", strerror(errno));

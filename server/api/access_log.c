@@ -19,9 +19,7 @@ void access_log_exchange(const struct exchange *exchange, const struct request_s
     double seconds = exchange->began != 0 ? clock_seconds(clock_now() - exchange->began) : 0;
     bool has_body = routes_has_body(exchange->route), scored = answer->status == 200 && has_body;
     enum log_level level = has_body || exchange->route == ROUTE_NONE ? LEVEL_INFO : LEVEL_DEBUG;
-    const char *problem = answer->status == 0               ? http_outcome_name(OUTCOME_CANCELLED)
-                          : answer->problem == PROBLEM_NONE ? NULL
-                                                            : http_outcome_name(answer->problem);
+    const char *problem = exchange->outcome == PROBLEM_NONE ? NULL : http_outcome_name(exchange->outcome);
     if (exchange->route == ROUTE_SCORE)
         histogram_add(&counts->phases[PHASE_TOTAL], seconds);
     if (lines == ACCESS_LINES_NONE || !log_wanted(level))
@@ -37,7 +35,9 @@ void access_log_exchange(const struct exchange *exchange, const struct request_s
              LOG_NUMBER("candidates", scored ? (double)summary->candidates : NAN),
              LOG_NUMBER("behaviours", scored ? (double)summary->behaviours : NAN),
              text_member("user_state", answer->problem == PROBLEM_NONE ? summary->user_state : NULL),
-             text_member("error.type", problem), text_member("method", old ? exchange->method : NULL),
-             text_member("path", old ? path : NULL), LOG_NUMBER("status", old ? (double)answer->status : NAN),
-             LOG_NUMBER("seconds", old ? seconds : NAN), text_member("problem", old ? problem : NULL));
+             text_member("error.type", problem),
+             LOG_NUMBER("unsent_status", exchange->unsent_status != 0 ? (double)exchange->unsent_status : NAN),
+             text_member("method", old ? exchange->method : NULL), text_member("path", old ? path : NULL),
+             LOG_NUMBER("status", old ? (double)answer->status : NAN), LOG_NUMBER("seconds", old ? seconds : NAN),
+             text_member("problem", old ? problem : NULL));
 }

@@ -109,6 +109,7 @@ static struct metric_gauges read_gauges(const struct api *api) {
         .connections = http_connections(api->http),
         .connections_lingering = http_lingering(api->http),
         .buffered_bytes = http_buffered(api->http),
+        .reply_buffered_bytes = http_reply_buffered(api->http),
         .model_name = model != NULL ? dien_name(model) : NULL,
         .model_version = model != NULL ? dien_version(model) : NULL,
         .model_precision = model != NULL ? dien_precision_name(model) : NULL,

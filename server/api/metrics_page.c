@@ -273,6 +273,8 @@ static const struct row rows[] = {
     {GAUGE(SIZE, threads), "dien_threads", "gauge", "Scoring threads.", NULL},
     {GAUGE(SIZE, threads_busy), "dien_threads_busy", "gauge", "Scoring threads at work.", NULL},
     {GAUGE(SIZE, buffered_bytes), "dien_buffered_bytes", "gauge", "Bytes of request bodies held.", NULL},
+    {GAUGE(SIZE, reply_buffered_bytes), "dien_reply_buffered_bytes", "gauge",
+     "Bytes of replies that their clients have not taken yet.", NULL},
     FAMILY(write_states),
     {GAUGE(COUNT, cache.entries), "dien_cache_entries", "gauge", "Users whose state is held.", NULL},
     {GAUGE(COUNT, cache.bytes), "dien_cache_bytes", "gauge", "Bytes of the user cache in use, its index included.",

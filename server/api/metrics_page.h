@@ -28,7 +28,7 @@ struct metric_gauges {
     double queue_oldest_seconds;
     size_t requests_in_flight;
     size_t connections, connections_lingering;
-    size_t buffered_bytes;
+    size_t buffered_bytes, reply_buffered_bytes;
     const char *model_name, *model_version, *model_precision; /* NULL before there is a model */
     size_t model_mapped_bytes, model_packed_bytes;
     const char *kernels, *blas_core;

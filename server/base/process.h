@@ -16,6 +16,10 @@ struct process_usage {
 /* A value that cannot be read is 0. */
 void process_read(struct process_usage *usage);
 
+/* Memory of large blocks, such as replies of a slow client, returns to the system when they are freed. Before any
+ * thread starts. */
+void process_return_memory(void);
+
 /* Raises the soft limit of open descriptors to the hard limit, and returns it. */
 size_t process_raise_descriptors(void);
 

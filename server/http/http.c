@@ -14,6 +14,8 @@
  *   reads as two answers. MHD tells its log first, so on_message() writes our answer and ends the connection.
  * - MHD decodes chunked bodies, but takes lines that end in a bare LF. on_received() checks the chunks before MHD.
  * - When MHD answers alone, on_completed() may never come. The exchange then ends with its connection.
+ * - A connection that is resumed is read from before the handler runs, and a client that has half-closed reads as one
+ *   that is gone. MHD does not read once a last call of the handler has brought no answer; see set_aside().
  * - One pool of --connection-memory bytes holds a connection's head, an entry for each header, cookie and argument, a
  *   copy of the cookies, the body's buffer and the reply's head. When the pool is full, no byte of the body can be read
  *   and the ready list never runs empty. Arguments are cut off before MHD parses them, since no route has any. A head
@@ -56,16 +58,22 @@ struct http {
     size_t socket_count;
     struct body_budget budget;
     size_t in_flight;
+    size_t reply_buffered;
     bool draining;
+    struct { /* not yet in the log */
+        uint64_t closed, refused, dropped, reported;
+    } full;
 };
 
 #define PROBLEM_TYPE "application/problem+json"
-enum { ARENA_KEEP = 65536, QUIET_ACCEPTS = 2000, ROOM_AFTER_HEAD = 1024 };
+enum { ARENA_KEEP = 65536, QUIET_ACCEPTS = 2000, ROOM_AFTER_HEAD = 1024, LINGERING_MOST = 1024, DROPS_AT_ONCE = 64 };
 /* One MHD_run() serves each ready connection once. After this time the loop polls again, in nanoseconds. */
 static const uint64_t turn_budget = 100000;
 /* The last accepts before the listener closes, in nanoseconds: a flood must not hold up the end. */
 static const uint64_t quiet_budget = 250000000;
 static const uint64_t dismissed_after = 1000000000; /* nanoseconds without a byte */
+static const uint64_t reply_moment = 100000000;     /* nanoseconds in which a client that reads takes its reply */
+static const uint64_t report_period = 1000000000;   /* nanoseconds between two lines of the log on one event */
 
 /* ---- Answers. */
 
@@ -109,6 +117,32 @@ void http_problem(struct exchange *exchange, enum problem_kind kind, const char 
     answer_problem(exchange, &problem);
 }
 
+static void on_expired(void *context, struct connection *connection, enum connection_end why);
+
+/* While the replies are over their limit, those that have waited for their clients for longest go first. A reply that
+ * was given just now is spared, because its client has had no time to take it, unless they are over twice the limit.
+ * One alone may be as large as it is. */
+static void drop_replies(struct http *http, const struct connection *spared) {
+    size_t limit = http->options.limits.max_reply_buffered;
+    for (int i = 0; i < DROPS_AT_ONCE && http->reply_buffered > limit; i++) {
+        uint64_t age = http->reply_buffered / 2 > limit ? 0 : reply_moment;
+        if (!connections_drop_reply(&http->connections, spared, age, clock_now(), on_expired, http))
+            return;
+    }
+}
+
+/* The bytes of a reply are held until its client has taken them. */
+static void count_reply(struct exchange *exchange) {
+    exchange->reply_bytes = exchange->answer.memory == ANSWER_OWNED ? exchange->answer.size : 0;
+    exchange->http->reply_buffered += exchange->reply_bytes;
+    drop_replies(exchange->http, exchange->connection);
+}
+
+static void uncount_reply(struct exchange *exchange) {
+    exchange->http->reply_buffered -= exchange->reply_bytes;
+    exchange->reply_bytes = 0;
+}
+
 /* Hands the answer to MHD. Returns the result that MHD's handler must return. */
 static enum MHD_Result queue_answer(struct exchange *exchange) {
     static const enum MHD_ResponseMemoryMode modes[] = {
@@ -135,19 +169,23 @@ static enum MHD_Result queue_answer(struct exchange *exchange) {
         snprintf(seconds, sizeof seconds, "%u", answer->retry_after > 0 ? answer->retry_after : 1);
         MHD_add_response_header(response, "Retry-After", seconds);
     }
-    if (exchange->http->draining)
+    if (exchange->http->draining || exchange->closes)
         MHD_add_response_header(response, "Connection", "close");
     connection_enter(exchange->connection, CONNECTION_REPLYING, clock_now());
     enum MHD_Result result = MHD_queue_response(exchange->handle, (unsigned)answer->status, response);
     MHD_destroy_response(response);
+    if (result == MHD_YES) {
+        exchange->reply = REPLY_QUEUED;
+        count_reply(exchange);
+    }
     return result;
 }
 
 /* ---- Refusals that MHD cannot send. */
 
-/* Writes a problem straight to the socket, because MHD takes no answer before the request is whole. Bytes that do not
- * fit in the socket's buffer are lost, with the connection. `request_id` may be "". */
-static void write_refusal(struct http *http, int socket, const struct problem *problem, const char *request_id) {
+/* Writes a problem straight to the socket, because MHD takes no answer before the request is whole. False when it does
+ * not fit in the socket's buffer: it is lost, with the connection. `request_id` may be "". */
+static bool write_refusal(struct http *http, int socket, const struct problem *problem, const char *request_id) {
     struct proto_string body = json_encode_problem(problem, *request_id != '\0' ? request_id : NULL, &http->arena);
     int status = problem_status(problem->kind);
     char head[512];
@@ -157,23 +195,32 @@ static void write_refusal(struct http *http, int socket, const struct problem *p
                           status, MHD_get_reason_phrase_for((unsigned)status),
                           status == 503 ? "Retry-After: 1\r\n" : "", *request_id != '\0' ? "X-Request-Id: " : "",
                           request_id, *request_id != '\0' ? "\r\n" : "", body.length);
-    if (body.data != NULL && send(socket, head, (size_t)length, MSG_DONTWAIT | MSG_NOSIGNAL | MSG_MORE) == length)
-        (void)!send(socket, body.data, body.length, MSG_DONTWAIT | MSG_NOSIGNAL);
+    bool written = body.data != NULL &&
+                   send(socket, head, (size_t)length, MSG_DONTWAIT | MSG_NOSIGNAL | MSG_MORE) == length &&
+                   send(socket, body.data, body.length, MSG_DONTWAIT | MSG_NOSIGNAL) == (ssize_t)body.length;
     arena_reset(&http->arena);
+    return written;
+}
+
+static void refuse_at_once(struct exchange *exchange, const struct problem *problem) {
+    if (!write_refusal(exchange->http, exchange->socket, problem, exchange->request_id))
+        return;
+    exchange->reply = REPLY_WRITTEN;
+    exchange->answer.status = problem_status(problem->kind);
+    exchange->answer.problem = problem->kind;
 }
 
 static void linger_on(struct http *http, int socket) {
-    if (http->linger.count < http->options.limits.max_connections)
+    size_t most = http->options.limits.max_connections;
+    if (http->linger.count < (most < LINGERING_MOST ? most : LINGERING_MOST))
         linger_add(&http->linger, socket, clock_now());
 }
 
 /* Refuses a request in the middle and ends its connection: MHD finds that it cannot write any more. */
 static void refuse_unfinished(struct exchange *exchange) {
-    write_refusal(exchange->http, exchange->socket, &exchange->problem, exchange->request_id);
+    refuse_at_once(exchange, &exchange->problem);
     linger_on(exchange->http, exchange->socket);
     connection_enter(exchange->connection, CONNECTION_CLOSING, clock_now());
-    exchange->answer.status = problem_status(exchange->problem.kind);
-    exchange->answer.problem = exchange->problem.kind;
     shutdown(exchange->socket, SHUT_WR);
 }
 
@@ -374,6 +421,45 @@ static bool take_body(struct exchange *exchange, const char *data, size_t size) 
 
 /* ---- The whole request. */
 
+/* Health and metrics: answered at once, and on the connections that are kept in reserve. */
+static bool is_operational(enum route route) {
+    return route == ROUTE_HEALTH || route == ROUTE_LIVE || route == ROUTE_READY || route == ROUTE_METRICS;
+}
+
+static bool make_room(struct http *http, enum connection_need need) {
+    bool made = connections_make_room(&http->connections, need, clock_now(), on_expired, http);
+    http->full.closed += made;
+    return made;
+}
+
+/* A connection beyond --max-connections, while all of those are in use. */
+static void check_reserve(struct exchange *exchange) {
+    struct http *http = exchange->http;
+    size_t most = http->options.limits.max_connections;
+    if (!exchange->connection->in_reserve || is_operational(exchange->route) ||
+        connections_staying(&http->connections) <= most || exchange->problem.kind != PROBLEM_NONE)
+        return;
+    if (make_room(http, NEED_FOR_REQUEST)) {
+        exchange->connection->in_reserve = false;
+        return;
+    }
+    problem_set(&exchange->problem, PROBLEM_SATURATED, "",
+                "All %zu connections are in use, and this one is in reserve for health and metrics.", most);
+    exchange->closes = true;
+    http->full.refused++;
+}
+
+/* MHD calls the handler again in its next run, and reads nothing more from this connection before the answer is there.
+ * A connection that is suspended in this call would be read from first when it is resumed. True when there may be a
+ * wait and this has not been done yet. */
+static bool set_aside(struct exchange *exchange) {
+    if (exchange->set_aside || is_operational(exchange->route) || exchange->route == ROUTE_MODEL)
+        return false;
+    exchange->set_aside = true;
+    connection_enter(exchange->connection, CONNECTION_WORKING, clock_now());
+    return true;
+}
+
 static enum MHD_Result take_whole(struct exchange *exchange) {
     struct http *http = exchange->http;
     if (exchange->chunked && exchange->framing.state != FRAMING_END) { /* MHD has found another end than we */
@@ -381,14 +467,17 @@ static enum MHD_Result take_whole(struct exchange *exchange) {
         refuse_unfinished(exchange);
         return MHD_NO;
     }
+    check_reserve(exchange);
     if (exchange->problem.kind != PROBLEM_NONE) {
         answer_problem(exchange, &exchange->problem);
         return queue_answer(exchange);
     }
+    if (set_aside(exchange))
+        return MHD_YES;
+    exchange->handled = true;
     if (http->options.handle(http->options.context, exchange))
         return queue_answer(exchange);
     exchange->pending = true;
-    connection_enter(exchange->connection, CONNECTION_WORKING, clock_now());
     MHD_suspend_connection(exchange->handle);
     return MHD_YES;
 }
@@ -418,17 +507,40 @@ static enum MHD_Result on_request(void *context, struct MHD_Connection *handle, 
         *size = 0;
         return MHD_YES;
     }
-    bool answered = exchange->connection->phase == CONNECTION_WORKING;
-    return answered ? queue_answer(exchange) : take_whole(exchange);
+    return exchange->handled ? queue_answer(exchange) : take_whole(exchange);
 }
 
 /* ---- The end of a request. */
 
-static void end_exchange(struct exchange *exchange) {
+/* Why an answer that MHD had did not go out whole. */
+static unsigned lost_reply(const struct exchange *exchange, enum MHD_RequestTerminationCode code) {
+    if (exchange->connection->end == END_REPLY_TIMEOUT)
+        return OUTCOME_REPLY_TIMEOUT;
+    if (exchange->connection->end == END_REPLY_DROPPED)
+        return OUTCOME_REPLY_DROPPED;
+    if (code == MHD_REQUEST_TERMINATED_DAEMON_SHUTDOWN)
+        return OUTCOME_SHUTDOWN;
+    return connection_is_cut(exchange->connection) ? OUTCOME_CLIENT_GONE : OUTCOME_REPLY_FAILED;
+}
+
+/* What is logged and counted: the answer, if all of it went to the kernel. */
+static void settle_outcome(struct exchange *exchange, enum MHD_RequestTerminationCode code) {
+    struct answer *answer = &exchange->answer;
+    exchange->outcome = answer->status != 0 ? (unsigned)answer->problem : OUTCOME_CANCELLED;
+    if (exchange->reply == REPLY_QUEUED && code != MHD_REQUEST_TERMINATED_COMPLETED_OK)
+        exchange->outcome = lost_reply(exchange, code);
+    else if (exchange->reply == REPLY_NONE && answer->status != 0)
+        exchange->outcome = OUTCOME_REPLY_FAILED;
+    if (exchange->outcome > OUTCOME_CANCELLED) {
+        exchange->unsent_status = answer->status;
+        answer->status = 0;
+    }
+}
+
+static void end_exchange(struct exchange *exchange, enum MHD_RequestTerminationCode code) {
     struct http *http = exchange->http;
-    const struct answer *answer = &exchange->answer;
-    http_counts_request(http->options.counts, exchange->route, answer->status,
-                        answer->status == 0 ? OUTCOME_CANCELLED : (unsigned)answer->problem);
+    settle_outcome(exchange, code);
+    http_counts_request(http->options.counts, exchange->route, exchange->answer.status, exchange->outcome);
     http->options.ended(http->options.context, exchange);
     http->in_flight -= exchange->counted;
     exchange->connection->owner = NULL;
@@ -437,6 +549,7 @@ static void end_exchange(struct exchange *exchange) {
         reader->exchange = NULL;
     connection_enter(exchange->connection, CONNECTION_WAITING, clock_now());
     body_free(&exchange->body, &http->budget);
+    uncount_reply(exchange);
     if (exchange->answer.memory == ANSWER_OWNED) {
         free(exchange->answer.body); /* an answer that was never queued */
     }
@@ -448,7 +561,6 @@ static void on_completed(void *context, struct MHD_Connection *handle, void **sl
     struct exchange *exchange = *slot;
     (void)context;
     (void)handle;
-    (void)code;
     if (exchange == NULL)
         return;
     /* MHD may have refused the request alone, for a malformed line or large headers: its status is then our answer. */
@@ -456,8 +568,9 @@ static void on_completed(void *context, struct MHD_Connection *handle, void **sl
     if (exchange->answer.status == 0 && info != NULL) {
         exchange->answer.status = (int)info->http_status;
         exchange->answer.problem = PROBLEM_INVALID_HTTP;
+        exchange->reply = REPLY_WRITTEN;
     }
-    end_exchange(exchange);
+    end_exchange(exchange, code);
     *slot = NULL;
 }
 
@@ -476,7 +589,7 @@ static void *on_first_line(void *context, const char *uri, struct MHD_Connection
     if (connection == NULL)
         return NULL;
     if (connection->owner != NULL) {
-        end_exchange(connection->owner); /* MHD has given it up without a word */
+        end_exchange(connection->owner, MHD_REQUEST_TERMINATED_WITH_ERROR); /* MHD has given it up without a word */
     }
     const struct http *http = context;
     struct exchange *exchange = calloc(1, sizeof *exchange + http->options.work_size);
@@ -494,6 +607,17 @@ static void *on_first_line(void *context, const char *uri, struct MHD_Connection
     return exchange;
 }
 
+/* One more than --max-connections: another one goes, or this one is in reserve. The urgent case comes when half of the
+ * reserve is in use, since MHD accepts up to eleven connections between two looks at their number. */
+static void admit(struct http *http, struct connection *added) {
+    const struct http_limits *limits = &http->options.limits;
+    size_t staying = connections_staying(&http->connections);
+    if (staying <= limits->max_connections)
+        return;
+    bool urgent = staying > limits->max_connections + limits->reserved_connections / 2;
+    added->in_reserve = !make_room(http, urgent ? NEED_AT_ONCE : NEED_FOR_CONNECTION) || urgent;
+}
+
 static void on_connection(void *context, struct MHD_Connection *handle, void **slot,
                           enum MHD_ConnectionNotificationCode code) {
     struct http *http = context;
@@ -502,8 +626,10 @@ static void on_connection(void *context, struct MHD_Connection *handle, void **s
         const union MHD_ConnectionInfo *info = MHD_get_connection_info(handle, MHD_CONNECTION_INFO_CONNECTION_FD);
         struct connection *connection = calloc(1, sizeof *connection);
         *slot = connection;
-        if (connection != NULL)
+        if (connection != NULL) {
             connections_add(&http->connections, connection, info->connect_fd, clock_now());
+            admit(http, connection);
+        }
         reader_begin(http, info->connect_fd);
         counter_add(&counts->connections_accepted, 1);
         return;
@@ -512,40 +638,65 @@ static void on_connection(void *context, struct MHD_Connection *handle, void **s
     counter_add(&counts->connections_ended[connection != NULL ? connection->end : END_ORDINARY], 1);
     if (connection != NULL) {
         if (connection->owner != NULL)
-            end_exchange(connection->owner);
+            end_exchange(connection->owner, MHD_REQUEST_TERMINATED_WITH_ERROR);
         connections_remove(&http->connections, connection);
         free(connection);
     }
     *slot = NULL;
 }
 
-static void refuse_late(struct http *http, struct connection *connection) {
+/* Ends a request whose client is too slow, or whose connection is needed for another one. */
+static void refuse_slow(struct http *http, struct connection *connection, enum connection_end why) {
     struct exchange *exchange = connection->owner;
     struct problem problem;
-    problem_set(&problem, PROBLEM_REQUEST_TIMEOUT, "", "The request did not arrive in time.");
-    write_refusal(http, connection->socket, &problem, exchange != NULL ? exchange->request_id : "");
-    if (exchange != NULL) {
-        exchange->answer.status = problem_status(PROBLEM_REQUEST_TIMEOUT);
-        exchange->answer.problem = PROBLEM_REQUEST_TIMEOUT;
-    } else {
-        http_counts_request(http->options.counts, ROUTE_NONE, problem_status(PROBLEM_REQUEST_TIMEOUT),
-                            PROBLEM_REQUEST_TIMEOUT);
-    }
+    if (why == END_FULL)
+        problem_set(&problem, PROBLEM_SATURATED, "", "All connections are in use, and this request came too slowly.");
+    else
+        problem_set(&problem, PROBLEM_REQUEST_TIMEOUT, "", "The request did not arrive in time.");
+    if (exchange != NULL)
+        refuse_at_once(exchange, &problem);
+    else if (write_refusal(http, connection->socket, &problem, ""))
+        http_counts_request(http->options.counts, ROUTE_NONE, problem_status(problem.kind), problem.kind);
 }
 
 /* A connection is past its deadline. Shut down, it becomes readable, and MHD then closes it. Where MHD cannot read any
- * more, its own timeout does so a second later. */
+ * more, its own timeout does so a second later. A reply that was not taken goes from the kernel's buffers as well. */
 static void on_expired(void *context, struct connection *connection, enum connection_end why) {
-    const struct exchange *exchange = connection->owner;
+    struct http *http = context;
+    struct exchange *exchange = connection->owner;
     if (exchange != NULL)
         MHD_set_connection_option(exchange->handle, MHD_CONNECTION_OPTION_TIMEOUT, 1u);
-    if (why == END_HEADER_TIMEOUT || why == END_BODY_TIMEOUT)
-        refuse_late(context, connection);
+    if (why == END_HEADER_TIMEOUT || why == END_BODY_TIMEOUT || (why == END_FULL && exchange != NULL))
+        refuse_slow(http, connection, why);
+    if (exchange != NULL && (why == END_REPLY_TIMEOUT || why == END_REPLY_DROPPED)) {
+        uncount_reply(exchange);
+        http->full.dropped += why == END_REPLY_DROPPED;
+        const struct linger reset = {.l_onoff = 1, .l_linger = 0};
+        setsockopt(connection->socket, SOL_SOCKET, SO_LINGER, &reset, sizeof reset);
+    }
     shutdown(connection->socket, SHUT_RDWR);
+}
+
+/* A line a second at most, however many connections a flood costs. */
+static void report_full(struct http *http) {
+    uint64_t now = clock_now();
+    if (now - http->full.reported < report_period)
+        return;
+    if (http->full.closed + http->full.refused > 0)
+        log_line(LEVEL_WARNING, "connections-full", LOG_NUMBER("connections", (double)http->connections.count),
+                 LOG_NUMBER("closed", (double)http->full.closed), LOG_NUMBER("refused", (double)http->full.refused));
+    if (http->full.dropped > 0)
+        log_line(LEVEL_WARNING, "replies-dropped", LOG_NUMBER("dropped", (double)http->full.dropped),
+                 LOG_NUMBER("buffered_bytes", (double)http->reply_buffered));
+    if (http->full.closed + http->full.refused + http->full.dropped > 0)
+        http->full.reported = now;
+    http->full.closed = http->full.refused = http->full.dropped = 0;
 }
 
 size_t http_sweep(struct http *http) {
     connections_sweep(&http->connections, clock_now(), on_expired, http);
+    drop_replies(http, NULL);
+    report_full(http);
     return connections_sweeps(&http->connections);
 }
 
@@ -611,14 +762,14 @@ static void on_message(void *context, const char *format, va_list arguments) {
 
 static struct MHD_Daemon *start_daemon(struct http *http) {
     const struct http_limits *limits = &http->options.limits;
-    return MHD_start_daemon(MHD_USE_EPOLL | MHD_ALLOW_SUSPEND_RESUME | MHD_USE_ERROR_LOG, 0, NULL, NULL, on_request,
-                            http, MHD_OPTION_EXTERNAL_LOGGER, on_message, http, MHD_OPTION_LISTEN_SOCKET,
-                            http->options.listening, MHD_OPTION_CONNECTION_LIMIT, (unsigned)limits->max_connections,
-                            MHD_OPTION_PER_IP_CONNECTION_LIMIT, 0u, MHD_OPTION_CONNECTION_MEMORY_LIMIT,
-                            limits->connection_memory, MHD_OPTION_CONNECTION_TIMEOUT, 0u, MHD_OPTION_URI_LOG_CALLBACK,
-                            on_first_line, http, MHD_OPTION_UNESCAPE_CALLBACK, on_unescape, NULL,
-                            MHD_OPTION_NOTIFY_COMPLETED, on_completed, http, MHD_OPTION_NOTIFY_CONNECTION,
-                            on_connection, http, MHD_OPTION_SIGPIPE_HANDLED_BY_APP, 1, MHD_OPTION_END);
+    return MHD_start_daemon(
+        MHD_USE_EPOLL | MHD_ALLOW_SUSPEND_RESUME | MHD_USE_ERROR_LOG, 0, NULL, NULL, on_request, http,
+        MHD_OPTION_EXTERNAL_LOGGER, on_message, http, MHD_OPTION_LISTEN_SOCKET, http->options.listening,
+        MHD_OPTION_CONNECTION_LIMIT, (unsigned)(limits->max_connections + limits->reserved_connections),
+        MHD_OPTION_PER_IP_CONNECTION_LIMIT, 0u, MHD_OPTION_CONNECTION_MEMORY_LIMIT, limits->connection_memory,
+        MHD_OPTION_CONNECTION_TIMEOUT, 0u, MHD_OPTION_URI_LOG_CALLBACK, on_first_line, http,
+        MHD_OPTION_UNESCAPE_CALLBACK, on_unescape, NULL, MHD_OPTION_NOTIFY_COMPLETED, on_completed, http,
+        MHD_OPTION_NOTIFY_CONNECTION, on_connection, http, MHD_OPTION_SIGPIPE_HANDLED_BY_APP, 1, MHD_OPTION_END);
 }
 
 struct http *http_start(const struct http_options *options) {
@@ -692,6 +843,10 @@ size_t http_lingering(const struct http *http) {
 
 size_t http_buffered(const struct http *http) {
     return http->budget.held;
+}
+
+size_t http_reply_buffered(const struct http *http) {
+    return http->reply_buffered;
 }
 
 void http_drain(struct http *http) {

@@ -29,7 +29,7 @@ enum answer_memory {
 };
 
 struct answer {
-    int status;                /* 0: there is no answer, the connection is closed */
+    int status;                /* 0: there is no answer, the connection is closed; or it did not go out whole */
     enum problem_kind problem; /* PROBLEM_NONE: success */
     const char *type;          /* Content-Type */
     char *body;
@@ -55,6 +55,10 @@ struct exchange {
 
     struct answer answer; /* the handler's to fill in */
 
+    /* At the end. */
+    unsigned outcome;  /* PROBLEM_NONE, the problem that was told, or an OUTCOME_ of http_counts.h */
+    int unsent_status; /* of an answer that was begun and did not go out whole; else 0 */
+
     /* http's own. */
     struct http *http;
     void *handle; /* libmicrohttpd's connection */
@@ -63,10 +67,15 @@ struct exchange {
     uint64_t body_expected; /* Content-Length */
     bool chunked;           /* no Content-Length: the body's size is not known before its end */
     struct body_framing framing;
-    struct problem problem; /* kind PROBLEM_NONE: not refused */
-    bool pending;
-    bool discarding; /* the body is read and thrown away */
-    bool counted;    /* in http_in_flight() */
+    struct problem problem;                                 /* kind PROBLEM_NONE: not refused */
+    enum { REPLY_NONE, REPLY_QUEUED, REPLY_WRITTEN } reply; /* given to libmicrohttpd, or written past it */
+    size_t reply_bytes;                                     /* counted in http_reply_buffered() */
+    bool set_aside;                                         /* see set_aside() */
+    bool handled;                                           /* the handler was called */
+    bool pending;                                           /* and its answer comes later */
+    bool closes;                                            /* the connection, after the answer */
+    bool discarding;                                        /* the body is read and thrown away */
+    bool counted;                                           /* in http_in_flight() */
 
     max_align_t
         work[]; /* http_options.work_size bytes, zeros at first: the handler's, for an answer that comes later */
@@ -74,10 +83,12 @@ struct exchange {
 
 /* Times in seconds. */
 struct http_limits {
-    size_t max_body;     /* bytes of one body */
-    size_t max_buffered; /* bytes of all bodies */
+    size_t max_body;           /* bytes of one body */
+    size_t max_buffered;       /* bytes of all bodies */
+    size_t max_reply_buffered; /* bytes of all replies that their clients have not taken */
     size_t max_connections;
-    size_t connection_memory; /* bytes of a connection's head, body buffer and reply head */
+    size_t reserved_connections; /* beside them, for health and metrics */
+    size_t connection_memory;    /* bytes of a connection's head, body buffer and reply head */
     double header_timeout, body_timeout, reply_timeout, idle_timeout, linger_timeout;
 };
 
@@ -87,7 +98,7 @@ struct http_options {
     size_t work_size; /* bytes of exchange->work */
     int listening;    /* socket; http's from now on */
     void *context;
-    /* A request is over. Its answer's status is 0 when the client left before there was one. */
+    /* A request is over, with exchange->outcome. Its answer's status is 0 when none went out whole. */
     void (*ended)(void *context, const struct exchange *exchange);
     /* Fill in exchange->answer and return true; or return false, and call http_answered() later. */
     bool (*handle)(void *context, struct exchange *exchange);
@@ -120,7 +131,8 @@ void http_problem(struct exchange *exchange, enum problem_kind kind, const char 
 size_t http_in_flight(const struct http *http); /* requests from headers to the end of the answer */
 size_t http_connections(const struct http *http);
 size_t http_lingering(const struct http *http);
-size_t http_buffered(const struct http *http); /* bytes of bodies */
+size_t http_buffered(const struct http *http);       /* bytes of bodies */
+size_t http_reply_buffered(const struct http *http); /* bytes of replies that are being taken */
 
 /* The end, in this order: every answer closes its connection; no connection is accepted; those that have been silent
  * for a second are closed; all are closed. No exchange may be pending at the last. */

@@ -5,7 +5,12 @@ const int http_statuses[HTTP_STATUSES] = {200, 204, 400, 403, 404, 405, 408, 409
                                           414, 415, 422, 431, 500, 503, 504, 505, 0};
 
 const char *http_outcome_name(unsigned outcome) {
-    return outcome == OUTCOME_CANCELLED ? "cancelled" : problem_slug((enum problem_kind)outcome);
+    static const char *const names[HTTP_OUTCOMES] = {
+        [OUTCOME_CANCELLED] = "cancelled",         [OUTCOME_CLIENT_GONE] = "client_gone",
+        [OUTCOME_REPLY_TIMEOUT] = "reply_timeout", [OUTCOME_REPLY_DROPPED] = "reply_dropped",
+        [OUTCOME_REPLY_FAILED] = "reply_failed",   [OUTCOME_SHUTDOWN] = "shutdown",
+    };
+    return outcome >= PROBLEM_KINDS ? names[outcome] : problem_slug((enum problem_kind)outcome);
 }
 
 void http_counts_request(struct http_counts *counts, enum route route, int status, unsigned outcome) {

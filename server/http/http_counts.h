@@ -7,9 +7,17 @@
 #include "server/http/connections.h"
 #include "server/http/routes.h"
 
-/* How a request with a body, or for no route, ended: PROBLEM_NONE is "ok", the other kinds are their slugs, and one
- * more. */
-enum { OUTCOME_CANCELLED = PROBLEM_KINDS, HTTP_OUTCOMES };
+/* How a request with a body, or for no route, ended: PROBLEM_NONE is "ok", the other kinds are their slugs, and these
+ * more. All but the first of them had an answer that did not go out whole. */
+enum {
+    OUTCOME_CANCELLED = PROBLEM_KINDS, /* the client left before there was an answer */
+    OUTCOME_CLIENT_GONE,               /* the client closed or reset the connection */
+    OUTCOME_REPLY_TIMEOUT,             /* it was not taken within --reply-timeout */
+    OUTCOME_REPLY_DROPPED,             /* for the memory of others */
+    OUTCOME_REPLY_FAILED,              /* libmicrohttpd could not send it */
+    OUTCOME_SHUTDOWN,                  /* the server stopped */
+    HTTP_OUTCOMES
+};
 const char *http_outcome_name(unsigned outcome);
 
 /* Statuses that have a series from the start. Others are counted under the last, "other". */

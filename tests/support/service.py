@@ -69,8 +69,12 @@ class Client:
 class Raw:
     """A socket that says exactly what the test wants."""
 
-    def __init__(self, address, timeout=REPLY_SECONDS):
-        self.socket = socket.create_connection(address, timeout)
+    def __init__(self, address, timeout=REPLY_SECONDS, receive_buffer=None):
+        self.socket = socket.socket(socket.AF_INET6 if ":" in address[0] else socket.AF_INET)
+        self.socket.settimeout(timeout)
+        if receive_buffer:  # before the connection: the window that is offered follows it
+            self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
+        self.socket.connect(address)
         self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.pending = b""
 

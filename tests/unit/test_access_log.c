@@ -29,8 +29,7 @@ static struct request_summary summary;
 
 static void account(enum access_lines lines) {
     access_log_exchange(&exchange, &summary, &scoring, lines);
-    http_counts_request(&http, exchange.route, exchange.answer.status,
-                        exchange.answer.status == 0 ? OUTCOME_CANCELLED : (unsigned)exchange.answer.problem);
+    http_counts_request(&http, exchange.route, exchange.answer.status, exchange.outcome);
 }
 
 static size_t requests(unsigned outcome) {
@@ -81,6 +80,7 @@ static void make_exchange(enum route route, const char *method, const char *path
     snprintf(exchange.method, sizeof exchange.method, "%s", method);
     snprintf(exchange.path, sizeof exchange.path, "%s", path);
     exchange.answer = (struct answer){.status = status, .problem = problem};
+    exchange.outcome = status != 0 ? (unsigned)problem : OUTCOME_CANCELLED;
     exchange.began = clock_now() - clock_from_seconds(0.25);
 }
 
@@ -171,6 +171,20 @@ static void a_client_that_left_is_counted_as_cancelled(void **state) {
     assert_int_equal(all_requests(), 1);
     assert_int_equal(all_responses(), 0);
     assert_int_equal(durations(), 1);
+}
+
+/* Nor where the answer did not go out whole. */
+static void a_lost_reply_is_counted_by_its_reason(void **state) {
+    (void)state;
+    for (unsigned outcome = OUTCOME_CLIENT_GONE; outcome < HTTP_OUTCOMES; outcome++) {
+        make_exchange(ROUTE_SCORE, "POST", "/score", 0, PROBLEM_NONE);
+        exchange.outcome = outcome;
+        account(false);
+        assert_int_equal(requests(outcome), 1);
+        assert_int_equal(all_requests(), 1);
+        assert_int_equal(all_responses(), 0);
+        assert_int_equal(durations(), 1);
+    }
 }
 
 /* How long an update takes is not how long a score takes. */
@@ -264,6 +278,23 @@ static void the_line_of_a_client_that_left(void **state) {
     json_decref(line);
 }
 
+static void the_line_of_a_reply_that_was_not_read(void **state) {
+    (void)state;
+    make_exchange(ROUTE_SCORE, "POST", "/score", 0, PROBLEM_NONE);
+    set_scored(10, 20, "computed");
+    exchange.outcome = OUTCOME_REPLY_TIMEOUT;
+    exchange.unsent_status = 200;
+    json_t *line = logged_line();
+    assert_member(line, "problem", "reply_timeout");
+    assert_number(line, "status", 0);
+    assert_number(line, "unsent_status", 200);
+    json_decref(line);
+    make_exchange(ROUTE_SCORE, "POST", "/score", 200, PROBLEM_NONE);
+    line = logged_line();
+    assert_number(line, "unsent_status", -1);
+    json_decref(line);
+}
+
 static void an_empty_update_has_its_zeros(void **state) {
     (void)state;
     make_exchange(ROUTE_HISTORY, "POST", "/users/{id}/history", 200, PROBLEM_NONE);
@@ -336,6 +367,8 @@ int main(void) {
         cmocka_unit_test(a_scored_request_is_counted_once),
         cmocka_unit_test(every_problem_has_its_count),
         cmocka_unit_test(a_client_that_left_is_counted_as_cancelled),
+        cmocka_unit_test(a_lost_reply_is_counted_by_its_reason),
+        cmocka_unit_test(the_line_of_a_reply_that_was_not_read),
         cmocka_unit_test(an_update_has_no_duration),
         cmocka_unit_test(a_path_that_is_none_is_a_request),
         cmocka_unit_test(health_and_metrics_are_responses_only),

@@ -212,6 +212,117 @@ static void each_connection_has_its_turn(void **state) {
             connections_remove(&connections, &many[i]);
 }
 
+/* ---- room for another */
+
+enum { SEVERAL = 6 };
+static struct connection several[SEVERAL];
+static const uint64_t millisecond = 1000000;
+
+/* Opened at 1, 2, ... seconds; start() added one at 1,000 nanoseconds, which is told to go. */
+static void add_several(void) {
+    connection_enter(&connection, CONNECTION_CLOSING, 1000);
+    for (size_t i = 0; i < SEVERAL; i++)
+        connections_add(&connections, &several[i], -1, (i + 1) * 1000 * millisecond);
+    examined_count = 0;
+    assert_int_equal(connections_staying(&connections), SEVERAL);
+}
+
+static void remove_several(void) {
+    for (size_t i = 0; i < SEVERAL; i++)
+        connections_remove(&connections, &several[i]);
+    for (int phase = CONNECTION_WAITING; phase < CONNECTION_CLOSING; phase++)
+        assert_true(connections.queues[phase].first == NULL && connections.queues[phase].last == NULL &&
+                    connections.queues[phase].count == 0);
+}
+
+static bool make_room(enum connection_need need, uint64_t milliseconds) {
+    return connections_make_room(&connections, need, milliseconds * millisecond, on_examined, NULL);
+}
+
+static void the_longest_idle_makes_room(void **state) {
+    (void)state;
+    add_several();
+    connection_enter(&several[0], CONNECTION_WORKING, 6100 * millisecond);
+    connection_enter(&several[0], CONNECTION_WAITING, 6200 * millisecond); /* used a moment ago */
+    connection_enter(&several[2], CONNECTION_WORKING, 6200 * millisecond);
+    static const size_t order[] = {1, 3, 4, 5, 0};
+    for (size_t i = 0; i < 5; i++) {
+        assert_true(make_room(NEED_FOR_CONNECTION, 6301));
+        assert_ptr_equal(examined[i], &several[order[i]]);
+        assert_int_equal(several[order[i]].end, END_FULL);
+        assert_int_equal(connections_staying(&connections), SEVERAL - 1 - i);
+    }
+    assert_false(make_room(NEED_FOR_CONNECTION, 9000)); /* what works on an answer stays */
+    assert_false(make_room(NEED_AT_ONCE, 9000));
+    remove_several();
+}
+
+static void what_came_just_now_stays_unless_it_is_needed(void **state) {
+    (void)state;
+    add_several();
+    for (size_t i = 0; i < SEVERAL; i++)
+        connection_enter(&several[i], i < 3 ? CONNECTION_HEAD : CONNECTION_BODY, (7000 + i) * millisecond);
+    connection_enter(&several[0], CONNECTION_WAITING, 7500 * millisecond);
+    assert_false(make_room(NEED_FOR_CONNECTION, 7600));
+    assert_true(make_room(NEED_FOR_REQUEST, 7600));
+    assert_ptr_equal(examined[0], &several[0]);
+    assert_false(make_room(NEED_FOR_REQUEST, 7600)); /* heads and bodies of less than a second */
+    connection_enter(&several[1], CONNECTION_HEAD, 7650 * millisecond);
+    assert_true(make_room(NEED_AT_ONCE, 7700));
+    assert_ptr_equal(examined[1], &several[2]); /* the longest of all, in whatever phase */
+    assert_true(make_room(NEED_AT_ONCE, 7700));
+    assert_ptr_equal(examined[2], &several[3]);
+    assert_false(make_room(NEED_FOR_CONNECTION, 8004)); /* a second to the millisecond */
+    assert_true(make_room(NEED_FOR_CONNECTION, 8005));
+    assert_ptr_equal(examined[3], &several[4]);
+    remove_several();
+}
+
+/* The request of the longest idle one has arrived, and is read in the loop's next turn. */
+static void an_unread_request_is_not_idle(void **state) {
+    (void)state;
+    char byte = 'G';
+    struct connection *other = &several[0];
+    assert_int_equal(send(client, &byte, 1, 0), 1);
+    connections_add(&connections, other, -1, 2000);
+    assert_true(make_room(NEED_FOR_CONNECTION, 1000));
+    assert_int_equal(other->phase, CONNECTION_CLOSING);
+    assert_false(make_room(NEED_FOR_CONNECTION, 1000));
+    assert_false(make_room(NEED_FOR_REQUEST, 1000));
+    connections_remove(&connections, other);
+    assert_int_equal(recv(server, &byte, 1, 0), 1);
+}
+
+static void the_reply_that_waits_for_longest_is_dropped(void **state) {
+    (void)state;
+    add_several();
+    for (size_t i = 0; i < 3; i++)
+        connection_enter(&several[i], CONNECTION_REPLYING, (7000 + 10 * i) * millisecond);
+    uint64_t now = 7100 * millisecond, age = 100 * millisecond;
+    assert_true(connections_drop_reply(&connections, NULL, age, now, on_examined, NULL));
+    assert_ptr_equal(examined[0], &several[0]);
+    assert_int_equal(several[0].end, END_REPLY_DROPPED);
+    assert_false(connections_drop_reply(&connections, NULL, age, now, on_examined, NULL)); /* 90 milliseconds */
+    assert_true(connections_drop_reply(&connections, &several[1], 0, now, on_examined, NULL));
+    assert_ptr_equal(examined[1], &several[2]);
+    assert_false(connections_drop_reply(&connections, &several[1], 0, now, on_examined, NULL));
+    remove_several();
+}
+
+static void a_reset_cuts_the_connection(void **state) {
+    (void)state;
+    const struct linger reset = {.l_onoff = 1, .l_linger = 0};
+    char byte;
+    assert_false(connection_is_cut(&connection));
+    shutdown(client, SHUT_WR);
+    assert_int_equal(recv(server, &byte, 1, 0), 0);
+    assert_false(connection_is_cut(&connection)); /* it may still read */
+    setsockopt(client, SOL_SOCKET, SO_LINGER, &reset, sizeof reset);
+    close(client);
+    assert_true(connection_is_cut(&connection));
+    client = -1;
+}
+
 static void on_counted(void *context, struct connection *which, enum connection_end why) {
     (void)which;
     (void)why;
@@ -248,6 +359,11 @@ int main(void) {
         cmocka_unit_test_setup_teardown(each_connection_has_its_turn, start, stop),
         cmocka_unit_test_setup_teardown(thousands_have_their_turns_in_time, start, stop),
         cmocka_unit_test_setup_teardown(only_silent_connections_are_dismissed, start, stop),
+        cmocka_unit_test_setup_teardown(the_longest_idle_makes_room, start, stop),
+        cmocka_unit_test_setup_teardown(what_came_just_now_stays_unless_it_is_needed, start, stop),
+        cmocka_unit_test_setup_teardown(an_unread_request_is_not_idle, start, stop),
+        cmocka_unit_test_setup_teardown(the_reply_that_waits_for_longest_is_dropped, start, stop),
+        cmocka_unit_test_setup_teardown(a_reset_cuts_the_connection, start, stop),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
