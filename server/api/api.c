@@ -94,6 +94,9 @@ static struct metric_gauges read_gauges(const struct api *api) {
     const struct dien_model *model = api->model;
     struct worker_pool *workers = api->workers;
     struct user_cache_counts cache = {0};
+    static const char *kernels; /* asked for once: in a virtual machine the CPUID instruction is slow */
+    if (kernels == NULL)
+        kernels = dien_kernels_name(&(struct dien_error){""});
     if (api->cache != NULL)
         user_cache_count(api->cache, &cache);
     return (struct metric_gauges){
@@ -115,7 +118,7 @@ static struct metric_gauges read_gauges(const struct api *api) {
         .model_precision = model != NULL ? dien_precision_name(model) : NULL,
         .model_mapped_bytes = model != NULL ? dien_mapped_bytes(model) : 0,
         .model_packed_bytes = model != NULL ? dien_packed_bytes(model) : 0,
-        .kernels = dien_kernels_name(&(struct dien_error){""}),
+        .kernels = kernels,
         .blas_core = dien_blas_core(),
         .loop_stalls = watchdog_stalls(api->watchdog),
         .cpu_quota = cpu_quota_read(""),

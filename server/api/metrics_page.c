@@ -3,6 +3,7 @@
  */
 #include "server/api/metrics_page.h"
 
+#include "proto/digits.h"
 #include "server/base/cpu_quota.h"
 #include "server/base/process.h"
 #include "server/base/version.h"
@@ -20,12 +21,42 @@ struct page {
     struct cpu_throttling throttling;
 };
 
+/* The page has a thousand lines and is written on the loop's thread, where fprintf would take half a millisecond. */
+static void put(FILE *out, const char *text) {
+    fputs_unlocked(text, out);
+}
+
+static void put_count(FILE *out, uint64_t count) {
+    char text[DIGITS_ROOM];
+    fwrite_unlocked(text, 1, digits_of_integer((int64_t)count, text), out);
+}
+
+static void put_number(FILE *out, double number) {
+    char text[DIGITS_ROOM];
+    size_t size = number == 0 ? digits_of_integer(0, text) : digits_of_double(number, text);
+    if (size == 0)
+        size = (size_t)snprintf(text, sizeof text, "%.15g", number);
+    fwrite_unlocked(text, 1, size, out);
+}
+
 static void family(FILE *out, const char *name, const char *type, const char *help) {
-    fprintf(out, "# HELP %s %s\n# TYPE %s %s\n", name, help, name, type);
+    const char *const parts[] = {"# HELP ", name, " ", help, "\n# TYPE ", name, " ", type, "\n"};
+    for (size_t i = 0; i < sizeof parts / sizeof *parts; i++)
+        put(out, parts[i]);
+}
+
+/* NAME{LABEL="VALUE"; the caller closes it. */
+static void open_series(FILE *out, const char *name, const char *label, const char *value) {
+    const char *const parts[] = {name, "{", label, "=\"", value, "\""};
+    for (size_t i = 0; i < sizeof parts / sizeof *parts; i++)
+        put(out, parts[i]);
 }
 
 static void labelled(FILE *out, const char *name, const char *label, const char *value, double number) {
-    fprintf(out, "%s{%s=\"%s\"} %.15g\n", name, label, value, number);
+    open_series(out, name, label, value);
+    put(out, "} ");
+    put_number(out, number);
+    put(out, "\n");
 }
 
 /* A label's value, with the escapes of the format. */
@@ -53,8 +84,12 @@ static void write_requests(FILE *out, const struct page *page) {
             char status[16] = "other";
             if (http_statuses[i] != 0)
                 snprintf(status, sizeof status, "%d", http_statuses[i]);
-            fprintf(out, "%s{route=\"%s\",status=\"%s\"} %llu\n", name, routes_label(route), status,
-                    (unsigned long long)counter_get(&metrics->http.responses[route][i]));
+            open_series(out, name, "route", routes_label(route));
+            put(out, ",status=\"");
+            put(out, status);
+            put(out, "\"} ");
+            put_count(out, counter_get(&metrics->http.responses[route][i]));
+            put(out, "\n");
         }
     }
 }
@@ -67,32 +102,42 @@ struct series {
     double sum;
 };
 
-static void write_label(FILE *out, const struct series *series, const char *after) {
-    if (series->label != NULL)
-        fprintf(out, "%s=\"%s\"%s", series->label, series->value, after);
+static void write_label(FILE *out, const struct series *series, const char *before, const char *after) {
+    if (series->label != NULL) {
+        const char *const parts[] = {before, series->label, "=\"", series->value, "\"", after};
+        for (size_t i = 0; i < sizeof parts / sizeof *parts; i++)
+            put(out, parts[i]);
+    }
 }
 
 static void write_end(FILE *out, const struct series *series, const char *suffix) {
-    fprintf(out, "%s%s", series->name, suffix);
-    if (series->label != NULL)
-        fprintf(out, "{%s=\"%s\"}", series->label, series->value);
+    put(out, series->name);
+    put(out, suffix);
+    write_label(out, series, "{", "}");
+    put(out, " ");
 }
 
 static void write_series(FILE *out, const struct series *series, const uint64_t *buckets) {
-    unsigned long long cumulative = 0;
+    uint64_t cumulative = 0;
     for (size_t i = 0; i <= series->count; i++) {
-        char bound[32] = "+Inf";
-        if (i < series->count)
-            snprintf(bound, sizeof bound, "%g", series->bounds[i]);
         cumulative += buckets[i];
-        fprintf(out, "%s_bucket{", series->name);
-        write_label(out, series, ",");
-        fprintf(out, "le=\"%s\"} %llu\n", bound, cumulative);
+        put(out, series->name);
+        put(out, "_bucket{");
+        write_label(out, series, "", ",");
+        put(out, "le=\"");
+        if (i < series->count)
+            put_number(out, series->bounds[i]);
+        else
+            put(out, "+Inf");
+        put(out, "\"} ");
+        put_count(out, cumulative);
+        put(out, "\n");
     }
     write_end(out, series, "_sum");
-    fprintf(out, " %.9f\n", series->sum);
+    fprintf(out, "%.9f\n", series->sum);
     write_end(out, series, "_count");
-    fprintf(out, " %llu\n", cumulative);
+    put_count(out, cumulative);
+    put(out, "\n");
 }
 
 static void write_histogram(FILE *out, const char *name, const char *label, const char *value,
@@ -367,7 +412,10 @@ static void write_rows(FILE *out, const struct page *page, const struct row *tab
             continue;
         }
         family(out, row->name, row->type, row->help);
-        fprintf(out, "%s %.15g\n", row->name, value_of(row, page));
+        put(out, row->name);
+        put(out, " ");
+        put_number(out, value_of(row, page));
+        put(out, "\n");
     }
 }
 
@@ -379,7 +427,7 @@ char *metrics_page_text(const struct metrics *metrics, const struct metric_gauge
     FILE *out = open_memstream(&text, size);
     if (out == NULL)
         return NULL;
-    process_read(&page.usage);
+    process_read(&page.usage, gauges->connections + gauges->connections_lingering);
     write_rows(out, &page, rows, COUNT(rows));
     if (options->old_names)
         write_rows(out, &page, old_rows, COUNT(old_rows));

@@ -13,8 +13,14 @@ struct process_usage {
     double max_descriptors;
     double threads;
 };
-/* A value that cannot be read is 0. */
-void process_read(struct process_usage *usage);
+/* A value that cannot be read is 0. `sockets`: open descriptors that the caller has counted. The time that this takes
+ * does not grow with them: where they are many, and the kernel does not say how many descriptors are open, those beside
+ * them are as many as when they were few. A few microseconds; one thread at a time. */
+void process_read(struct process_usage *usage, size_t sockets);
+
+/* The number of open descriptors: `told` by the kernel, or 0 where it does not tell. Then it is `sockets` and the
+ * others, which list() counts, with the sockets, while those are few. */
+size_t process_descriptors(size_t told, size_t sockets, size_t (*list)(void), size_t *others);
 
 /* Memory of large blocks, such as replies of a slow client, returns to the system when they are freed. Before any
  * thread starts. */

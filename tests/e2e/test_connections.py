@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import pathlib
 import random
 import selectors
 import socket
@@ -235,6 +236,18 @@ def test_idle_connections_shut_no_door(start, bodies):
         running.logged_line(event="connections-full")
         idle[-1].send(head(len(bodies["small"])) + bodies["small"])
         assert idle[-1].reply().status == 200
+
+
+def test_descriptors_are_counted_beside_many_connections(start):
+    """As /proc lists them, which the server does not do while there are many."""
+    running = start()
+    with contextlib.ExitStack() as stack:
+        for count in (20, 400):
+            for _ in range(count):
+                stack.enter_context(running.raw())
+            eventually(lambda count=count: running.metrics()["dien_connections"] > count)
+            listed = len(list(pathlib.Path(f"/proc/{running.process.pid}/fd").iterdir()))
+            assert abs(running.metrics()["process_open_fds"] - listed) <= 2  # connections of this test's own metrics
 
 
 def test_the_longest_idle_goes_first(start, bodies):

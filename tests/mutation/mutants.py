@@ -185,6 +185,8 @@ TABLE = [
           ("log_ring.c", "if (!ring->stopping && waiting(ring) < ring->batch)", "if (false)", "test_log"),
           ("log.c", "if (now.tv_sec != second) {", "if (second < 0) {", "test_log"),
           ("log_ring.c", "ring->dropped += lines;", "ring->dropped += 1;", "test_log"),
+          ("process.c", "if (sockets <= SOCKETS_LISTED) {", "if (sockets < SOCKETS_LISTED) {", "test_process"),
+          ("process.c", "*others = listed > sockets ? listed - sockets : 0;", "*others = listed;", "test_process"),
           ("watchdog.c", "if (silent >= PERIODS_A_STALL)", "if (silent > 100 * PERIODS_A_STALL)", "test_watchdog"),
           ),
     *room("server/api",

@@ -27,7 +27,7 @@ static double seconds_of(clockid_t clock) {
 static struct process_usage read_now(void) {
     struct process_usage usage;
     memset(&usage, 0xff, sizeof usage);
-    process_read(&usage);
+    process_read(&usage, 0);
     return usage;
 }
 
@@ -147,11 +147,39 @@ static void the_limit_of_descriptors_is_raised(void **state) {
     setrlimit(RLIMIT_NOFILE, &before);
 }
 
+static size_t lists;
+
+static size_t list_250(void) {
+    lists++;
+    return 250;
+}
+
+static void descriptors_are_listed_while_they_are_few(void **state) {
+    (void)state;
+    size_t others = 0;
+    lists = 0;
+    assert_int_equal(process_descriptors(777, 3, list_250, &others), 777); /* the kernel tells */
+    assert_int_equal(process_descriptors(777, 9000, list_250, &others), 777);
+    assert_int_equal(lists, 0);
+    assert_int_equal(process_descriptors(0, 200, list_250, &others), 250);
+    assert_int_equal(lists, 1);
+    assert_int_equal(process_descriptors(0, 201, list_250, &others), 251);
+    assert_int_equal(process_descriptors(0, 9000, list_250, &others), 9050);
+    assert_int_equal(lists, 1);
+    assert_int_equal(process_descriptors(0, 20, list_250, &others), 250);
+    assert_int_equal(process_descriptors(0, 9000, list_250, &others), 9230);
+    assert_int_equal(lists, 2);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(memory_that_is_touched_is_resident),    cmocka_unit_test(open_descriptors_are_counted),
-        cmocka_unit_test(threads_are_counted_whatever_the_name), cmocka_unit_test(cpu_time_grows_with_work),
-        cmocka_unit_test(start_time_is_now_or_shortly_before),   cmocka_unit_test(the_limit_of_descriptors_is_raised),
+        cmocka_unit_test(memory_that_is_touched_is_resident),
+        cmocka_unit_test(descriptors_are_listed_while_they_are_few),
+        cmocka_unit_test(open_descriptors_are_counted),
+        cmocka_unit_test(threads_are_counted_whatever_the_name),
+        cmocka_unit_test(cpu_time_grows_with_work),
+        cmocka_unit_test(start_time_is_now_or_shortly_before),
+        cmocka_unit_test(the_limit_of_descriptors_is_raised),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
