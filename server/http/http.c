@@ -576,6 +576,19 @@ static void on_completed(void *context, struct MHD_Connection *handle, void **sl
 
 /* ---- The start of a request, and connections. */
 
+/* Nothing that MHD would answer by itself to a request that we have no record of. */
+static void refuse_without_memory(struct http *http, struct connection *connection) {
+    struct problem problem;
+    problem_set(&problem, PROBLEM_OUT_OF_MEMORY, "", "There is no memory for the request.");
+    int status = problem_status(problem.kind);
+    bool written = write_refusal(http, connection->socket, &problem, "");
+    http_counts_request(http->options.counts, ROUTE_NONE, written ? status : 0,
+                        written ? (unsigned)problem.kind : OUTCOME_REPLY_FAILED);
+    connection_enter(connection, CONNECTION_CLOSING, clock_now());
+    shutdown(connection->socket, SHUT_WR);
+    linger_on(http, connection->socket);
+}
+
 /* MHD's first word of a request: its first line is here. on_completed() follows, or the connection's end. */
 static void *on_first_line(void *context, const char *uri, struct MHD_Connection *handle) {
     /* End the query where it begins: MHD splits it next, in this buffer, into an entry for each argument. */
@@ -591,10 +604,12 @@ static void *on_first_line(void *context, const char *uri, struct MHD_Connection
     if (connection->owner != NULL) {
         end_exchange(connection->owner, MHD_REQUEST_TERMINATED_WITH_ERROR); /* MHD has given it up without a word */
     }
-    const struct http *http = context;
+    struct http *http = context;
     struct exchange *exchange = calloc(1, sizeof *exchange + http->options.work_size);
-    if (exchange == NULL)
+    if (exchange == NULL) {
+        refuse_without_memory(http, connection);
         return NULL;
+    }
     exchange->http = context;
     exchange->handle = handle;
     exchange->connection = connection;
@@ -629,6 +644,8 @@ static void on_connection(void *context, struct MHD_Connection *handle, void **s
         if (connection != NULL) {
             connections_add(&http->connections, connection, info->connect_fd, clock_now());
             admit(http, connection);
+        } else {
+            shutdown(info->connect_fd, SHUT_RDWR); /* there is no memory, and MHD reads no request */
         }
         reader_begin(http, info->connect_fd);
         counter_add(&counts->connections_accepted, 1);
