@@ -179,7 +179,7 @@ static void a_lost_reply_is_counted_by_its_reason(void **state) {
     for (unsigned outcome = OUTCOME_CLIENT_GONE; outcome < HTTP_OUTCOMES; outcome++) {
         make_exchange(ROUTE_SCORE, "POST", "/score", 0, PROBLEM_NONE);
         exchange.outcome = outcome;
-        account(false);
+        account(ACCESS_LINES_NONE);
         assert_int_equal(requests(outcome), 1);
         assert_int_equal(all_requests(), 1);
         assert_int_equal(all_responses(), 0);
@@ -285,7 +285,7 @@ static void the_line_of_a_reply_that_was_not_read(void **state) {
     exchange.outcome = OUTCOME_REPLY_TIMEOUT;
     exchange.unsent_status = 200;
     json_t *line = logged_line();
-    assert_member(line, "problem", "reply_timeout");
+    assert_member(line, "error.type", "reply_timeout");
     assert_number(line, "status", 0);
     assert_number(line, "unsent_status", 200);
     json_decref(line);
