@@ -167,7 +167,8 @@ def test_connection_limit(start, small):
         raw.send(b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n")
         assert raw.reply("GET").status == 200
     with server.raw() as another:
-        another.send(head(len(small), "X-Request-Id: another") + small)
+        body = json.dumps(small).encode()
+        another.send(head(len(body)) + body)
         assert another.reply().status == 200
         assert taken[0].closed()
     for raw in taken:

@@ -72,6 +72,19 @@ static void a_client_that_half_closes_at_once_waits(void **state) {
     assert_int_equal(peer_look(ours), PEER_HALF_CLOSED);
 }
 
+/* The replies to the first of several pipelined requests are acknowledged after the FIN. */
+static void a_client_that_acknowledges_after_its_fin_waits(void **state) {
+    (void)state;
+    char reply[5];
+    shutdown(theirs, SHUT_WR);
+    wait_for_event(POLLRDHUP);
+    usleep(PATIENCE_MILLISECONDS * 1000);
+    assert_int_equal(send(ours, "reply", 5, 0), 5);
+    assert_int_equal(recv(theirs, reply, 5, MSG_WAITALL), 5);
+    usleep(PATIENCE_MILLISECONDS * 1000);
+    assert_int_equal(peer_look(ours), PEER_HALF_CLOSED);
+}
+
 static void a_client_that_gives_up_is_gone(void **state) {
     (void)state;
     usleep(PATIENCE_MILLISECONDS * 1000);
@@ -94,6 +107,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(a_client_that_waits_is_there, open_pair, close_pair),
         cmocka_unit_test_setup_teardown(a_client_that_half_closes_at_once_waits, open_pair, close_pair),
+        cmocka_unit_test_setup_teardown(a_client_that_acknowledges_after_its_fin_waits, open_pair, close_pair),
         cmocka_unit_test_setup_teardown(a_client_that_gives_up_is_gone, open_pair, close_pair),
         cmocka_unit_test_setup_teardown(a_client_that_resets_is_gone, open_pair, close_pair),
     };
