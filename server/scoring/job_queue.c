@@ -154,7 +154,7 @@ static struct job *find_victim(const struct job_queue *queue, enum job_lane want
          client = client_table_next(clients, client)) {
         for (size_t i = 0; i < (size_t)JOB_PRIORITIES * JOB_LANES; i++) {
             enum job_lane lane = i % JOB_LANES;
-            enum job_priority priority = i / JOB_LANES;
+            enum job_priority priority = (enum job_priority)(i / JOB_LANES);
             const struct job_chain *chain = &client->chains[priority][lane];
             if (chain->oldest == NULL || (wanted != JOB_LANES && lane != wanted))
                 continue;
