@@ -32,7 +32,7 @@
 enum kind { FLOOD, DEAF, HOLD, CHURN, BEAT, KNOCK, KINDS };
 static const char *const kind_names[KINDS] = {"flood", "deaf", "hold", "churn", "beat", "knock"};
 
-enum { GROUPS_MAX = 16, EVENTS = 512, BLOCK = 1 << 16, REPLY_ROOM = 1 << 17, OPENED_AT_ONCE = 64 };
+enum { GROUPS_MAX = 16, EVENTS = 512, BLOCK = 1 << 16, REPLY_ROOM = 1 << 17, OPENED_AT_ONCE = 256 };
 static const double reconnect_seconds = 0.02; /* a client that was refused tries again after this time */
 static const double patience_seconds = 10;    /* a beat without an answer for so long is an error */
 

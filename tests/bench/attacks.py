@@ -23,7 +23,7 @@ from support import attacks, builds, proxies, service  # noqa: E402
 from support.modelfile import ModelDirectory  # noqa: E402
 
 SERVER, CLIENTS = {0}, {1}
-QUIET_SECONDS = 5
+QUIET_SECONDS = 4
 STEADY_CLIENTS, STEADY_PERIOD = 4, 20  # milliseconds between the requests of one client
 HEALTH_PERIOD = 20
 PROMISED_RATIO, NGINX_RATIO, HEALTH_US = 5, 1.2, 50_000

@@ -21,9 +21,10 @@ SECONDS = 2.0
 NEIGHBOUR_SECONDS = 0.25  # p99 of a neighbour, whose quiet p99 is 1 to 3 ms; a starved one waits as long as the attack lasts
 HEALTH_SECONDS = 1.0
 TURN_SECONDS = 0.05  # le of a bucket; a turn beyond 20 ms is a fault on a quiet machine, and beyond this on a busy one
-TURNS_BEYOND = 0.001  # share of all turns
-GROWTH_BYTES = 8 << 20  # resident memory that an attack may leave, beside what its clients were promised while they were there
-IDLE_CONNECTION_BYTES = 20 << 10
+TURNS_BEYOND = 0.01  # share of all turns, where other programs take the processor in the midst of one
+GROWTH_BYTES = 8 << 20  # resident memory that an attack may leave, and
+CONNECTION_BYTES = 24 << 10  # so much for each of its connections: the allocator keeps their memory for those to come
+IDLE_CONNECTION_BYTES = 28 << 10  # --connection-memory and libmicrohttpd's entry
 STOP_SECONDS = 20
 
 
@@ -67,9 +68,9 @@ def test_neighbours(build, demo, program, files, attack):
     with Service(build, demo.path, "--access-log", "off", "--deadline", "30", "--drain-timeout", "5") as running:
         quiet, _ = steady(program, running, files, 1)
         before = turns(running.metrics())
-        attackers = attacks.begin(program, running.address, SECONDS + 1.5, attacks.ATTACKS[attack], files, nice=5)
+        attackers = attacks.begin(program, running.address, SECONDS + 3, attacks.ATTACKS[attack], files, nice=5)
         try:
-            time.sleep(0.5)
+            time.sleep(1.5)  # until they are connected
             scores, health = steady(program, running, files, SECONDS)
             slow = builds.slowness()
             after = turns(running.metrics())
@@ -88,7 +89,7 @@ def test_neighbours(build, demo, program, files, attack):
     assert stopped < STOP_SECONDS
     if before and after:
         count, beyond = after[0] - before[0], after[1] - before[1]
-        assert beyond <= max(2, TURNS_BEYOND * slow * count), f"{beyond} of {count} turns over {TURN_SECONDS} s"
+        assert beyond <= max(2 * slow, TURNS_BEYOND * slow * count), f"{beyond} of {count} turns over {TURN_SECONDS} s"
 
 
 def settled(running, bound, seconds=30):
@@ -101,18 +102,20 @@ def settled(running, bound, seconds=30):
 
 @pytest.mark.parametrize("attack", [name for name in attacks.ATTACKS if not name.startswith("flood")])
 def test_memory_comes_back(build, demo, program, files, attack):
-    """Twice the attack leaves no more than once: what a client made the server take is given back when it is gone."""
+    """Three attacks leave no more than one: what a client made the server take is given back when it is gone."""
+    clients = sum(int(group.split(":")[1]) for group in attacks.ATTACKS[attack])
+    growth = GROWTH_BYTES + clients * CONNECTION_BYTES
     with Service(build, demo.path, "--access-log", "off") as running:
         first = None
         for _ in range(3):
             attacks.finish(attacks.begin(program, running.address, SECONDS, attacks.ATTACKS[attack], files))
-            left = settled(running, 0 if first is None else first + GROWTH_BYTES, seconds=2 if first is None else 30)
+            left = settled(running, 0 if first is None else first + growth, seconds=2 if first is None else 30)
             first = first or left
-        assert left <= first + GROWTH_BYTES, f"{first} bytes after the first time, {left} after the third"
+        assert left <= first + growth, f"{first} bytes after the first time, {left} after the third"
 
 
 def test_memory_of_idle_connections(build, demo, program, files):
-    """10,000 connections without a request take 20 KiB each at most."""
+    """10,000 connections without a request take 28 KiB each at most."""
     with Service(build, demo.path, "--max-connections", "10100") as running:
         before = running.resident_bytes()
         holders = attacks.begin(program, running.address, 4, ["hold:10000:-"], files)
