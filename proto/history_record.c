@@ -241,21 +241,16 @@ static bool pack(const Dien__HistoryRecord *record, struct arena *arena, struct 
 
 /* ---- additions ---- */
 
+static bool can_be_stored(const struct proto_value *value) {
+    return value->kind != PROTO_OTHER && (value->kind != PROTO_VECTOR || value->length > 0);
+}
+
 static size_t value_bytes(const struct proto_value *value) {
-    switch (value->kind) {
-    case PROTO_INTEGER:
-    case PROTO_UNSIGNED:
-    case PROTO_REAL:
-        return sizeof value->integer;
-    case PROTO_STRING:
-        return value->length;
-    case PROTO_VECTOR:
-        return value->length * sizeof *value->vector;
-    case PROTO_ABSENT:
-    case PROTO_OTHER:
-        break;
-    }
-    return 0;
+    size_t number = sizeof value->real;
+    return value->kind == PROTO_ABSENT   ? 0
+           : value->kind == PROTO_STRING ? value->length
+           : value->kind == PROTO_VECTOR ? value->length * number
+                                         : number;
 }
 
 /* Values from `begin` that one run can hold: of one kind, vectors of one length. */
@@ -333,7 +328,7 @@ static enum history_fault encode_list(const struct history_list *from, size_t be
         for (size_t j = 0; j < column->count; j++) {
             const struct proto_value *value = &column->values[j];
             place->behaviour = j;
-            if (value->kind == PROTO_OTHER || (value->kind == PROTO_VECTOR && value->length == 0))
+            if (!can_be_stored(value))
                 return HISTORY_FAULT_VALUE;
             sizes[j] += value_bytes(value);
             if (sizes[j] > behaviour_bytes)

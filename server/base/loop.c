@@ -160,6 +160,10 @@ void loop_wake(struct loop *loop) {
     uv_async_send(&loop->async);
 }
 
+void *loop_native(struct loop *loop) {
+    return &loop->uv;
+}
+
 void loop_run(struct loop *loop) {
     uv_run(&loop->uv, UV_RUN_DEFAULT);
 }

@@ -37,6 +37,9 @@ void loop_after(struct loop *loop, int milliseconds);
 /* From any thread. Calls that come before the loop has looked are one. */
 void loop_wake(struct loop *loop);
 
+/* The uv_loop_t, for handles of a library that knows libuv (server/histories/loop_handles.c). */
+void *loop_native(struct loop *loop);
+
 /* Until loop_stop(). */
 void loop_run(struct loop *loop);
 void loop_stop(struct loop *loop);

@@ -33,6 +33,7 @@ ROOMS = {
     "server/base": {"proto/json_line.h"},
     "server/http": {"server/base", "proto/problem.h", "proto/score.h", "proto/digits.h", "proto/json_encode.h"},
     "server/users": {"server/base", "proto/arena.h", "proto/digits.h", "proto/score.h", "model door"},
+    "server/histories": {"server/base", "proto"},
     "server/scoring": {"server/users", "server/base", "proto", "model door"},
     "server/models": {"server/scoring", "server/base", "model door"},
     "options": {"server/base", "model door"},

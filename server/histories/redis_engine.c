@@ -1,0 +1,520 @@
+/* redis_engine.c: histories in Redis, or what speaks its protocol: one string a user, which is the record.
+ *
+ * A change reads the record, merges, and writes it by a script that compares: if the first bytes, the revision, are no
+ * longer those that were read, another server was faster, and the change begins anew. So the rules of merging are in
+ * one place, and the script costs Redis no work on behaviours. In a cluster, MOVED and ASK name the node of a slot.
+ */
+#include "server/base/log.h"
+#include "server/histories/history_engine.h"
+#include "server/histories/redis_address.h"
+#include "server/histories/redis_node.h"
+
+#include <hiredis/hiredis.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum {
+    NODES_MOST = 128,
+    HOPS_MOST = 5,   /* MOVED and ASK of one call */
+    TRIES_MOST = 50, /* conflicts of one call */
+    EXPORT_SECONDS = 10,
+    WORDS_MOST = 6,
+    ARENA_KEEP = 1 << 20
+};
+
+/* KEYS: the user. ARGV: the first bytes that the record must have, the new record, milliseconds to live or 0. Returns
+ * 1, or the first bytes that it has. */
+static const char write_script[] = "local held = redis.call('GETRANGE', KEYS[1], 0, 8) "
+                                   "if held ~= ARGV[1] then return held end "
+                                   "if ARGV[3] == '0' then redis.call('SET', KEYS[1], ARGV[2]) "
+                                   "else redis.call('SET', KEYS[1], ARGV[2], 'PX', ARGV[3]) end "
+                                   "return 1";
+
+enum phase { PEEK, READ, WRITE, REMOVE };
+
+struct redis_engine {
+    struct history_engine base;
+    struct history_store *store;
+    struct history_counts *counts;
+    struct history_limits limits;
+    const char *prefix;
+    struct redis_address address;
+    char ttl[32]; /* milliseconds */
+    struct loop *loop;
+    struct arena arena;
+    struct redis_node *nodes[NODES_MOST]; /* the first is the operator's */
+    size_t node_count;
+    unsigned char slots[REDIS_SLOTS]; /* the node of a slot, by its place; 0 until
+                                         one was named */
+};
+
+/* A call on its way. */
+struct command {
+    struct redis_engine *engine;
+    struct history_call *call;
+    enum phase phase;
+    bool whole_script; /* the server does not know the script by its name */
+    unsigned hops, tries;
+    struct redis_node *asked; /* ASK named it for this call */
+    char stamp[HISTORY_REVISION_BYTES];
+    size_t stamp_length;
+};
+
+static struct redis_engine *engine_of(struct history_engine *base) {
+    return (struct redis_engine *)base;
+}
+
+static void finish(struct command *command) {
+    struct history_call *call = command->call;
+    struct history_store *store = command->engine->store;
+    call->engine_data = NULL;
+    free(command);
+    history_call_finish(store, call);
+}
+
+static void fail(struct command *command, enum history_status status, const char *reason) {
+    struct history_call *call = command->call;
+    call->result.uncertain = status == HISTORY_DOWN && (command->phase == WRITE || command->phase == REMOVE);
+    history_call_fail(call, status, "%s", reason);
+    finish(command);
+}
+
+/* ---- nodes */
+
+/* A slot whose node has no connection is asked for at any other: that one knows who has it now. */
+static struct redis_node *node_for(struct redis_engine *engine, struct proto_string key) {
+    struct redis_node *node = engine->nodes[engine->slots[redis_slot(key)]];
+    if (redis_node_usable(node))
+        return node;
+    for (size_t i = 0; i < engine->node_count; i++)
+        if (redis_node_usable(engine->nodes[i]))
+            return engine->nodes[i];
+    return NULL;
+}
+
+static void on_lost(void *context, struct redis_node *node) {
+    struct redis_engine *engine = context;
+    for (size_t i = 0; i < engine->node_count; i++)
+        for (size_t slot = 0; engine->nodes[i] == node && slot < REDIS_SLOTS; slot++)
+            engine->slots[slot] = engine->slots[slot] == i ? 0 : engine->slots[slot];
+}
+
+static void on_reply(void *data, struct redisReply *reply);
+
+/* Adds a node at an address; the login is the operator's. Its place, or NODES_MOST: there is no room. */
+static size_t add_node(struct redis_engine *engine, const char *host, int port) {
+    struct redis_node_options options = {.loop = engine->loop,
+                                         .address = engine->address,
+                                         .script = write_script,
+                                         .counts = engine->counts,
+                                         .reply = on_reply,
+                                         .lost = on_lost,
+                                         .context = engine};
+    if (engine->node_count == NODES_MOST || strlen(host) >= sizeof options.address.host)
+        return NODES_MOST;
+    memmove(options.address.host, host, strlen(host) + 1);
+    options.address.port = port;
+    struct redis_node *node = redis_node_new(&options);
+    if (node == NULL)
+        return NODES_MOST;
+    engine->nodes[engine->node_count] = node;
+    return engine->node_count++;
+}
+
+/* Reads the "SLOT HOST:PORT" of MOVED and ASK. An empty host is the host that was asked. */
+static size_t named_node(struct redis_engine *engine, const char *text, unsigned *slot) {
+    char host[REDIS_HOST_MOST];
+    char *end = NULL;
+    unsigned long number = strtoul(text, &end, 10);
+    const char *colon = strrchr(text, ':');
+    if (end == text || *end != ' ' || colon == NULL || number >= REDIS_SLOTS || (size_t)(colon - end) >= sizeof host)
+        return NODES_MOST;
+    *slot = (unsigned)number;
+    memcpy(host, end + 1, (size_t)(colon - end - 1));
+    host[colon - end - 1] = '\0';
+    long port = strtol(colon + 1, &end, 10);
+    if (end == colon + 1 || port < 1 || port > 65535)
+        return NODES_MOST;
+    const char *name = *host != '\0' ? host : engine->address.host;
+    for (size_t i = 0; i < engine->node_count; i++)
+        if (redis_node_is_at(engine->nodes[i], name, (int)port))
+            return i;
+    return add_node(engine, name, (int)port);
+}
+
+/* ---- sending */
+
+static void send_words(struct command *command, size_t words, const char **word, const size_t *lengths) {
+    struct redis_node *node = command->asked != NULL ? command->asked : node_for(command->engine, command->call->key);
+    static const char *asking[] = {"ASKING"};
+    static const size_t asking_length[] = {6};
+    bool sent = node != NULL && (command->asked == NULL || redis_node_send(node, NULL, 1, asking, asking_length)) &&
+                redis_node_send(node, command, words, word, lengths);
+    if (!sent) {
+        history_call_fail(command->call, HISTORY_DOWN, "There is no connection to Redis.");
+        finish(command);
+    }
+}
+
+static void send_phase(struct command *command, enum phase phase) {
+    struct proto_string key = command->call->key;
+    const char *peek[] = {"GETRANGE", key.data, "0", "8"}, *two[] = {phase == READ ? "GET" : "DEL", key.data};
+    const size_t peek_lengths[] = {8, key.length, 1, 1}, two_lengths[] = {3, key.length};
+    command->phase = phase;
+    if (phase == PEEK)
+        send_words(command, 4, peek, peek_lengths);
+    else
+        send_words(command, 2, two, two_lengths);
+}
+
+static void send_write(struct command *command, struct proto_string record) {
+    struct redis_engine *engine = command->engine;
+    struct history_call *call = command->call;
+    struct redis_node *node = command->asked != NULL ? command->asked : node_for(engine, call->key);
+    const char *name = node != NULL ? redis_node_script(node) : "";
+    bool whole = command->whole_script || *name == '\0';
+    const char *script = whole ? write_script : name;
+    const char *word[] = {
+        whole ? "EVAL" : "EVALSHA", script, "1", call->key.data, command->stamp, record.data, engine->ttl};
+    const size_t lengths[] = {whole ? 4u : 7u, strlen(script),     1, call->key.length, command->stamp_length,
+                              record.length,   strlen(engine->ttl)};
+    command->phase = WRITE;
+    atomic_store(&call->stage, HISTORY_RUNS);
+    send_words(command, sizeof word / sizeof word[0], word, lengths);
+}
+
+static void begin(struct command *command) {
+    const struct history_call *call = command->call;
+    send_phase(command, call->action == HISTORY_DELETE                    ? REMOVE
+                        : call->action == HISTORY_GET && call->known != 0 ? PEEK
+                                                                          : READ);
+}
+
+static void submit(struct history_engine *base, struct history_call *call) {
+    struct redis_engine *engine = engine_of(base);
+    struct command *command = calloc(1, sizeof *command);
+    if (command == NULL) {
+        history_call_fail(call, HISTORY_DOWN, "There is no memory for the call.");
+        history_call_finish(engine->store, call);
+        return;
+    }
+    command->engine = engine;
+    command->call = call;
+    call->engine_data = command;
+    begin(command);
+}
+
+/* Nobody knows whether a command that was sent will be carried out. */
+static bool give_up(struct history_engine *base, struct history_call *call, bool *uncertain) {
+    const struct command *command = call->engine_data;
+    (void)base;
+    *uncertain = command->phase == WRITE || command->phase == REMOVE;
+    atomic_store(&call->stage, HISTORY_WITHDRAWN);
+    return true;
+}
+
+/* ---- replies */
+
+static struct proto_string text_of(const redisReply *reply) {
+    return reply->type == REDIS_REPLY_STRING ? (struct proto_string){reply->str, reply->len}
+                                             : (struct proto_string){NULL, 0};
+}
+
+static const char unreadable[] = "The user's record cannot be read: another encoding, or damaged.";
+
+/* The result of a get. */
+static void take_record(struct command *command, struct proto_string record) {
+    struct history_result *result = &command->call->result;
+    if (record.data == NULL) {
+        finish(command);
+        return;
+    }
+    result->revision = history_record_revision(record);
+    if (result->revision == 0) {
+        fail(command, HISTORY_BAD_RECORD, unreadable);
+        return;
+    }
+    result->record = malloc(record.length);
+    if (result->record == NULL) {
+        fail(command, HISTORY_DOWN, "There is no memory for the record.");
+        return;
+    }
+    memcpy(result->record, record.data, record.length);
+    result->size = record.length;
+    finish(command);
+}
+
+static void take_peek(struct command *command, struct proto_string stamp) {
+    struct history_call *call = command->call;
+    if (stamp.length == 0) {
+        finish(command); /* the user is unknown */
+    } else if (history_record_revision(stamp) == call->known) {
+        call->result.unchanged = true;
+        call->result.revision = call->known;
+        finish(command);
+    } else {
+        send_phase(command, READ);
+    }
+}
+
+static void change_record(struct command *command, struct proto_string record) {
+    struct redis_engine *engine = command->engine;
+    struct history_call *call = command->call;
+    struct proto_string merged;
+    if (atomic_load(&call->stage) == HISTORY_WITHDRAWN) {
+        finish(command); /* the caller was told that it was late */
+        return;
+    }
+    arena_reset(&engine->arena);
+    command->stamp_length = record.length < sizeof command->stamp ? record.length : sizeof command->stamp;
+    if (record.data != NULL)
+        memcpy(command->stamp, record.data, command->stamp_length);
+    switch (history_record_merge(record, call->changes, call->change_count, &engine->limits, history_new_revision(),
+                                 history_milliseconds(), &engine->arena, &merged)) {
+    case HISTORY_MERGED:
+        send_write(command, merged);
+        break;
+    case HISTORY_UNCHANGED:
+        finish(command);
+        break;
+    case HISTORY_UNREADABLE:
+        fail(command, HISTORY_BAD_RECORD, unreadable);
+        break;
+    case HISTORY_NO_MEMORY:
+        fail(command, HISTORY_DOWN, "There is no memory for the record.");
+        break;
+    }
+}
+
+/* A record that is gone was deleted after it was read. The change counts as made before that, and so is gone too: it
+ * must not bring the user back. */
+static void take_written(struct command *command, const redisReply *reply) {
+    bool written = reply->type == REDIS_REPLY_INTEGER, gone = reply->len == 0 && command->stamp_length > 0;
+    if (written || gone) {
+        finish(command);
+        return;
+    }
+    counter_add(&command->engine->counts->conflicts, 1);
+    command->phase = READ; /* nothing was written */
+    if (++command->tries >= TRIES_MOST)
+        fail(command, HISTORY_DOWN, "Other servers change the user's record all the time.");
+    else
+        begin(command);
+}
+
+static bool begins(const char *text, const char *word) {
+    return strncmp(text, word, strlen(word)) == 0;
+}
+
+/* An error means that nothing was done: the call may begin anew at the place that it names. */
+static void take_error(struct command *command, const char *text) {
+    static const char moved[] = "MOVED ", ask[] = "ASK ";
+    struct redis_engine *engine = command->engine;
+    bool is_moved = begins(text, moved), is_ask = begins(text, ask);
+    enum phase phase = command->phase;
+    command->phase = READ;
+    if (is_moved || is_ask) {
+        unsigned slot = 0;
+        size_t node = ++command->hops > HOPS_MOST
+                          ? NODES_MOST
+                          : named_node(engine, text + (is_moved ? sizeof moved : sizeof ask) - 1, &slot);
+        if (node < NODES_MOST) {
+            command->asked = is_ask ? engine->nodes[node] : NULL;
+            if (is_moved)
+                engine->slots[slot] = (unsigned char)node;
+            begin(command);
+            return;
+        }
+    }
+    if (begins(text, "NOSCRIPT") && phase == WRITE && !command->whole_script) {
+        command->whole_script = true;
+        begin(command);
+    } else if (begins(text, "WRONGTYPE")) {
+        fail(command, HISTORY_BAD_RECORD, unreadable);
+    } else if (strstr(text, "OOM command not allowed") != NULL) {
+        fail(command, HISTORY_FULL, "The history store has no room left.");
+    } else {
+        history_call_fail(command->call, HISTORY_DOWN, "Redis: %s", text);
+        finish(command);
+    }
+}
+
+static void on_reply(void *data, struct redisReply *reply) {
+    struct command *command = data;
+    if (reply == NULL) {
+        fail(command, HISTORY_DOWN, "The connection to Redis was lost.");
+    } else if (reply->type == REDIS_REPLY_ERROR) {
+        take_error(command, reply->str);
+    } else if (command->phase == PEEK) {
+        take_peek(command, text_of(reply));
+    } else if (command->phase == WRITE) {
+        take_written(command, reply);
+    } else if (command->phase == REMOVE) {
+        command->call->result.existed = reply->integer > 0;
+        finish(command);
+    } else if (command->call->action == HISTORY_GET) {
+        take_record(command, text_of(reply));
+    } else {
+        change_record(command, text_of(reply));
+    }
+}
+
+/* ---- export and import: hiredis's blocking interface */
+
+static bool explain(char *error, size_t size, const char *reason) {
+    snprintf(error, size, "Redis: %s", reason);
+    return false;
+}
+
+static redisReply *ask(redisContext *redis, redisReply *reply) {
+    if (reply != NULL && reply->type == REDIS_REPLY_ERROR) {
+        snprintf(redis->errstr, sizeof redis->errstr, "%s", reply->str);
+        freeReplyObject(reply);
+        return NULL;
+    }
+    return reply;
+}
+
+static bool ask_only(redisContext *redis, redisReply *reply) {
+    reply = ask(redis, reply);
+    freeReplyObject(reply);
+    return reply != NULL;
+}
+
+static redisContext *connect_blocking(const struct redis_engine *engine, char *error, size_t error_size) {
+    const struct redis_address *address = &engine->address;
+    struct timeval limit = {.tv_sec = EXPORT_SECONDS};
+    redisContext *redis = address->port == 0 ? redisConnectUnixWithTimeout(address->host, limit)
+                                             : redisConnectWithTimeout(address->host, address->port, limit);
+    if (redis == NULL) {
+        explain(error, error_size, "There is no memory.");
+        return NULL;
+    }
+    bool good = redis->err == 0 && redisSetTimeout(redis, limit) == REDIS_OK;
+    if (good && *address->password != '\0')
+        good =
+            ask_only(redis, *address->user != '\0' ? redisCommand(redis, "AUTH %s %s", address->user, address->password)
+                                                   : redisCommand(redis, "AUTH %s", address->password));
+    good = good && (address->database == 0 || ask_only(redis, redisCommand(redis, "SELECT %d", address->database)));
+    if (good)
+        return redis;
+    explain(error, error_size, redis->errstr);
+    redisFree(redis);
+    return NULL;
+}
+
+/* The prefix as a pattern in which no letter means another. */
+static char *pattern_of(const char *prefix) {
+    char *pattern = malloc(2 * strlen(prefix) + 2), *end = pattern;
+    if (pattern == NULL)
+        return NULL;
+    for (; *prefix != '\0'; prefix++) {
+        if (strchr("*?[]\\^", *prefix) != NULL)
+            *end++ = '\\';
+        *end++ = *prefix;
+    }
+    memcpy(end, "*", 2);
+    return pattern;
+}
+
+/* One page of SCAN, which may name a key twice. False: an error, or *ended by `each`. */
+static bool export_page(const struct redis_engine *engine, redisContext *redis, const redisReply *page,
+                        history_each *each, void *context, bool *ended) {
+    size_t prefix = strlen(engine->prefix);
+    for (size_t i = 0; i < page->element[1]->elements && !*ended; i++) {
+        const redisReply *key = page->element[1]->element[i];
+        redisReply *record = ask(redis, redisCommand(redis, "GET %b", key->str, key->len));
+        if (record == NULL)
+            return false;
+        if (record->type == REDIS_REPLY_STRING)
+            *ended = !each(context, (struct proto_string){key->str + prefix, key->len - prefix}, text_of(record));
+        freeReplyObject(record);
+    }
+    return true;
+}
+
+static bool export_all(struct history_engine *base, history_each *each, void *context, char *error, size_t error_size) {
+    struct redis_engine *engine = engine_of(base);
+    redisContext *redis = connect_blocking(engine, error, error_size);
+    char *pattern = pattern_of(engine->prefix), cursor[32] = "0";
+    bool good = redis != NULL && pattern != NULL, ended = false;
+    while (good && !ended) {
+        redisReply *page = ask(redis, redisCommand(redis, "SCAN %s MATCH %s COUNT 1000", cursor, pattern));
+        good = page != NULL && page->type == REDIS_REPLY_ARRAY && page->elements == 2 &&
+               export_page(engine, redis, page, each, context, &ended);
+        if (good) {
+            snprintf(cursor, sizeof cursor, "%s", page->element[0]->str);
+            ended = ended || strcmp(cursor, "0") == 0;
+        }
+        freeReplyObject(page);
+    }
+    if (redis != NULL && !good)
+        explain(error, error_size, redis->errstr);
+    free(pattern);
+    if (redis != NULL)
+        redisFree(redis);
+    return good;
+}
+
+static bool import_all(struct history_engine *base, history_next *next, void *context, char *error, size_t error_size) {
+    struct redis_engine *engine = engine_of(base);
+    redisContext *redis = connect_blocking(engine, error, error_size);
+    struct proto_string user, record;
+    bool good = redis != NULL;
+    while (good && next(context, &user, &record)) {
+        const char *prefix = engine->prefix;
+        redisReply *reply =
+            strcmp(engine->ttl, "0") == 0
+                ? redisCommand(redis, "SET %s%b %b", prefix, user.data, user.length, record.data, record.length)
+                : redisCommand(redis, "SET %s%b %b PX %s", prefix, user.data, user.length, record.data, record.length,
+                               engine->ttl);
+        good = ask_only(redis, reply);
+    }
+    if (redis != NULL && !good)
+        explain(error, error_size, redis->errstr);
+    if (redis != NULL)
+        redisFree(redis);
+    return good;
+}
+
+/* ---- opening and closing */
+
+static void close_engine(struct history_engine *base) {
+    struct redis_engine *engine = engine_of(base);
+    for (size_t i = 0; i < engine->node_count; i++)
+        redis_node_free(engine->nodes[i]);
+    arena_free(&engine->arena);
+    free(engine);
+}
+
+struct history_engine *redis_engine_open(const struct history_store_options *options, const char *where,
+                                         struct history_store *store, struct loop *loop, char *error,
+                                         size_t error_size) {
+    struct redis_engine *engine = calloc(1, sizeof *engine);
+    if (engine == NULL) {
+        explain(error, error_size, "There is no memory.");
+        return NULL;
+    }
+    engine->base = (struct history_engine){.name = "Redis",
+                                           .timeout = 0.005,
+                                           .submit = submit,
+                                           .give_up = give_up,
+                                           .export = export_all,
+                                           .import = import_all,
+                                           .close = close_engine};
+    engine->store = store;
+    engine->counts = options->counts;
+    engine->limits = options->limits;
+    engine->prefix = options->prefix;
+    engine->loop = loop;
+    snprintf(engine->ttl, sizeof engine->ttl, "%lld", (long long)(options->ttl * 1000));
+    arena_init(&engine->arena, 0, ARENA_KEEP);
+    bool good = redis_address_read(where, options->password_file, &engine->address, error, error_size);
+    if (good && loop != NULL && add_node(engine, engine->address.host, engine->address.port) == NODES_MOST)
+        good = explain(error, error_size, "There is no memory.");
+    if (good)
+        return &engine->base;
+    close_engine(&engine->base);
+    return NULL;
+}
