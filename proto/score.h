@@ -130,7 +130,7 @@ struct proto_unknown {
 struct proto_reply {
     const char *model; /* NUL-terminated, as are version and user_state */
     const char *version;
-    const char *user_state; /* "computed", "extended" or "cached" */
+    const char *user_state; /* "computed", "extended", "cached" or "absent" */
     /* The candidates of the request: each result repeats its candidate's fields. A field named index, score or
      * attention is left out, because the reply uses these names itself. */
     const struct proto_table *candidates;

@@ -72,17 +72,25 @@ static bool unknown_state(struct request *request) {
     return false;
 }
 
+/* The request names a user and says nothing of a history, not even that there is none: it means the one that is held.
+ */
+static bool means_held(const struct request *request) {
+    const struct proto_request *decoded = &request->decoded;
+    return decoded->has_user_id && request->path_user.id == NULL && !decoded->history.present &&
+           !decoded->has_history_token && !decoded->history_append.present;
+}
+
 /* The reply's part about each interest, and the longest history received. */
 static bool describe_interests(struct scorer *scorer, struct request *request) {
     const struct dien_interest *interests;
     const struct dien_user *user = request->state.user;
-    bool appends = request->decoded.has_history_token || request->decoded.history_append.present;
+    bool is_held = request->decoded.has_history_token || request->decoded.history_append.present || means_held(request);
     request->interest_count = dien_interests(scorer->model, &interests);
     request->interests = arena_array(&scorer->arena, request->interest_count, sizeof *request->interests);
     if (request->interests == NULL)
         return out_of_memory(scorer, request);
     for (size_t i = 0; i < request->interest_count; i++) {
-        size_t received = appends ? dien_user_received(user, i)
+        size_t received = is_held ? dien_user_received(user, i)
                                   : request->resolved.columns[DIEN_BEHAVIOUR].column[interests[i].history[0]].count;
         request->interests[i] = (struct proto_interest){
             .name = interests[i].name, .received = received, .length = dien_user_length(user, i)};
@@ -94,25 +102,25 @@ static bool describe_interests(struct scorer *scorer, struct request *request) {
 
 /* Attention shows behaviour after behaviour which of them a candidate is like. Over a history that the server holds, it
  * would tell the history to whoever has the user's token. */
-static bool check_explain(const struct scorer *scorer, struct request *request) {
-    if (!request->decoded.explain || !request->decoded.has_history_token || scorer->limits.explain_held)
+static bool check_explain(const struct scorer *scorer, struct request *request, bool is_held) {
+    if (!request->decoded.explain || !is_held || scorer->limits.explain_held)
         return true;
     problem_set(&request->problem, PROBLEM_EXPLAIN_HELD, "/explain",
                 "This server explains only a history that the request brings; send the history.");
     return false;
 }
 
-/* A request for scores that says nothing of the user's history, not even that there is none, leaves the cache alone. */
 static bool find_state(struct scorer *scorer, struct request *request) {
     const struct proto_request *decoded = &request->decoded;
     struct state_builder builder = {scorer->model, scorer->scratch, &scorer->arena, scorer->cache, scorer->version};
     struct state_query query = {.key = request->path_user,
                                 .append = decoded->has_history_token || decoded->history_append.present,
+                                .held = means_held(request),
                                 .has_token = decoded->has_history_token,
                                 .behaviours = &request->resolved.columns[DIEN_BEHAVIOUR]};
-    if (query.key.id == NULL && decoded->has_user_id && (decoded->history.present || decoded->has_history_token))
+    if (query.key.id == NULL && decoded->has_user_id)
         query.key = (struct user_key){decoded->user_id.data, decoded->user_id.length};
-    if (!check_explain(scorer, request))
+    if (!check_explain(scorer, request, query.has_token))
         return false;
     if (query.has_token && !user_token_read(decoded->history_token, &query.token))
         return unknown_state(request);
@@ -124,6 +132,8 @@ static bool find_state(struct scorer *scorer, struct request *request) {
     case USER_NO_ROOM:
         return out_of_memory(scorer, request);
     }
+    if (!check_explain(scorer, request, query.held && request->state.origin == USER_CACHED))
+        return false;
     request->has_miss = scorer->cache != NULL && request->state.origin == USER_COMPUTED &&
                         (request->path_user.id != NULL || decoded->has_user_id);
     request->summary.user_state = user_origin_names[request->state.origin];

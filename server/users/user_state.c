@@ -5,7 +5,7 @@
 
 #include <string.h>
 
-const char *const user_origin_names[USER_ORIGINS] = {"computed", "extended", "cached"};
+const char *const user_origin_names[USER_ORIGINS] = {"computed", "extended", "cached", "absent"};
 const char *const user_miss_names[USER_MISSES] = {"absent", "expired", "version", "shorter", "slid", "edited"};
 
 /* Behaviours of interest i in these columns. */
@@ -165,10 +165,27 @@ static enum user_outcome get_appended(const struct state_builder *builder, const
     return finish(builder, &flight, USER_READY, state);
 }
 
+/* ---- no word of a history */
+
+/* The request proved nothing, so it learns no token. Nothing is kept for a user whom nobody knows. */
+static enum user_outcome get_held(const struct state_builder *builder, const struct state_query *query, bool cached,
+                                  struct user_state *state) {
+    struct user_copy held = {0};
+    enum user_outcome outcome = cached ? read_base(builder, query, &held) : USER_UNKNOWN;
+    if (outcome == USER_READY)
+        outcome = restore(builder, &held, state);
+    else if (outcome == USER_UNKNOWN)
+        outcome = compute(builder, query->behaviours, NULL, state);
+    *state = (struct user_state){.user = state->user, .origin = held.state != NULL ? USER_CACHED : USER_NOBODY};
+    return outcome;
+}
+
 enum user_outcome user_state_get(const struct state_builder *builder, const struct state_query *query,
                                  struct user_state *state) {
     *state = (struct user_state){0};
     bool cached = builder->cache != NULL && query->key.id != NULL;
+    if (query->held)
+        return get_held(builder, query, cached, state);
     if (query->append)
         return cached ? get_appended(builder, query, state) : USER_UNKNOWN;
     if (cached)

@@ -23,13 +23,20 @@ struct state_builder {
 struct state_query {
     struct user_key key; /* id NULL: the request names no user, and nothing is kept */
     bool append;         /* `behaviours` follow those of the held state; otherwise they are the whole history */
+    bool held;           /* the history is the one that is held, or none if none is held; `behaviours` are none */
     bool has_token;      /* the held state must have this token */
     struct user_token token;
     const struct dien_columns *behaviours;
 };
 
-enum user_origin { USER_COMPUTED, USER_EXTENDED, USER_CACHED, USER_ORIGINS };
-extern const char *const user_origin_names[USER_ORIGINS]; /* "computed", "extended", "cached" */
+enum user_origin {
+    USER_COMPUTED,
+    USER_EXTENDED,
+    USER_CACHED,
+    USER_NOBODY, /* the request names a user whom nobody knows, and brings no history */
+    USER_ORIGINS
+};
+extern const char *const user_origin_names[USER_ORIGINS]; /* "computed", "extended", "cached", "absent" */
 
 /* The reason why a user's state was computed in full. */
 enum user_miss {

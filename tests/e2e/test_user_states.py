@@ -127,13 +127,35 @@ def test_computed_cached_extended(server, asked):
     assert moved(before, after, "dien_user_state_misses_total") == 1
 
 
-def test_a_request_that_leaves_its_history_out_changes_nothing(asked):
-    assert asked.state(asked.whole) == "computed"
-    without = asked.client.post({name: value for name, value in asked.body.items() if name != "history"})
-    assert without.json()["user_state"] == "computed" and "token" not in history_of(without)
-    assert asked.state(asked.whole) == "cached"
-    assert asked.state({}) == "computed", "a history that is sent, and empty, is the user's history"
-    assert asked.state({}) == "cached"
+def test_a_request_that_says_nothing_of_a_history_means_the_held_one(server, plain, asked):
+    """Never a ranking as if there were no history where there is one; and a user whom nobody knows is told as such."""
+    nothing = {**{name: value for name, value in asked.body.items() if name != "history"}, "explain": False}
+    before = server.metrics()
+    with plain.client() as other:
+        def check(state, history):
+            got = asked.client.post(nothing)
+            right = other.post({**nothing, "history": history})
+            assert bits(got) == bits(right)
+            assert got.json()["user_state"] == state and history_of(got) == history_of(right)
+        empty = part(asked.whole, 0, 0)
+        check("absent", empty)
+        assert asked.client.ask("GET", path_of(asked.user)).status == 404, "nothing is kept of an unknown user"
+        assert asked.state(part(asked.whole, 0, 20)) == "computed"
+        check("cached", part(asked.whole, 0, 20))
+        assert asked.client.post({"history_append": part(asked.whole, 20, 30)}, path_of(asked.user, "/history")).status == 200
+        check("cached", part(asked.whole, 0, 30))
+        assert asked.state(part(asked.whole, 0, 30)) == "cached", "asking changes nothing"
+        assert asked.state({}) == "computed", "a history that is sent, and empty, is the user's history"
+        check("cached", empty)
+        assert asked.state(asked.whole) == "computed"
+        check("cached", asked.whole)
+        assert asked.client.ask("DELETE", path_of(asked.user)).status == 204
+        check("absent", empty)
+        assert other.post(nothing).json()["user_state"] == "absent", "a server that keeps nothing knows nobody"
+        explained = asked.client.post({**nothing, "explain": True})
+        assert explained.json()["user_state"] == "absent"
+    after = server.metrics()
+    assert moved(before, after, "dien_user_states_total", state="absent") == 3
 
 
 def test_another_cut_of_the_same_history(asked):
@@ -434,8 +456,11 @@ def test_an_id_alone_tells_no_behaviour(guarded, demo, rng):
             reply = client.post(nothing, "/users/victim/history")
             assert reply.status == 200 and reply.json()["user_state"] == "cached", reply
             assert "token" not in history_of(reply) and owner.encode() not in reply.body
-        said = client.post({**short, "user_id": "victim", "explain": True})
-        assert said.status == 200 and history_of(said) == {"length": 0, "received": 0}, "without a token nothing is held"
+        refused(client.post({**short, "user_id": "victim", "explain": True}), 403, EXPLAIN_HELD, "/explain")
+        unknown = client.post({**short, "user_id": "nobody", "explain": True})
+        assert unknown.status == 200 and unknown.json()["user_state"] == "absent"
+        scored = client.post({**short, "user_id": "victim"})
+        assert scored.json()["user_state"] == "cached" and "token" not in history_of(scored)
         # Whoever appends a behaviour has a token of the new state, but no attention over it.
         stolen = token_of(client.post({"history_append": part(body["history"], 0, 1)}, "/users/victim/history"))
         for token in (owner, stolen, "0" * 32):

@@ -546,22 +546,32 @@ static void without_a_user_id_nothing_is_kept(void **state) {
     }
 }
 
-/* It is scored as a user without a history, and the state that is held stays. */
-static void a_user_id_without_a_history_changes_nothing(void **state) {
+/* The history is the one that is held, and stays as it is; a user whom nobody knows is scored without one. */
+static void a_user_id_without_a_history_means_the_held_one(void **state) {
     (void)state;
     static const char whole[] = "{'user_id': 'u', " SHARED ", 'history': " HISTORY ", 'candidates': " CANDIDATES "}";
+    static const char silent[] = "{'user_id': 'u', " SHARED ", 'candidates': " CANDIDATES "}";
+    struct answer nobody = expect_scores(silent);
     struct answer first = expect_scores(whole);
-    struct answer silent = expect_scores("{'user_id': 'u', " SHARED ", 'candidates': " CANDIDATES "}");
+    struct answer held = expect_scores(silent);
     struct answer empty = expect_scores("{" SHARED ", 'history': {}, 'candidates': " CANDIDATES "}");
     struct answer again = expect_scores(whole);
-    assert_int_equal(silent.origin, USER_COMPUTED);
-    assert_null(token_of(&silent));
-    assert_same_results(&silent, &empty);
-    assert_interest(&silent, "clicks", 0, 0);
+    assert_int_equal(nobody.origin, USER_NOBODY);
+    assert_false(nobody.has_miss);
+    assert_null(token_of(&nobody));
+    assert_same_results(&nobody, &empty);
+    assert_interest(&nobody, "clicks", 0, 0);
+    assert_text(json_object_get(nobody.reply, "user_state"), "absent");
+    assert_int_equal(first.origin, USER_COMPUTED);
+    assert_int_equal(held.origin, USER_CACHED);
+    assert_null(token_of(&held));
+    assert_same_results(&held, &first);
+    assert_interest(&first, "clicks", 2, 2);
+    assert_interest(&held, "clicks", 2, 2);
     assert_int_equal(again.origin, USER_CACHED);
-    assert_same_results(&first, &again);
+    end(&nobody);
     end(&first);
-    end(&silent);
+    end(&held);
     end(&empty);
     end(&again);
 }
@@ -688,7 +698,7 @@ int main(void) {
         cmocka_unit_test_setup_teardown(memory_is_each_requests_own, start, stop),
         cmocka_unit_test_setup_teardown(a_state_is_computed_then_cached_then_extended, start_with_cache, stop),
         cmocka_unit_test_setup_teardown(without_a_user_id_nothing_is_kept, start_with_cache, stop),
-        cmocka_unit_test_setup_teardown(a_user_id_without_a_history_changes_nothing, start_with_cache, stop),
+        cmocka_unit_test_setup_teardown(a_user_id_without_a_history_means_the_held_one, start_with_cache, stop),
         cmocka_unit_test_setup_teardown(a_token_stands_for_the_history, start_with_cache, stop),
         cmocka_unit_test_setup_teardown(appended_behaviours_count_with_those_before, start_with_cache, stop),
         cmocka_unit_test_setup_teardown(a_held_history_is_not_explained, start_with_cache, stop),
