@@ -141,6 +141,22 @@ static void test_fields_of_later_versions_are_kept(void **state) {
     assert_int_equal(history.lists[0].column[1].values[3].kind, PROTO_ABSENT);
 }
 
+/* A run with a field that is not known is not joined with the next, because the field may speak of its values. */
+static void test_a_run_of_a_later_version_stays_as_it_is(void **state) {
+    (void)state;
+    static const char later[] = "\x09\1\2\3\4\5\6\7\x08\x18\x01\x32\x1a"
+                                "\x0a\x01l\x10\x01\x18\x01\x22\x11\x0a\x04item\x12\x09\x12\x01\x05\xea\x05\x03WEB";
+    struct proto_string record = {later, sizeof later - 1};
+    struct proto_value values[] = {integer(6), integer(7)};
+    struct history_change change = items("", "l", values, 2);
+    assert_int_equal(merge(&record, &change, 1, &wide), HISTORY_MERGED);
+    assert_true(holds(record, "WEB"));
+    struct history history = read_back(record);
+    assert_int_equal(history.lists[0].length, 3);
+    for (int64_t i = 0; i < 3; i++)
+        assert_int_equal(history.lists[0].column[0].values[i].integer, 5 + i);
+}
+
 static void test_what_is_no_record_is_unreadable(void **state) {
     (void)state;
     struct history history;
@@ -494,6 +510,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(test_a_recorded_store_reads, prepare, clean),
         cmocka_unit_test_setup_teardown(test_fields_of_later_versions_are_kept, prepare, clean),
+        cmocka_unit_test_setup_teardown(test_a_run_of_a_later_version_stays_as_it_is, prepare, clean),
         cmocka_unit_test_setup_teardown(test_what_is_no_record_is_unreadable, prepare, clean),
         cmocka_unit_test_setup_teardown(test_parts_that_disagree_are_unreadable, prepare, clean),
         cmocka_unit_test_setup_teardown(test_an_event_is_applied_once, prepare, clean),

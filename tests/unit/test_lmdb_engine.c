@@ -212,6 +212,16 @@ static void test_a_file_without_room(void **state) {
         assert_int_equal(driver_delete(&driver, name)->status, HISTORY_DONE);
     }
     assert_int_equal(driver_append(&driver, "late", "", 1, 64)->status, HISTORY_DONE);
+    /* One without room fails, and the others in the same commit do not. */
+    uint64_t stored_before = driver.counts.appends[HISTORY_DONE], full_before = driver.counts.appends[HISTORY_FULL];
+    for (int64_t i = 0; i < 9; i++) {
+        char name[32];
+        snprintf(name, sizeof name, "beside%d", (int)i);
+        driver_start_append(&driver, name, "", INT64_MAX - 60000, i == 4 ? 60000 : 10);
+    }
+    driver_wait(&driver);
+    assert_int_equal(driver.counts.appends[HISTORY_DONE] - stored_before, 8);
+    assert_int_equal(driver.counts.appends[HISTORY_FULL] - full_before, 1);
     /* A larger map holds more, from the next start on. */
     driver_close(&driver);
     driver.options.map_bytes = 1 << 22;
