@@ -383,10 +383,18 @@ static bool decode_score_member(struct decoder *decoder, const char *name, json_
     }
     if (strcmp(name, "top_k") == 0)
         return decode_top_k(decoder, name, node, request);
-    if (strcmp(name, "explain") == 0) {
+    if (strcmp(name, "timeout_ms") == 0) {
+        struct proto_value number;
+        if (!decode_number(decoder, node, &number) || !number_to_integer(&number, &number) ||
+            number.kind != PROTO_INTEGER || number.integer < 1 || number.integer > PROTO_TIMEOUT_MAX)
+            return fail(decoder, name, "This must be an integer from 1 to 86400000.");
+        request->timeout_ms = (uint32_t)number.integer;
+        return true;
+    }
+    if (strcmp(name, "explain") == 0 || strcmp(name, "partial") == 0) {
         if (!json_is_boolean(node))
             return fail(decoder, name, "This must be true or false.");
-        request->explain = json_is_true(node);
+        *(name[0] == 'e' ? &request->explain : &request->partial) = json_is_true(node);
         return true;
     }
     return decode_history_member(decoder, name, node, request);
@@ -397,11 +405,12 @@ typedef bool member_decoder(struct decoder *decoder, const char *name, json_t *n
 /* The members that a kind of request can have; NULL ends the list. */
 struct members {
     member_decoder *decode;
-    const char *names[10];
+    const char *names[12];
 };
-static const struct members score_members = {
-    decode_score_member,
-    {"user_id", "user", "context", "history", "history_token", "history_append", "candidates", "top_k", "explain"}};
+static const struct members score_members = {decode_score_member,
+                                             {"user_id", "user", "context", "history", "history_token",
+                                              "history_append", "candidates", "top_k", "explain", "timeout_ms",
+                                              "partial"}};
 static const struct members history_members = {decode_history_member, {"history", "history_token", "history_append"}};
 
 static bool has_member(const struct members *members, const char *name) {

@@ -350,6 +350,8 @@ struct proto_string json_encode_reply(const struct proto_reply *reply, struct ar
     for (size_t i = 0; i < reply->unknown_count; i++)
         member_size(&writer, reply->unknown[i].field, reply->unknown[i].count);
     close_with(&writer, "}");
+    if (reply->coverage > 0)
+        member_number(&writer, "coverage", reply->coverage);
     if (reply->results != NULL)
         put_results(&writer, reply);
     close_with(&writer, "}");

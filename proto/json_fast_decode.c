@@ -459,7 +459,20 @@ static bool scan_table(struct scanner *scanner, struct proto_table *table) {
 
 /* ---- the request ---- */
 
-enum member { HISTORY, CANDIDATES, USER, CONTEXT, USER_ID, TOP_K, EXPLAIN, HISTORY_TOKEN, HISTORY_APPEND, MEMBERS };
+enum member {
+    HISTORY,
+    CANDIDATES,
+    USER,
+    CONTEXT,
+    USER_ID,
+    TOP_K,
+    EXPLAIN,
+    HISTORY_TOKEN,
+    HISTORY_APPEND,
+    TIMEOUT_MS,
+    PARTIAL,
+    MEMBERS
+};
 
 static const char *const member_names[MEMBERS] = {
     [HISTORY] = "history",
@@ -471,6 +484,8 @@ static const char *const member_names[MEMBERS] = {
     [EXPLAIN] = "explain",
     [HISTORY_TOKEN] = "history_token",
     [HISTORY_APPEND] = "history_append",
+    [TIMEOUT_MS] = "timeout_ms",
+    [PARTIAL] = "partial",
 };
 
 static bool scan_member(struct scanner *scanner, unsigned int member, struct proto_request *request) {
@@ -503,9 +518,19 @@ static bool scan_member(struct scanner *scanner, unsigned int member, struct pro
             return false;
         request->top_k = (size_t)value.integer;
         return true;
+    case TIMEOUT_MS:
+        peek(scanner);
+        if (!scan_number(scanner, &value) || !number_to_integer(&value, &value) || value.kind != PROTO_INTEGER ||
+            value.integer < 1 || value.integer > PROTO_TIMEOUT_MAX)
+            return false;
+        request->timeout_ms = (uint32_t)value.integer;
+        return true;
     case EXPLAIN:
         request->explain = peek(scanner) == 't';
         return take_word(scanner, request->explain ? "true" : "false");
+    case PARTIAL:
+        request->partial = peek(scanner) == 't';
+        return take_word(scanner, request->partial ? "true" : "false");
     case MEMBERS:
         break;
     }

@@ -215,6 +215,10 @@ bool protobuf_decode_request(const char *body, size_t size, bool strict, struct 
         return fail(&reader, "top_k", "This must be an integer from 1 to 9223372036854775807.");
     request->top_k = from->top_k;
     request->explain = from->explain != 0;
+    if (from->timeout_ms > PROTO_TIMEOUT_MAX)
+        return fail(&reader, "timeout_ms", "This must be an integer from 1 to 86400000.");
+    request->timeout_ms = from->timeout_ms;
+    request->partial = from->partial != 0;
     bool has_user_id = from->user_id_there_case != DIEN__SCORE_REQUEST__USER_ID_THERE__NOT_SET;
     bool has_token = from->history_token_there_case != DIEN__SCORE_REQUEST__HISTORY_TOKEN_THERE__NOT_SET;
     return read_user_id(&reader, has_user_id, &from->user_id, request) &&
@@ -366,6 +370,7 @@ struct proto_string protobuf_encode_reply(const struct proto_reply *reply, struc
     message.version = borrow_text(reply->version);
     message.user_state = borrow_text(reply->user_state);
     message.history_token = borrow(reply->token.data, reply->token.length);
+    message.coverage = reply->coverage;
     build_interests(&builder, reply, &message);
 
     Dien__Unknown *unknown = take(&builder, reply->unknown_count, sizeof *unknown);

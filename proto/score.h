@@ -20,6 +20,7 @@ enum {
     PROTO_USER_ID_MAX = 256,       /* characters, see proto_is_user_id() */
     PROTO_USER_ID_BYTES = 400,     /* of the longest */
     PROTO_HISTORY_TOKEN_MAX = 256, /* characters */
+    PROTO_TIMEOUT_MAX = 86400000,  /* milliseconds: a day */
     PROTO_FIELDS_MAX = 256         /* fields of one group: the row form costs rows x fields */
 };
 
@@ -91,8 +92,10 @@ struct proto_request {
     struct proto_string history_token;
     struct proto_table history_append; /* behaviours to append to the history of the token */
     struct proto_table candidates;
-    size_t top_k; /* 0: all */
+    size_t top_k;        /* 0: all */
+    uint32_t timeout_ms; /* for which the client waits; 0: not said */
     bool explain;
+    bool partial; /* when the time runs out, results of the candidates that were scored are welcome */
 };
 
 /* Whether this is a user's id: UTF-8 without U+0000, of 1 to PROTO_USER_ID_MAX characters. The number of characters
@@ -139,6 +142,7 @@ struct proto_reply {
     struct proto_string token; /* of the kept state; data NULL: no state is kept */
     size_t unknown_count;
     const struct proto_unknown *unknown;
+    double coverage;                    /* the share of the candidates that were scored; 0: left out */
     size_t result_count;                /* already in rank order and cut to top_k */
     const struct proto_result *results; /* NULL in a reply to POST /users/{id}/history */
 };

@@ -73,6 +73,8 @@ static const struct row rows[] = {
      "reading on after a body was refused, so that the client sees why"},
     {"deadline", SECONDS, LIMIT, FIELD(deadline), "1", 0.001, DAY,
      "a request in the queue; more: 504, or 503 at once where it is to be expected"},
+    {"client-key", TEXT, NO_LIMIT, FIELD(client_key), NULL, 0, 0,
+     "header that tells clients apart, to be fair among them; without it their addresses do"},
     {"drain-delay", SECONDS, LIMIT, FIELD(drain_delay), "5", 0, DAY, "after SIGTERM: not ready, but still accepting"},
     {"drain-timeout", SECONDS, LIMIT, FIELD(drain_timeout), "20", 0, DAY, "after that: for requests in flight"},
     {"watchdog", SECONDS, LIMIT, FIELD(watchdog), "30", 0, DAY,

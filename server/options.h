@@ -39,6 +39,7 @@ struct options {
     double idle_timeout;
     double linger_timeout;
     double deadline;
+    const char *client_key; /* NULL: the address */
     double drain_delay;
     double drain_timeout;
     double watchdog; /* 0: a stalled loop is logged only */

@@ -9,6 +9,7 @@
 #include "proto/json_encode.h"
 #include "server/api/access_log.h"
 #include "server/api/model_page.h"
+#include "server/api/request_headers.h"
 #include "server/api/user_page.h"
 #include "server/base/clock.h"
 #include "server/base/cpu_quota.h"
@@ -145,10 +146,13 @@ static void refuse(struct api *api, struct exchange *exchange) {
     if (job->refusal == JOB_CLIENT_GONE)
         return; /* without an answer */
     counter_add(&api->metrics.scoring.refusals[job->refusal], 1);
+    double deadline = api->options->deadline;
+    if (job->deadline != 0 && clock_seconds(job->deadline - job->arrived) < deadline)
+        deadline = clock_seconds(job->deadline - job->arrived);
     if (job->refusal == JOB_DEADLINE_UNREACHABLE)
         http_problem(exchange, PROBLEM_SATURATED,
                      "The request would wait for about %.3f s, too long for its deadline of %.3f s.", job->wait,
-                     api->options->deadline);
+                     deadline);
     else
         http_problem(exchange, PROBLEM_SATURATED, "%zu requests wait already.", api->options->queue);
     exchange->answer.retry_after = (unsigned)ceil(job->wait);
@@ -168,7 +172,10 @@ static bool submit(struct api *api, struct exchange *exchange) {
                         .size = exchange->body.size,
                         .request_id = exchange->request_id,
                         .submitted = clock_now(),
+                        .arrived = exchange->began,
                         .socket = exchange->socket};
+    if (!request_headers_read(exchange, api->options->client_key, job))
+        return true;
     if (worker_pool_submit(api->workers, job))
         return false;
     refuse(api, exchange);

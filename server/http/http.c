@@ -143,6 +143,16 @@ static void uncount_reply(struct exchange *exchange) {
     exchange->reply_bytes = 0;
 }
 
+const char *http_header(const struct exchange *exchange, const char *name) {
+    return header(exchange, name);
+}
+
+const struct sockaddr *http_client_address(const struct exchange *exchange) {
+    const union MHD_ConnectionInfo *info =
+        MHD_get_connection_info(exchange->handle, MHD_CONNECTION_INFO_CLIENT_ADDRESS);
+    return info != NULL ? info->client_addr : NULL;
+}
+
 /* Hands the answer to MHD. Returns the result that MHD's handler must return. */
 static enum MHD_Result queue_answer(struct exchange *exchange) {
     static const enum MHD_ResponseMemoryMode modes[] = {

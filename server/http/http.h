@@ -22,6 +22,7 @@
 #include <stdint.h>
 
 struct http;
+struct sockaddr;
 
 enum answer_memory {
     ANSWER_OWNED,   /* malloc'ed, and http's from now on */
@@ -124,6 +125,9 @@ void http_expire_lingering(struct http *http);
 void http_answered(struct exchange *exchange);
 /* Fill in the answer with a copy of a text; out of memory, with a problem. */
 void http_text(struct exchange *exchange, int status, const char *type, const char *text, size_t size);
+/* A header's value while the handler runs, or NULL; and the socket address of the client's end, or NULL. */
+const char *http_header(const struct exchange *exchange, const char *name);
+const struct sockaddr *http_client_address(const struct exchange *exchange);
 /* Fill in the answer with a problem. */
 void http_problem(struct exchange *exchange, enum problem_kind kind, const char *format, ...)
     __attribute__((format(printf, 3, 4)));

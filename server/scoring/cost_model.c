@@ -3,6 +3,7 @@
 
 #include "proto/protobuf_count.h"
 
+#include <stdbool.h>
 #include <string.h>
 
 /* UNIT_SECONDS: one pair at the paper's shape on a core of 2024 with AVX-512. DECAY: the weight that older measurements
@@ -25,6 +26,25 @@ static double values_in(const char *text, const char *end) {
     return (double)(commas + 1);
 }
 
+static double cost_of_values(size_t size, double behaviours, double candidates) {
+    return REQUEST_UNITS + (double)size / BYTES_PER_UNIT + behaviours * candidates;
+}
+
+/* A letter that is written as an escape, such as "c\\u0061ndidates": no encoder does so, and a name may hide in it. */
+static bool has_escaped_letter(const char *body, size_t size) {
+    const char *end = body + size, *next = body;
+    while (next < end && (next = memchr(next, '\\', (size_t)(end - next))) != NULL) {
+        if (end - next >= 5 && memcmp(next + 1, "u00", 3) == 0 && next[4] >= '4' && next[4] <= '7')
+            return true;
+        next += 2;
+    }
+    return false;
+}
+
+static bool stands_twice(const char *first, const char *end, const char *name, size_t length) {
+    return first != NULL && memmem(first + length, (size_t)(end - first) - length, name, length) != NULL;
+}
+
 double cost_guess(enum proto_format format, const char *body, size_t size) {
     double behaviours = USUAL_HISTORY, candidates = 0; /* values of all fields */
     if (format == PROTO_PROTOBUF) {
@@ -38,13 +58,31 @@ double cost_guess(enum proto_format format, const char *body, size_t size) {
         const char *end = body + size;
         const char *history_name = memmem(body, size, "\"history\"", 9);
         const char *candidates_name = memmem(body, size, "\"candidates\"", 12);
+        if (has_escaped_letter(body, size) || stands_twice(candidates_name, end, "\"candidates\"", 12) ||
+            stands_twice(history_name, end, "\"history\"", 9)) {
+            double most = values_in(body, end) / 2; /* of a product of two groups */
+            return cost_of_values(size, most > USUAL_HISTORY ? most : USUAL_HISTORY, most);
+        }
         if (candidates_name != NULL && history_name != NULL)
             behaviours = values_in(history_name, history_name < candidates_name ? candidates_name : end);
         if (candidates_name != NULL)
             candidates =
                 values_in(candidates_name, history_name != NULL && candidates_name < history_name ? history_name : end);
     }
-    return REQUEST_UNITS + (double)size / BYTES_PER_UNIT + behaviours * candidates;
+    return cost_of_values(size, behaviours, candidates);
+}
+
+static double values_of(const struct proto_table *table) {
+    size_t count = 0;
+    for (size_t i = 0; i < table->columns; i++)
+        count += table->column[i].count;
+    return (double)count;
+}
+
+double cost_of_decoded(const struct proto_request *request, size_t size, size_t held) {
+    double assumed = held > 0 ? (double)(held * request->candidates.columns) : USUAL_HISTORY;
+    double behaviours = request->history.present ? values_of(&request->history) + 1 : assumed;
+    return cost_of_values(size, behaviours, values_of(&request->candidates));
 }
 
 double cost_of_candidate(const struct dien_model *model, const struct dien_user *user) {

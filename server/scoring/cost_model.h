@@ -11,8 +11,12 @@
 
 #include <stddef.h>
 
-/* Estimates the units of a request from its undecoded body: good enough to tell a light request from a heavy one. */
+/* Estimates the units of a request from its undecoded body: good enough to tell a light request from a heavy one. Where
+ * a body can hide its groups from a look at the text, the guess is the most that so many values can make. */
 double cost_guess(enum proto_format format, const char *body, size_t size);
+/* The units of a decoded request, on the scale of the guess. `held` is the assumed length of a history that the request
+ * does not bring; 0: the usual one. */
+double cost_of_decoded(const struct proto_request *request, size_t size, size_t held);
 /* Units of scoring one candidate for this user. */
 double cost_of_candidate(const struct dien_model *model, const struct dien_user *user);
 

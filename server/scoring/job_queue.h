@@ -37,6 +37,7 @@ struct job {
     const char *body;
     size_t size;
     const char *request_id;
+    uint64_t arrived;   /* clock_now() at the end of its head; 0: when it was submitted */
     uint64_t submitted; /* clock_now() */
     uint64_t deadline;  /* the request's own, by clock_now(); 0: none */
     uint64_t client_key;
@@ -51,6 +52,7 @@ struct job {
     struct job *arrived_before, *arrived_after; /* of the lane */
     struct client *client;
     double units;    /* of work, by cost_guess(), or of the decoded request; set before job_queue_add() */
+    double weight;   /* units of a job that is put back */
     double wait;     /* estimated seconds until a thread takes it */
     double waited;   /* seconds, at its end */
     double charged;  /* seconds that its client was charged */

@@ -52,6 +52,23 @@ static bool decode(struct scorer *scorer, struct request *request) {
                                                                    &request->decoded, &request->problem);
 }
 
+/* A request whose time is over is not begun. */
+static bool is_in_time(struct scorer *scorer, struct request *request) {
+    (void)scorer;
+    uint64_t own = request->arrived + clock_from_seconds(1e-3 * request->decoded.timeout_ms);
+    if (request->decoded.timeout_ms > 0 && (request->deadline == 0 || own < request->deadline))
+        request->deadline = own;
+    if (request->deadline == 0 || clock_now() < request->deadline)
+        return true;
+    problem_set(&request->problem, PROBLEM_DEADLINE_PASSED, "", "The time that the request gave ran out: %.3f s.",
+                clock_seconds(request->deadline - request->arrived));
+    return false;
+}
+
+static bool weigh(struct scorer *scorer, struct request *request) {
+    return scorer->weigh == NULL || scorer->weigh(scorer, request);
+}
+
 static bool resolve_ids(struct scorer *scorer, struct request *request) {
     return resolve(scorer->model, &scorer->limits, &scorer->arena, &request->decoded, &request->resolved,
                    &request->problem);
@@ -172,20 +189,30 @@ static bool score(struct scorer *scorer, struct request *request) {
                                                 .context = resolved->columns[DIEN_CONTEXT],
                                                 .candidates = resolved->columns[DIEN_CANDIDATE],
                                                 .candidate_count = resolved->candidate_count};
+    request->scored = resolved->candidate_count;
+    request->runs_to_end = request->decoded.history_append.present && !request->decoded.partial;
     if (scorer->score_parallel != NULL)
         scorer->score_parallel(scorer, request);
     else
         dien_score(scorer->model, scorer->scratch, request->state.user, &request->candidates, request->scores,
                    request->attention);
+    if (request->departed)
+        return false;
+    if (request->scored < resolved->candidate_count && (!request->decoded.partial || request->scored == 0)) {
+        problem_set(&request->problem, PROBLEM_DEADLINE_PASSED, "",
+                    "The time that the request gave, %.3f s, ran out after %zu of %zu candidates.",
+                    clock_seconds(request->deadline - request->arrived), request->scored, resolved->candidate_count);
+        return false;
+    }
     /* A model whose tables hold NaN must not answer with it. */
-    for (size_t i = 0; i < resolved->candidate_count; i++) {
+    for (size_t i = 0; i < request->scored; i++) {
         if (!isfinite(request->scores[i])) {
             problem_set(&request->problem, PROBLEM_MODEL_FAULT, "",
                         "The model gives candidate %zu a score that is not a number.", i);
             return false;
         }
     }
-    request->summary.candidates = resolved->candidate_count;
+    request->summary.candidates = request->scored;
     return true;
 }
 
@@ -200,7 +227,7 @@ static int by_rank(const void *left, const void *right) {
 }
 
 static bool rank(struct scorer *scorer, struct request *request) {
-    size_t count = request->resolved.candidate_count;
+    size_t count = request->scored;
     request->results = arena_array(&scorer->arena, count, sizeof *request->results);
     if (request->results == NULL)
         return out_of_memory(scorer, request);
@@ -212,7 +239,7 @@ static bool rank(struct scorer *scorer, struct request *request) {
 
 static bool encode(struct scorer *scorer, struct request *request) {
     char token[USER_TOKEN_TEXT];
-    size_t count = request->resolved.candidate_count, top_k = request->decoded.top_k;
+    size_t all = request->resolved.candidate_count, count = request->scored, top_k = request->decoded.top_k;
     struct proto_reply reply = {.model = dien_name(scorer->model),
                                 .version = dien_version(scorer->model),
                                 .user_state = request->summary.user_state,
@@ -221,6 +248,7 @@ static bool encode(struct scorer *scorer, struct request *request) {
                                 .interests = request->interests,
                                 .unknown_count = request->resolved.unknown_count,
                                 .unknown = request->resolved.unknown,
+                                .coverage = request->decoded.partial && all > 0 ? (double)count / (double)all : 0,
                                 .result_count = top_k > 0 && top_k < count ? top_k : count,
                                 .results = request->results};
     if (request->state.token_is_due) {
@@ -245,14 +273,20 @@ static bool timed(enum request_phase phase, step *take, struct scorer *scorer, s
 
 /* Keeps what was asked, and forgets all else. */
 static void begin(struct scorer *scorer, struct request *request) {
-    *request = (struct request){
-        .format = request->format, .body = request->body, .size = request->size, .path_user = request->path_user};
+    *request = (struct request){.format = request->format,
+                                .body = request->body,
+                                .size = request->size,
+                                .path_user = request->path_user,
+                                .arrived = request->arrived != 0 ? request->arrived : clock_now(),
+                                .deadline = request->deadline};
     arena_reset(&scorer->arena);
 }
 
 void request_score(struct scorer *scorer, struct request *request) {
     begin(scorer, request);
     if (timed(PHASE_DECODE, decode, scorer, request) &&       /* the body to plain structs */
+        is_in_time(scorer, request) &&                        /* somebody still waits */
+        weigh(scorer, request) &&                             /* it is as light as it looked */
         timed(PHASE_RESOLVE, resolve_ids, scorer, request) && /* ids to rows of the model's tables */
         timed(PHASE_STATE, find_state, scorer, request) &&    /* cached, extended, or computed */
         timed(PHASE_SCORE, score, scorer, request) &&         /* each candidate's click probability */
@@ -262,8 +296,8 @@ void request_score(struct scorer *scorer, struct request *request) {
 
 void request_update(struct scorer *scorer, struct request *request) {
     begin(scorer, request);
-    if (timed(PHASE_DECODE, decode, scorer, request) && timed(PHASE_RESOLVE, resolve_ids, scorer, request) &&
-        timed(PHASE_STATE, find_state, scorer, request))
+    if (timed(PHASE_DECODE, decode, scorer, request) && is_in_time(scorer, request) &&
+        timed(PHASE_RESOLVE, resolve_ids, scorer, request) && timed(PHASE_STATE, find_state, scorer, request))
         timed(PHASE_ENCODE, encode, scorer, request);
 }
 

@@ -59,6 +59,8 @@ struct request {
     const char *body;
     size_t size;
     struct user_key path_user; /* POST /users/{id}/history: {id}; POST /score: id NULL */
+    uint64_t arrived;          /* clock_now(); 0: now */
+    uint64_t deadline;         /* by clock_now(), after which nobody waits; 0: none */
     /* Decoded, resolved, and the state of the user. */
     struct proto_request decoded;
     struct resolved resolved;
@@ -68,6 +70,10 @@ struct request {
     struct proto_interest *interests; /* what the reply says of each */
     /* Scored: [candidate_count]; attention [interest][candidate, length], NULL without `explain`. */
     struct dien_request candidates;
+    size_t scored;    /* candidates, the first ones: all, unless the time ran out */
+    bool runs_to_end; /* must not be given up once its state has changed */
+    bool postponed;   /* by scorer.weigh(): to be run once more, later */
+    bool departed;    /* its client has left, and nothing is to be answered */
     float *scores;
     float **attention;
     /* Ranked, best first; NULL where nothing was scored. */
@@ -86,9 +92,12 @@ struct scorer {
     struct request_limits limits;
     struct user_cache *cache; /* NULL: no state is kept; the caller's to set, as is the next */
     uint64_t version;         /* the model's, for the cache: a number that grows */
+    /* Looks at the decoded request. False: it is not to be run now, and request->postponed. NULL: it always is. */
+    bool (*weigh)(struct scorer *scorer, struct request *request);
     /* Fills in request->scores and attention with the help of other threads, each by dien_score_range() for a range of
-     * its own. NULL: the calling thread scores alone. The caller's to set. */
-    void (*score_parallel)(struct scorer *scorer, const struct request *request);
+     * its own. It may stop early, with request->scored or departed, unless the request runs_to_end. NULL: the calling
+     * thread scores alone. The caller's to set. */
+    void (*score_parallel)(struct scorer *scorer, struct request *request);
     void *parallel_context; /* whose score_parallel() it is */
 };
 

@@ -20,6 +20,12 @@ bool work_split_take(struct work_split *split, struct range *range) {
     return true;
 }
 
+size_t work_split_stop(struct work_split *split) {
+    size_t all = split->request->candidates.candidate_count;
+    size_t taken = atomic_exchange_explicit(&split->taken, all, memory_order_relaxed);
+    return taken < all ? taken : all;
+}
+
 void work_split_score(const struct work_split *split, struct dien_scratch *scratch, struct range range) {
     const struct request *request = split->request;
     dien_score_range(split->model, scratch, request->state.user, &request->candidates, range.first, range.count,

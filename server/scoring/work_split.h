@@ -35,6 +35,8 @@ void work_split_init(struct work_split *split, const struct dien_model *model, c
                      double candidates);
 /* Takes the next chunk; false when none is left. */
 bool work_split_take(struct work_split *split, struct range *range);
+/* Lets nobody take another chunk. Returns the candidates whose chunks have been taken: the first ones. */
+size_t work_split_stop(struct work_split *split);
 void work_split_score(const struct work_split *split, struct dien_scratch *scratch, struct range range);
 
 /* The number of chunks, taken or not. */

@@ -22,6 +22,7 @@ struct worker {
     struct scorer scorer;
     struct scorer interleaved; /* for light jobs between chunks of a heavy one: its own arena, the scorer's scratch */
     struct arena arena;        /* for problem details, since the scorer's arena may be full */
+    struct job *job;           /* that it runs now, the interleaved one included */
     struct cost_rate rate;     /* of scoring alone, without decoding and encoding */
     int64_t excluded_ns;       /* of the job's elapsed time: spent on interleaved jobs, less the time helpers gave it */
     pthread_t thread;
@@ -82,18 +83,71 @@ static void reply_problem(struct worker *worker, struct job *job, const struct p
     arena_reset(&worker->arena);
 }
 
-static void serve(struct worker *worker, struct scorer *scorer, struct job *job) {
-    struct request request = {.format = job->format, .body = job->body, .size = job->size, .path_user = job->user};
+/* The units that a request turned out to have. A held history counts with the length that its state has. */
+static double units_of(const struct scorer *scorer, const struct job *job, const struct request *request) {
+    (void)scorer;
+    size_t held = 0;
+    for (size_t i = 0; i < request->interest_count; i++)
+        held = request->interests[i].length > held ? request->interests[i].length : held;
+    return job->user.id == NULL ? cost_of_decoded(&request->decoded, job->size, held) : job->units;
+}
+
+static void correct_units(struct worker_pool *pool, struct job *job, double units) {
+    pthread_mutex_lock(&pool->mutex);
+    pool->queue.working_units += units - job->units;
+    job->units = units;
+    pthread_mutex_unlock(&pool->mutex);
+}
+
+/* The scorer's weigh(). A job that hid its cost was taken too early. It goes back as a heavy one, unless nobody waits
+ * or it has been weighed before. The thread of a heavy job must not begin another one: there a history that the server
+ * holds counts with the most that the model uses. Nothing has been changed by the request so far. */
+static bool weigh(struct scorer *scorer, struct request *request) {
+    struct worker *worker = scorer->parallel_context;
+    struct worker_pool *pool = worker->pool;
+    struct job *job = worker->job;
+    const struct dien_interest *interests;
+    size_t count = dien_interests(scorer->model, &interests), longest = 0;
+    bool interleaved = scorer == &worker->interleaved;
+    for (size_t i = 0; interleaved && i < count; i++)
+        longest = interests[i].max_length > longest ? interests[i].max_length : longest;
+    double units = cost_of_decoded(&request->decoded, job->size, 0);
+    double most = interleaved ? cost_of_decoded(&request->decoded, job->size, longest) : units;
+    pthread_mutex_lock(&pool->mutex);
+    bool is_heavy = cost_seconds(&pool->queue.rate, most) > JOB_HEAVY_SECONDS;
+    pthread_mutex_unlock(&pool->mutex);
+    request->postponed = is_heavy && !job->heavy && !job->weighed && (interleaved || pool->waiting_count > 0);
+    if (request->postponed)
+        job->weight = units;
+    return !request->postponed;
+}
+
+/* False when the job is to be put back. */
+static bool serve(struct worker *worker, struct scorer *scorer, struct job *job) {
+    struct request request = {.format = job->format,
+                              .body = job->body,
+                              .size = job->size,
+                              .path_user = job->user,
+                              .arrived = job->arrived != 0 ? job->arrived : job->submitted,
+                              .deadline = job->deadline};
     if (job->user.id == NULL)
         request_score(scorer, &request);
     else
         request_update(scorer, &request);
+    if (request.postponed)
+        return false;
     scoring_counts_request(worker->pool->options.counts, &request);
     job->summary = request.summary;
+    job->cancelled = request.departed;
+    if (request.interest_count > 0)
+        correct_units(worker->pool, job, units_of(scorer, job, &request));
+    if (request.departed)
+        return true;
     if (request.problem.kind == PROBLEM_NONE)
         keep_reply(job, request.reply);
     else
         reply_problem(worker, job, &request.problem);
+    return true;
 }
 
 /* ---- jobs that are not scored */
@@ -162,8 +216,8 @@ static void run_job(struct worker *worker, struct scorer *scorer, struct job *jo
     worker->excluded_ns = 0;
     if (job->user.id == NULL)
         histogram_add(&options->counts->phases[PHASE_QUEUE], clock_seconds(start - job->submitted));
-    if (!is_hopeless(pool, job, start))
-        serve(worker, scorer, job);
+    worker->job = job;
+    bool ended = is_hopeless(pool, job, start) || serve(worker, scorer, job);
 
     /* The cost is the time that one thread would have taken alone. */
     uint64_t end = clock_now();
@@ -171,9 +225,14 @@ static void run_job(struct worker *worker, struct scorer *scorer, struct job *jo
     job->seconds = job->problem == PROBLEM_NONE && !job->cancelled ? 1e-9 * (double)spent : 0;
 
     pthread_mutex_lock(&pool->mutex);
-    bool first = pool->done.first == NULL;
-    job_queue_done(&pool->queue, job, end);
-    job_append(&pool->done, job);
+    bool first = ended && pool->done.first == NULL;
+    if (ended) {
+        job_queue_done(&pool->queue, job, end);
+        job_append(&pool->done, job);
+    } else {
+        job_queue_put_back(&pool->queue, job, job->weight, 1e-9 * (double)spent, end);
+        publish_counts(pool);
+    }
     if (scorer != &worker->interleaved)
         pool->busy--;
     pthread_mutex_unlock(&pool->mutex);
@@ -187,6 +246,7 @@ static void run_light_jobs(struct worker *worker, uint64_t budget) {
     struct worker_pool *pool = worker->pool;
     uint64_t start = clock_now(), spent = 0;
     int64_t excluded_ns = worker->excluded_ns; /* the heavy job's; run_job() counts anew */
+    struct job *heavy = worker->job;
     while (spent < budget && pool->light_count > 0) {
         pthread_mutex_lock(&pool->mutex);
         struct job *job = pool->stopping ? NULL : job_queue_take_light(&pool->queue, clock_now());
@@ -199,13 +259,28 @@ static void run_light_jobs(struct worker *worker, uint64_t budget) {
         counter_add(&pool->options.counts->requests_interleaved, 1);
     }
     worker->excluded_ns = excluded_ns + (int64_t)spent;
+    worker->job = heavy;
 }
 
 /* ---- the scoring of one request by several threads */
 
+/* Between two chunks: whether the time is over or the client has left. Then no other chunk is begun. */
+static void look_again(struct worker *worker, struct work_split *split, struct request *request) {
+    const struct job *job = worker->job;
+    uint64_t now = clock_now();
+    bool late = request->deadline != 0 && now >= request->deadline;
+    bool waited = now > job->submitted && clock_seconds(now - job->submitted) > JOB_PRESSURE_SECONDS;
+    if (request->runs_to_end || (!late && !(waited && peer_look(job->socket) == PEER_GONE)))
+        return;
+    request->scored = work_split_stop(split);
+    request->departed = !late && request->scored < request->candidates.candidate_count;
+    if (request->departed)
+        counter_add(&worker->pool->options.counts->departures, 1);
+}
+
 /* The scorer's score_parallel(): offer the request to idle threads, score chunks until none is left, and wait for those
  * that helpers have begun. */
-static void score_parallel(struct scorer *scorer, const struct request *request) {
+static void score_parallel(struct scorer *scorer, struct request *request) {
     struct worker *worker = scorer->parallel_context;
     struct worker_pool *pool = worker->pool;
     double units = cost_of_candidate(scorer->model, request->state.user);
@@ -233,6 +308,8 @@ static void score_parallel(struct scorer *scorer, const struct request *request)
         cost_learn(&worker->rate, units * (double)range.count, clock_seconds(spent));
         if (heavy)
             run_light_jobs(worker, spent);
+        if (work_split_has_more(&split))
+            look_again(worker, &split, request);
     }
 
     if (chunks > 1) {
@@ -346,6 +423,8 @@ struct worker_pool *worker_pool_start(const struct worker_pool_options *options)
         worker->scorer.version = options->version;
         worker->interleaved = worker->scorer;
         arena_init(&worker->interleaved.arena, options->limits.memory, INTERLEAVED_ARENA_KEEP);
+        worker->interleaved.weigh = worker->scorer.weigh = weigh;
+        worker->interleaved.parallel_context = worker;
         worker->scorer.score_parallel = score_parallel;
         worker->scorer.parallel_context = worker;
         worker->has_thread = worker->has_scorer && thread_start(&worker->thread, "score", work, worker);

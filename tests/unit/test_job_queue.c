@@ -100,6 +100,57 @@ static void any_bytes_have_a_guess(void **state) {
                 cost_guess(PROTO_JSON, "{\"candidatez\":[1,2]}", 20));
 }
 
+/* A name that is spelt with an escape is no way around the estimate, nor is a decoy. */
+static void a_hidden_name_is_no_lighter(void **state) {
+    (void)state;
+    static const char *const heads[] = {
+        "{\"history\":{\"item\":[%s]},\"candidates\":{\"item\":[%s]}}",
+        "{\"history\":{\"item\":[%s]},\"c\\u0061ndidates\":{\"item\":[%s]}}",
+        "{\"\\u0068istory\":{\"item\":[%s]},\"candidates\":{\"item\":[%s]}}",
+        "{\"histor\\u0079\":{\"item\":[%s]},\"\\u0063andidates\":{\"item\":[%s]}}",
+        "{\"user\":{\"u\":\"history\"},\"history\":{\"item\":[%s]},\"candidates\":{\"item\":[%s]}}",
+        "{\"user\":{\"u\":\"candidates\"},\"history\":{\"item\":[%s]},\"candidates\":{\"item\":[%s]}}",
+    };
+    static char values[2][4096], text[1 << 14];
+    for (size_t i = 0, counts[] = {100, 500}; i < 2; i++)
+        for (size_t j = 0, at = 0; j < counts[i]; j++)
+            at += (size_t)snprintf(values[i] + at, sizeof values[i] - at, "%s%zu", j > 0 ? "," : "", j % 10);
+    double plain = 0;
+    for (size_t i = 0; i < sizeof heads / sizeof *heads; i++) {
+#pragma GCC diagnostic push
+#pragma GCC diagnostic ignored "-Wformat-nonliteral"
+        snprintf(text, sizeof text, heads[i], values[0], values[1]);
+#pragma GCC diagnostic pop
+        double guess = cost_guess(PROTO_JSON, text, strlen(text));
+        plain = i == 0 ? guess : plain;
+        assert_true(guess >= 0.99 * plain);
+    }
+    /* An escaped letter that is not ASCII, which encoders write, hides nothing. */
+    snprintf(text, sizeof text, "{\"user\":{\"u\":\"Zo\\u00eb\\n\"},\"candidates\":{\"item\":[%s]}}", values[1]);
+    assert_true(cost_guess(PROTO_JSON, text, strlen(text)) < plain);
+}
+
+/* The decoded request has the units of an honest guess. */
+static void decoded_units_are_those_of_the_guess(void **state) {
+    (void)state;
+    static char text[4096];
+    size_t at = (size_t)snprintf(text, sizeof text, "{\"history\":{\"item\":[1");
+    for (size_t i = 1; i < 100; i++)
+        at += (size_t)snprintf(text + at, sizeof text - at, ",%zu", i % 10);
+    at += (size_t)snprintf(text + at, sizeof text - at, "]},\"candidates\":{\"item\":[1");
+    for (size_t i = 1; i < 200; i++)
+        at += (size_t)snprintf(text + at, sizeof text - at, ",%zu", i % 10);
+    at += (size_t)snprintf(text + at, sizeof text - at, "]}}");
+    const struct proto_column history = {.count = 100}, candidates = {.count = 200};
+    struct proto_request request = {.history = {.present = true, .columns = 1, .column = &history},
+                                    .candidates = {.present = true, .columns = 1, .column = &candidates}};
+    double ratio = cost_of_decoded(&request, at, 0) / cost_guess(PROTO_JSON, text, at);
+    assert_true(ratio > 0.97 && ratio < 1.03);
+    request.history.present = false;
+    double usual = cost_of_decoded(&request, at, 0);
+    assert_true(cost_of_decoded(&request, at, 1000) - usual > 150000);
+}
+
 /* ---- the rate */
 
 static void a_rate_is_learned(void **state) {
@@ -479,6 +530,8 @@ int main(void) {
         cmocka_unit_test(a_guess_is_about_their_product),
         cmocka_unit_test(both_forms_have_about_the_same_guess),
         cmocka_unit_test(any_bytes_have_a_guess),
+        cmocka_unit_test(a_hidden_name_is_no_lighter),
+        cmocka_unit_test(decoded_units_are_those_of_the_guess),
         cmocka_unit_test(a_rate_is_learned),
         cmocka_unit_test(one_measurement_proves_little),
         cmocka_unit_test(jobs_leave_in_order_of_arrival),
