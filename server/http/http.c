@@ -18,8 +18,9 @@
  *   that is gone. MHD does not read once a last call of the handler has brought no answer; see set_aside().
  * - One pool of --connection-memory bytes holds a connection's head, an entry for each header, cookie and argument, a
  *   copy of the cookies, the body's buffer and the reply's head. When the pool is full, no byte of the body can be read
- *   and the ready list never runs empty. Arguments are cut off before MHD parses them, since no route has any. A head
- *   that leaves less than ROOM_AFTER_HEAD is refused.
+ *   and the ready list never runs empty. A body is received into the rest of the head's buffer, however small, unless
+ *   the handler makes MHD enlarge it: see wants_larger_buffer(). Arguments are cut off before MHD parses them, since no
+ * route has any. A head that leaves less than ROOM_AFTER_HEAD is refused.
  */
 #include "server/http/http.h"
 
@@ -46,6 +47,8 @@ struct reader {
     struct exchange *exchange; /* whose head or body is being read, or NULL */
     const char *pool;          /* where the first byte was received; NULL: none was seen */
     size_t held;               /* bytes that no request has taken yet; in a head, those from `pool` on */
+    const char *head_end;      /* the end of the last whole head, where the buffer for its body begins */
+    const char *buffer_end;    /* the end of the buffer of the last receipt */
 };
 
 struct http {
@@ -67,6 +70,9 @@ struct http {
 
 #define PROBLEM_TYPE "application/problem+json"
 enum { ARENA_KEEP = 65536, QUIET_ACCEPTS = 2000, ROOM_AFTER_HEAD = 1024, LINGERING_MOST = 1024, DROPS_AT_ONCE = 64 };
+/* BODY_BUFFER: bytes of a body that MHD receives at a time at the least, where the head leaves so many and ROOM_SPARED
+ * more. It enlarges its buffer by GROWTH bytes at a time. */
+enum { BODY_BUFFER = 4096, ROOM_SPARED = 256, GROWTH = 128, GROWTHS_MOST = 2 * BODY_BUFFER / GROWTH };
 /* One MHD_run() serves each ready connection once. After this time the loop polls again, in nanoseconds. */
 static const uint64_t turn_budget = 100000;
 /* The last accepts before the listener closes, in nanoseconds: a flood must not hold up the end. */
@@ -336,6 +342,7 @@ static void begin_framing(struct exchange *exchange, const char *head_end) {
         return;
     if (exchange->chunked)
         body_framing_chunked(&exchange->framing, exchange->http->options.limits.max_body);
+    reader->head_end = head_end;
     reader->held -= (size_t)(head_end - reader->pool);
     reader->held -= body_framing_take(&exchange->framing, head_end, reader->held);
     if (body_framing_failed(&exchange->framing))
@@ -344,13 +351,14 @@ static void begin_framing(struct exchange *exchange, const char *head_end) {
 
 /* MHD has received bytes of a head, which it parses next, or of a body. False: it must not see them, since the body is
  * refused. */
-static bool on_received(void *context, int socket, const char *data, size_t size) {
+static bool on_received(void *context, int socket, const char *data, size_t size, size_t capacity) {
     struct http *http = context;
     struct reader *reader = reader_of(http, socket);
     if (reader == NULL)
         return true;
     if (reader->pool == NULL)
         reader->pool = data;
+    reader->buffer_end = data + capacity;
     struct exchange *exchange = reader->exchange;
     if (exchange == NULL || exchange->began == 0) {
         reader->held = (size_t)(data + size - reader->pool);
@@ -389,7 +397,9 @@ static enum MHD_Result take_headers(struct exchange *exchange, const char *path,
         begin_framing(exchange, check.end);
     }
     connection_enter(exchange->connection, CONNECTION_BODY, exchange->began);
-    if (room_after_head(exchange, head_size) < ROOM_AFTER_HEAD) { /* nor for MHD's own reply */
+    bool has_body = exchange->body_expected > 0 || exchange->chunked;
+    size_t room = room_after_head(exchange, head_size);
+    if (room < ROOM_AFTER_HEAD) { /* nor for MHD's own reply */
         problem_set(&exchange->problem, PROBLEM_HEADERS_TOO_LARGE, "",
                     "The headers and cookies take more than --connection-memory, %zu bytes, allows.",
                     http->options.limits.connection_memory);
@@ -400,17 +410,30 @@ static enum MHD_Result take_headers(struct exchange *exchange, const char *path,
      * the body is too long to be read, or the client waits for leave to send it. */
     enum problem_kind kind = exchange->problem.kind;
     if (kind == PROBLEM_INVALID_HTTP || kind == PROBLEM_LENGTH_REQUIRED || kind == PROBLEM_BODY_TOO_LARGE ||
-        (kind != PROBLEM_NONE && (exchange->body_expected > 0 || exchange->chunked) &&
-         header(exchange, "Expect") != NULL)) {
+        (kind != PROBLEM_NONE && has_body && header(exchange, "Expect") != NULL)) {
         linger_on(http, exchange->socket);
         answer_problem(exchange, &exchange->problem);
         return queue_answer(exchange);
     }
+    exchange->body_buffer = room - ROOM_SPARED < BODY_BUFFER ? room - ROOM_SPARED : BODY_BUFFER;
     exchange->discarding = exchange->problem.kind != PROBLEM_NONE || !routes_has_body(exchange->route);
     return MHD_YES;
 }
 
 /* ---- The request's body. */
+
+/* MHD receives a body into the rest of the head's buffer, which may be a single byte. It enlarges a buffer that is full
+ * of bytes that its handler leaves. True when this part of a body must be left for that. */
+static bool wants_larger_buffer(struct exchange *exchange, const char *data, size_t size) {
+    const struct reader *reader = reader_of(exchange->http, exchange->socket);
+    const struct body_framing *framing = &exchange->framing;
+    bool more_comes = (framing->state == FRAMING_LENGTH || framing->state == FRAMING_CHUNK) && framing->left > 0;
+    if (reader == NULL || !more_comes || data + size != reader->buffer_end ||
+        (size_t)(reader->buffer_end - reader->head_end) >= exchange->body_buffer || exchange->growths >= GROWTHS_MOST)
+        return false;
+    exchange->growths++;
+    return true;
+}
 
 /* False: the request is refused. */
 static bool take_body(struct exchange *exchange, const char *data, size_t size) {
@@ -510,6 +533,8 @@ static enum MHD_Result on_request(void *context, struct MHD_Connection *handle, 
     if (exchange->began == 0)
         return take_headers(exchange, path, method, version);
     if (*size > 0) {
+        if (wants_larger_buffer(exchange, data, *size))
+            return MHD_YES;
         if (!take_body(exchange, data, *size)) {
             refuse_unfinished(exchange);
             return MHD_NO;

@@ -71,12 +71,14 @@ struct exchange {
     struct problem problem;                                 /* kind PROBLEM_NONE: not refused */
     enum { REPLY_NONE, REPLY_QUEUED, REPLY_WRITTEN } reply; /* given to libmicrohttpd, or written past it */
     size_t reply_bytes;                                     /* counted in http_reply_buffered() */
-    bool set_aside;                                         /* see set_aside() */
-    bool handled;                                           /* the handler was called */
-    bool pending;                                           /* and its answer comes later */
-    bool closes;                                            /* the connection, after the answer */
-    bool discarding;                                        /* the body is read and thrown away */
-    bool counted;                                           /* in http_in_flight() */
+    size_t body_buffer; /* bytes that libmicrohttpd's buffer for the body is to have at least */
+    unsigned growths;   /* of that buffer */
+    bool set_aside;     /* see set_aside() */
+    bool handled;       /* the handler was called */
+    bool pending;       /* and its answer comes later */
+    bool closes;        /* the connection, after the answer */
+    bool discarding;    /* the body is read and thrown away */
+    bool counted;       /* in http_in_flight() */
 
     max_align_t
         work[]; /* http_options.work_size bytes, zeros at first: the handler's, for an answer that comes later */

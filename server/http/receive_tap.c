@@ -20,7 +20,7 @@ ssize_t receive_with_tap(int socket, void *buffer, size_t size, int flags) __asm
 
 ssize_t receive_with_tap(int socket, void *buffer, size_t size, int flags) {
     ssize_t received = recvfrom(socket, buffer, size, flags, NULL, NULL);
-    if (received > 0 && current_tap != NULL && !current_tap(current_context, socket, buffer, (size_t)received))
+    if (received > 0 && current_tap != NULL && !current_tap(current_context, socket, buffer, (size_t)received, size))
         return 0;
     return received;
 }

@@ -183,6 +183,7 @@ TABLE = [
           ("http.c", "reader->held -= (size_t)(head_end - reader->pool);", "reader->held -= 0;", "e2e"),
           ("http.c", "reader->held += size - body_framing_take(", "reader->held += 0 * body_framing_take(", "e2e"),
           ("http.c", "return true;\n    set_framing_problem(exchange);", "return true;\n    return true;", "e2e"),
+          ("http.c", "if (wants_larger_buffer(exchange, data, *size))", "if (false)", "e2e"),
           ("http.c", "http->in_flight -= exchange->counted;", "http->in_flight -= 0;", "e2e"),
           ("http.c", "} else if (routes_has_body(exchange->route) && check->lengths + check->encodings == 0) {",
            "} else if (false) {", "e2e"),

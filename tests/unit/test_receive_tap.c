@@ -15,11 +15,14 @@
 struct seen {
     int socket;
     char bytes[256];
+    size_t capacity;   /* at the last call */
     size_t size, most; /* beyond `most` the stream ends */
 };
 
-static bool see(void *context, int socket, const char *data, size_t size) {
+static bool see(void *context, int socket, const char *data, size_t size, size_t capacity) {
     struct seen *seen = context;
+    assert_true(capacity >= size);
+    seen->capacity = capacity;
     assert_true(size > 0 && seen->size + size <= sizeof seen->bytes);
     seen->socket = socket;
     memcpy(seen->bytes + seen->size, data, size);
@@ -45,6 +48,7 @@ static void bytes_pass_with_and_without_a_tap(void **state) {
     assert_int_equal(recv(pair[1], bytes, 1, MSG_DONTWAIT), -1);
     assert_string_equal(bytes, "hello");
     assert_int_equal(seen.size, 3);
+    assert_int_equal(seen.capacity, 6);
     assert_memory_equal(seen.bytes, "llo", 3);
     assert_int_equal(seen.socket, pair[1]);
     seen.most = 0;
