@@ -35,6 +35,7 @@ static const struct {
     [PROBLEM_DRAINING] = {"draining", "The server is stopping", 503, false},
     [PROBLEM_NOT_READY] = {"not-ready", "The server has no model yet", 503, false},
     [PROBLEM_DEADLINE_PASSED] = {"deadline-passed", "The request's deadline passed", 504, false},
+    [PROBLEM_HTTP_VERSION] = {"http-version", "The version of HTTP is not supported", 505, false},
 };
 
 int problem_status(enum problem_kind kind) {

@@ -33,6 +33,7 @@ enum problem_kind {
     PROBLEM_DRAINING,            /* 503: the server is stopping */
     PROBLEM_NOT_READY,           /* 503: no model is loaded yet */
     PROBLEM_DEADLINE_PASSED,     /* 504: the request waited longer than --deadline */
+    PROBLEM_HTTP_VERSION,        /* 505: not HTTP/1 */
     PROBLEM_KINDS
 };
 

@@ -1,4 +1,5 @@
-/* header_check.c: the rules of RFC 9112, sections 2.2, 5.1, 5.2, 6.1 and 6.3, and RFC 9110, sections 5.6.2 and 7.2. */
+/* header_check.c: the rules of RFC 9112, sections 2.2, 3, 5.1, 5.2, 6.1 and 6.3, and RFC 9110, sections 5.5, 5.6.2 and
+ * 7.2. */
 #include "server/http/header_check.h"
 
 #include <string.h>
@@ -35,8 +36,39 @@ static bool is_token(const char *text, size_t length) {
     return length > 0;
 }
 
+/* Tabs are allowed in a value, other control characters are not: a bare CR ends a line for some readers. */
+static bool has_control(const char *text, size_t length) {
+    for (size_t i = 0; i < length; i++) {
+        unsigned char byte = (unsigned char)text[i];
+        if ((byte < ' ' && byte != '\t') || byte == 0x7F)
+            return true;
+    }
+    return false;
+}
+
+/* Whether a Host header's value may be one host, with or without a port. Commas are no part of it, so that a list of
+ * hosts is not taken for one. */
+static bool is_host(const char *text, size_t length) {
+    while (length > 0 && (text[length - 1] == ' ' || text[length - 1] == '\t'))
+        length--;
+    for (size_t i = 0; i < length; i++) {
+        unsigned char byte = (unsigned char)text[i];
+        if (!is_token_character(byte) ? strchr("()=;:[]", byte) == NULL : strchr("#^`|", byte) != NULL)
+            return false;
+    }
+    return true;
+}
+
 static bool is_named(const char *name, size_t length, const char *expected) {
     return length == strlen(expected) && strncasecmp(name, expected, length) == 0;
+}
+
+static bool says_close(const char *value, size_t length) {
+    static const char close[] = "close";
+    for (size_t i = 0; i + sizeof close - 1 <= length; i++)
+        if (strncasecmp(value + i, close, sizeof close - 1) == 0)
+            return true;
+    return false;
 }
 
 static void read_length(struct header_check *guard, const char *value, size_t length) {
@@ -50,7 +82,24 @@ static void read_length(struct header_check *guard, const char *value, size_t le
 
 void header_check_begin(struct header_check *guard, const char *begin, size_t size, const char *version) {
     *guard = (struct header_check){.begin = begin, .end = begin + size, .line_end = version + strlen(version)};
-    guard->http_1_1 = strcmp(version, "HTTP/1.1") == 0;
+    guard->http_1_1 = strcmp(version, "HTTP/1.0") != 0;
+}
+
+size_t header_check_target(const char *text) {
+    size_t length = 0;
+    while ((unsigned char)text[length] > ' ' && text[length] != 0x7F)
+        length++;
+    return length;
+}
+
+void header_check_line(struct header_check *guard, const char *method, const char *target, size_t target_length,
+                       const char *version) {
+    size_t method_length = strlen(method);
+    if (!is_token(method, method_length))
+        fault(guard, "the method has a character that methods may not have");
+    if (received(guard, target) &&
+        (target - method != (ptrdiff_t)method_length + 1 || version - target != (ptrdiff_t)target_length + 1))
+        fault(guard, "the request line has a space too many, or a control character");
 }
 
 void header_check_add(struct header_check *guard, const char *name, size_t name_length, const char *value,
@@ -63,15 +112,23 @@ void header_check_add(struct header_check *guard, const char *name, size_t name_
     guard->line_end = value + value_length;
     if (!is_token(name, name_length))
         fault(guard, "a header's name has a character that names may not have");
+    if (has_control(value, value_length))
+        fault(guard, "a header's value has a control character");
     if (is_named(name, name_length, "content-length")) {
         guard->lengths++;
         read_length(guard, value, value_length);
     }
+    if (is_named(name, name_length, "connection"))
+        guard->closes = guard->closes || says_close(value, value_length);
     if (is_named(name, name_length, "transfer-encoding")) {
         guard->encodings++;
         guard->chunked = is_named(value, value_length, "chunked");
     }
-    guard->hosts += is_named(name, name_length, "host");
+    if (is_named(name, name_length, "host")) {
+        guard->hosts++;
+        if (!is_host(value, value_length))
+            fault(guard, "Host is not one host");
+    }
 }
 
 static void check_counts(struct header_check *guard) {

@@ -10,8 +10,8 @@
  * - An answer in the first call closes the connection. A refusal therefore waits for the end of the body if it can, and
  *   the body is discarded.
  * - MHD queues no answer while a body comes in. The 408 for a late body or head goes straight to the socket.
- * - A Content-Length that is no number never reaches the handler. MHD answers it alone and writes the head twice, which
- *   reads as two answers. MHD tells its log first, so on_message() writes our answer and ends the connection.
+ * - MHD answers some heads alone: a malformed first line by the connection's end or a page of HTML, a Content-Length
+ *   that is no number by a head that is written twice. on_received() finds them before MHD, and refuses them.
  * - MHD decodes chunked bodies, but takes lines that end in a bare LF. on_received() checks the chunks before MHD.
  * - When MHD answers alone, on_completed() may never come. The exchange then ends with its connection.
  * - A connection that is resumed is read from before the handler runs, and a client that has half-closed reads as one
@@ -19,14 +19,15 @@
  * - One pool of --connection-memory bytes holds a connection's head, an entry for each header, cookie and argument, a
  *   copy of the cookies, the body's buffer and the reply's head. When the pool is full, no byte of the body can be read
  *   and the ready list never runs empty. A body is received into the rest of the head's buffer, however small, unless
- *   the handler makes MHD enlarge it: see wants_larger_buffer(). Arguments are cut off before MHD parses them, since no
- * route has any. A head that leaves less than ROOM_AFTER_HEAD is refused.
+ *   the handler makes MHD enlarge it: see wants_larger_buffer(). No route has arguments or cookies, so MHD gets none to
+ *   parse: see spare_the_pool(). A head that leaves less than ROOM_AFTER_HEAD is refused.
  */
 #include "server/http/http.h"
 
 #include "proto/json_encode.h"
 #include "server/base/clock.h"
 #include "server/base/log.h"
+#include "server/http/head_scan.h"
 #include "server/http/header_check.h"
 #include "server/http/lingering_close.h"
 #include "server/http/receive_tap.h"
@@ -44,11 +45,13 @@
 
 /* One socket's bytes that MHD holds in its pool. Between requests they lie at the pool's beginning. */
 struct reader {
-    struct exchange *exchange; /* whose head or body is being read, or NULL */
-    const char *pool;          /* where the first byte was received; NULL: none was seen */
-    size_t held;               /* bytes that no request has taken yet; in a head, those from `pool` on */
-    const char *head_end;      /* the end of the last whole head, where the buffer for its body begins */
-    const char *buffer_end;    /* the end of the buffer of the last receipt */
+    struct connection *connection; /* NULL: without one */
+    struct exchange *exchange;     /* whose head or body is being read, or NULL */
+    struct head_scan scan;         /* of the head that is being read */
+    char *pool;                    /* where the first byte was received; NULL: none was seen */
+    size_t held;                   /* bytes that no request has taken yet; in a head, those from `pool` on */
+    char *head_end;                /* the end of the last whole head, where the buffer for its body begins */
+    const char *buffer_end;        /* the end of the buffer of the last receipt */
 };
 
 struct http {
@@ -69,10 +72,13 @@ struct http {
 };
 
 #define PROBLEM_TYPE "application/problem+json"
-enum { ARENA_KEEP = 65536, QUIET_ACCEPTS = 2000, ROOM_AFTER_HEAD = 1024, LINGERING_MOST = 1024, DROPS_AT_ONCE = 64 };
-/* BODY_BUFFER: bytes of a body that MHD receives at a time at the least, where the head leaves so many and ROOM_SPARED
- * more. It enlarges its buffer by GROWTH bytes at a time. */
-enum { BODY_BUFFER = 4096, ROOM_SPARED = 256, GROWTH = 128, GROWTHS_MOST = 2 * BODY_BUFFER / GROWTH };
+enum { ARENA_KEEP = 65536, QUIET_ACCEPTS = 2000, LINGERING_MOST = 1024, DROPS_AT_ONCE = 64 };
+/* Bytes of the pool that a head must leave, for the body's buffer and the reply's head; those of the second alone; and
+ * the most that a reply's head takes, with the longest request id. */
+enum { ROOM_AFTER_HEAD = 2048, ROOM_FOR_REPLY = 1024, REPLY_HEAD_MOST = 768 };
+/* BODY_BUFFER: bytes of a body that MHD receives at a time at the least, where the head leaves so many and
+ * ROOM_FOR_REPLY more. It enlarges its buffer by GROWTH bytes at a time. */
+enum { BODY_BUFFER = 4096, GROWTH = 128, GROWTHS_MOST = 2 * BODY_BUFFER / GROWTH };
 /* One MHD_run() serves each ready connection once. After this time the loop polls again, in nanoseconds. */
 static const uint64_t turn_budget = 100000;
 /* The last accepts before the listener closes, in nanoseconds: a flood must not hold up the end. */
@@ -185,8 +191,10 @@ static enum MHD_Result queue_answer(struct exchange *exchange) {
         snprintf(seconds, sizeof seconds, "%u", answer->retry_after > 0 ? answer->retry_after : 1);
         MHD_add_response_header(response, "Retry-After", seconds);
     }
-    if (exchange->http->draining || exchange->closes)
+    if (exchange->http->draining || exchange->closes) {
+        exchange->keeps = false;
         MHD_add_response_header(response, "Connection", "close");
+    }
     connection_enter(exchange->connection, CONNECTION_REPLYING, clock_now());
     enum MHD_Result result = MHD_queue_response(exchange->handle, (unsigned)answer->status, response);
     MHD_destroy_response(response);
@@ -201,7 +209,8 @@ static enum MHD_Result queue_answer(struct exchange *exchange) {
 
 /* Writes a problem straight to the socket, because MHD takes no answer before the request is whole. False when it does
  * not fit in the socket's buffer: it is lost, with the connection. `request_id` may be "". */
-static bool write_refusal(struct http *http, int socket, const struct problem *problem, const char *request_id) {
+static bool write_refusal(struct http *http, int socket, const struct problem *problem, const char *request_id,
+                          bool head_only) {
     struct proto_string body = json_encode_problem(problem, *request_id != '\0' ? request_id : NULL, &http->arena);
     int status = problem_status(problem->kind);
     char head[512];
@@ -211,15 +220,17 @@ static bool write_refusal(struct http *http, int socket, const struct problem *p
                           status, MHD_get_reason_phrase_for((unsigned)status),
                           status == 503 ? "Retry-After: 1\r\n" : "", *request_id != '\0' ? "X-Request-Id: " : "",
                           request_id, *request_id != '\0' ? "\r\n" : "", body.length);
-    bool written = body.data != NULL &&
-                   send(socket, head, (size_t)length, MSG_DONTWAIT | MSG_NOSIGNAL | MSG_MORE) == length &&
-                   send(socket, body.data, body.length, MSG_DONTWAIT | MSG_NOSIGNAL) == (ssize_t)body.length;
+    int more = head_only ? 0 : MSG_MORE;
+    bool written =
+        body.data != NULL && send(socket, head, (size_t)length, MSG_DONTWAIT | MSG_NOSIGNAL | more) == length &&
+        (head_only || send(socket, body.data, body.length, MSG_DONTWAIT | MSG_NOSIGNAL) == (ssize_t)body.length);
     arena_reset(&http->arena);
     return written;
 }
 
 static void refuse_at_once(struct exchange *exchange, const struct problem *problem) {
-    if (!write_refusal(exchange->http, exchange->socket, problem, exchange->request_id))
+    if (!write_refusal(exchange->http, exchange->socket, problem, exchange->request_id,
+                       strcmp(exchange->method, "HEAD") == 0))
         return;
     exchange->reply = REPLY_WRITTEN;
     exchange->answer.status = problem_status(problem->kind);
@@ -242,24 +253,68 @@ static void refuse_unfinished(struct exchange *exchange) {
 
 /* ---- The request's headers. */
 
+/* The header that spare_the_pool() adds; its address tells it from the client's. */
+static const char planted_cookie[] = "Cookie";
+
+/* Called when MHD has found a request's target and before it looks for arguments and headers. Ends the query where it
+ * begins, since MHD would split it in place into an entry for each argument. Adds an empty Cookie header before all
+ * others, since MHD copies the first one and makes an entry for each cookie in it. */
+static void spare_the_pool(struct MHD_Connection *handle, const char *target) {
+    const char *query = strchr(target, '?');
+    char *arguments = NULL;
+    memcpy(&arguments, &query, sizeof arguments); /* MHD lends its own buffer as const */
+    if (arguments != NULL)
+        arguments[1] = '\0';
+    MHD_set_connection_value(handle, MHD_HEADER_KIND, planted_cookie, "");
+}
+
 static enum MHD_Result check_header(void *context, enum MHD_ValueKind kind, const char *name, size_t name_size,
                                     const char *value, size_t value_size) {
     (void)kind;
-    header_check_add(context, name, name_size, value != NULL ? value : "", value_size);
+    if (name != planted_cookie)
+        header_check_add(context, name, name_size, value != NULL ? value : "", value_size);
     return MHD_YES;
 }
 
-/* The least number of bytes in the connection's pool that the head leaves for the body's buffer and the reply's head.
- * Each header and cookie has an entry, and MHD copies the first Cookie header. Both are rounded up to 16 bytes. */
-static size_t room_after_head(const struct exchange *exchange, size_t head_size) {
-    enum { ENTRY_BYTES = 64, ROUNDING = 16 };
-    int entries = MHD_get_connection_values(
-        exchange->handle, (enum MHD_ValueKind)(MHD_HEADER_KIND | MHD_COOKIE_KIND | MHD_GET_ARGUMENT_KIND), NULL, NULL);
-    const char *cookies = header(exchange, "Cookie");
-    size_t used = head_size + (size_t)(entries > 0 ? entries : 0) * ENTRY_BYTES +
-                  (cookies != NULL ? strlen(cookies) + 1 + ROUNDING : 0) + ROUNDING;
-    size_t memory = exchange->http->options.limits.connection_memory;
-    return used < memory ? memory - used : 0;
+static enum MHD_Result note_name(void *context, enum MHD_ValueKind kind, const char *name, const char *value) {
+    (void)kind, (void)value;
+    *(const char **)context = name;
+    return MHD_NO;
+}
+
+/* Where the rest of the pool begins, and how much room is left there, once a trailer's fields were taken. */
+struct pool_rest {
+    char *begin;
+    size_t room;
+};
+
+enum { ENTRY_BYTES = HEAD_LINE_COST };
+
+static enum MHD_Result add_trailer(void *context, enum MHD_ValueKind kind, const char *name, size_t name_size,
+                                   const char *value, size_t value_size) {
+    struct pool_rest *rest = context;
+    (void)kind, (void)name, (void)name_size;
+    const char *field_end = value + value_size + 2;
+    size_t used = field_end > rest->begin ? (size_t)(field_end - rest->begin) : 0;
+    rest->begin += used;
+    rest->room -= used + ENTRY_BYTES <= rest->room ? used + ENTRY_BYTES : rest->room;
+    return MHD_YES;
+}
+
+/* The bytes in the connection's pool that the head and a trailer leave for the body's buffer and the reply's head. The
+ * head lies at the pool's start, a trailer behind it. Entries grow down from the pool's end. The last one of a head is
+ * that of the cookie of the planted header, and above it lies the copy of this cookie, which is its name. */
+static struct pool_rest rest_of_pool(const struct exchange *exchange, char *head_end) {
+    const char *cookie = NULL;
+    MHD_get_connection_values(exchange->handle, MHD_COOKIE_KIND, note_name, &cookie);
+    uintptr_t from = (uintptr_t)head_end + ENTRY_BYTES, to = (uintptr_t)cookie;
+    size_t room = to > from && to - from <= exchange->http->options.limits.connection_memory ? to - from : 0;
+    struct pool_rest rest = {.begin = head_end, .room = room};
+    if (exchange->chunked) {
+        MHD_get_connection_values_n(exchange->handle, MHD_FOOTER_KIND, add_trailer, &rest);
+        rest.begin += 2; /* the empty line at the end */
+    }
+    return rest;
 }
 
 /* With or without parameters. */
@@ -303,7 +358,7 @@ static struct reader *reader_of(const struct http *http, int socket) {
 }
 
 /* A connection begins. Without memory for its reader, chunked bodies are refused there. */
-static void reader_begin(struct http *http, int socket) {
+static void reader_begin(struct http *http, int socket, struct connection *connection) {
     size_t count = (size_t)socket + 1;
     if (count > http->socket_count) {
         count = count > 2 * http->socket_count ? count : 2 * http->socket_count;
@@ -314,7 +369,7 @@ static void reader_begin(struct http *http, int socket) {
         http->readers = readers;
         http->socket_count = count;
     }
-    http->readers[socket] = (struct reader){.exchange = NULL};
+    http->readers[socket] = (struct reader){.connection = connection};
 }
 
 static void set_framing_problem(struct exchange *exchange) {
@@ -329,10 +384,8 @@ static void set_framing_problem(struct exchange *exchange) {
 
 /* The head is complete: takes the bytes of the body that were received with it. Their fault is the request's problem.
  */
-static void begin_framing(struct exchange *exchange, const char *head_end) {
-    struct reader *reader = reader_of(exchange->http, exchange->socket);
-    bool tapped = reader != NULL && reader->pool != NULL && head_end >= reader->pool &&
-                  (size_t)(head_end - reader->pool) <= reader->held;
+static void begin_framing(struct exchange *exchange, struct reader *reader) {
+    bool tapped = reader != NULL && reader->head_end != NULL;
     body_framing_length(&exchange->framing, exchange->body_expected);
     if (exchange->chunked && !tapped) { /* no byte of its framing can be checked */
         exchange->chunked = false;
@@ -342,16 +395,65 @@ static void begin_framing(struct exchange *exchange, const char *head_end) {
         return;
     if (exchange->chunked)
         body_framing_chunked(&exchange->framing, exchange->http->options.limits.max_body);
-    reader->head_end = head_end;
-    reader->held -= (size_t)(head_end - reader->pool);
-    reader->held -= body_framing_take(&exchange->framing, head_end, reader->held);
+    reader->held -= body_framing_take(&exchange->framing, reader->head_end, reader->held);
     if (body_framing_failed(&exchange->framing))
         set_framing_problem(exchange);
 }
 
-/* MHD has received bytes of a head, which it parses next, or of a body. False: it must not see them, since the body is
- * refused. */
-static bool on_received(void *context, int socket, const char *data, size_t size, size_t capacity) {
+/* Nothing that MHD would answer by itself to a request that we have no record of. */
+static void refuse_without_memory(struct http *http, struct connection *connection) {
+    struct problem problem;
+    problem_set(&problem, PROBLEM_OUT_OF_MEMORY, "", "There is no memory for the request.");
+    int status = problem_status(problem.kind);
+    bool written = write_refusal(http, connection->socket, &problem, "", false);
+    http_counts_request(http->options.counts, ROUTE_NONE, written ? status : 0,
+                        written ? (unsigned)problem.kind : OUTCOME_REPLY_FAILED);
+    connection_enter(connection, CONNECTION_CLOSING, clock_now());
+    shutdown(connection->socket, SHUT_WR);
+    linger_on(http, connection->socket);
+}
+
+/* One request of a connection, from its first line on. NULL: out of memory. */
+static struct exchange *begin_exchange(struct http *http, struct connection *connection) {
+    struct exchange *exchange = calloc(1, sizeof *exchange + http->options.work_size);
+    if (exchange == NULL)
+        return NULL;
+    exchange->http = http;
+    exchange->connection = connection;
+    exchange->socket = connection->socket;
+    connection->owner = exchange;
+    return exchange;
+}
+
+/* Refuses a head that MHD has not seen, or only in part. The exchange ends with its connection. */
+static void refuse_head(struct http *http, const struct reader *reader, const struct problem *problem) {
+    struct exchange *exchange = reader->connection->owner;
+    if (exchange == NULL)
+        exchange = begin_exchange(http, reader->connection);
+    if (exchange == NULL) {
+        refuse_without_memory(http, reader->connection);
+        return;
+    }
+    exchange->problem = *problem;
+    if (reader->scan.is_head)
+        memcpy(exchange->method, "HEAD", sizeof "HEAD");
+    request_id_choose(NULL, exchange->request_id);
+    refuse_unfinished(exchange);
+}
+
+/* The head that the reader holds so far. False: it is refused. */
+static bool scan_head(struct http *http, struct reader *reader, char *head) {
+    struct problem problem;
+    size_t memory = http->options.limits.connection_memory - ROOM_AFTER_HEAD;
+    if (head_scan_take(&reader->scan, head, reader->held, memory, &problem))
+        return true;
+    refuse_head(http, reader, &problem);
+    return false;
+}
+
+/* MHD has received bytes of a head, which it parses next, or of a body. False: it must not see them, since the request
+ * is refused. */
+static bool on_received(void *context, int socket, char *data, size_t size, size_t capacity) {
     struct http *http = context;
     struct reader *reader = reader_of(http, socket);
     if (reader == NULL)
@@ -359,13 +461,13 @@ static bool on_received(void *context, int socket, const char *data, size_t size
     if (reader->pool == NULL)
         reader->pool = data;
     reader->buffer_end = data + capacity;
+    if (reader->connection == NULL || reader->connection->phase == CONNECTION_CLOSING)
+        return false;
     struct exchange *exchange = reader->exchange;
     if (exchange == NULL || exchange->began == 0) {
         reader->held = (size_t)(data + size - reader->pool);
-        return true;
+        return scan_head(http, reader, reader->pool);
     }
-    if (exchange->connection->phase == CONNECTION_CLOSING)
-        return true;
     reader->held += size - body_framing_take(&exchange->framing, data, size);
     if (!body_framing_failed(&exchange->framing))
         return true;
@@ -375,6 +477,33 @@ static bool on_received(void *context, int socket, const char *data, size_t size
 }
 
 /* ---- The head. */
+
+/* The head has ended here. Returns the reader, if there is one. */
+static struct reader *end_head(const struct exchange *exchange, char *head_end) {
+    struct reader *reader = reader_of(exchange->http, exchange->socket);
+    if (reader == NULL)
+        return NULL;
+    bool tapped = reader->pool != NULL && head_end >= reader->pool && (size_t)(head_end - reader->pool) <= reader->held;
+    reader->head_end = tapped ? head_end : NULL;
+    reader->held -= tapped ? (size_t)(head_end - reader->pool) : reader->held;
+    return reader;
+}
+
+/* MHD keeps the bytes of the next request in the pool. If a reply's head has no room beside them, MHD ends the
+ * connection without an answer, when the handler has acted. */
+static bool reply_fits(const struct exchange *exchange) {
+    const struct reader *reader = reader_of(exchange->http, exchange->socket);
+    return reader == NULL || reader->head_end == NULL ||
+           rest_of_pool(exchange, reader->head_end).room >= reader->held + REPLY_HEAD_MOST;
+}
+
+/* No reply of MHD would fit. */
+static void refuse_for_room(struct exchange *exchange) {
+    problem_set(&exchange->problem, PROBLEM_HEADERS_TOO_LARGE, "",
+                "The headers, and what follows the request, take more than --connection-memory, %zu bytes, allows.",
+                exchange->http->options.limits.connection_memory);
+    refuse_unfinished(exchange);
+}
 
 static enum MHD_Result take_headers(struct exchange *exchange, const char *path, const char *method,
                                     const char *version) {
@@ -389,21 +518,22 @@ static enum MHD_Result take_headers(struct exchange *exchange, const char *path,
     request_id_choose(header(exchange, "X-Request-Id"), exchange->request_id);
     size_t head_size = MHD_get_connection_info(exchange->handle, MHD_CONNECTION_INFO_REQUEST_HEADER_SIZE)->header_size;
     header_check_begin(&check, method, head_size, version);
+    header_check_line(&check, method, path, exchange->target_length, version);
     MHD_get_connection_values_n(exchange->handle, MHD_HEADER_KIND, check_header, &check);
+    char *head_end = NULL;
+    memcpy(&head_end, &check.end, sizeof head_end); /* MHD lends its own buffer as const */
+    struct reader *reader = end_head(exchange, head_end);
     if (header_check_end(&check, &exchange->problem)) {
         exchange->body_expected = check.length;
         exchange->chunked = check.chunked;
         check_request(exchange, &check, path, method);
-        begin_framing(exchange, check.end);
+        begin_framing(exchange, reader);
     }
     connection_enter(exchange->connection, CONNECTION_BODY, exchange->began);
     bool has_body = exchange->body_expected > 0 || exchange->chunked;
-    size_t room = room_after_head(exchange, head_size);
-    if (room < ROOM_AFTER_HEAD) { /* nor for MHD's own reply */
-        problem_set(&exchange->problem, PROBLEM_HEADERS_TOO_LARGE, "",
-                    "The headers and cookies take more than --connection-memory, %zu bytes, allows.",
-                    http->options.limits.connection_memory);
-        refuse_unfinished(exchange);
+    size_t room = rest_of_pool(exchange, head_end).room;
+    if (room <= ROOM_FOR_REPLY || !reply_fits(exchange)) {
+        refuse_for_room(exchange);
         return MHD_NO;
     }
     /* The refusal must go out before the body, and the connection closes, in three cases: the body's end is unknown,
@@ -415,7 +545,8 @@ static enum MHD_Result take_headers(struct exchange *exchange, const char *path,
         answer_problem(exchange, &exchange->problem);
         return queue_answer(exchange);
     }
-    exchange->body_buffer = room - ROOM_SPARED < BODY_BUFFER ? room - ROOM_SPARED : BODY_BUFFER;
+    exchange->keeps = check.http_1_1 && !check.closes;
+    exchange->body_buffer = room - ROOM_FOR_REPLY < BODY_BUFFER ? room - ROOM_FOR_REPLY : BODY_BUFFER;
     exchange->discarding = exchange->problem.kind != PROBLEM_NONE || !routes_has_body(exchange->route);
     return MHD_YES;
 }
@@ -501,6 +632,10 @@ static enum MHD_Result take_whole(struct exchange *exchange) {
         return MHD_NO;
     }
     check_reserve(exchange);
+    if (!reply_fits(exchange)) {
+        refuse_for_room(exchange);
+        return MHD_NO;
+    }
     if (exchange->problem.kind != PROBLEM_NONE) {
         answer_problem(exchange, &exchange->problem);
         return queue_answer(exchange);
@@ -580,8 +715,10 @@ static void end_exchange(struct exchange *exchange, enum MHD_RequestTerminationC
     http->in_flight -= exchange->counted;
     exchange->connection->owner = NULL;
     struct reader *reader = reader_of(http, exchange->socket);
-    if (reader != NULL)
+    if (reader != NULL) {
         reader->exchange = NULL;
+        reader->scan = (struct head_scan){.lines = 0};
+    }
     connection_enter(exchange->connection, CONNECTION_WAITING, clock_now());
     body_free(&exchange->body, &http->budget);
     uncount_reply(exchange);
@@ -594,7 +731,6 @@ static void end_exchange(struct exchange *exchange, enum MHD_RequestTerminationC
 static void on_completed(void *context, struct MHD_Connection *handle, void **slot,
                          enum MHD_RequestTerminationCode code) {
     struct exchange *exchange = *slot;
-    (void)context;
     (void)handle;
     if (exchange == NULL)
         return;
@@ -605,33 +741,26 @@ static void on_completed(void *context, struct MHD_Connection *handle, void **sl
         exchange->answer.problem = PROBLEM_INVALID_HTTP;
         exchange->reply = REPLY_WRITTEN;
     }
+    struct http *http = context;
+    struct reader *reader = reader_of(http, exchange->socket);
+    bool keeps = code == MHD_REQUEST_TERMINATED_COMPLETED_OK && exchange->keeps;
+    char *rest = reader != NULL && reader->head_end != NULL ? rest_of_pool(exchange, reader->head_end).begin : NULL;
     end_exchange(exchange, code);
     *slot = NULL;
+    if (rest == NULL || reader->held == 0)
+        return;
+    if (keeps)
+        scan_head(http, reader, rest); /* of the next request, which MHD parses now */
+    else
+        reader->scan.complete = true;
 }
 
 /* ---- The start of a request, and connections. */
 
-/* Nothing that MHD would answer by itself to a request that we have no record of. */
-static void refuse_without_memory(struct http *http, struct connection *connection) {
-    struct problem problem;
-    problem_set(&problem, PROBLEM_OUT_OF_MEMORY, "", "There is no memory for the request.");
-    int status = problem_status(problem.kind);
-    bool written = write_refusal(http, connection->socket, &problem, "");
-    http_counts_request(http->options.counts, ROUTE_NONE, written ? status : 0,
-                        written ? (unsigned)problem.kind : OUTCOME_REPLY_FAILED);
-    connection_enter(connection, CONNECTION_CLOSING, clock_now());
-    shutdown(connection->socket, SHUT_WR);
-    linger_on(http, connection->socket);
-}
-
 /* MHD's first word of a request: its first line is here. on_completed() follows, or the connection's end. */
 static void *on_first_line(void *context, const char *uri, struct MHD_Connection *handle) {
-    /* End the query where it begins: MHD splits it next, in this buffer, into an entry for each argument. */
-    const char *query = strchr(uri, '?');
-    char *arguments = NULL;
-    memcpy(&arguments, &query, sizeof arguments); /* MHD lends its own buffer as const */
-    if (arguments != NULL)
-        arguments[1] = '\0';
+    size_t target_length = header_check_target(uri);
+    spare_the_pool(handle, uri);
     const union MHD_ConnectionInfo *info = MHD_get_connection_info(handle, MHD_CONNECTION_INFO_SOCKET_CONTEXT);
     struct connection *connection = info->socket_context;
     if (connection == NULL)
@@ -640,16 +769,15 @@ static void *on_first_line(void *context, const char *uri, struct MHD_Connection
         end_exchange(connection->owner, MHD_REQUEST_TERMINATED_WITH_ERROR); /* MHD has given it up without a word */
     }
     struct http *http = context;
-    struct exchange *exchange = calloc(1, sizeof *exchange + http->options.work_size);
+    if (connection->phase == CONNECTION_CLOSING)
+        return NULL;
+    struct exchange *exchange = begin_exchange(http, connection);
     if (exchange == NULL) {
         refuse_without_memory(http, connection);
         return NULL;
     }
-    exchange->http = context;
+    exchange->target_length = target_length;
     exchange->handle = handle;
-    exchange->connection = connection;
-    exchange->connection->owner = exchange;
-    exchange->socket = exchange->connection->socket;
     connection_request_began(exchange->connection, clock_now());
     struct reader *reader = reader_of(http, exchange->socket);
     if (reader != NULL)
@@ -682,11 +810,14 @@ static void on_connection(void *context, struct MHD_Connection *handle, void **s
         } else {
             shutdown(info->connect_fd, SHUT_RDWR); /* there is no memory, and MHD reads no request */
         }
-        reader_begin(http, info->connect_fd);
+        reader_begin(http, info->connect_fd, connection);
         counter_add(&counts->connections_accepted, 1);
         return;
     }
     struct connection *connection = *slot;
+    struct reader *reader = connection != NULL ? reader_of(http, connection->socket) : NULL;
+    if (reader != NULL)
+        reader->connection = NULL;
     counter_add(&counts->connections_ended[connection != NULL ? connection->end : END_ORDINARY], 1);
     if (connection != NULL) {
         if (connection->owner != NULL)
@@ -707,7 +838,7 @@ static void refuse_slow(struct http *http, struct connection *connection, enum c
         problem_set(&problem, PROBLEM_REQUEST_TIMEOUT, "", "The request did not arrive in time.");
     if (exchange != NULL)
         refuse_at_once(exchange, &problem);
-    else if (write_refusal(http, connection->socket, &problem, ""))
+    else if (write_refusal(http, connection->socket, &problem, "", false))
         http_counts_request(http->options.counts, ROUTE_NONE, problem_status(problem.kind), problem.kind);
 }
 
@@ -767,44 +898,10 @@ static size_t on_unescape(void *context, struct MHD_Connection *handle, char *te
 
 static void on_message(void *context, const char *format, va_list arguments) __attribute__((format(printf, 2, 0)));
 
-/* MHD is about to answer a Content-Length that is no number; see the top of this file. It does not say whose: it is the
- * one whose headers are complete without our handler having seen them, or an answer being there. */
-static void refuse_bad_length(struct http *http) {
-    for (struct connection *connection = http->connections.first; connection != NULL; connection = connection->next) {
-        struct exchange *exchange = connection->owner;
-        if (exchange == NULL || exchange->began != 0 || connection->phase == CONNECTION_CLOSING ||
-            MHD_get_connection_info(exchange->handle, MHD_CONNECTION_INFO_REQUEST_HEADER_SIZE) == NULL ||
-            MHD_get_connection_info(exchange->handle, MHD_CONNECTION_INFO_HTTP_STATUS) != NULL)
-            continue;
-        const char *length = header(exchange, "Content-Length");
-        bool large = length != NULL && *length != '\0' && length[strspn(length, "0123456789")] == '\0';
-        problem_set(&exchange->problem, large ? PROBLEM_BODY_TOO_LARGE : PROBLEM_INVALID_HTTP, "",
-                    large ? "The body is larger than any number we know." : "Content-Length is not a number.");
-        request_id_choose(header(exchange, "X-Request-Id"), exchange->request_id);
-        refuse_unfinished(exchange);
-        return;
-    }
-}
-
-/* MHD's own answer to a request line that is too long or of another version: of these it tells its log alone. */
-static void count_own_answer(struct http *http, unsigned status) {
-    if (status == MHD_HTTP_URI_TOO_LONG || status == MHD_HTTP_HTTP_VERSION_NOT_SUPPORTED) {
-        http_counts_request(http->options.counts, ROUTE_NONE, (int)status, PROBLEM_INVALID_HTTP);
-    }
-}
-
 /* MHD reports each lost connection, which is not news. */
 static void on_message(void *context, const char *format, va_list arguments) {
     char text[512];
-    if (strstr(format, "HTTP response code is %u") != NULL) {
-        va_list copy;
-        va_copy(copy, arguments);
-        unsigned status = va_arg(copy, unsigned);
-        va_end(copy);
-        count_own_answer(context, status);
-    }
-    if (strstr(format, "Content-Length") != NULL)
-        refuse_bad_length(context);
+    (void)context;
     if (log_wanted(LEVEL_DEBUG)) {
         vsnprintf(text, sizeof text, format, arguments);
         text[strcspn(text, "\n")] = '\0';

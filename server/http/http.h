@@ -68,11 +68,13 @@ struct exchange {
     uint64_t body_expected; /* Content-Length */
     bool chunked;           /* no Content-Length: the body's size is not known before its end */
     struct body_framing framing;
+    size_t target_length;                                   /* with its query, as far as it is well formed */
     struct problem problem;                                 /* kind PROBLEM_NONE: not refused */
     enum { REPLY_NONE, REPLY_QUEUED, REPLY_WRITTEN } reply; /* given to libmicrohttpd, or written past it */
     size_t reply_bytes;                                     /* counted in http_reply_buffered() */
     size_t body_buffer; /* bytes that libmicrohttpd's buffer for the body is to have at least */
     unsigned growths;   /* of that buffer */
+    bool keeps;         /* the connection, after its answer */
     bool set_aside;     /* see set_aside() */
     bool handled;       /* the handler was called */
     bool pending;       /* and its answer comes later */

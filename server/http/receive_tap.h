@@ -12,8 +12,8 @@
 #include <stddef.h>
 
 /* `size` bytes have come, 1 or more, into a buffer of `capacity` bytes. False: the caller of recv() is told that the
- * stream has ended, and sees no byte of them. */
-typedef bool receive_tap(void *context, int socket, const char *data, size_t size, size_t capacity);
+ * stream has ended, and sees no byte of them. The tap may change them. */
+typedef bool receive_tap(void *context, int socket, char *data, size_t size, size_t capacity);
 
 /* For the calling thread. */
 void receive_tap_begin(receive_tap *tap, void *context);

@@ -28,13 +28,17 @@ static const struct {
     [ROUTE_HISTORY] = {"/users/{id}/history", post},
 };
 
-/* A proxy may ask for "http://host/path" (RFC 9112, section 3.2.2). */
+/* A proxy may ask for "http://host/path" (RFC 9112, section 3.2.2), or for "https:" if it has taken off the TLS. */
 static const char *skip_authority(const char *target) {
-    static const char scheme[] = "http://";
-    if (strncasecmp(target, scheme, sizeof scheme - 1) != 0)
-        return target;
-    const char *path = strchr(target + sizeof scheme - 1, '/');
-    return path != NULL ? path : "/";
+    static const char *const schemes[] = {"http://", "https://"};
+    for (size_t i = 0; i < sizeof schemes / sizeof *schemes; i++) {
+        size_t length = strlen(schemes[i]);
+        if (strncasecmp(target, schemes[i], length) == 0 && target[length] != '/') {
+            const char *path = strchr(target + length, '/');
+            return path != NULL ? path : "/";
+        }
+    }
+    return target;
 }
 
 /* Does the path match, "{id}" being any segment? */

@@ -5,29 +5,31 @@ pool. Heads of each size are swept through: some leave no room for the body or f
 """
 
 import contextlib
+import json
 import random
 import re
 import time
 
 import pytest
 
-from support.service import Raw, head
+from support import wire
+from support.service import Raw, Service, head
 
 TOGETHER = 64  # connections open at once in a sweep
 PAUSE = 0.03  # seconds between head and body, so that the server has read the head alone
 
 # name: sizes to sweep, and a request's head with so much of it
 GROWING = {
-    "cookie": ([*range(7000, 7700, 9), *range(7700, 8260)], lambda size: head(2, f"Cookie: {'c' * size}")),
-    "cookies in pairs": (range(40, 240), lambda size: head(2, "Cookie: " + "; ".join(f"k{i}=vvvvvv" for i in range(size)))),
-    "header": ([*range(13000, 15700, 23), *range(15700, 16400)], lambda size: head(2, f"X-Trace: {'x' * size}")),
-    "headers": (range(90, 250), lambda size: head(2, *[f"X-{i}: v" for i in range(size)])),
-    "arguments and a cookie": ([*range(1000, 8300, 53), *range(4500, 4900)],
+    "cookie": ([*range(21000, 23000, 23), *range(23000, 24600)], lambda size: head(2, f"Cookie: {'c' * size}")),
+    "cookies in pairs": (range(1600, 1760), lambda size: head(2, "Cookie: " + "; ".join(f"k{i}=vvvvvv" for i in range(size)))),
+    "header": ([*range(21000, 23000, 23), *range(23000, 24600)], lambda size: head(2, f"X-Trace: {'x' * size}")),
+    "headers": (range(200, 350), lambda size: head(2, *[f"X-{i}: v" for i in range(size)])),
+    "arguments and a cookie": ([*range(21000, 22800, 23), *range(22800, 24300)],
                                lambda size: head(2, f"Cookie: {'c' * size}", path="/score?" + "a&" * 100)),
-    "arguments": (range(20, 2000, 19), lambda size: head(2, path="/score?" + "a&" * size)),
-    "history": ([*range(13000, 15700, 23), *range(15700, 16400)],
+    "arguments": (range(20, 13000, 37), lambda size: head(2, path="/score?" + "a&" * size)),
+    "history": ([*range(21000, 23000, 23), *range(23000, 24600)],
                 lambda size: head(2, f"X-Trace: {'x' * size}", path="/users/u/history")),
-    "one argument": (range(13000, 16400, 23), lambda size: head(2, path="/score?" + "a" * size)),
+    "one argument": (range(21000, 24600, 23), lambda size: head(2, path="/score?" + "a" * size)),
 }
 
 
@@ -119,3 +121,59 @@ def test_requests_without_a_handler_leave_nothing_behind(start, good, kind):
     assert running.resident_bytes() - before < 768 << 10, "memory is lost"
     assert counted() - earlier >= 1000
     assert running.score(good).status == 200
+
+
+# Bytes behind a request, of a next one that is never whole, share the pool with the head of its reply.
+
+BEHIND = (0, 100, 700, 1500, 4000, 12_000)
+TIGHT = {
+    "header bytes": ([*range(14_000, 21_000, 331), *range(21_000, 22_700, 3)], lambda size: [f"X-Trace: {'x' * size}"]),
+    "header count": ([*range(20, 330, 2)], lambda size: [f"X-{i}: v" for i in range(size)]),
+    "cookie bytes": ([*range(14_000, 21_000, 331), *range(21_000, 22_700, 7)], lambda size: [f"Cookie: a={'c' * size}"]),
+}
+ACTIONS = {"score": ("POST", "/score"), "history": ("POST", "/users/{}/history"), "forget": ("DELETE", "/users/{}"),
+           "user": ("GET", "/users/{}"), "metrics": ("GET", "/metrics"), "live": ("HEAD", "/health/live")}
+
+
+@pytest.fixture(scope="module")
+def accounted(build, demo):
+    with Service(build, demo.path, "--log-level", "debug") as running:
+        yield running
+
+
+@pytest.mark.only_on("release")
+@pytest.mark.parametrize("kind", TIGHT)
+@pytest.mark.parametrize("route", ACTIONS)
+def test_bytes_behind_a_large_head(accounted, good, route, kind):
+    """One answer each, the log and the metrics with it, and applied if and only if it is 2xx."""
+    sizes, lines = TIGHT[kind]
+    method, path = ACTIONS[route]
+    sizes = sizes if route == "history" else sizes[::3]
+    history = {"history": good["history"]}
+    talks = []
+    for size in sizes:
+        for behind in BEHIND:
+            user = f"{kind[:8].replace(' ', '-')}-{size}-{behind}"
+            if route == "forget":
+                with accounted.client() as client:
+                    assert client.post(history, path=f"/users/{user}/history").status == 200
+            body = json.dumps(history if route == "history" else good | {"user_id": user}).encode() if method == "POST" else b""
+            talks.append(wire.Talk(head(len(body), *lines(size), method=method, path=path.format(user)) + body +
+                                   b"GET /next?"[:behind] + b"n" * (behind - 10), method=method, note=(user, size, behind)))
+    account = wire.Account(accounted)
+    wire.talk_all(accounted.address, talks)
+    answers = {}
+    for talk in talks:
+        reply = talk.one()
+        assert reply is not None, f"{talk}: no answer"
+        answers[talk.note] = reply.status
+        assert method == "HEAD" or "Content-Type" not in reply.headers or "html" not in reply.headers["Content-Type"]
+    account.check(talks)
+    plain = {"user": 404, "forget": 204}.get(route, 200)
+    assert set(answers.values()) == {plain, 431}, set(answers.values())
+    if route in ("score", "history", "forget"):
+        with accounted.client() as client:
+            for (user, size, behind), status in answers.items():
+                there = client.get(f"/users/{user}").status == 200
+                assert there == ((status == 200) if route != "forget" else (status == 431)), (user, size, behind, status)
+                client.ask("DELETE", f"/users/{user}")

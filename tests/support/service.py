@@ -102,7 +102,7 @@ class Raw:
             name, value = line.split(":", 1)
             headers[name] = value.strip()
         status = int(first.split()[1])
-        length = 0 if status < 200 or method == "HEAD" else int(headers["Content-Length"])
+        length = 0 if status < 200 or status == 204 or method == "HEAD" else int(headers["Content-Length"])
         while len(self.pending) < length:
             more = self._receive()
             assert more, f"half a body: {self.pending!r}"

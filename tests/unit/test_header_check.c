@@ -189,8 +189,87 @@ static void strings_elsewhere_are_not_measured(void **state) {
     assert_int_equal(guard.length, 5);
 }
 
+static void values_have_no_control_characters(void **state) {
+    (void)state;
+    for (unsigned byte = 1; byte < 256; byte++) {
+        char head[256];
+        if (byte == '\n')
+            continue;
+        snprintf(head, sizeof head, START "X-A: a%cb\r\n\r\n", (int)byte);
+        bool bad = (byte < ' ' && byte != '\t') || byte == 0x7F;
+        if ((judge(head) == PROBLEM_INVALID_HTTP) != bad)
+            fail_msg("byte %u in a value", byte);
+    }
+    assert_int_equal(judge(START "X-A: a\r\r\n\r\n"), PROBLEM_INVALID_HTTP);
+}
+
+/* The request line is cut at its two spaces, as libmicrohttpd does: the last and the first. */
+static enum problem_kind judge_line(const char *text, size_t size) {
+    char line[128];
+    static const char rest[] = "\0\0Host: a\r\n\r\n";
+    memcpy(line, text, size);
+    memcpy(line + size, rest, sizeof rest - 1);
+    char *version = memrchr(line, ' ', size), *target = memchr(line, ' ', size);
+    assert_true(version > target);
+    *version++ = '\0';
+    *target++ = '\0';
+    target += strspn(target, " ");
+    size_t length = header_check_target(target);
+    char *query = strchr(target, '?');
+    if (query != NULL)
+        query[0] = query[1] = '\0';
+    char *host = line + size + 2;
+    host[4] = host[7] = host[8] = '\0';
+    header_check_begin(&guard, line, size + sizeof rest - 1, version);
+    header_check_line(&guard, line, target, length, version);
+    header_check_add(&guard, host, 4, host + 6, 1);
+    memset(&problem, 0, sizeof problem);
+    header_check_end(&guard, &problem);
+    return problem.kind;
+}
+
+static void the_request_line_has_two_spaces(void **state) {
+    (void)state;
+    static const char *const good[] = {"GET / HTTP/1.1",         "GET /a?b&c?d HTTP/1.1", "GET /a? HTTP/1.1",
+                                       "GET http://a/ HTTP/1.1", "M-SEARCH * HTTP/1.1",   "GET /\xC3\xA9 HTTP/1.1",
+                                       "DELETE /%00 HTTP/1.1"};
+    static const char *const bad[] = {
+        "GET  / HTTP/1.1",    "GET /a b HTTP/1.1",  "GET /a?b c HTTP/1.1", "GET /a  HTTP/1.1",   "GET /a\tb HTTP/1.1",
+        "GET /\x01 HTTP/1.1", "GET /\x7F HTTP/1.1", "G(T / HTTP/1.1",      "GET /a?\r HTTP/1.1", "\tGET / HTTP/1.1"};
+    for (size_t i = 0; i < sizeof good / sizeof *good; i++)
+        if (judge_line(good[i], strlen(good[i])) != PROBLEM_NONE)
+            fail_msg("%s is refused: %s", good[i], problem.detail);
+    for (size_t i = 0; i < sizeof bad / sizeof *bad; i++)
+        if (judge_line(bad[i], strlen(bad[i])) != PROBLEM_INVALID_HTTP)
+            fail_msg("%s passed", bad[i]);
+    static const char nuls[][sizeof "GET /?\0 HTTP/1.1"] = {"GET /a\0 HTTP/1.1", "GET /\0? HTTP/1.1",
+                                                            "GET /?\0 HTTP/1.1"};
+    for (size_t i = 0; i < sizeof nuls / sizeof *nuls; i++)
+        assert_int_equal(judge_line(nuls[i], sizeof nuls[i] - 1), PROBLEM_INVALID_HTTP);
+}
+
+static void a_host_is_one_name_or_address(void **state) {
+    (void)state;
+    static const char *const good[] = {"", "a", "a.example:80", "[::1]:8080", "a_b-c~d", "a%20b", "a \t"};
+    static const char *const bad[] = {"a, b", "a,b",   "a b", "a/b",  "u@a",      "a?b",
+                                      "a#b",  "\"a\"", "<a>", "a\\b", "\xC3\xA9", "{a}"};
+    char head[128];
+    for (size_t i = 0; i < sizeof good / sizeof *good; i++) {
+        snprintf(head, sizeof head, LINE "Host: %s\r\n\r\n", good[i]);
+        if (judge(head) != PROBLEM_NONE)
+            fail_msg("Host: %s is refused", good[i]);
+    }
+    for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
+        snprintf(head, sizeof head, LINE "Host: %s\r\n\r\n", bad[i]);
+        if (judge(head) != PROBLEM_INVALID_HTTP)
+            fail_msg("Host: %s passed", bad[i]);
+    }
+}
+
 static void there_is_one_host(void **state) {
     (void)state;
+    assert_int_equal(judge("GET / HTTP/1.2\r\nX-A: b\r\n\r\n"), PROBLEM_INVALID_HTTP);
+    assert_int_equal(judge("GET / HTTP/1.0\r\nX-A: b\r\n\r\n"), PROBLEM_NONE);
     assert_int_equal(judge(LINE "Content-Length: 5\r\n\r\n"), PROBLEM_INVALID_HTTP);
     assert_int_equal(judge(LINE "Host: a\r\nHost: a\r\n\r\n"), PROBLEM_INVALID_HTTP);
     assert_int_equal(judge("GET / HTTP/1.0\r\nHost: a\r\nhost: b\r\n\r\n"), PROBLEM_INVALID_HTTP);
@@ -207,6 +286,9 @@ int main(void) {
         cmocka_unit_test(nul_is_refused),
         cmocka_unit_test(folding_is_refused),
         cmocka_unit_test(strings_elsewhere_are_not_measured),
+        cmocka_unit_test(values_have_no_control_characters),
+        cmocka_unit_test(the_request_line_has_two_spaces),
+        cmocka_unit_test(a_host_is_one_name_or_address),
         cmocka_unit_test(there_is_one_host),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

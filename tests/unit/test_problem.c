@@ -36,6 +36,7 @@ static void every_kind_has_its_status(void **state) {
         [PROBLEM_DRAINING] = 503,
         [PROBLEM_NOT_READY] = 503,
         [PROBLEM_DEADLINE_PASSED] = 504,
+        [PROBLEM_HTTP_VERSION] = 505,
     };
     for (int kind = 0; kind < PROBLEM_KINDS; kind++)
         assert_int_equal(problem_status((enum problem_kind)kind), statuses[kind]);

@@ -19,7 +19,7 @@ struct seen {
     size_t size, most; /* beyond `most` the stream ends */
 };
 
-static bool see(void *context, int socket, const char *data, size_t size, size_t capacity) {
+static bool see(void *context, int socket, char *data, size_t size, size_t capacity) {
     struct seen *seen = context;
     assert_true(capacity >= size);
     seen->capacity = capacity;

@@ -15,6 +15,8 @@ static void paths_match_byte_for_byte(void **state) {
     assert_int_equal(routes_find("/score"), ROUTE_SCORE);
     assert_int_equal(routes_find("/health/live"), ROUTE_LIVE);
     assert_int_equal(routes_find("http://example:80/metrics"), ROUTE_METRICS);
+    assert_int_equal(routes_find("https://example/metrics"), ROUTE_METRICS);
+    assert_int_equal(routes_find("HTTPS://[::1]:443/users/a"), ROUTE_USER);
     static const char *const others[] = {"",
                                          "/",
                                          "/scores",
@@ -26,6 +28,9 @@ static void paths_match_byte_for_byte(void **state) {
                                          "other",
                                          "http://score",
                                          "http://example/",
+                                         "http:///score",
+                                         "https:///score",
+                                         "httpss://example/score",
                                          "/health/",
                                          "/users",
                                          "/users/",
@@ -92,6 +97,9 @@ static void user_ids_are_decoded(void **state) {
     assert_user("/users/a+b", "a+b", 3);
     assert_user("/users/%C3%A9", "\xC3\xA9", 2);
     assert_user("/users/%25", "%", 1);
+    assert_user("https://example/users/u42", "u42", 3);
+    assert_user("/users/%F4%8F%BF%BF", "\xF4\x8F\xBF\xBF", 4);
+    assert_user("/users/\xC3\xA9", "\xC3\xA9", 2);
 }
 
 static void bad_user_ids_are_refused(void **state) {
@@ -109,7 +117,10 @@ static void bad_user_ids_are_refused(void **state) {
                                       "/users/a%00b",
                                       "/users/%FF",
                                       "/users/Zo%EB/history",
-                                      "/users/%C3"};
+                                      "/users/%C3",
+                                      "/users/%C0%AF",
+                                      "/users/%ED%A0%80",
+                                      "/users/\xEB"};
     char id[ROUTES_USER_ID_MAX];
     size_t length;
     for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++)
