@@ -299,8 +299,8 @@ static bool scan_vector(struct scanner *scanner, struct proto_value *value) {
     return true;
 }
 
-/* A value, or null where the value is absent. */
-static bool scan_value(struct scanner *scanner, struct proto_value *value) {
+/* A value, or where `nullable` null: the value is absent. */
+static bool scan_value(struct scanner *scanner, bool nullable, struct proto_value *value) {
     char byte = peek(scanner);
     if (byte == '"') {
         struct proto_string string;
@@ -309,11 +309,12 @@ static bool scan_value(struct scanner *scanner, struct proto_value *value) {
         *value = (struct proto_value){.kind = PROTO_STRING, .length = (uint32_t)string.length, .string = string.data};
         return true;
     }
-    if (byte == 'n') {
-        *value = (struct proto_value){.kind = PROTO_ABSENT};
-        return take_word(scanner, "null");
-    }
-    return byte == '[' ? scan_vector(scanner, value) : scan_number(scanner, value);
+    if (byte == '[')
+        return scan_vector(scanner, value);
+    if (scan_number(scanner, value))
+        return true;
+    *value = (struct proto_value){.kind = PROTO_ABSENT};
+    return nullable && byte == 'n' && take_word(scanner, "null");
 }
 
 /* ---- groups ---- */
@@ -360,15 +361,14 @@ static bool scan_columns(struct scanner *scanner, bool single, struct proto_tabl
                 return false;
             if (single || peek(scanner) != ']') {
                 do
-                    if (scanner->next_value == scanner->values_end || !scan_value(scanner, scanner->next_value++))
+                    if (scanner->next_value == scanner->values_end ||
+                        !scan_value(scanner, !single, scanner->next_value++))
                         return false;
                 while (!single && take(scanner, ','));
             }
             if (!single && !take(scanner, ']'))
                 return false;
             size_t length = (size_t)(scanner->next_value - first);
-            if (single && first->kind == PROTO_ABSENT) /* the field is left out; jansson's tree shows it best */
-                return false;
             scanner->columns[count++] = (struct proto_column){name, length, first};
             rows = length > rows ? length : rows;
         } while (take(scanner, ','));
@@ -410,8 +410,7 @@ static bool scan_row(struct scanner *scanner, size_t row, size_t row_room, size_
             if (scanner->last_row[index] == row + 1) /* a duplicate name */
                 return false;
             scanner->last_row[index] = row + 1;
-            if (!scan_value(scanner, &scanner->row_values[index][row]) ||
-                scanner->row_values[index][row].kind == PROTO_ABSENT)
+            if (!scan_value(scanner, false, &scanner->row_values[index][row]))
                 return false;
             index++;
             members++;

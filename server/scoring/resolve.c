@@ -91,12 +91,11 @@ static bool read_decimal(const struct proto_value *text, struct proto_value *int
     return true;
 }
 
-/* An id in one of the forms of an integer: 29, 29.0, 2.9e1, "29". */
+/* An id in one of the rarer forms of an integer: 29.0, 2.9e1, "29", or beyond int64. */
 static bool resolve_integer(struct resolver *resolver, const struct group *group, const struct dien_field *field,
                             const struct proto_value *value, size_t i, int32_t *row, bool *known) {
     struct proto_value integer = *value;
-    if (value->kind != PROTO_INTEGER && !number_to_integer(value, &integer) &&
-        !(value->kind == PROTO_STRING && read_decimal(value, &integer))) {
+    if (!number_to_integer(value, &integer) && !(value->kind == PROTO_STRING && read_decimal(value, &integer))) {
         const char *rule = field->kind == DIEN_INDEX ? "an integer that is not negative, of at most 64 bits"
                                                      : "an integer from -2^63 to 2^64 - 1";
         return refuse_value(resolver, group, field, i, rule);
@@ -118,6 +117,8 @@ static bool resolve_id(struct resolver *resolver, const struct group *group, con
         if (value->kind != PROTO_STRING)
             return refuse_value(resolver, group, field, i, "a string without U+0000");
         *row = dien_row_of_string(resolver->model, field, value->string, value->length, &known);
+    } else if (value->kind == PROTO_INTEGER && (value->integer >= 0 || field->kind != DIEN_INDEX)) {
+        *row = dien_row_of_integer(resolver->model, field, value->integer, &known);
     } else if (!resolve_integer(resolver, group, field, value, i, row, &known)) {
         return false;
     }
