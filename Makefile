@@ -266,7 +266,7 @@ $(BUILD)/bench/%: $(BUILD)/tests/bench/%.o $(LIBRARY_O) $(BUILD)/link-command
 
 $(BUILD)/fuzz/%: $(BUILD)/tests/fuzz/%.o $(LIBRARY_O) $(BUILD)/link-command
 	@mkdir -p $(@D)
-	$(call quiet,LINK)$(CC) $(LDFLAGS_ALL) -fsanitize=fuzzer -o $@ $< $(LIBRARY_O) $(LIBS)
+	$(call quiet,LINK)$(CC) $(LDFLAGS_ALL) -fsanitize=fuzzer -o $@ $< $(LIBRARY_O) $(LIBS) -lcmocka
 
 # clang takes minutes to write AddressSanitizer's checks into the unrolled kernels: there they are calls, of the same checks.
 ifneq (,$(and $(findstring clang,$(CC)),$(findstring address,$(SANITIZE))))

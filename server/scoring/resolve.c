@@ -291,7 +291,9 @@ static bool check_all_lengths(struct resolver *resolver, const struct group *gro
     for (size_t i = 1; i < group->count; i++)
         if (!check_lengths(resolver, group, (const size_t[]){0, i}, 2))
             return false;
-    return true;
+    bool single = group->group == DIEN_USER || group->group == DIEN_CONTEXT;
+    return !single || group->count == 0 || column_count(group, group->fields[0]) == 1 ||
+           refuse_value(resolver, group, group->fields[0], 0, "one value");
 }
 
 /* The model reads as many values of each column as the first of them has. */

@@ -110,6 +110,7 @@ TABLE = [
           ("client_table.c", "if (set[i].waiting == 0 && ", "if (", "test_client_table"),
           ("client_table.c", "client->since = now - (now - client->since) % half_life;", "client->since = now;",
            "test_client_table"),
+          ("resolve.c", "column_count(group, group->fields[0]) == 1 ||", "true ||", "test_resolve"),
           ("request.c", "if (received > request->summary.behaviours)", "if (received < request->summary.behaviours)",
            "test_request"),
           ("request.c", "return a->score > b->score ? -1 : 1;", "return a->score > b->score ? 1 : -1;", "test_request"),

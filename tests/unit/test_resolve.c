@@ -299,6 +299,12 @@ static void single_values_of_different_counts(void **state) {
         set_count(&request.context, column, 0);
         assert_refused(PROBLEM_INVALID_REQUEST, "/context/weather");
     }
+    for (size_t count = 0; count <= 2; count += 2) { /* of all columns alike */
+        decode(NULL, NULL, NULL, NULL);
+        set_count(&request.user, 0, count);
+        set_count(&request.user, 1, count);
+        assert_refused(PROBLEM_INVALID_REQUEST, "/user/country");
+    }
 }
 
 static void interests_may_have_histories_of_different_lengths(void **state) {
