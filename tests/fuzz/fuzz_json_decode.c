@@ -5,6 +5,7 @@
  */
 #include "proto/json_decode.h"
 #include "proto/json_encode.h"
+#include "proto/utf8.h"
 #include "tests/fuzz/fuzz.h"
 
 #include <jansson.h>
@@ -75,7 +76,8 @@ static void encode_reply(const struct proto_request *request) {
 /* Checks that the members about the history are allowed together. */
 static size_t check_histories(const struct proto_request *request) {
     require(!request->has_history_token ||
-            (request->history_token.length >= 1 && request->history_token.length <= 256));
+            (request->history_token.length >= 1 &&
+             utf8_count(request->history_token.data, request->history_token.length) <= PROTO_HISTORY_TOKEN_MAX));
     require(!request->history.present || (!request->has_history_token && !request->history_append.present));
     size_t sum = read_table(&request->history) + read_table(&request->history_append);
     for (size_t i = 0; request->has_history_token && i < request->history_token.length; i++)
@@ -84,7 +86,7 @@ static size_t check_histories(const struct proto_request *request) {
 }
 
 static void check_request(const struct proto_request *request) {
-    require(!request->has_user_id || (request->user_id.length >= 1 && request->user_id.length <= 256));
+    require(!request->has_user_id || proto_is_user_id(request->user_id.data, request->user_id.length));
     require(request->candidates.present && request->candidates.rows > 0 && request->candidates.columns > 0);
     require(!request->has_history_token || request->has_user_id);
     require(!request->history_append.present || request->has_history_token);
@@ -96,7 +98,7 @@ static void check_request(const struct proto_request *request) {
 
 static void check_problem(const struct problem *problem) {
     require(problem->kind == PROBLEM_INVALID_JSON || problem->kind == PROBLEM_INVALID_REQUEST ||
-            problem->kind == PROBLEM_OUT_OF_MEMORY);
+            problem->kind == PROBLEM_INVALID_USER_ID || problem->kind == PROBLEM_OUT_OF_MEMORY);
     require(problem->pointer[0] == '\0' || problem->pointer[0] == '/');
     require_json(json_encode_problem(problem, "id", &arena));
 }
