@@ -113,8 +113,8 @@ size_t dien_user_core_bytes(const struct dien_user *user);
 /* Restore the whole state, bit for bit, in memory of dien_user_size(core). */
 struct dien_user *dien_user_restore(const struct dien_model *model, const struct dien_user *core, void *memory);
 
-/* The relation of a state to a history, by the behaviours that each keeps, compared one by one. If interests differ,
- * the result is the last of this list. */
+/* The relation of a state to a history, by the behaviours that each keeps, compared one by one. If the
+ * interests' results differ, the one furthest down this list counts. */
 enum dien_match {
     DIEN_SAME,    /* the state is the history's */
     DIEN_PREFIX,  /* the state has the first behaviours and none was cut off: dien_user_continue() applies */

@@ -1,6 +1,6 @@
 /* options.h: what the server was told: flags, DIEN_* environment variables, defaults.
  *
- * One table in options.c names every option; parsing, --help, the dien_limit metric and GET /model all read it.
+ * One table in options.c names every option; parsing, --help, the metrics dien_limit_items, _bytes, _seconds and _ratio and GET /model all read it.
  */
 #ifndef SERVER_OPTIONS_H
 #define SERVER_OPTIONS_H

@@ -11,7 +11,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 
-/* Everything that is counted. Zeros are a start. */
+/* Everything that is counted. Initialise with zeros. */
 struct metrics {
     struct http_counts http;
     struct scoring_counts scoring;

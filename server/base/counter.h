@@ -20,7 +20,7 @@ enum { HISTOGRAM_BUCKETS = 25 };
 /* Upper bounds in seconds, each at most twice the one before: a quantile is known within as much. +Inf follows. */
 extern const double histogram_bounds[HISTOGRAM_BUCKETS];
 
-/* Zeros are a start. */
+/* Initialise with zeros. */
 struct histogram {
     _Atomic uint64_t buckets[HISTOGRAM_BUCKETS + 1]; /* not cumulative */
     _Atomic uint64_t nanoseconds;

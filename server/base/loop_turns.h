@@ -13,7 +13,7 @@
 /* A longer turn has a line in the log. */
 #define LOOP_SLOW_TURN_SECONDS 0.05
 
-/* Zeros are a start. Times are clock_now()'s. */
+/* Initialise with zeros. Times are clock_now()'s. */
 struct loop_turns {
     struct histogram histogram;
     uint64_t began;         /* 0: the loop polls */

@@ -13,9 +13,9 @@ struct process_usage {
     double max_descriptors;
     double threads;
 };
-/* A value that cannot be read is 0. `sockets`: open descriptors that the caller has counted. The time that this takes
- * does not grow with them: where they are many, and the kernel does not say how many descriptors are open, those beside
- * them are as many as when they were few. A few microseconds; one thread at a time. */
+/* A value that cannot be read is 0. `sockets`: the sockets that are open, which the caller has counted. A kernel before
+ * 6.2 tells no number of open descriptors. Listing them takes time for each, so above a few hundred sockets the last
+ * count of the other descriptors is added to `sockets`. A few microseconds; one thread at a time. */
 void process_read(struct process_usage *usage, size_t sockets);
 
 /* The number of open descriptors: `told` by the kernel, or 0 where it does not tell. Then it is `sockets` and the

@@ -38,8 +38,9 @@ struct history_engine {
     double timeout; /* seconds: a call's time unless the operator says another */
     /* On the loop's thread; neither waits. */
     void (*submit)(struct history_engine *engine, struct history_call *call);
-    /* The call's time is up. False: it is being applied, and its result is to be waited for. True: the caller is told
-     * that it was late; the call comes back all the same. Sets result.uncertain where that is so. */
+    /* The call's time is up. False: the engine applies it at this moment, so its result must be waited for. True: the
+     * caller is told that it was late; the engine still hands the call back by history_call_finish(). *uncertain is set
+     * where the change may have been applied. */
     bool (*give_up)(struct history_engine *engine, struct history_call *call, bool *uncertain);
     bool (*export)(struct history_engine *engine, history_each *each, void *context, char *error, size_t error_size);
     bool (*import)(struct history_engine *engine, history_next *next, void *context, char *error, size_t error_size);
@@ -47,8 +48,9 @@ struct history_engine {
     void (*close)(struct history_engine *engine);
 };
 
-/* Takes over the engine. `engine` is set by the caller before the first call. NULL: memory is out. */
+/* A store without an engine. NULL: memory is out. */
 struct history_store *history_store_new(const struct history_store_options *options, struct loop *loop);
+/* Gives the store its engine, which the store then owns. Once, and before the first call. */
 void history_store_use(struct history_store *store, struct history_engine *engine);
 
 /* The result is there: from the loop's thread, from any thread. */

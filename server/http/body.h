@@ -5,13 +5,13 @@
 #include <stddef.h>
 #include <stdint.h>
 
-/* The memory of all bodies. Zeros but for `most` are a start. */
+/* The memory of all bodies. Initialise with zeros but for `most`. */
 struct body_budget {
     size_t most; /* bytes */
     size_t held; /* bytes that have arrived */
 };
 
-/* One body. Zeros are a start. */
+/* One body. Initialise with zeros. */
 struct body {
     char *bytes; /* malloc'ed; NULL: empty */
     size_t size;

@@ -119,8 +119,8 @@ int http_linger_descriptor(const struct http *http);
  * again in any case; 0: after the next poll; negative: only when readable. */
 int http_run(struct http *http);
 void http_linger(struct http *http);
-/* Deadlines of some of the connections; http_run() comes after it. Returns the calls until it was every connection's
- * turn, 1 to 250: as many belong into a fraction of a second. */
+/* Looks at the deadlines of some of the connections; call http_run() after it. Returns the number of calls, 1 to 250,
+ * that look at every connection once; make that many within LOOP_TICK_MILLISECONDS. */
 size_t http_sweep(struct http *http);
 /* Let go of clients that were read on from after a refusal for long enough; a few times a second. */
 void http_expire_lingering(struct http *http);

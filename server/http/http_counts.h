@@ -24,7 +24,7 @@ const char *http_outcome_name(unsigned outcome);
 enum { HTTP_STATUSES = 19 };
 extern const int http_statuses[HTTP_STATUSES];
 
-/* Zeros are a start. */
+/* Initialise with zeros. */
 struct http_counts {
     _Atomic uint64_t requests[HTTP_OUTCOMES];
     _Atomic uint64_t responses[ROUTES][HTTP_STATUSES];

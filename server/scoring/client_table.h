@@ -33,7 +33,7 @@ struct client {
 #define CLIENT_HALF_LIFE_SECONDS 0.5
 enum { CLIENT_WAYS = 8, CLIENT_SETS = 128, CLIENTS_MAX = CLIENT_WAYS * CLIENT_SETS };
 
-/* Zeros are a start. */
+/* Initialise with zeros. */
 struct client_table {
     struct client clients[CLIENTS_MAX];
     uint64_t active[CLIENTS_MAX / 64]; /* a bit for each client with waiting jobs */

@@ -21,7 +21,7 @@ struct request_limits {
     bool strict_protobuf;  /* a message with an unknown field is an error */
 };
 
-/* The phases of a request, for metrics and the log. request.c times the first five; the job queue and the event loop
+/* The phases of a request, for the metrics. request.c times the first five; the job queue and the event loop
  * time the others. */
 enum request_phase {
     PHASE_DECODE,

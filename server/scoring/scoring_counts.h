@@ -8,7 +8,7 @@
 
 enum { COUNTED_FIELDS_MAX = 256 };
 
-/* Zeros are a start. */
+/* Initialise with zeros. */
 struct scoring_counts {
     struct histogram phases[REQUEST_PHASES]; /* of POST /score */
     _Atomic uint64_t candidates;

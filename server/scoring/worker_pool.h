@@ -41,7 +41,8 @@ bool worker_pool_submit(struct worker_pool *pool, struct job *job);
 /* Returns the jobs finished since the last call, oldest first, linked by `next`; NULL when there is none. */
 struct job *worker_pool_take_done(struct worker_pool *pool);
 
-/* Ends waiting jobs whose time is over or whose client has left, where no job comes or goes; a few times a second. */
+/* Ends waiting jobs whose time is over or whose client has left. Submitting and taking jobs do so too; the loop's
+ * thread calls this a few times a second for the time when no job comes or goes. */
 void worker_pool_examine(struct worker_pool *pool);
 
 size_t worker_pool_waiting(const struct worker_pool *pool);  /* jobs in the queue */

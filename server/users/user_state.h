@@ -23,7 +23,7 @@ struct state_builder {
 struct state_query {
     struct user_key key; /* id NULL: the request names no user, and nothing is kept */
     bool append;         /* `behaviours` follow those of the held state; otherwise they are the whole history */
-    bool held;           /* the history is the one that is held, or none if none is held; `behaviours` are none */
+    bool held;           /* take the cached state's history, or none without a state; behaviours: NULL */
     bool has_token;      /* the held state must have this token */
     struct user_token token;
     const struct dien_columns *behaviours;
@@ -44,7 +44,7 @@ enum user_miss {
     MISS_EXPIRED,      /* the held one was older than the time to live */
     MISS_VERSION,      /* the held one was of another model version */
     MISS_SHORTER,      /* the history is a beginning of the held one's */
-    MISS_WINDOW_MOVED, /* the history's oldest kept behaviours are not the held one's, since the window moved on */
+    MISS_WINDOW_MOVED, /* the held state's oldest behaviours have left the window of max_length behaviours */
     MISS_EDITED,       /* the history differs in another way */
     USER_MISSES
 };

@@ -37,9 +37,11 @@ ROOMS = {
     "server/scoring": {"server/users", "server/base", "proto", "model door"},
     "server/models": {"server/scoring", "server/base", "model door"},
     "options": {"server/base", "model door"},
-    "server/api": {"options", "server/http", "server/models", "server/scoring", "server/users", "server/base", "proto",
+    "server/api": {"options", "server/http", "server/models", "server/histories", "server/scoring", "server/users", "server/base",
+                   "proto",
                    "model door"},
-    "server": {"options", "server/api", "server/http", "server/models", "server/scoring", "server/users", "server/base", "proto",
+    "server": {"options", "server/api", "server/http", "server/models", "server/histories", "server/scoring", "server/users",
+               "server/base", "proto",
                "model door"},
 }
 

@@ -2,6 +2,7 @@
 
 import copy
 import pathlib
+import re
 
 import pytest
 
@@ -103,6 +104,22 @@ def test_a_planted_circle_is_found():
     assert any({top, below} <= set(group) for group in rooms.circles({path: rooms.own_includes(tree, path) for path in tree}))
     assert any({"proto", "server/http"} <= set(group)
                for group in rooms.circles(rooms.room_graph(planted("proto/arena.c", top))))
+
+
+def test_the_readme_repeats_the_table():
+    """Each row of the README names the rooms that the table allows, or says "every room below"."""
+    text = (builds.TOP / "README.md").read_text()
+    rows = dict(re.findall(r"^\| `(server/\w+)/` \| .*? \| (.*) \|$", text, re.M))
+    assert set(rows) == {room for room in rooms.ROOMS if room.startswith("server/")}
+    for room, said in rows.items():
+        allowed = {name.removeprefix("server/") for name in rooms.ROOMS[room]}
+        if said.startswith("every room below"):
+            below = {name.removeprefix("server/") for name in rooms.ROOMS if name.startswith("server/")} - {"api"}
+            assert below | {"proto"} <= allowed, room
+            continue
+        said = re.sub(r"`proto/\{([\w,]+)\}\.h`", lambda m: ", ".join(f"proto/{name}.h" for name in m[1].split(",")), said)
+        said = said.replace("`model/dien.h`", "model door").replace("`", "").replace(", for log lines", "")
+        assert set(said.split(", ")) == allowed, room
 
 
 def test_how_far_http_reaches():
