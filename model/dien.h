@@ -79,6 +79,10 @@ const char *dien_version(const struct dien_model *model);
 size_t dien_mapped_bytes(const struct dien_model *model);
 size_t dien_packed_bytes(const struct dien_model *model);
 
+/* Reads at most so many bytes of the mapped file into memory, so that the first requests need not wait for the disk;
+ * returns how many were read. Takes as long as the disk takes. */
+size_t dien_prefault(const struct dien_model *model, size_t most);
+
 /* The fields of one group, in the order that columns are given in. */
 size_t dien_fields(const struct dien_model *model, enum dien_group group, const struct dien_field *const **fields);
 /* The number of fields of all groups, each counted once. */

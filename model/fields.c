@@ -71,6 +71,10 @@ size_t dien_mapped_bytes(const struct dien_model *model) {
     return model->file.size;
 }
 
+size_t dien_prefault(const struct dien_model *model, size_t most) {
+    return safetensors_prefault(&model->file, most);
+}
+
 size_t dien_packed_bytes(const struct dien_model *model) {
     return model->pool.bytes;
 }

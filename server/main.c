@@ -57,7 +57,7 @@ static void run_with_better_blas(char **argv) {
 /* --check: does the model load, and does it score as its training code did? */
 static int check_model(const struct options *options) {
     struct loaded loaded;
-    loader_load(&(struct load){options->model, options->precision, options->samples_tolerance}, &loaded);
+    loader_load(&(struct load){options->model, options->precision, options->samples_tolerance, 0}, &loaded);
     if (loaded.model == NULL) {
         fprintf(stderr, "%s\n", loaded.message);
         return 1;

@@ -11,7 +11,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum kind { TEXT, COUNT, BYTES, SECONDS, NUMBER, SWITCH, FLAG, LEVEL, PRECISION, COMMAND };
+enum kind { TEXT, COUNT, BYTES, BYTES_OR_AUTO, SECONDS, NUMBER, SWITCH, FLAG, LEVEL, PRECISION, COMMAND };
 
 /* Who meets the limit: nobody (no limit at all), the operator, or clients too. */
 enum audience { NO_LIMIT, LIMIT, CLIENT_LIMIT };
@@ -83,6 +83,8 @@ static const struct row rows[] = {
      "a score of samples.json off by more: the model is refused"},
     {"precision", PRECISION, NO_LIMIT, FIELD(precision), "float32", 0, 0,
      "float32, or reduced: faster, scores off by up to 1e-3, where this CPU and the model gain by it"},
+    {"prefault", BYTES_OR_AUTO, NO_LIMIT, FIELD(prefault), "auto", 0, SIZE_MOST,
+     "read so much of the model into memory before it is ready; auto: up to half of memory"},
     {"log-level", LEVEL, NO_LIMIT, FIELD(log_level), "info", 0, 0, "debug, info, warning or error"},
     {"log-buffer", BYTES, LIMIT, FIELD(log_buffer), "1M", 16384, 1024 * 1024 * 1024.0,
      "log lines that wait to be written; more: dropped and counted"},
@@ -136,18 +138,19 @@ static bool parse_number(const struct row *row, const char *text, double *value,
     errno = 0;
     *value = strtod(text, &end);
     bool number = end != text && errno == 0 && isfinite(*value) && !isspace((unsigned char)*text);
-    if (number && row->kind == BYTES) {
+    bool bytes = row->kind == BYTES || row->kind == BYTES_OR_AUTO;
+    if (number && bytes) {
         *value *= multiplier(end);
         number = multiplier(end) > 0;
     } else {
         number = number && *end == '\0';
     }
-    bool whole = row->kind == COUNT || row->kind == BYTES;
+    bool whole = row->kind == COUNT || bytes;
     if (!number || (whole && *value != floor(*value))) {
         return complain(complaint, "\"%s\" is not %s", text,
-                        row->kind == BYTES ? "a number of bytes, such as 4194304, 4M or 4MiB"
-                        : whole            ? "a whole number"
-                                           : "a number");
+                        bytes   ? "a number of bytes, such as 4194304, 4M or 4MiB"
+                        : whole ? "a whole number"
+                                : "a number");
     }
     if (*value < row->least || *value > row->most)
         return complain(complaint, "%s is not between %.15g and %.15g", text, row->least, row->most);
@@ -173,6 +176,11 @@ static bool assign(struct options *options, const struct row *row, const char *t
         *(enum dien_precision *)field = strcmp(text, "reduced") == 0 ? DIEN_REDUCED : DIEN_FLOAT32;
         return strcmp(text, "reduced") == 0 || strcmp(text, "float32") == 0 ||
                complain(complaint, "\"%s\" is neither float32 nor reduced", text);
+    case BYTES_OR_AUTO:
+        *(size_t *)field = strcmp(text, "auto") == 0 ? OPTIONS_AUTO : 0;
+        if (strcmp(text, "auto") == 0 || strcmp(text, "off") == 0)
+            return true;
+        __attribute__((fallthrough));
     case COUNT:
     case BYTES:
         if (!parse_number(row, text, &number, complaint))
@@ -214,6 +222,8 @@ static const char *kind_value(enum kind kind) {
         return " VALUE";
     case BYTES:
         return " BYTES";
+    case BYTES_OR_AUTO:
+        return " BYTES|auto|off";
     case SECONDS:
         return " SECONDS";
     case COUNT:

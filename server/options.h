@@ -10,6 +10,7 @@
 
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdint.h>
 #include <stdio.h>
 
 struct options {
@@ -45,6 +46,7 @@ struct options {
     double watchdog; /* 0: a stalled loop is logged only */
     double samples_tolerance;
     enum dien_precision precision;
+    size_t prefault; /* bytes; 0: none; OPTIONS_AUTO: up to half of the memory that the process may have */
     enum log_level log_level;
     size_t log_buffer;
     bool access_log;
@@ -52,6 +54,8 @@ struct options {
     bool check;
     const char *probe; /* ask this address, or with "self" that of `listen`, instead of serving; NULL: serve */
 };
+
+#define OPTIONS_AUTO SIZE_MAX
 
 enum options_result { OPTIONS_RUN, OPTIONS_DONE, OPTIONS_BAD };
 

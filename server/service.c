@@ -17,6 +17,7 @@
 #include "server/base/cpu_quota.h"
 #include "server/base/listen.h"
 #include "server/base/loop.h"
+#include "server/base/memory_limit.h"
 #include "server/base/process.h"
 #include "server/base/watchdog.h"
 #include "server/http/connections.h"
@@ -76,6 +77,8 @@ static void take_model(struct service *service, const struct loaded *loaded) {
     }
     service->api.model = loaded->model;
     service->api.version++;
+    service->api.prefaulted_bytes = loaded->prefaulted_bytes;
+    service->api.prefault_seconds = loaded->prefault_seconds;
     scoring_counts_model(&service->api.metrics.scoring, service->api.model);
     const struct worker_pool_options options = {
         .model = service->api.model,
@@ -107,7 +110,9 @@ static void take_model(struct service *service, const struct loaded *loaded) {
              LOG_NUMBER("scores", (double)loaded->samples.scores),
              LOG_NUMBER("largest_difference", loaded->samples.largest),
              LOG_NUMBER("mapped_bytes", (double)dien_mapped_bytes(service->api.model)),
-             LOG_NUMBER("packed_bytes", (double)dien_packed_bytes(service->api.model)));
+             LOG_NUMBER("packed_bytes", (double)dien_packed_bytes(service->api.model)),
+             LOG_NUMBER("prefaulted_bytes", (double)loaded->prefaulted_bytes),
+             LOG_NUMBER("prefault_seconds", loaded->prefault_seconds));
     if (service->api.options->precision == DIEN_REDUCED && !loaded->reduced)
         log_message(LEVEL_WARNING, "precision",
                     "Nothing of this model gains by reduced precision on this CPU: it is scored in float32.");
@@ -290,6 +295,10 @@ static bool start_cache(struct service *service, char *error, size_t error_size)
     return service->api.cache != NULL;
 }
 
+static size_t prefault_bytes(const struct options *options) {
+    return options->prefault == OPTIONS_AUTO ? memory_limit_read("") / 2 : options->prefault;
+}
+
 static bool start(struct service *service, char *error, size_t error_size) {
     const struct options *options = service->api.options;
     const struct loop_handlers handlers = {.context = service,
@@ -305,8 +314,9 @@ static bool start(struct service *service, char *error, size_t error_size) {
     service->loop = loop_new(&handlers);
     if (service->loop == NULL || !start_http(service, error, error_size))
         return false;
-    service->loader = loader_start(&(struct load){options->model, options->precision, options->samples_tolerance},
-                                   wake_loop, service->loop);
+    service->loader = loader_start(
+        &(struct load){options->model, options->precision, options->samples_tolerance, prefault_bytes(options)},
+        wake_loop, service->loop);
     if (service->loader == NULL)
         snprintf(error, error_size, "The model's thread cannot start: %s", strerror(errno));
     run_http(service);

@@ -161,6 +161,30 @@ void safetensors_close(struct safetensors *file) {
     *file = (struct safetensors){0};
 }
 
+/* Reads a byte of each page, for kernels before 5.14. */
+static void touch_pages(const char *start, size_t size, size_t page) {
+    for (size_t at = 0; at < size; at += page)
+        (void)*(const volatile char *)(start + at);
+}
+
+/* Piece by piece, so that the kernel reads one from the disk while another is entered. */
+size_t safetensors_prefault(const struct safetensors *file, size_t most) {
+    enum { PIECE = 8 << 20 };
+    size_t end = file->size < most ? file->size : most, page = (size_t)sysconf(_SC_PAGESIZE), done = 0;
+    while (done < end) {
+        char *start = (char *)file->map + done;
+        size_t size = end - done < PIECE ? end - done : PIECE, ahead = file->size - done;
+        madvise(start, ahead < (size_t)2 * PIECE ? ahead : (size_t)2 * PIECE, MADV_WILLNEED);
+        if (madvise(start, size, MADV_POPULATE_READ) != 0) {
+            if (errno != EINVAL)
+                return done;
+            touch_pages(start, size, page);
+        }
+        done += size;
+    }
+    return done;
+}
+
 const struct tensor *safetensors_find(struct safetensors *file, const char *name) {
     for (size_t i = 0; i < file->count; i++)
         if (strcmp(file->tensors[i].name, name) == 0) {

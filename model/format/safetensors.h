@@ -32,6 +32,11 @@ struct safetensors {
 bool safetensors_open(struct safetensors *file, const char *path, struct dien_error *error);
 void safetensors_close(struct safetensors *file);
 
+/* Reads at most so many bytes of the file's start into memory and enters them in the process's page table, so that the
+ * first use of a tensor does not wait for the disk. Takes as long as the disk takes. Returns the bytes; less when the
+ * file cannot be read. */
+size_t safetensors_prefault(const struct safetensors *file, size_t most);
+
 /* The tensor of that name, marked as used, or NULL. */
 const struct tensor *safetensors_find(struct safetensors *file, const char *name);
 /* The first tensor that is not marked as used, or NULL. */

@@ -119,6 +119,8 @@ static struct metric_gauges read_gauges(const struct api *api) {
         .model_precision = model != NULL ? dien_precision_name(model) : NULL,
         .model_mapped_bytes = model != NULL ? dien_mapped_bytes(model) : 0,
         .model_packed_bytes = model != NULL ? dien_packed_bytes(model) : 0,
+        .model_prefaulted_bytes = api->prefaulted_bytes,
+        .model_prefault_seconds = api->prefault_seconds,
         .kernels = kernels,
         .blas_core = dien_blas_core(),
         .loop_stalls = watchdog_stalls(api->watchdog),

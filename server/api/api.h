@@ -20,6 +20,8 @@ struct api {
     struct http *http;
     struct watchdog *watchdog; /* NULL before the loop turns */
     struct dien_model *model;  /* NULL while it is loaded, as the next */
+    size_t prefaulted_bytes;   /* of the model's file, read before it was ready */
+    double prefault_seconds;
     struct worker_pool *workers;
     struct user_cache *cache; /* NULL: no user states are kept */
     uint64_t version;         /* of the model, for the cache: the first is 1 */

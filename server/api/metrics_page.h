@@ -30,7 +30,8 @@ struct metric_gauges {
     size_t connections, connections_lingering;
     size_t buffered_bytes, reply_buffered_bytes;
     const char *model_name, *model_version, *model_precision; /* NULL before there is a model */
-    size_t model_mapped_bytes, model_packed_bytes;
+    size_t model_mapped_bytes, model_packed_bytes, model_prefaulted_bytes;
+    double model_prefault_seconds;
     const char *kernels, *blas_core;
     uint64_t loop_stalls;
     double cpu_quota; /* CPUs; 0: no quota */

@@ -40,11 +40,19 @@ static bool prove(struct dien_model *model, const struct load *load, struct load
     return good;
 }
 
+static void prefault(const struct dien_model *model, size_t most, struct loaded *loaded) {
+    uint64_t start = clock_now();
+    loaded->prefaulted_bytes = dien_prefault(model, most);
+    loaded->prefault_seconds = clock_seconds(clock_now() - start);
+}
+
 void loader_load(const struct load *load, struct loaded *loaded) {
     struct dien_error error = {""};
     uint64_t start = clock_now();
     memset(loaded, 0, sizeof *loaded);
     struct dien_model *model = dien_open_as(load->directory, load->precision, &error);
+    if (model != NULL)
+        prefault(model, load->prefault, loaded);
     if (model == NULL) {
         snprintf(loaded->message, sizeof loaded->message, "%s", error.message);
     } else if (prove(model, load, loaded)) {

@@ -16,6 +16,7 @@ struct load {
     const char *directory;
     enum dien_precision precision;
     double tolerance; /* of the samples' scores; at least DIEN_REDUCED_TOLERANCE where the precision is reduced */
+    size_t prefault;  /* bytes of the model's file to read into memory, at most */
 };
 
 struct loaded {
@@ -25,6 +26,8 @@ struct loaded {
     double tolerance; /* that was applied */
     bool reduced;     /* the model scores in reduced precision */
     double seconds;
+    size_t prefaulted_bytes;
+    double prefault_seconds; /* of `seconds` */
 };
 
 /* Open and check a model directory on the calling thread. */

@@ -3,6 +3,7 @@
 import http.client
 import json
 import os
+import pathlib
 import random
 import re
 import shutil
@@ -86,6 +87,7 @@ def test_version(build):
     (["--queue", "0"], "--queue"), (["--queue", "1e30"], "--queue"), (["--queue", ""], "--queue"),
     (["--max-body", "4T"], "--max-body"), (["--max-body", "nan"], "--max-body"), (["--deadline", "inf"], "--deadline"),
     (["--deadline", "1s"], "--deadline"), (["--log-level", "loud"], "--log-level"), (["--listen", "nonsense"], "listen"),
+    (["--prefault", "much"], "--prefault"),
     (["--cache-bytes", "1000"], "--cache-bytes"), (["--cache-ttl", "-1"], "--cache-ttl"),
     (["--listen", "127.0.0.1:99999"], "listen"), (["--listen", "256.256.256.256:80"], "256.256.256.256"),
 ])
@@ -343,7 +345,7 @@ def test_limits_are_metrics(build, start, demo):
             assert found[1] == ("ratio" if found[2] == "samples_tolerance" else kind), key
     assert limits["max_candidates"] == 77
     not_limits = {"model", "listen", "address_file", "reuse_port", "log_level", "access_log", "check", "probe",
-                  "precision", "old_names"}
+                  "precision", "old_names", "prefault"}
     assert set(limits) == flags - not_limits
 
 
@@ -678,6 +680,32 @@ def test_max_buffered(start, small):
         first.send(b" " * 1000)
         assert first.reply().status == 400
     assert server.score(small).status == 200
+
+
+# A model's file is read before the server is ready.
+
+def mapped_bytes(server, name):
+    """How much of a mapped file is in the process's page table, and how much is mapped."""
+    text = pathlib.Path(f"/proc/{server.process.pid}/smaps").read_text()
+    parts = re.findall(rf"/{re.escape(name)}\nSize: +(\d+) kB\n(?:.*\n)*?Rss: +(\d+) kB\n", text)
+    return sum(int(rss) for _, rss in parts) * 1024, sum(int(size) for size, _ in parts) * 1024
+
+
+@pytest.mark.parametrize("prefault", ["auto", "100K", "off"])
+def test_prefault(build, demo, tmp_path, prefault):
+    """Without a request: a cold file is in memory, as much of it as was asked for, and the log and the metrics say so."""
+    shutil.copytree(demo.path, tmp_path / "model")
+    size = (tmp_path / "model" / "model.safetensors").stat().st_size
+    with open(tmp_path / "model" / "model.safetensors", "rb") as file:
+        os.fsync(file.fileno())
+        os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+    expected = {"auto": size, "100K": 100 * 1024, "off": 0}[prefault]
+    with service.Service(build, tmp_path / "model", "--prefault", prefault) as server:
+        resident, mapped = mapped_bytes(server, "model.safetensors")
+        assert mapped >= size and resident >= expected // 4096 * 4096
+        metrics, line = server.metrics(), server.logged_line(event="model-ready")
+        assert metrics["dien_model_prefaulted_bytes"] == line["prefaulted_bytes"] == expected
+        assert 0 <= metrics["dien_model_prefault_seconds"] <= line["seconds"]
 
 
 # A model's files that change while they are mapped.

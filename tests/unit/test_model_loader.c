@@ -17,7 +17,7 @@ static char directory[64];
 static double score; /* the model's, of SAMPLE */
 
 static struct load load_of(double tolerance) {
-    return (struct load){directory, DIEN_FLOAT32, tolerance};
+    return (struct load){directory, DIEN_FLOAT32, tolerance, SIZE_MAX};
 }
 
 static void write_sample(double expected) {
@@ -71,6 +71,8 @@ static void a_model_whose_samples_agree(void **state) {
     assert_true(loaded.tolerance == 1e-9);
     assert_false(loaded.reduced);
     assert_true(loaded.seconds > 0 && loaded.seconds < 60);
+    assert_int_equal(loaded.prefaulted_bytes, dien_mapped_bytes(loaded.model));
+    assert_true(loaded.prefault_seconds > 0 && loaded.prefault_seconds <= loaded.seconds);
     dien_close(loaded.model);
 }
 
@@ -99,7 +101,7 @@ static void reduced_precision_has_a_tolerance_of_its_own(void **state) {
     (void)state;
     const double tolerances[] = {1e-5, 2 * DIEN_REDUCED_TOLERANCE};
     for (size_t i = 0; i < 2; i++) {
-        struct load load = {"model/demo", DIEN_REDUCED, tolerances[i]};
+        struct load load = {"model/demo", DIEN_REDUCED, tolerances[i], 0};
         struct loaded loaded;
         loader_load(&load, &loaded);
         assert_non_null(loaded.model);

@@ -134,6 +134,20 @@ static void errors_name_the_flag(void **state) {
     assert_memory_equal(error, "DIEN_MAX_BODY: ", 15);
 }
 
+/* Bytes, or one of two words. */
+static void prefault_is_bytes_or_a_word(void **state) {
+    (void)state;
+    assert_int_equal(PARSE("--model", "m"), OPTIONS_RUN);
+    assert_true(options.prefault == OPTIONS_AUTO);
+    assert_int_equal(PARSE("--model", "m", "--prefault", "3M"), OPTIONS_RUN);
+    assert_int_equal(options.prefault, 3 << 20);
+    assert_int_equal(PARSE("--model", "m", "--prefault", "off"), OPTIONS_RUN);
+    assert_int_equal(options.prefault, 0);
+    assert_int_equal(PARSE("--model", "m", "--prefault", "on"), OPTIONS_BAD);
+    assert_non_null(strstr(error, "--prefault"));
+    assert_int_equal(PARSE("--model", "m", "--prefault", "1.5"), OPTIONS_BAD);
+}
+
 /* The flag whose limit is called "max_body_bytes" or "idle_timeout_seconds". */
 static void flag_of(const char *limit, char flag[64]) {
     snprintf(flag, 64, "--%s", limit);
@@ -195,6 +209,7 @@ int main(void) {
         cmocka_unit_test_teardown(both_forms_of_a_flag, forget),
         cmocka_unit_test_teardown(variables_of_others_are_left_alone, forget),
         cmocka_unit_test_teardown(errors_name_the_flag, forget),
+        cmocka_unit_test_teardown(prefault_is_bytes_or_a_word, forget),
         cmocka_unit_test_teardown(help_names_every_limit, forget),
         cmocka_unit_test_teardown(limits_have_their_values, forget),
         cmocka_unit_test_teardown(version_is_printed, forget),

@@ -75,6 +75,25 @@ static void test_reads_tensors(void **state) {
     close(memory.descriptor);
 }
 
+/* As much as is asked for, and no more than there is. */
+static void test_prefault_reads_the_start(void **state) {
+    (void)state;
+    struct bytes bytes = make_bytes(HEADER, DATA_BYTES);
+    struct memory_file memory = open_memory_file(bytes.data, bytes.size);
+    struct safetensors file;
+    struct dien_error error = {""};
+    if (!safetensors_open(&file, memory.path, &error))
+        fail_msg("%s", error.message);
+    assert_int_equal(safetensors_prefault(&file, 0), 0);
+    assert_int_equal(safetensors_prefault(&file, 10), 10);
+    assert_int_equal(safetensors_prefault(&file, bytes.size), bytes.size);
+    assert_int_equal(safetensors_prefault(&file, SIZE_MAX), bytes.size);
+    assert_int_equal(ftruncate(memory.descriptor, 0), 0);
+    assert_int_equal(safetensors_prefault(&file, SIZE_MAX), 0); /* and the process goes on */
+    safetensors_close(&file);
+    close(memory.descriptor);
+}
+
 static void test_reads_every_type(void **state) {
     (void)state;
     const struct {
@@ -229,13 +248,10 @@ static void test_files_that_are_none(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_reads_tensors),
-        cmocka_unit_test(test_reads_every_type),
-        cmocka_unit_test(test_wrong_headers),
-        cmocka_unit_test(test_truncated_anywhere),
-        cmocka_unit_test(test_headers_truncated_anywhere),
-        cmocka_unit_test(test_hostile_lengths),
-        cmocka_unit_test(test_a_header_beyond_the_limit),
+        cmocka_unit_test(test_reads_tensors),       cmocka_unit_test(test_prefault_reads_the_start),
+        cmocka_unit_test(test_reads_every_type),    cmocka_unit_test(test_wrong_headers),
+        cmocka_unit_test(test_truncated_anywhere),  cmocka_unit_test(test_headers_truncated_anywhere),
+        cmocka_unit_test(test_hostile_lengths),     cmocka_unit_test(test_a_header_beyond_the_limit),
         cmocka_unit_test(test_files_that_are_none),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
