@@ -15,6 +15,7 @@ enum problem_kind {
     PROBLEM_INVALID_REQUEST,     /* 400: JSON, but not a request: a wrong type, an unknown or missing member */
     PROBLEM_INVALID_USER_ID,     /* 400: in the path or, with a pointer, in the body */
     PROBLEM_INVALID_HTTP,        /* 400: headers or chunks that could smuggle a request */
+    PROBLEM_INVALID_CODING,      /* 400: not compressed as Content-Encoding says */
     PROBLEM_EXPLAIN_HELD,        /* 403: explain over a history that the server holds, without --explain-held */
     PROBLEM_NOT_FOUND,           /* 404 */
     PROBLEM_NO_USER_STATE,       /* 404: the server keeps no state of this user */
@@ -24,6 +25,7 @@ enum problem_kind {
     PROBLEM_LENGTH_REQUIRED,     /* 411: neither a Content-Length nor chunked */
     PROBLEM_BODY_TOO_LARGE,      /* 413 */
     PROBLEM_UNSUPPORTED_MEDIA,   /* 415 */
+    PROBLEM_UNSUPPORTED_CODING,  /* 415: a Content-Encoding other than gzip */
     PROBLEM_TOO_MANY_CANDIDATES, /* 422: more than --max-candidates */
     PROBLEM_HISTORY_TOO_LONG,    /* 422: more than --max-history */
     PROBLEM_HEADERS_TOO_LARGE,   /* 431: no room for a body and a reply within --connection-memory */

@@ -39,6 +39,9 @@ enum proto_format {
     PROTO_PROTOBUF /* score.proto */
 };
 
+/* Content-Encoding of a request's body. No reply is compressed. */
+enum proto_coding { PROTO_IDENTITY, PROTO_GZIP };
+
 extern const char *const proto_media_types[]; /* of replies, by format: "application/json", ... */
 
 enum proto_value_kind {

@@ -39,7 +39,7 @@ static const struct row rows[] = {
     {"backlog", COUNT, LIMIT, FIELD(backlog), "1024", 1, 65535, "connections that wait to be accepted"},
     {"threads", COUNT, LIMIT, FIELD(threads), "0", 0, 1024, "scoring threads; 0: as the CPU quota allows"},
     {"queue", COUNT, LIMIT, FIELD(queue), "1024", 1, 1e6, "requests that may wait for a thread; more: 503"},
-    {"max-body", BYTES, CLIENT_LIMIT, FIELD(max_body), "4M", 1, SIZE_MOST, "a request's body; more: 413"},
+    {"max-body", BYTES, CLIENT_LIMIT, FIELD(max_body), "4M", 1, SIZE_MOST, "a request's body, decoded as well; more: 413"},
     {"max-buffered", BYTES, LIMIT, FIELD(max_buffered), "256M", 1, SIZE_MOST, "bodies of all requests; more: 503"},
     {"max-candidates", COUNT, CLIENT_LIMIT, FIELD(max_candidates), "4096", 1, 1e6, "a request's candidates; more: 422"},
     {"max-history", COUNT, CLIENT_LIMIT, FIELD(max_history), "65536", 1, 1e7, "a request's behaviours; more: 422"},

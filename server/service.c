@@ -84,6 +84,7 @@ static void take_model(struct service *service, const struct loaded *loaded) {
         .model = service->api.model,
         .limits = {.max_candidates = service->api.options->max_candidates,
                    .max_history = service->api.options->max_history,
+                   .max_body = service->api.options->max_body,
                    .memory = service->api.options->request_memory,
                    .explain_held = service->api.options->explain_held,
                    .strict_protobuf = service->api.options->strict_protobuf},

@@ -6,6 +6,7 @@
 #include "server/api/api.h"
 
 #include "model/dien.h"
+#include "proto/content_coding.h"
 #include "proto/json_encode.h"
 #include "server/api/access_log.h"
 #include "server/api/model_page.h"
@@ -167,9 +168,16 @@ static bool submit(struct api *api, struct exchange *exchange) {
         return true;
     }
     struct job *job = job_of(exchange);
+    size_t decoded_size = content_claimed_size(exchange->coding, exchange->body.bytes, exchange->body.size);
+    if (decoded_size > api->options->max_body) {
+        http_problem(exchange, PROBLEM_BODY_TOO_LARGE, "The decoded body has %zu bytes; at most %zu are taken.",
+                     decoded_size, api->options->max_body);
+        return true;
+    }
     *job = (struct job){.owner = exchange,
                         .user = {exchange->user_id_length > 0 ? exchange->user_id : NULL, exchange->user_id_length},
                         .format = exchange->format,
+                        .coding = exchange->coding,
                         .body = exchange->body.bytes != NULL ? exchange->body.bytes : "",
                         .size = exchange->body.size,
                         .request_id = exchange->request_id,

@@ -24,6 +24,7 @@
  */
 #include "server/http/http.h"
 
+#include "proto/content_coding.h"
 #include "proto/json_encode.h"
 #include "server/base/clock.h"
 #include "server/base/log.h"
@@ -186,6 +187,8 @@ static enum MHD_Result queue_answer(struct exchange *exchange) {
         MHD_add_response_header(response, "Allow", routes_allowed(exchange->route));
     if (answer->problem == PROBLEM_UNSUPPORTED_MEDIA)
         MHD_add_response_header(response, "Accept", "application/json, application/x-protobuf");
+    if (answer->problem == PROBLEM_UNSUPPORTED_CODING)
+        MHD_add_response_header(response, "Accept-Encoding", "gzip");
     if (answer->problem != PROBLEM_NONE && answer->status == 503) {
         char seconds[16];
         snprintf(seconds, sizeof seconds, "%u", answer->retry_after > 0 ? answer->retry_after : 1);
@@ -323,6 +326,17 @@ static bool is_type(const char *type, const char *expected) {
     return type != NULL && strncasecmp(type, expected, length) == 0 && strchr("; \t", type[length]) != NULL;
 }
 
+static enum MHD_Result take_coding(void *context, enum MHD_ValueKind kind, const char *name, const char *value) {
+    struct exchange *exchange = context;
+    (void)kind;
+    if (strcasecmp(name, "Content-Encoding") != 0)
+        return MHD_YES;
+    /* Two headers are a list of two codings. */
+    if (exchange->coding != PROTO_IDENTITY || !content_coding_named(value != NULL ? value : "", &exchange->coding))
+        problem_set(&exchange->problem, PROBLEM_UNSUPPORTED_CODING, "", "The Content-Encoding must be gzip, or none.");
+    return MHD_YES;
+}
+
 /* Sets exchange->problem when this cannot be a request of ours. */
 static void check_request(struct exchange *exchange, const struct header_check *check, const char *path,
                           const char *method) {
@@ -348,6 +362,8 @@ static void check_request(struct exchange *exchange, const struct header_check *
         if (exchange->format == PROTO_JSON && !is_type(type, proto_media_types[PROTO_JSON]))
             problem_set(problem, PROBLEM_UNSUPPORTED_MEDIA, "", "The Content-Type must be %s or %s.",
                         proto_media_types[PROTO_JSON], proto_media_types[PROTO_PROTOBUF]);
+        if (problem->kind == PROBLEM_NONE)
+            MHD_get_connection_values(exchange->handle, MHD_HEADER_KIND, take_coding, exchange);
     }
 }
 

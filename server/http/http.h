@@ -51,6 +51,7 @@ struct exchange {
     char user_id[ROUTES_USER_ID_MAX]; /* of the path, where the route has one */
     size_t user_id_length;
     enum proto_format format; /* of the body */
+    enum proto_coding coding; /* of the body, which is kept as it came */
     struct body body;         /* http's */
     int socket;
 

@@ -17,6 +17,8 @@ enum { START_UNITS = 100, OUTLIER = 8 };
 enum { REQUEST_UNITS = 256, BYTES_PER_UNIT = 2, MLP_UNITS = 8 };
 /* Assumed length of a history that the request does not send, because the server holds the user's state. */
 enum { USUAL_HISTORY = 50 };
+/* Assumed of a compressed body. */
+enum { BYTES_PER_VALUE = 2, MOST_BEHAVIOURS = 512, MOST_CANDIDATES = 4096 };
 
 /* Values in a JSON list: one more than its commas. */
 static double values_in(const char *text, const char *end) {
@@ -28,6 +30,14 @@ static double values_in(const char *text, const char *end) {
 
 static double cost_of_values(size_t size, double behaviours, double candidates) {
     return REQUEST_UNITS + (double)size / BYTES_PER_UNIT + behaviours * candidates;
+}
+
+/* Half of the values are behaviours, half are candidates, up to counts that models and limits allow. */
+double cost_guess_compressed(size_t decoded_size) {
+    double half = (double)decoded_size / BYTES_PER_VALUE / 2;
+    double behaviours = half < MOST_BEHAVIOURS ? half : MOST_BEHAVIOURS;
+    double candidates = half < MOST_CANDIDATES ? half : MOST_CANDIDATES;
+    return cost_of_values(decoded_size, behaviours, candidates);
 }
 
 /* A letter that is written as an escape, such as "c\\u0061ndidates": no encoder does so, and a name may hide in it. */

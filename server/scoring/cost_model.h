@@ -14,6 +14,8 @@
 /* Estimates the units of a request from its undecoded body: good enough to tell a light request from a heavy one. Where
  * a body can hide its groups from a look at the text, the guess is the most that so many values can make. */
 double cost_guess(enum proto_format format, const char *body, size_t size);
+/* Of a compressed body only the decoded size is known. It counts as the heaviest request of that size. */
+double cost_guess_compressed(size_t decoded_size);
 /* The units of a decoded request, on the scale of the guess. `held` is the assumed length of a history that the request
  * does not bring; 0: the usual one. */
 double cost_of_decoded(const struct proto_request *request, size_t size, size_t held);

@@ -42,6 +42,7 @@ struct job {
     uint64_t deadline;  /* the request's own, by clock_now(); 0: none */
     uint64_t client_key;
     enum proto_format format; /* of the body, and of the reply */
+    enum proto_coding coding; /* of the body */
     enum job_priority priority;
     int socket; /* checked for a disconnect in a wait; -1: never checked */
 

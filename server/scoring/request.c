@@ -6,6 +6,7 @@
 #include "server/scoring/request.h"
 
 #include "model/dien.h"
+#include "proto/content_coding.h"
 #include "proto/json_decode.h"
 #include "proto/json_encode.h"
 #include "proto/protobuf.h"
@@ -44,11 +45,14 @@ static bool out_of_memory(const struct scorer *scorer, struct request *request) 
 
 static bool decode(struct scorer *scorer, struct request *request) {
     bool is_update = request->path_user.id != NULL;
+    struct proto_string body = {request->body, request->size};
+    if (!content_decode(request->coding, scorer->limits.max_body, &scorer->arena, &body, &request->problem))
+        return false;
     if (request->format == PROTO_PROTOBUF)
         return (is_update ? protobuf_decode_history
-                          : protobuf_decode_request)(request->body, request->size, scorer->limits.strict_protobuf,
+                          : protobuf_decode_request)(body.data, body.length, scorer->limits.strict_protobuf,
                                                      &scorer->arena, &request->decoded, &request->problem);
-    return (is_update ? json_decode_history : json_decode_request)(request->body, request->size, &scorer->arena,
+    return (is_update ? json_decode_history : json_decode_request)(body.data, body.length, &scorer->arena,
                                                                    &request->decoded, &request->problem);
 }
 
@@ -274,6 +278,7 @@ static bool timed(enum request_phase phase, step *take, struct scorer *scorer, s
 /* Keeps what was asked, and forgets all else. */
 static void begin(struct scorer *scorer, struct request *request) {
     *request = (struct request){.format = request->format,
+                                .coding = request->coding,
                                 .body = request->body,
                                 .size = request->size,
                                 .path_user = request->path_user,

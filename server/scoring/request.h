@@ -16,6 +16,7 @@
 struct request_limits {
     size_t max_candidates; /* a request */
     size_t max_history;    /* behaviours a request, before the cut to the model's max_length */
+    size_t max_body;       /* bytes of a decoded body */
     size_t memory;         /* bytes of the arena */
     bool explain_held;     /* explain also over a history that the request did not bring */
     bool strict_protobuf;  /* a message with an unknown field is an error */
@@ -56,6 +57,7 @@ struct request_summary {
 struct request {
     /* Asked: the caller's to set. */
     enum proto_format format; /* of the body, and of the reply */
+    enum proto_coding coding; /* of the body */
     const char *body;
     size_t size;
     struct user_key path_user; /* POST /users/{id}/history: {id}; POST /score: id NULL */

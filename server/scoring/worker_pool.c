@@ -5,6 +5,7 @@
  */
 #include "server/scoring/worker_pool.h"
 
+#include "proto/content_coding.h"
 #include "proto/json_encode.h"
 #include "server/base/clock.h"
 #include "server/base/peer.h"
@@ -83,13 +84,17 @@ static void reply_problem(struct worker *worker, struct job *job, const struct p
     arena_reset(&worker->arena);
 }
 
+static size_t decoded_size(const struct job *job) {
+    return content_claimed_size(job->coding, job->body, job->size);
+}
+
 /* The units that a request turned out to have. A held history counts with the length that its state has. */
 static double units_of(const struct scorer *scorer, const struct job *job, const struct request *request) {
     (void)scorer;
     size_t held = 0;
     for (size_t i = 0; i < request->interest_count; i++)
         held = request->interests[i].length > held ? request->interests[i].length : held;
-    return job->user.id == NULL ? cost_of_decoded(&request->decoded, job->size, held) : job->units;
+    return job->user.id == NULL ? cost_of_decoded(&request->decoded, decoded_size(job), held) : job->units;
 }
 
 static void correct_units(struct worker_pool *pool, struct job *job, double units) {
@@ -111,8 +116,8 @@ static bool weigh(struct scorer *scorer, struct request *request) {
     bool interleaved = scorer == &worker->interleaved;
     for (size_t i = 0; interleaved && i < count; i++)
         longest = interests[i].max_length > longest ? interests[i].max_length : longest;
-    double units = cost_of_decoded(&request->decoded, job->size, 0);
-    double most = interleaved ? cost_of_decoded(&request->decoded, job->size, longest) : units;
+    double units = cost_of_decoded(&request->decoded, decoded_size(job), 0);
+    double most = interleaved ? cost_of_decoded(&request->decoded, decoded_size(job), longest) : units;
     pthread_mutex_lock(&pool->mutex);
     bool is_heavy = cost_seconds(&pool->queue.rate, most) > JOB_HEAVY_SECONDS;
     pthread_mutex_unlock(&pool->mutex);
@@ -125,6 +130,7 @@ static bool weigh(struct scorer *scorer, struct request *request) {
 /* False when the job is to be put back. */
 static bool serve(struct worker *worker, struct scorer *scorer, struct job *job) {
     struct request request = {.format = job->format,
+                              .coding = job->coding,
                               .body = job->body,
                               .size = job->size,
                               .path_user = job->user,
@@ -441,7 +447,9 @@ struct worker_pool *worker_pool_start(const struct worker_pool_options *options)
 /* ---- the loop's side */
 
 bool worker_pool_submit(struct worker_pool *pool, struct job *job) {
-    job->units = cost_guess(job->format, job->body, job->size); /* reads the whole body, so not under the lock */
+    /* cost_guess() reads the whole body, so not under the lock. */
+    job->units = job->coding == PROTO_IDENTITY ? cost_guess(job->format, job->body, job->size)
+                                               : cost_guess_compressed(decoded_size(job));
     /* In an overload the request may have waited in the kernel, too, until its client gave up. */
     if (pool->waiting_count > 0 && peer_look(job->socket) == PEER_GONE) {
         job->refusal = JOB_CLIENT_GONE;

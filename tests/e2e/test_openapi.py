@@ -163,8 +163,8 @@ def test_what_the_server_says_is_documented(server, demo):
         said += said_of_users(client, good["history"])
         said += [("/score", "post", client.post({**EXAMPLES["token"]["value"], "user_id": "nobody"}))]
         assert said[-1][2].status == 409
-    for text in (head(None), head(10**9), head(5, "Content-Length: 6"), head(5, f"X-Long: {'x' * 60_000}"),
-                 head(5, f"X-Long: {'x' * 15_400}")):
+    for text in (head(None), head(5, "Content-Encoding: br") + b"{}   ", head(10**9), head(5, "Content-Length: 6"),
+                 head(5, f"X-Long: {'x' * 60_000}"), head(5, f"X-Long: {'x' * 15_400}")):
         with server.raw() as raw:
             raw.send(text)
             said.append(("/score", "post", raw.reply()))
@@ -182,6 +182,8 @@ def test_what_the_server_says_is_documented(server, demo):
             pairs.append((schema["$ref"], reply.json()))
         if "headers" in resolve(documented[str(reply.status)]):
             for header in resolve(documented[str(reply.status)])["headers"]:
+                if header == "Accept-Encoding" and "content-coding" not in reply.json()["type"]:
+                    continue  # of two reasons for a 415, one
                 assert header in reply.headers, (path, header, reply)
     assert len(pairs) > 12
     assert [(pair, errors) for pair, errors in zip(pairs, errors_of(pairs)) if errors] == []

@@ -35,6 +35,7 @@ ENTRANCES = {
     "async.h": {"server/histories/redis_node.c"},
     "hiredis.h": {"server/histories/redis_engine.c", "server/histories/redis_node.c"},
     "lmdb.h": {"server/histories/lmdb_engine.c"},
+    "zlib.h": {"proto/content_coding.c"},
     "xxhash.h": {"server/users/user_cache.c"},
 }
 
