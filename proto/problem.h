@@ -1,7 +1,7 @@
 /* problem.h: errors of the wire as RFC 9457 problem details: a kind, a sentence for a person, and a place in the body.
  *
- * The list below holds every problem that the server replies with. Only problem.c holds the status; comments repeat it for readers, and openapi.json repeats the list, type and title of
- * each.
+ * The list below holds every problem that the server replies with. Only problem.c holds the status; comments repeat it
+ * for readers, and openapi.json repeats the list, type and title of each.
  */
 #ifndef PROTO_PROBLEM_H
 #define PROTO_PROBLEM_H

@@ -1,6 +1,7 @@
 /* options.h: what the server was told: flags, DIEN_* environment variables, defaults.
  *
- * One table in options.c names every option; parsing, --help, the metrics dien_limit_items, _bytes, _seconds and _ratio and GET /model all read it.
+ * One table in options.c names every option; parsing, --help, the metrics dien_limit_items, _bytes, _seconds and _ratio
+ * and GET /model all read it.
  */
 #ifndef SERVER_OPTIONS_H
 #define SERVER_OPTIONS_H
@@ -25,6 +26,9 @@ struct options {
     bool explain_held;
     bool strict_protobuf;
     size_t max_buffered;
+    size_t buffer_reserve; /* at most half of max_buffered */
+    size_t small_body;
+    size_t body_rate; /* bytes a second; 0: any */
     size_t max_candidates;
     size_t max_history;
     size_t max_reply_buffered;

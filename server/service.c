@@ -182,6 +182,7 @@ static void keep_house(struct service *service) {
     http_expire_lingering(service->api.http);
     if (service->api.workers != NULL)
         worker_pool_examine(service->api.workers);
+    http_drop_slow_bodies(service->api.http);
     step_down(service);
 }
 
@@ -255,6 +256,9 @@ static bool start_http(struct service *service, char *error, size_t error_size) 
                    .max_reply_buffered = options->max_reply_buffered,
                    .max_connections = max_connections(options),
                    .reserved_connections = options->reserved_connections,
+                   .buffer_reserve = options->buffer_reserve,
+                   .small_body = options->small_body,
+                   .body_rate = options->body_rate,
                    .connection_memory = options->connection_memory,
                    .header_timeout = options->header_timeout,
                    .body_timeout = options->body_timeout,

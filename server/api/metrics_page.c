@@ -212,6 +212,14 @@ static void write_closed_connections(FILE *out, const struct page *page) {
     }
 }
 
+static void write_dropped_bodies(FILE *out, const struct page *page) {
+    family(out, "dien_bodies_dropped_total", "counter",
+           "Large bodies given up before they were whole: too slow, or in the way of others.");
+    for (unsigned i = 0; i < BODY_DROPS; i++)
+        labelled(out, "dien_bodies_dropped_total", "reason", body_drop_names[i],
+                 (double)counter_get(&page->metrics->http.bodies_dropped[i]));
+}
+
 /* A family holds numbers of one unit, so that they can be compared. */
 static void write_limits(FILE *out, const struct page *page) {
     struct options_limit limits[OPTIONS_MAX_LIMITS];
@@ -340,6 +348,7 @@ static const struct row rows[] = {
      "Refused connections that are read on until the client is done.", NULL},
     {COUNTED(http.connections_accepted), "dien_connections_accepted_total", "counter", "Connections accepted.", NULL},
     FAMILY(write_closed_connections),
+    FAMILY(write_dropped_bodies),
     {GAUGE(COUNT, log.lines), "dien_log_lines_total", "counter", "Lines of the log, those that were dropped included.",
      NULL},
     {GAUGE(COUNT, log.dropped), "dien_log_dropped_total", "counter",

@@ -80,10 +80,13 @@ enum { ROOM_AFTER_HEAD = 2048, ROOM_FOR_REPLY = 1024, REPLY_HEAD_MOST = 768 };
 /* BODY_BUFFER: bytes of a body that MHD receives at a time at the least, where the head leaves so many and
  * ROOM_FOR_REPLY more. It enlarges its buffer by GROWTH bytes at a time. */
 enum { BODY_BUFFER = 4096, GROWTH = 128, GROWTHS_MOST = 2 * BODY_BUFFER / GROWTH };
+enum { VICTIMS_MOST = 16 }; /* dropped for one part of another body */
 /* One MHD_run() serves each ready connection once. After this time the loop polls again, in nanoseconds. */
 static const uint64_t turn_budget = 100000;
 /* The last accepts before the listener closes, in nanoseconds: a flood must not hold up the end. */
 static const uint64_t quiet_budget = 250000000;
+static const uint64_t rate_window = 2000000000;     /* nanoseconds, in which a body's rate is measured */
+static const uint64_t victim_age = 500000000;       /* nanoseconds, in which a fast client sends its body */
 static const uint64_t dismissed_after = 1000000000; /* nanoseconds without a byte */
 static const uint64_t reply_moment = 100000000;     /* nanoseconds in which a client that reads takes its reply */
 static const uint64_t report_period = 1000000000;   /* nanoseconds between two lines of the log on one event */
@@ -582,11 +585,51 @@ static bool wants_larger_buffer(struct exchange *exchange, const char *data, siz
     return true;
 }
 
+static struct exchange *exchange_of(struct body *body) {
+    return (struct exchange *)((char *)body - offsetof(struct exchange, body));
+}
+
+/* Refuses the request of a body that is not whole and gives its memory back. MHD ends the connection a second later, if
+ * the client has not done so. */
+static void drop_body(struct http *http, struct body *body, enum body_drop why) {
+    struct exchange *exchange = exchange_of(body);
+    if (why == BODY_DROPPED_SLOW)
+        problem_set(&exchange->problem, PROBLEM_REQUEST_TIMEOUT, "",
+                    "The body came too slowly; a large one must bring %zu bytes a second.",
+                    http->options.limits.body_rate);
+    else
+        problem_set(&exchange->problem, PROBLEM_SATURATED, "",
+                    "The server needs the room of this body, which is the largest and slowest under way.");
+    counter_add(&http->options.counts->bodies_dropped[why], 1);
+    body_free(body, &http->budget);
+    MHD_set_connection_option(exchange->handle, MHD_CONNECTION_OPTION_TIMEOUT, 1u);
+    refuse_unfinished(exchange);
+}
+
+void http_drop_slow_bodies(struct http *http) {
+    uint64_t now = clock_now();
+    struct body *body;
+    while ((body = body_find_slow(&http->budget, now)) != NULL)
+        drop_body(http, body, BODY_DROPPED_SLOW);
+}
+
 /* False: the request is refused. */
 static bool take_body(struct exchange *exchange, const char *data, size_t size) {
     if (exchange->discarding)
         return true;
-    switch (body_append(&exchange->body, &exchange->http->budget, data, size, (size_t)exchange->body_expected)) {
+    struct http *http = exchange->http;
+    uint64_t now = clock_now();
+    enum body_result result;
+    for (int victims = 0;; victims++) {
+        result = body_append(&exchange->body, &http->budget, data, size, (size_t)exchange->body_expected, now);
+        struct body *victim = result == BODY_SATURATED && victims < VICTIMS_MOST
+                                  ? body_find_victim(&http->budget, &exchange->body, now)
+                                  : NULL;
+        if (victim == NULL)
+            break;
+        drop_body(http, victim, BODY_DROPPED_FULL);
+    }
+    switch (result) {
     case BODY_TAKEN:
         return true;
     case BODY_SATURATED:
@@ -642,6 +685,7 @@ static bool set_aside(struct exchange *exchange) {
 
 static enum MHD_Result take_whole(struct exchange *exchange) {
     struct http *http = exchange->http;
+    body_whole(&exchange->body, &http->budget);
     if (exchange->chunked && exchange->framing.state != FRAMING_END) { /* MHD has found another end than we */
         problem_set(&exchange->problem, PROBLEM_INVALID_HTTP, "", "The request's chunked body is refused.");
         refuse_unfinished(exchange);
@@ -950,7 +994,12 @@ struct http *http_start(const struct http_options *options) {
         .reply_timeout = clock_from_seconds(options->limits.reply_timeout),
         .idle_timeout = clock_from_seconds(options->limits.idle_timeout),
     };
-    http->budget.most = options->limits.max_buffered;
+    http->budget = (struct body_budget){.most = options->limits.max_buffered,
+                                        .reserve = options->limits.buffer_reserve,
+                                        .small = options->limits.small_body,
+                                        .rate = options->limits.body_rate,
+                                        .window = rate_window,
+                                        .patience = victim_age};
     arena_init(&http->arena, 0, ARENA_KEEP);
     if (linger_start(&http->linger, clock_from_seconds(options->limits.linger_timeout)) >= 0)
         http->daemon = start_daemon(http);

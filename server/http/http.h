@@ -92,6 +92,9 @@ struct http_limits {
     size_t max_body;           /* bytes of one body */
     size_t max_buffered;       /* bytes of all bodies */
     size_t max_reply_buffered; /* bytes of all replies that their clients have not taken */
+    size_t buffer_reserve;     /* of these, for bodies of at most small_body bytes */
+    size_t small_body;
+    size_t body_rate; /* bytes a second of larger ones, at the least */
     size_t max_connections;
     size_t reserved_connections; /* beside them, for health and metrics */
     size_t connection_memory;    /* bytes of a connection's head, body buffer and reply head */
@@ -125,6 +128,8 @@ void http_linger(struct http *http);
 size_t http_sweep(struct http *http);
 /* Let go of clients that were read on from after a refusal for long enough; a few times a second. */
 void http_expire_lingering(struct http *http);
+/* Refuses requests whose large bodies come too slowly; a few times a second. */
+void http_drop_slow_bodies(struct http *http);
 
 /* The pending answer is there, in exchange->answer. Call http_run() when all that are there have been given. */
 void http_answered(struct exchange *exchange);

@@ -4,6 +4,8 @@
 const int http_statuses[HTTP_STATUSES] = {200, 204, 400, 403, 404, 405, 408, 409, 411, 413,
                                           414, 415, 422, 431, 500, 503, 504, 505, 0};
 
+const char *const body_drop_names[BODY_DROPS] = {[BODY_DROPPED_SLOW] = "slow", [BODY_DROPPED_FULL] = "full"};
+
 const char *http_outcome_name(unsigned outcome) {
     static const char *const names[HTTP_OUTCOMES] = {
         [OUTCOME_CANCELLED] = "cancelled",         [OUTCOME_CLIENT_GONE] = "client_gone",

@@ -24,10 +24,15 @@ const char *http_outcome_name(unsigned outcome);
 enum { HTTP_STATUSES = 19 };
 extern const int http_statuses[HTTP_STATUSES];
 
+/* Why a request was refused while its body came. */
+enum body_drop { BODY_DROPPED_SLOW, BODY_DROPPED_FULL, BODY_DROPS };
+extern const char *const body_drop_names[BODY_DROPS];
+
 /* Initialise with zeros. */
 struct http_counts {
     _Atomic uint64_t requests[HTTP_OUTCOMES];
     _Atomic uint64_t responses[ROUTES][HTTP_STATUSES];
+    _Atomic uint64_t bodies_dropped[BODY_DROPS];
     _Atomic uint64_t connections_accepted;
     _Atomic uint64_t connections_ended[CONNECTION_ENDS];
 };

@@ -120,6 +120,7 @@ static void bad_chunks_are_malformed(void **state) {
         "0000000000000005\r\nhello\r\n0\r\n\r\n",
         "5\r\nhello\n0\r\n\r\n",
         "5\r\nhello\r0\r\n\r\n",
+        "5\r\nhello\rX0\r\n\r\n",
         "5\r\nhello0\r\n\r\n",
         "4\r\nhello\r\n0\r\n\r\n",
         "5;a\nb\r\nhello\r\n",

@@ -66,6 +66,7 @@ static struct answer score_bytes(enum proto_format format, const char *body, siz
     struct request request;
     memset(&request, 0xff, sizeof request); /* whatever was there before is of no account */
     request.format = format;
+    request.coding = PROTO_IDENTITY;
     request.body = body;
     request.size = size;
     request.path_user = (struct user_key){NULL, 0};
@@ -77,6 +78,7 @@ static struct answer update_bytes(const char *user, enum proto_format format, co
     struct request request;
     memset(&request, 0xff, sizeof request);
     request.format = format;
+    request.coding = PROTO_IDENTITY;
     request.body = body;
     request.size = size;
     request.path_user = (struct user_key){user, strlen(user)};
