@@ -23,7 +23,8 @@ enum dien_field_kind {
     DIEN_INDEX,              /* categorical, ids are integers from 0 */
     DIEN_INTEGER_VOCABULARY, /* categorical, ids are integers, looked up */
     DIEN_STRING_VOCABULARY,  /* categorical, ids are strings, looked up */
-    DIEN_DENSE               /* width numbers */
+    DIEN_DENSE,              /* width numbers */
+    DIEN_FIELD_KINDS
 };
 
 /* A field as a client sees it. Owned by the model. */

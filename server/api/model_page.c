@@ -6,10 +6,10 @@
 static const char *const group_names[DIEN_GROUPS] = {
     [DIEN_USER] = "user", [DIEN_CONTEXT] = "context", [DIEN_BEHAVIOUR] = "behaviour", [DIEN_CANDIDATE] = "candidate"};
 
-static const char *const kind_names[] = {[DIEN_INDEX] = "index",
-                                         [DIEN_INTEGER_VOCABULARY] = "integer",
-                                         [DIEN_STRING_VOCABULARY] = "string",
-                                         [DIEN_DENSE] = "dense"};
+static const char *const kind_names[DIEN_FIELD_KINDS] = {[DIEN_INDEX] = "index",
+                                                         [DIEN_INTEGER_VOCABULARY] = "integer",
+                                                         [DIEN_STRING_VOCABULARY] = "string",
+                                                         [DIEN_DENSE] = "dense"};
 
 static bool describe_group(const struct dien_model *model, enum dien_group group, struct arena *arena,
                            struct proto_model_group *described) {
