@@ -202,6 +202,8 @@ static void drop_batch(struct log_ring *ring, const struct batch *batch, uint64_
     ring->notice_length = 0;
     ring->head = batch->end;
     count_dropped(ring, lines, ring->head);
+    if (ring->gap < ring->head) /* a second batch is lost behind one that has not been told */
+        ring->gap = ring->head;
 }
 
 /* Takes the lock for the state before and after a write, not for the write. */

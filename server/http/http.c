@@ -263,15 +263,16 @@ static void refuse_unfinished(struct exchange *exchange) {
 static const char planted_cookie[] = "Cookie";
 
 /* Called when MHD has found a request's target and before it looks for arguments and headers. Ends the query where it
- * begins, since MHD would split it in place into an entry for each argument. Adds an empty Cookie header before all
- * others, since MHD copies the first one and makes an entry for each cookie in it. */
+ * begins, since MHD would split it in place into an entry for each argument. Adds a Cookie header of one byte before
+ * all others, since MHD copies the first one and makes an entry for each cookie in it. Of an empty one MHD would read
+ * the byte before its copy. */
 static void spare_the_pool(struct MHD_Connection *handle, const char *target) {
     const char *query = strchr(target, '?');
     char *arguments = NULL;
     memcpy(&arguments, &query, sizeof arguments); /* MHD lends its own buffer as const */
     if (arguments != NULL)
         arguments[1] = '\0';
-    MHD_set_connection_value(handle, MHD_HEADER_KIND, planted_cookie, "");
+    MHD_set_connection_value(handle, MHD_HEADER_KIND, planted_cookie, "-");
 }
 
 static enum MHD_Result check_header(void *context, enum MHD_ValueKind kind, const char *name, size_t name_size,
@@ -479,6 +480,9 @@ static bool on_received(void *context, int socket, char *data, size_t size, size
         return true;
     if (reader->pool == NULL)
         reader->pool = data;
+    /* After an error or urgent data MHD receives once more, into a variable of its own, and closes the connection. */
+    if ((uintptr_t)data - (uintptr_t)reader->pool >= http->options.limits.connection_memory)
+        return false;
     reader->buffer_end = data + capacity;
     if (reader->connection == NULL || reader->connection->phase == CONNECTION_CLOSING)
         return false;

@@ -67,12 +67,12 @@ struct request {
     struct proto_request decoded;
     struct resolved resolved;
     struct user_state state;
-    bool has_miss; /* the cache was asked, and the state was computed all the same, because of state.miss */
     size_t interest_count;
     struct proto_interest *interests; /* what the reply says of each */
     /* Scored: [candidate_count]; attention [interest][candidate, length], NULL without `explain`. */
     struct dien_request candidates;
     size_t scored;    /* candidates, the first ones: all, unless the time ran out */
+    bool has_miss;    /* the cache was asked, and the state was computed all the same, because of state.miss */
     bool runs_to_end; /* must not be given up once its state has changed */
     bool postponed;   /* by scorer.weigh(): to be run once more, later */
     bool departed;    /* its client has left, and nothing is to be answered */

@@ -196,7 +196,7 @@ static size_t count_answers(const struct caller *client, bool was_cut) {
             break;
         require(strncmp(place, "HTTP/1.1 ", 9) == 0);
         const char *blank = strstr(place, "\r\n\r\n");
-        int status = atoi(place + 9);
+        int status = (int)strtol(place + 9, NULL, 10);
         require(status == 100 || is_known_status(status));
         require(blank != NULL || was_cut);
         if (status != 100 && status != before)
@@ -258,7 +258,7 @@ static void check_canary(void) {
     require(strncmp(client->got, "HTTP/1.1 200 ", 13) == 0 && results != NULL);
     require(client->size < sizeof canary_reply);
     if (canary_reply[0] == '\0')
-        strcpy(canary_reply, results);
+        memcpy(canary_reply, results, strlen(results) + 1);
     require(strcmp(canary_reply, results) == 0);
     require(close_clients() == 1);
 }

@@ -87,7 +87,8 @@ static unsigned next_byte(struct input *input) {
 /* Copies into an allocation of its own, so that a read beyond its end is seen. */
 static void *keep(const void *data, size_t size) {
     void *copy = arena_alloc(&made, size);
-    require(copy != NULL);
+    if (copy == NULL)
+        abort();
     memcpy(copy, data, size);
     return copy;
 }

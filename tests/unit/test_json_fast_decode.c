@@ -93,9 +93,9 @@ static void common_requests_are_taken(void **state) {
         "{\"top_k\":10.0,\"candidates\":{\"a\":[1]}}",
         "{\"top_k\":1e1,\"candidates\":{\"a\":[1]}}",
         "\xEF\xBB\xBF{\"candidates\":{\"a\":[1]}}",
-        "{\"user_id\":null,\"user\":null,\"context\":null,\"history\":null,\"history_token\":null,\"history_append\":"
-        "null,"
-        "\"top_k\":null,\"explain\": null ,\"candidates\":{\"a\":[1]}}",
+        "{\"user_id\":null,\"user\":null,\"context\":null,\"history\":null,\"candidates\":{\"a\":[1]}}",
+        "{\"history_token\":null,\"history_append\":null,\"candidates\":{\"a\":[1]},\"history\":null}",
+        "{\"top_k\":null,\"explain\": null ,\"candidates\":{\"a\":[1]}}",
     };
     for (size_t i = 0; i < sizeof bodies / sizeof *bodies; i++)
         assert_taken(bodies[i]);
