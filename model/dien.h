@@ -23,9 +23,9 @@ enum dien_field_kind {
     DIEN_INDEX,              /* categorical, ids are integers from 0 */
     DIEN_INTEGER_VOCABULARY, /* categorical, ids are integers, looked up */
     DIEN_STRING_VOCABULARY,  /* categorical, ids are strings, looked up */
-    DIEN_DENSE,              /* width numbers */
-    DIEN_FIELD_KINDS
+    DIEN_DENSE               /* width numbers */
 };
+enum { DIEN_FIELD_KINDS = DIEN_DENSE + 1 };
 
 /* A field as a client sees it. Owned by the model. */
 struct dien_field {
