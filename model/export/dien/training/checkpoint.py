@@ -11,12 +11,12 @@ import torch
 from dien.model import pickles
 
 
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> Any:
     """The value without numpy's types, since those differ between its versions."""
     if isinstance(value, dict):
-        return {key: _plain(each) for key, each in value.items()}
+        return {key: plain(each) for key, each in value.items()}
     if isinstance(value, (list, tuple)):
-        return type(value)(_plain(each) for each in value)
+        return type(value)(plain(each) for each in value)
     if isinstance(value, np.ndarray):
         return torch.from_numpy(value)
     return value.item() if isinstance(value, np.generic) else value
@@ -33,7 +33,7 @@ def check_folder(path: str) -> None:
 
 def save(state: dict[str, Any], path: str) -> None:
     """Write the checkpoint in one step."""
-    torch.save(_plain(state), f"{path}.part")
+    torch.save(plain(state), f"{path}.part")
     os.replace(f"{path}.part", path)
 
 

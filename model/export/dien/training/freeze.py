@@ -16,7 +16,7 @@ from dien.model import model_directory
 from dien.model.safetensors import Tensor
 from dien.model.samples import RequestMaker
 from dien.model.vocabulary import Vocabulary
-from dien.training import checkpoint
+from dien.training import checkpoint, export
 from dien.training.evaluate import network_of
 from dien.training.recipe import VARIANTS
 
@@ -61,7 +61,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The command line."""
     parser.add_argument("--checkpoint", required=True)
     parser.add_argument("--output", required=True, help="directory to write")
-    parser.add_argument("--version", default="1")
+    parser.add_argument("--version", default="", help="without it the recipe's, or 1")
     parser.add_argument("--results", help="the JSON of `dien evaluate` or `dien ablate`, for the metadata")
 
 
@@ -71,4 +71,8 @@ def run(arguments: argparse.Namespace, parser: argparse.ArgumentParser) -> None:
     if arguments.results:
         with open(arguments.results, encoding="utf-8") as file:
             results = json.load(file)
-    freeze(checkpoint.load(arguments.checkpoint), arguments.output, arguments.version, results)
+    state = checkpoint.load(arguments.checkpoint)
+    if "recipe" in state:
+        export.freeze(state, arguments.output, arguments.version, results)
+        return
+    freeze(state, arguments.output, arguments.version or "1", results)

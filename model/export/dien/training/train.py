@@ -1,10 +1,14 @@
-"""Train DIEN on a clickstream: negative log-likelihood plus alpha times the auxiliary loss.
+"""Train DIEN on clicks: by a recipe (RECIPES.md) on your own, without one on the demo's.
 
+    dien train shop.toml --checkpoint build/shop.pt --output build/shop
+    dien train shop.toml --checkpoint build/shop.pt --output build/shop --resume --epochs 20
+    dien train shop.toml --checkpoint build/tomorrow.pt --from build/shop.pt --data tomorrow.csv.gz
     dien train --data e-shop-clothing-2008.csv.gz --checkpoint build/eshop.pt
-    dien train --data e-shop-clothing-2008.csv.gz --checkpoint build/eshop.pt --resume
 
-Training stops when the AUC on the validation sessions has not improved for --patience epochs. `dien freeze` takes the best
-epoch. This command does not read the test sessions: `dien evaluate` does that, once.
+The loss is the negative log-likelihood plus alpha times the auxiliary loss. Training stops when the AUC in validation has not
+improved for some epochs; `dien freeze`, or --output, takes the best epoch. Ctrl-C keeps the last whole epoch. --from starts
+from the weights of an earlier checkpoint: its ids keep their rows, and new ones begin at the unknown row. The options below
+--threads are those of the demo; a recipe has its own.
 """
 from __future__ import annotations
 
@@ -22,7 +26,7 @@ from dien.data.examples import Examples, Features, Negatives, batches, examples_
 from dien.model.config import behaviour_width
 from dien.model.network import DIEN, score
 from dien.model.vocabulary import Vocabulary
-from dien.training import checkpoint
+from dien.training import checkpoint, session
 from dien.training.auxiliary import InnerProduct, Net, auxiliary_loss
 from dien.training.metrics import auc
 from dien.training.recipe import MAX_LENGTH, VARIANTS, Shape, config_of
@@ -30,6 +34,8 @@ from dien.training.recipe import MAX_LENGTH, VARIANTS, Shape, config_of
 EVALUATION_NEGATIVES = 4
 EVALUATION_BATCH = 1024
 KINDS = ("uniform", "popularity")
+OF_THE_DEMO = ("seed", "variant", "auxiliary", "alpha", "patience", "batch", "negatives", "rate", "decay", "weight_decay",
+               "activation", "hidden", "item_fields", "user_fields", "context_fields", "no_pooled")
 LENGTH = ("epochs", "patience")  # options that a resumed run may change
 
 
@@ -254,15 +260,28 @@ def train(trainer: Trainer, path: str) -> None:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The command line."""
-    parser.add_argument("--data", required=True, help="your copy of UCI data set 553, .csv or .csv.gz")
+    parser.add_argument("recipe", nargs="?", help="a TOML page: RECIPES.md")
+    parser.add_argument("--data", help="in place of the recipe's data.files; without a recipe, your copy of UCI data set 553")
     parser.add_argument("--checkpoint", required=True, help="file to write after each epoch")
+    parser.add_argument("--output", help="with a recipe: the model directory to write at the end")
+    parser.add_argument("--from", dest="start", metavar="CHECKPOINT", help="with a recipe: start from these weights and ids")
     parser.add_argument("--resume", action="store_true", help="go on from the checkpoint")
     parser.add_argument("--threads", type=int, default=1)
     add_options(parser)
+    parser.set_defaults(epochs=None)
 
 
 def run(arguments: argparse.Namespace, parser: argparse.ArgumentParser) -> None:
     """Train from the command line."""
+    if arguments.recipe:
+        for name in [name for name in OF_THE_DEMO if getattr(arguments, name) != parser.get_default(name)]:
+            parser.error(f"--{name.replace('_', '-')} is an option of the demo; the recipe has its own")
+        torch.set_num_threads(arguments.threads)
+        session.train(arguments)
+        return
+    if arguments.data is None or arguments.output or arguments.start:
+        parser.error("--output and --from need a recipe" if arguments.data else "give a recipe, or --data for the demo")
+    arguments.epochs = arguments.epochs or Options().epochs
     checkpoint.check_folder(arguments.checkpoint)
     torch.set_num_threads(arguments.threads)
     catalogue, sessions = clickstream.read(arguments.data)
