@@ -26,9 +26,6 @@ backend servers
   server one {server}
 """
 NGINX = """
-daemon off;
-pid {directory}/pid;
-error_log {directory}/error.log;
 events {{}}
 http {{
   access_log off;
@@ -65,19 +62,18 @@ def free_ports(count):
     return ports
 
 
-class Proxy:
-    """`address` takes HTTP/1.1, `http2` HTTP/2 without TLS."""
+class Process:
+    """A proxy; ready when `port` takes connections. `{directory}` in its configuration is its own one."""
 
-    def __init__(self, name, server):
+    def __init__(self, name, config, port):
         self.temporary = tempfile.TemporaryDirectory(prefix="dien-proxy-")
-        directory = pathlib.Path(self.temporary.name)
-        plain, http2 = free_ports(2)
-        config = directory / "config"
-        config.write_text((HAPROXY if name == "haproxy" else NGINX).format(
-            plain=plain, http2=http2, directory=directory, server="%s:%d" % server.address))
-        command = {"haproxy": ["haproxy", "-db", "-f", config], "nginx": ["nginx", "-e", directory / "error.log", "-c", config]}
-        self.address, self.http2 = ("127.0.0.1", plain), ("127.0.0.1", http2)
-        self.process = subprocess.Popen([str(each) for each in command[name]])
+        self.directory = pathlib.Path(self.temporary.name)
+        file = self.directory / "config"
+        file.write_text(config.replace("{directory}", str(self.directory)))
+        nginx = ["nginx", "-e", self.directory / "error.log", "-g", f"pid {self.directory}/nginx.pid; daemon off;", "-c", file]
+        command = {"haproxy": ["haproxy", "-db", "-f", file], "nginx": nginx}[name]
+        self.address = ("127.0.0.1", port)
+        self.process = subprocess.Popen([str(each) for each in command])
         limit = time.monotonic() + service.START_SECONDS
         while True:
             try:
@@ -93,10 +89,24 @@ class Proxy:
     def raw(self):
         return service.Raw(self.address)
 
+    def stop(self):
+        self.process.terminate()
+        self.process.wait(60)
+        self.temporary.cleanup()
+
     def __enter__(self):
         return self
 
     def __exit__(self, *exception):
-        self.process.terminate()
-        self.process.wait(60)
-        self.temporary.cleanup()
+        self.stop()
+
+
+class Proxy(Process):
+    """`address` takes HTTP/1.1, `http2` HTTP/2 without TLS."""
+
+    def __init__(self, name, server):
+        plain, http2 = free_ports(2)
+        self.http2 = ("127.0.0.1", http2)
+        template = HAPROXY if name == "haproxy" else NGINX
+        config = template.format(plain=plain, http2=http2, directory="{directory}", server="%s:%d" % server.address)
+        super().__init__(name, config, plain)
