@@ -56,12 +56,24 @@ static Dien__HistoryRun *run_new(struct arena *arena) {
     return run;
 }
 
-/* A copy of an array of `count` pointers with room for one more; NULL: memory is out. */
-static void *grown(struct arena *arena, const void *array, size_t count) {
-    void **copy = arena_array(arena, count + 1, sizeof *copy);
+/* Arrays that grow have room for a power of two of pointers, the least that holds those that are there. */
+static size_t room_for(size_t count) {
+    size_t room = count > 0 ? 1 : 0;
+    while (room < count)
+        room *= 2;
+    return room;
+}
+
+static void *copied(struct arena *arena, const void *array, size_t count, size_t room) {
+    void **copy = arena_array(arena, room, sizeof *copy);
     if (copy != NULL && count > 0)
         memcpy(copy, array, count * sizeof *copy);
     return copy;
+}
+
+/* An array of `count` pointers, with room for one more: the array itself, or a copy. NULL: memory is out. */
+static void *grown(struct arena *arena, void *array, size_t count) {
+    return room_for(count) > count ? array : copied(arena, array, count, room_for(count + 1));
 }
 
 static bool add_run(struct arena *arena, Dien__HistoryColumn *column, Dien__HistoryRun *run) {
@@ -228,6 +240,24 @@ static Dien__HistoryRecord *open_record(struct proto_string packed, struct arena
     if (*out_of_memory || job.record == NULL || !is_sound(job.record))
         return NULL;
     return job.record;
+}
+
+/* Gives the arrays of a record that was just unpacked the room that grown() counts on. */
+static bool make_room(struct arena *arena, Dien__HistoryRecord *record) {
+    record->lists = copied(arena, record->lists, record->n_lists, room_for(record->n_lists));
+    for (size_t i = 0; record->lists != NULL && i < record->n_lists; i++) {
+        Dien__HistoryList *list = record->lists[i];
+        list->columns = copied(arena, list->columns, list->n_columns, room_for(list->n_columns));
+        if (list->columns == NULL)
+            return false;
+        for (size_t j = 0; j < list->n_columns; j++) {
+            Dien__HistoryColumn *column = list->columns[j];
+            column->runs = copied(arena, column->runs, column->n_runs, room_for(column->n_runs));
+            if (column->runs == NULL)
+                return false;
+        }
+    }
+    return record->lists != NULL;
 }
 
 static bool pack(const Dien__HistoryRecord *record, struct arena *arena, struct proto_string *packed) {
@@ -467,9 +497,9 @@ static bool tidy(struct arena *arena, Dien__HistoryRecord *record, const struct 
     return true;
 }
 
-/* Applies one change. The caller made room for one more event id. */
+/* Applies one change, unless it is refused. The caller made room for one more event id. */
 static enum history_merge apply(struct arena *arena, Dien__HistoryRecord *record, struct history_change *change,
-                                bool *changed) {
+                                bool refused, bool *changed) {
     bool out_of_memory = false;
     const Dien__HistoryRecord *addition = open_record(change->encoded, arena, &out_of_memory);
     if (addition == NULL)
@@ -482,6 +512,10 @@ static enum history_merge apply(struct arena *arena, Dien__HistoryRecord *record
             return HISTORY_MERGED;
         }
     }
+    change->outcome = refused ? HISTORY_REFUSED : HISTORY_APPLIED;
+    change->count = 0;
+    if (refused)
+        return HISTORY_MERGED;
     if (change->replaces) {
         record->n_lists = 0;
         record->count = 0;
@@ -496,29 +530,38 @@ static enum history_merge apply(struct arena *arena, Dien__HistoryRecord *record
         record->event_ids[record->n_event_ids++] = addition->event_ids[0];
         record->event_counts[record->n_event_counts++] = record->count;
     }
-    change->outcome = HISTORY_APPLIED;
     change->count = record->count;
     *changed = true;
     return HISTORY_MERGED;
 }
 
+/* What a merge works with; each attempt begins anew. */
+struct merge {
+    struct proto_string packed;
+    struct history_change *changes;
+    const struct history_limits *limits;
+    uint64_t revision;
+    int64_t milliseconds;
+    bool *refused; /* by change; NULL: none */
+};
+
 /* The first `count` changes. */
-static enum history_merge merge_some(struct proto_string packed, struct history_change *changes, size_t count,
-                                     const struct history_limits *limits, uint64_t revision, int64_t milliseconds,
-                                     struct arena *arena, struct proto_string *merged) {
+static enum history_merge merge_some(const struct merge *merge, size_t count, struct arena *arena,
+                                     struct proto_string *merged) {
     bool out_of_memory = false, changed = false;
     Dien__HistoryRecord fresh, *record = &fresh;
     dien__history_record__init(&fresh);
     fresh.encoding = HISTORY_ENCODING;
-    fresh.created_milliseconds = milliseconds;
-    if (packed.data != NULL)
-        record = open_record(packed, arena, &out_of_memory);
+    fresh.created_milliseconds = merge->milliseconds;
+    *merged = (struct proto_string){NULL, 0};
+    if (merge->packed.data != NULL)
+        record = open_record(merge->packed, arena, &out_of_memory);
     if (record == NULL)
         return out_of_memory ? HISTORY_NO_MEMORY : HISTORY_UNREADABLE;
 
     bytes *event_ids = arena_array(arena, record->n_event_ids + count, sizeof *event_ids);
     uint64_t *event_counts = arena_array(arena, record->n_event_ids + count, sizeof *event_counts);
-    if (event_ids == NULL || event_counts == NULL)
+    if (event_ids == NULL || event_counts == NULL || !make_room(arena, record))
         return HISTORY_NO_MEMORY;
     if (record->n_event_ids > 0) {
         memcpy(event_ids, record->event_ids, record->n_event_ids * sizeof *event_ids);
@@ -527,44 +570,70 @@ static enum history_merge merge_some(struct proto_string packed, struct history_
     record->event_ids = event_ids;
     record->event_counts = event_counts;
     for (size_t i = 0; i < count; i++) {
-        enum history_merge status = apply(arena, record, &changes[i], &changed);
+        enum history_merge status =
+            apply(arena, record, &merge->changes[i], merge->refused != NULL && merge->refused[i], &changed);
         if (status != HISTORY_MERGED)
             return status;
     }
     if (!changed)
         return HISTORY_UNCHANGED;
-    record->revision = revision;
-    record->changed_milliseconds = milliseconds;
-    return tidy(arena, record, limits) && pack(record, arena, merged) ? HISTORY_MERGED : HISTORY_NO_MEMORY;
+    record->revision = merge->revision;
+    record->changed_milliseconds = merge->milliseconds;
+    return tidy(arena, record, merge->limits) && pack(record, arena, merged) ? HISTORY_MERGED : HISTORY_NO_MEMORY;
+}
+
+static bool is_good(enum history_merge status) {
+    return status == HISTORY_MERGED || status == HISTORY_UNCHANGED;
+}
+
+static bool fits(const struct merge *merge, struct proto_string merged) {
+    return merged.length <= merge->limits->user_bytes;
+}
+
+/* Finds the changes that make the record too large, in order and one by one. Steps that grow pass those that fit. After
+ * ATTEMPTS_MOST merges the changes that were not looked at are refused, so that the time is bounded. */
+static enum history_merge refuse_what_does_not_fit(struct merge *merge, size_t count) {
+    enum { ATTEMPTS_MOST = 160, TRIAL_KEEP = 1 << 20 };
+    struct arena trial; /* an attempt's, and not the caller's, which would hold them all */
+    struct proto_string merged;
+    enum history_merge status = HISTORY_MERGED;
+    size_t decided = 0, step = 1;
+    arena_init(&trial, 0, TRIAL_KEEP);
+    for (size_t i = 0; i < ATTEMPTS_MOST && decided < count && is_good(status); i++) {
+        if (step > count - decided)
+            step = count - decided;
+        arena_reset(&trial);
+        status = merge_some(merge, decided + step, &trial, &merged);
+        if (is_good(status) && fits(merge, merged)) {
+            decided += step;
+            step *= 2;
+        } else if (step > 1) {
+            step /= 2;
+        } else {
+            merge->refused[decided++] = true;
+        }
+    }
+    for (size_t i = decided; i < count; i++)
+        merge->refused[i] = true;
+    arena_free(&trial);
+    return status;
 }
 
 enum history_merge history_record_merge(struct proto_string record, struct history_change *changes, size_t count,
                                         const struct history_limits *limits, uint64_t revision, int64_t milliseconds,
                                         struct arena *arena, struct proto_string *merged) {
-    size_t fits = 0, beyond = count + 1, tried = count; /* `fits` changes can be applied, `beyond` cannot */
-    enum history_merge status = HISTORY_UNCHANGED;
+    struct merge merge = {
+        .packed = record, .changes = changes, .limits = limits, .revision = revision, .milliseconds = milliseconds};
+    enum history_merge status = merge_some(&merge, count, arena, merged);
+    if (!is_good(status) || fits(&merge, *merged))
+        return status;
     *merged = (struct proto_string){NULL, 0};
-    for (;;) {
-        status = merge_some(record, changes, tried, limits, revision, milliseconds, arena, merged);
-        if (status == HISTORY_UNREADABLE || status == HISTORY_NO_MEMORY)
-            return status;
-        if (status == HISTORY_UNCHANGED || merged->length <= limits->user_bytes)
-            fits = tried;
-        else
-            beyond = tried;
-        if (fits + 1 >= beyond || fits == count)
-            break;
-        tried = (fits + beyond) / 2;
-    }
-    if (tried != fits) {
-        *merged = (struct proto_string){NULL, 0};
-        status = merge_some(record, changes, fits, limits, revision, milliseconds, arena, merged);
-    }
-    for (size_t i = fits; i < count && (status == HISTORY_MERGED || status == HISTORY_UNCHANGED); i++) {
-        changes[i].outcome = HISTORY_REFUSED;
-        changes[i].count = 0;
-    }
-    return status;
+    merge.refused = arena_array(arena, count, sizeof *merge.refused);
+    if (merge.refused == NULL)
+        return HISTORY_NO_MEMORY;
+    memset(merge.refused, 0, count * sizeof *merge.refused);
+    status = refuse_what_does_not_fit(&merge, count);
+    return is_good(status) ? merge_some(&merge, count, arena, merged) : status;
 }
 
 /* ---- reading ---- */

@@ -86,7 +86,8 @@ enum history_merge {
 };
 
 /* Applies the changes, in order, to a record (data NULL: the user has none). Writes the new record into the arena, with
- * this revision. Too large a record refuses the last changes of the call, as many as do not fit. */
+ * this revision. A change that would make the record too large is refused; those behind it are looked at all the same.
+ */
 enum history_merge history_record_merge(struct proto_string record, struct history_change *changes, size_t count,
                                         const struct history_limits *limits, uint64_t revision, int64_t milliseconds,
                                         struct arena *arena, struct proto_string *merged);

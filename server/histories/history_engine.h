@@ -20,6 +20,7 @@ struct history_call {
     size_t change_count;
     struct history_result result;      /* the engine's to fill in */
     _Atomic(enum history_stage) stage; /* the engine's, for changes that can be withdrawn */
+    unsigned conflicts;                /* the engine's: attempts that another server's change undid */
     struct history_call *next;         /* the engine's */
     void *engine_data;
 

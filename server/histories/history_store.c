@@ -15,11 +15,9 @@
 #include <sys/random.h>
 #include <time.h>
 
-const char *const history_status_names[HISTORY_STATUSES] = {[HISTORY_DONE] = "done",
-                                                            [HISTORY_DOWN] = "down",
-                                                            [HISTORY_LATE] = "late",
-                                                            [HISTORY_FULL] = "full",
-                                                            [HISTORY_BAD_RECORD] = "bad_record"};
+const char *const history_status_names[HISTORY_STATUSES] = {
+    [HISTORY_DONE] = "done", [HISTORY_DOWN] = "down", [HISTORY_LATE] = "late",
+    [HISTORY_FULL] = "full", [HISTORY_BUSY] = "busy", [HISTORY_BAD_RECORD] = "bad_record"};
 
 enum { PENDING_MOST = 10000 }; /* calls without a result; more: HISTORY_DOWN */
 
@@ -213,10 +211,13 @@ static void on_timer(void *context) {
             unlink_call(store, call);
             continue;
         }
-        struct history_result late = {.status = HISTORY_LATE, .uncertain = uncertain};
-        snprintf(late.detail, sizeof late.detail, "The history store did not answer within %g seconds.",
+        /* Conflicts are answers, too: one user who changes all the time must not end the calls of all others. */
+        bool busy = call->conflicts > 0;
+        struct history_result late = {.status = busy ? HISTORY_BUSY : HISTORY_LATE, .uncertain = uncertain};
+        snprintf(late.detail, sizeof late.detail, "%s within %g seconds.",
+                 busy ? "The user's record changed again and again" : "The history store did not answer",
                  clock_seconds(store->timeout));
-        note_breaker(store, false);
+        note_breaker(store, busy);
         answer(store, call, &late);
     }
     arm(store);
@@ -337,6 +338,10 @@ void history_store_use(struct history_store *store, struct history_engine *engin
 struct history_store *history_store_open(const struct history_store_options *options, struct loop *loop, char *error,
                                          size_t error_size) {
     static const char lmdb[] = "lmdb:", redis[] = "redis://", unix_socket[] = "unix:";
+    if (strlen(options->prefix) > HISTORY_PREFIX_MOST) {
+        snprintf(error, error_size, "The prefix of a history store's keys may have %d bytes.", HISTORY_PREFIX_MOST);
+        return NULL;
+    }
     struct history_store *store = history_store_new(options, loop);
     if (store == NULL) {
         snprintf(error, error_size, "There is no memory for the history store.");

@@ -22,17 +22,21 @@ enum history_status {
     HISTORY_DOWN,       /* the store cannot be reached, or fails */
     HISTORY_LATE,       /* no answer in time */
     HISTORY_FULL,       /* no room: nothing changed */
+    HISTORY_BUSY,       /* other servers changed the user's record all the time: nothing changed */
     HISTORY_BAD_RECORD, /* of another encoding, or damaged: neither read nor changed */
     HISTORY_STATUSES
 };
 extern const char *const history_status_names[HISTORY_STATUSES];
+
+/* A prefix and the longest id of a user are within the 511 bytes of an LMDB key. */
+enum { HISTORY_PREFIX_MOST = 100 };
 
 /* Any thread may read them. Counts are of calls, by their status. */
 struct history_counts {
     _Atomic uint64_t gets[HISTORY_STATUSES], appends[HISTORY_STATUSES], deletes[HISTORY_STATUSES];
     _Atomic uint64_t applied, duplicates, refused; /* changes */
     _Atomic uint64_t conflicts;                    /* records that another server changed meanwhile; tried again */
-    _Atomic uint64_t syncs, connects, disconnects;
+    _Atomic uint64_t syncs, sync_failures, connects, disconnects;
     _Atomic uint64_t breaker_opened;
     _Atomic uint64_t breaker_open; /* 1: now */
     _Atomic uint64_t pending;      /* calls without a result */
@@ -41,12 +45,12 @@ struct history_counts {
 
 struct history_store_options {
     const char *where;         /* lmdb:PATH; redis://[USER:PASSWORD@]HOST:PORT[/DB]; unix:PATH */
-    const char *prefix;        /* of each key; "" */
+    const char *prefix;        /* of each key, at most HISTORY_PREFIX_MOST bytes; "" */
     const char *password_file; /* of Redis; NULL: the address has it, or there is none */
     double timeout;            /* seconds for a call; 0: the engine's own */
-    double sync_seconds;       /* LMDB: 0: a change is synced before its result; else the most that is not synced */
-    size_t map_bytes;          /* LMDB: the file's largest size */
-    double ttl;                /* Redis: seconds that an unchanged history is kept; 0: for ever */
+    double sync_seconds; /* LMDB: 0: a change is synced before its result; else the last commit may wait so long */
+    size_t map_bytes;    /* LMDB: the file's largest size */
+    double ttl;          /* Redis: seconds that an unchanged history is kept; 0: for ever */
     struct history_limits limits;
     struct history_counts *counts; /* outlive the store */
 };

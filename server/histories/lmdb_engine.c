@@ -302,10 +302,12 @@ static void *sync_thread(void *argument) {
         engine->unsynced = false;
         pthread_mutex_unlock(&engine->mutex);
         int status = unsynced ? mdb_env_sync(engine->env, 1) : 0;
-        counter_add(&engine->counts->syncs, unsynced);
+        counter_add(status == 0 ? &engine->counts->syncs : &engine->counts->sync_failures, unsynced);
         if (status != 0)
-            log_message(LEVEL_ERROR, "histories-sync", "The history store cannot be synced: %s.", mdb_strerror(status));
+            log_message(LEVEL_ERROR, "histories-sync", "The history store cannot be synced: %s. It is tried again.",
+                        mdb_strerror(status));
         pthread_mutex_lock(&engine->mutex);
+        engine->unsynced = engine->unsynced || status != 0;
     }
     pthread_mutex_unlock(&engine->mutex);
     return NULL;
@@ -447,7 +449,9 @@ static bool lock_file(struct lmdb_engine *engine, const char *path, char *error,
 
 static int open_environment(struct lmdb_engine *engine, const struct history_store_options *options, const char *path) {
     MDB_txn *transaction = NULL;
-    unsigned flags = MDB_NOSUBDIR | MDB_NOTLS | MDB_NORDAHEAD | (options->sync_seconds > 0 ? MDB_NOSYNC : 0);
+    /* With MDB_NOSYNC a power loss may damage the file. With MDB_NOMETASYNC each commit syncs its pages, and with them
+     * the root of the commit before: a power loss undoes the last commit and no more. */
+    unsigned flags = MDB_NOSUBDIR | MDB_NOTLS | MDB_NORDAHEAD | (options->sync_seconds > 0 ? MDB_NOMETASYNC : 0);
     int dead = 0, status = mdb_env_create(&engine->env);
     if (status == 0)
         status = mdb_env_set_mapsize(engine->env, options->map_bytes);

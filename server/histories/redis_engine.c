@@ -3,11 +3,15 @@
  * A change reads the record, merges, and writes it by a script that compares: if the first bytes, the revision, are no
  * longer those that were read, another server was faster, and the change begins anew. So the rules of merging are in
  * one place, and the script costs Redis no work on behaviours. In a cluster, MOVED and ASK name the node of a slot.
+ *
+ * A deletion leaves a tombstone for a minute. A change that was on its way meets it, and counts as made before. Where a
+ * record is gone without one, by its time to live or by eviction, the change begins anew.
  */
-#include "server/base/log.h"
 #include "server/histories/history_engine.h"
+#include "server/histories/loop_handles.h"
 #include "server/histories/redis_address.h"
 #include "server/histories/redis_node.h"
+#include "server/histories/redis_transfer.h"
 
 #include <hiredis/hiredis.h>
 #include <stdio.h>
@@ -16,20 +20,28 @@
 
 enum {
     NODES_MOST = 128,
-    HOPS_MOST = 5,   /* MOVED and ASK of one call */
-    TRIES_MOST = 50, /* conflicts of one call */
-    EXPORT_SECONDS = 10,
-    WORDS_MOST = 6,
+    HOPS_MOST = 5,            /* MOVED and ASK of one call */
+    TRIES_MOST = 50,          /* conflicts of one call */
+    TRIES_BEFORE_REMOVAL = 3, /* to connect, of a node that the cluster named */
     ARENA_KEEP = 1 << 20
 };
 
 /* KEYS: the user. ARGV: the first bytes that the record must have, the new record, milliseconds to live or 0. Returns
- * 1, or the first bytes that it has. */
-static const char write_script[] = "local held = redis.call('GETRANGE', KEYS[1], 0, 8) "
-                                   "if held ~= ARGV[1] then return held end "
+ * 1, or the first bytes that it has: 9 of a tombstone, else 10. */
+static const char write_script[] = "local held = redis.call('GETRANGE', KEYS[1], 0, 9) "
+                                   "if string.sub(held, 1, 9) ~= ARGV[1] then return held end "
                                    "if ARGV[3] == '0' then redis.call('SET', KEYS[1], ARGV[2]) "
                                    "else redis.call('SET', KEYS[1], ARGV[2], 'PX', ARGV[3]) end "
                                    "return 1";
+
+/* KEYS: the user. ARGV: a tombstone. Returns 1 if there was a record. DEL comes first, since it works where memory is
+ * out. */
+static const char delete_script[] = "local length = redis.pcall('STRLEN', KEYS[1]) "
+                                    "if length == 0 then return 0 end "
+                                    "redis.call('DEL', KEYS[1]) "
+                                    "redis.pcall('SET', KEYS[1], ARGV[1], 'PX', 60000) "
+                                    "if length == 9 then return 0 end "
+                                    "return 1";
 
 enum phase { PEEK, READ, WRITE, REMOVE };
 
@@ -43,10 +55,12 @@ struct redis_engine {
     char ttl[32]; /* milliseconds */
     struct loop *loop;
     struct arena arena;
-    struct redis_node *nodes[NODES_MOST]; /* the first is the operator's */
-    size_t node_count;
-    unsigned char slots[REDIS_SLOTS]; /* the node of a slot, by its place; 0 until
-                                         one was named */
+    struct redis_node *nodes[NODES_MOST];   /* the first is the operator's; NULL: the place is free */
+    struct redis_node *removed[NODES_MOST]; /* to be freed once their callbacks have returned */
+    size_t removed_count;
+    struct loop_timer *remover;
+    unsigned char slots[REDIS_SLOTS]; /* the node of a slot, by its place; 0 until one was named */
+    struct command *parked;           /* they wait for the address of their node */
 };
 
 /* A call on its way. */
@@ -55,8 +69,10 @@ struct command {
     struct history_call *call;
     enum phase phase;
     bool whole_script; /* the server does not know the script by its name */
-    unsigned hops, tries;
+    unsigned hops;
+    struct redis_node *node;  /* that it was sent to */
     struct redis_node *asked; /* ASK named it for this call */
+    struct command *next;     /* that is parked */
     char stamp[HISTORY_REVISION_BYTES];
     size_t stamp_length;
 };
@@ -85,19 +101,59 @@ static void fail(struct command *command, enum history_status status, const char
 /* A slot whose node has no connection is asked for at any other: that one knows who has it now. */
 static struct redis_node *node_for(struct redis_engine *engine, struct proto_string key) {
     struct redis_node *node = engine->nodes[engine->slots[redis_slot(key)]];
-    if (redis_node_usable(node))
+    if (redis_node_usable(node) || redis_node_is_looked_up(node))
         return node;
-    for (size_t i = 0; i < engine->node_count; i++)
-        if (redis_node_usable(engine->nodes[i]))
+    for (size_t i = 0; i < NODES_MOST; i++)
+        if (engine->nodes[i] != NULL && redis_node_usable(engine->nodes[i]))
             return engine->nodes[i];
     return NULL;
 }
 
+static void begin(struct command *command);
+
+/* The commands that wait for this node's address begin anew. */
+static void unpark(struct redis_engine *engine, const struct redis_node *node) {
+    struct command *command = engine->parked, *next = NULL;
+    engine->parked = NULL;
+    for (; command != NULL; command = next) {
+        next = command->next;
+        if (command->node != node) {
+            command->next = engine->parked;
+            engine->parked = command;
+        } else if (atomic_load(&command->call->stage) == HISTORY_WITHDRAWN) {
+            finish(command); /* the caller was told that it was late */
+        } else {
+            command->asked = NULL;
+            begin(command);
+        }
+    }
+}
+
+static void on_found(void *context, struct redis_node *node) {
+    unpark(context, node);
+}
+
+static void free_removed(void *context) {
+    struct redis_engine *engine = context;
+    while (engine->removed_count > 0)
+        redis_node_free(engine->removed[--engine->removed_count]);
+}
+
+/* A node that the cluster has named and that cannot be reached goes; MOVED names it again if it comes back. */
 static void on_lost(void *context, struct redis_node *node) {
     struct redis_engine *engine = context;
-    for (size_t i = 0; i < engine->node_count; i++)
-        for (size_t slot = 0; engine->nodes[i] == node && slot < REDIS_SLOTS; slot++)
+    for (size_t i = 0; i < NODES_MOST; i++) {
+        if (engine->nodes[i] != node)
+            continue;
+        for (size_t slot = 0; slot < REDIS_SLOTS; slot++)
             engine->slots[slot] = engine->slots[slot] == i ? 0 : engine->slots[slot];
+        if (i > 0 && redis_node_failures(node) >= TRIES_BEFORE_REMOVAL && engine->removed_count < NODES_MOST) {
+            engine->nodes[i] = NULL;
+            engine->removed[engine->removed_count++] = node;
+            loop_timer_set(engine->remover, 0);
+        }
+    }
+    unpark(engine, node);
 }
 
 static void on_reply(void *data, struct redisReply *reply);
@@ -109,48 +165,54 @@ static size_t add_node(struct redis_engine *engine, const char *host, int port) 
                                          .script = write_script,
                                          .counts = engine->counts,
                                          .reply = on_reply,
+                                         .found = on_found,
                                          .lost = on_lost,
                                          .context = engine};
-    if (engine->node_count == NODES_MOST || strlen(host) >= sizeof options.address.host)
+    size_t place = 0;
+    while (place < NODES_MOST && engine->nodes[place] != NULL)
+        place++;
+    if (place == NODES_MOST || strlen(host) >= sizeof options.address.host)
         return NODES_MOST;
     memmove(options.address.host, host, strlen(host) + 1);
     options.address.port = port;
     struct redis_node *node = redis_node_new(&options);
     if (node == NULL)
         return NODES_MOST;
-    engine->nodes[engine->node_count] = node;
-    return engine->node_count++;
+    engine->nodes[place] = node;
+    return place;
 }
 
-/* Reads the "SLOT HOST:PORT" of MOVED and ASK. An empty host is the host that was asked. */
+/* The node of a MOVED or ASK. A host that is not told is the operator's. */
 static size_t named_node(struct redis_engine *engine, const char *text, unsigned *slot) {
     char host[REDIS_HOST_MOST];
-    char *end = NULL;
-    unsigned long number = strtoul(text, &end, 10);
-    const char *colon = strrchr(text, ':');
-    if (end == text || *end != ' ' || colon == NULL || number >= REDIS_SLOTS || (size_t)(colon - end) >= sizeof host)
-        return NODES_MOST;
-    *slot = (unsigned)number;
-    memcpy(host, end + 1, (size_t)(colon - end - 1));
-    host[colon - end - 1] = '\0';
-    long port = strtol(colon + 1, &end, 10);
-    if (end == colon + 1 || port < 1 || port > 65535)
+    int port;
+    if (!redis_read_redirection(text, slot, host, &port))
         return NODES_MOST;
     const char *name = *host != '\0' ? host : engine->address.host;
-    for (size_t i = 0; i < engine->node_count; i++)
-        if (redis_node_is_at(engine->nodes[i], name, (int)port))
+    for (size_t i = 0; i < NODES_MOST; i++)
+        if (engine->nodes[i] != NULL && redis_node_is_at(engine->nodes[i], name, port))
             return i;
-    return add_node(engine, name, (int)port);
+    return add_node(engine, name, port);
 }
 
 /* ---- sending */
 
-static void send_words(struct command *command, size_t words, const char **word, const size_t *lengths) {
-    struct redis_node *node = command->asked != NULL ? command->asked : node_for(command->engine, command->call->key);
+static void send_words(struct command *command, enum phase phase, size_t words, const char **word,
+                       const size_t *lengths) {
+    struct redis_engine *engine = command->engine;
+    struct redis_node *node = command->asked != NULL ? command->asked : node_for(engine, command->call->key);
     static const char *asking[] = {"ASKING"};
     static const size_t asking_length[] = {6};
-    bool sent = node != NULL && (command->asked == NULL || redis_node_send(node, NULL, 1, asking, asking_length)) &&
-                redis_node_send(node, command, words, word, lengths);
+    command->node = node;
+    command->phase = READ; /* until it is sent nothing can have been changed */
+    if (node != NULL && redis_node_is_looked_up(node)) {
+        command->next = engine->parked;
+        engine->parked = command;
+        return;
+    }
+    bool sent = node != NULL && (command->asked == NULL || redis_node_send(node, NULL, 1, asking, asking_length));
+    command->phase = phase;
+    sent = sent && redis_node_send(node, command, words, word, lengths);
     if (!sent) {
         history_call_fail(command->call, HISTORY_DOWN, "There is no connection to Redis.");
         finish(command);
@@ -159,13 +221,21 @@ static void send_words(struct command *command, size_t words, const char **word,
 
 static void send_phase(struct command *command, enum phase phase) {
     struct proto_string key = command->call->key;
-    const char *peek[] = {"GETRANGE", key.data, "0", "8"}, *two[] = {phase == READ ? "GET" : "DEL", key.data};
-    const size_t peek_lengths[] = {8, key.length, 1, 1}, two_lengths[] = {3, key.length};
-    command->phase = phase;
+    const char *peek[] = {"GETRANGE", key.data, "0", "9"}, *get[] = {"GET", key.data};
+    const size_t peek_lengths[] = {8, key.length, 1, 1}, get_lengths[] = {3, key.length};
     if (phase == PEEK)
-        send_words(command, 4, peek, peek_lengths);
+        send_words(command, phase, 4, peek, peek_lengths);
     else
-        send_words(command, 2, two, two_lengths);
+        send_words(command, phase, 2, get, get_lengths);
+}
+
+static void send_delete(struct command *command) {
+    struct proto_string key = command->call->key;
+    char tombstone[HISTORY_REVISION_BYTES];
+    history_record_stamp(history_new_revision(), tombstone);
+    const char *word[] = {"EVAL", delete_script, "1", key.data, tombstone};
+    const size_t lengths[] = {4, sizeof delete_script - 1, 1, key.length, sizeof tombstone};
+    send_words(command, REMOVE, sizeof word / sizeof word[0], word, lengths);
 }
 
 static void send_write(struct command *command, struct proto_string record) {
@@ -179,16 +249,16 @@ static void send_write(struct command *command, struct proto_string record) {
         whole ? "EVAL" : "EVALSHA", script, "1", call->key.data, command->stamp, record.data, engine->ttl};
     const size_t lengths[] = {whole ? 4u : 7u, strlen(script),     1, call->key.length, command->stamp_length,
                               record.length,   strlen(engine->ttl)};
-    command->phase = WRITE;
     atomic_store(&call->stage, HISTORY_RUNS);
-    send_words(command, sizeof word / sizeof word[0], word, lengths);
+    send_words(command, WRITE, sizeof word / sizeof word[0], word, lengths);
 }
 
 static void begin(struct command *command) {
     const struct history_call *call = command->call;
-    send_phase(command, call->action == HISTORY_DELETE                    ? REMOVE
-                        : call->action == HISTORY_GET && call->known != 0 ? PEEK
-                                                                          : READ);
+    if (call->action == HISTORY_DELETE)
+        send_delete(command);
+    else
+        send_phase(command, call->action == HISTORY_GET && call->known != 0 ? PEEK : READ);
 }
 
 static void submit(struct history_engine *base, struct history_call *call) {
@@ -226,7 +296,7 @@ static const char unreadable[] = "The user's record cannot be read: another enco
 /* The result of a get. */
 static void take_record(struct command *command, struct proto_string record) {
     struct history_result *result = &command->call->result;
-    if (record.data == NULL) {
+    if (record.data == NULL || redis_is_tombstone(record)) {
         finish(command);
         return;
     }
@@ -247,7 +317,7 @@ static void take_record(struct command *command, struct proto_string record) {
 
 static void take_peek(struct command *command, struct proto_string stamp) {
     struct history_call *call = command->call;
-    if (stamp.length == 0) {
+    if (stamp.length == 0 || redis_is_tombstone(stamp)) {
         finish(command); /* the user is unknown */
     } else if (history_record_revision(stamp) == call->known) {
         call->result.unchanged = true;
@@ -270,6 +340,8 @@ static void change_record(struct command *command, struct proto_string record) {
     command->stamp_length = record.length < sizeof command->stamp ? record.length : sizeof command->stamp;
     if (record.data != NULL)
         memcpy(command->stamp, record.data, command->stamp_length);
+    if (redis_is_tombstone(record))
+        record = (struct proto_string){NULL, 0};
     switch (history_record_merge(record, call->changes, call->change_count, &engine->limits, history_new_revision(),
                                  history_milliseconds(), &engine->arena, &merged)) {
     case HISTORY_MERGED:
@@ -287,18 +359,17 @@ static void change_record(struct command *command, struct proto_string record) {
     }
 }
 
-/* A record that is gone was deleted after it was read. The change counts as made before that, and so is gone too: it
- * must not bring the user back. */
+/* A tombstone that was not read: the user was deleted meanwhile. The change counts as made before that, and so is gone
+ * too: it must not bring the user back. */
 static void take_written(struct command *command, const redisReply *reply) {
-    bool written = reply->type == REDIS_REPLY_INTEGER, gone = reply->len == 0 && command->stamp_length > 0;
-    if (written || gone) {
+    if (reply->type == REDIS_REPLY_INTEGER || redis_is_tombstone(text_of(reply))) {
         finish(command);
         return;
     }
     counter_add(&command->engine->counts->conflicts, 1);
     command->phase = READ; /* nothing was written */
-    if (++command->tries >= TRIES_MOST)
-        fail(command, HISTORY_DOWN, "Other servers change the user's record all the time.");
+    if (++command->call->conflicts >= TRIES_MOST)
+        fail(command, HISTORY_BUSY, "Other servers change the user's record all the time.");
     else
         begin(command);
 }
@@ -330,12 +401,15 @@ static void take_error(struct command *command, const char *text) {
     if (begins(text, "NOSCRIPT") && phase == WRITE && !command->whole_script) {
         command->whole_script = true;
         begin(command);
+    } else if (begins(text, "READONLY")) {
+        redis_node_renew(command->node);
+        fail(command, HISTORY_DOWN, "Redis is a replica now.");
     } else if (begins(text, "WRONGTYPE")) {
         fail(command, HISTORY_BAD_RECORD, unreadable);
     } else if (strstr(text, "OOM command not allowed") != NULL) {
         fail(command, HISTORY_FULL, "The history store has no room left.");
     } else {
-        history_call_fail(command->call, HISTORY_DOWN, "Redis: %s", text);
+        history_call_fail(command->call, HISTORY_DOWN, "Redis: %s", redis_error_code(text).text);
         finish(command);
     }
 }
@@ -360,132 +434,42 @@ static void on_reply(void *data, struct redisReply *reply) {
     }
 }
 
-/* ---- export and import: hiredis's blocking interface */
+/* ---- export and import */
 
-static bool explain(char *error, size_t size, const char *reason) {
-    snprintf(error, size, "Redis: %s", reason);
-    return false;
-}
-
-static redisReply *ask(redisContext *redis, redisReply *reply) {
-    if (reply != NULL && reply->type == REDIS_REPLY_ERROR) {
-        snprintf(redis->errstr, sizeof redis->errstr, "%s", reply->str);
-        freeReplyObject(reply);
-        return NULL;
-    }
-    return reply;
-}
-
-static bool ask_only(redisContext *redis, redisReply *reply) {
-    reply = ask(redis, reply);
-    freeReplyObject(reply);
-    return reply != NULL;
-}
-
-static redisContext *connect_blocking(const struct redis_engine *engine, char *error, size_t error_size) {
-    const struct redis_address *address = &engine->address;
-    struct timeval limit = {.tv_sec = EXPORT_SECONDS};
-    redisContext *redis = address->port == 0 ? redisConnectUnixWithTimeout(address->host, limit)
-                                             : redisConnectWithTimeout(address->host, address->port, limit);
-    if (redis == NULL) {
-        explain(error, error_size, "There is no memory.");
-        return NULL;
-    }
-    bool good = redis->err == 0 && redisSetTimeout(redis, limit) == REDIS_OK;
-    if (good && *address->password != '\0')
-        good =
-            ask_only(redis, *address->user != '\0' ? redisCommand(redis, "AUTH %s %s", address->user, address->password)
-                                                   : redisCommand(redis, "AUTH %s", address->password));
-    good = good && (address->database == 0 || ask_only(redis, redisCommand(redis, "SELECT %d", address->database)));
-    if (good)
-        return redis;
-    explain(error, error_size, redis->errstr);
-    redisFree(redis);
-    return NULL;
-}
-
-/* The prefix as a pattern in which no letter means another. */
-static char *pattern_of(const char *prefix) {
-    char *pattern = malloc(2 * strlen(prefix) + 2), *end = pattern;
-    if (pattern == NULL)
-        return NULL;
-    for (; *prefix != '\0'; prefix++) {
-        if (strchr("*?[]\\^", *prefix) != NULL)
-            *end++ = '\\';
-        *end++ = *prefix;
-    }
-    memcpy(end, "*", 2);
-    return pattern;
-}
-
-/* One page of SCAN, which may name a key twice. False: an error, or *ended by `each`. */
-static bool export_page(const struct redis_engine *engine, redisContext *redis, const redisReply *page,
-                        history_each *each, void *context, bool *ended) {
-    size_t prefix = strlen(engine->prefix);
-    for (size_t i = 0; i < page->element[1]->elements && !*ended; i++) {
-        const redisReply *key = page->element[1]->element[i];
-        redisReply *record = ask(redis, redisCommand(redis, "GET %b", key->str, key->len));
-        if (record == NULL)
-            return false;
-        if (record->type == REDIS_REPLY_STRING)
-            *ended = !each(context, (struct proto_string){key->str + prefix, key->len - prefix}, text_of(record));
-        freeReplyObject(record);
-    }
-    return true;
+static struct redis_transfer transfer_of(const struct redis_engine *engine) {
+    return (struct redis_transfer){&engine->address, engine->prefix, engine->ttl};
 }
 
 static bool export_all(struct history_engine *base, history_each *each, void *context, char *error, size_t error_size) {
-    struct redis_engine *engine = engine_of(base);
-    redisContext *redis = connect_blocking(engine, error, error_size);
-    char *pattern = pattern_of(engine->prefix), cursor[32] = "0";
-    bool good = redis != NULL && pattern != NULL, ended = false;
-    while (good && !ended) {
-        redisReply *page = ask(redis, redisCommand(redis, "SCAN %s MATCH %s COUNT 1000", cursor, pattern));
-        good = page != NULL && page->type == REDIS_REPLY_ARRAY && page->elements == 2 &&
-               export_page(engine, redis, page, each, context, &ended);
-        if (good) {
-            snprintf(cursor, sizeof cursor, "%s", page->element[0]->str);
-            ended = ended || strcmp(cursor, "0") == 0;
-        }
-        freeReplyObject(page);
-    }
-    if (redis != NULL && !good)
-        explain(error, error_size, redis->errstr);
-    free(pattern);
-    if (redis != NULL)
-        redisFree(redis);
-    return good;
+    const struct redis_transfer transfer = transfer_of(engine_of(base));
+    return redis_export(&transfer, each, context, error, error_size);
 }
 
 static bool import_all(struct history_engine *base, history_next *next, void *context, char *error, size_t error_size) {
-    struct redis_engine *engine = engine_of(base);
-    redisContext *redis = connect_blocking(engine, error, error_size);
-    struct proto_string user, record;
-    bool good = redis != NULL;
-    while (good && next(context, &user, &record)) {
-        const char *prefix = engine->prefix;
-        redisReply *reply =
-            strcmp(engine->ttl, "0") == 0
-                ? redisCommand(redis, "SET %s%b %b", prefix, user.data, user.length, record.data, record.length)
-                : redisCommand(redis, "SET %s%b %b PX %s", prefix, user.data, user.length, record.data, record.length,
-                               engine->ttl);
-        good = ask_only(redis, reply);
-    }
-    if (redis != NULL && !good)
-        explain(error, error_size, redis->errstr);
-    if (redis != NULL)
-        redisFree(redis);
-    return good;
+    const struct redis_transfer transfer = transfer_of(engine_of(base));
+    return redis_import(&transfer, next, context, error, error_size);
 }
 
 /* ---- opening and closing */
 
 static void close_engine(struct history_engine *base) {
     struct redis_engine *engine = engine_of(base);
-    for (size_t i = 0; i < engine->node_count; i++)
+    free_removed(engine);
+    for (size_t i = 0; i < NODES_MOST; i++)
         redis_node_free(engine->nodes[i]);
+    while (engine->parked != NULL) {
+        struct command *command = engine->parked;
+        engine->parked = command->next;
+        fail(command, HISTORY_DOWN, "The server ends.");
+    }
+    loop_timer_free(engine->remover);
     arena_free(&engine->arena);
     free(engine);
+}
+
+static bool explain(char *error, size_t size, const char *reason) {
+    snprintf(error, size, "Redis: %s", reason);
+    return false;
 }
 
 struct history_engine *redis_engine_open(const struct history_store_options *options, const char *where,
@@ -511,6 +495,10 @@ struct history_engine *redis_engine_open(const struct history_store_options *opt
     snprintf(engine->ttl, sizeof engine->ttl, "%lld", (long long)(options->ttl * 1000));
     arena_init(&engine->arena, 0, ARENA_KEEP);
     bool good = redis_address_read(where, options->password_file, &engine->address, error, error_size);
+    if (loop != NULL)
+        engine->remover = loop_timer_new(loop, free_removed, engine);
+    if (good && loop != NULL && engine->remover == NULL)
+        good = explain(error, error_size, "There is no memory.");
     if (good && loop != NULL && add_node(engine, engine->address.host, engine->address.port) == NODES_MOST)
         good = explain(error, error_size, "There is no memory.");
     if (good)

@@ -9,6 +9,7 @@
 #include "server/base/clock.h"
 #include "server/base/log.h"
 #include "server/histories/loop_handles.h"
+#include "server/histories/redis_transfer.h"
 
 #include <arpa/inet.h>
 #include <hiredis/async.h>
@@ -19,6 +20,7 @@
 
 enum { FIRST_PAUSE = 20, MOST_PAUSE = 500, WATCH = 250 }; /* milliseconds */
 #define SILENCE_SECONDS 1.0
+#define RENEWAL_SECONDS 1.0
 
 struct redis_node {
     struct redis_node_options options;
@@ -28,6 +30,8 @@ struct redis_node {
     struct loop_lookup *lookup;
     struct loop_timer *retry, *watch;
     int pause;
+    unsigned failures;
+    uint64_t renewed; /* clock_now() */
     bool logged_in, freeing, said_down;
     size_t waiting; /* commands without a reply */
     uint64_t heard; /* the last sign of life, or the beginning of the wait for one */
@@ -116,6 +120,8 @@ static void on_lost(struct redis_node *node, const char *reason) {
     if (node->logged_in) {
         counter_add(&node->options.counts->disconnects, 1);
         node->pause = FIRST_PAUSE;
+    } else {
+        node->failures++;
     }
     node->logged_in = false;
     loop_timer_set(node->retry, node->pause);
@@ -171,7 +177,8 @@ static void count_reply(struct redis_node *node, const void *reply) {
 
 /* ---- login */
 
-/* A refused login would refuse every command: the next try comes after a pause. `what`: the command. */
+/* A refused login would refuse every command: the next try comes after a pause. `what`: the command. The text of an
+ * error may quote a password, so the log gets its code alone. */
 static bool is_refused(redisAsyncContext *redis, const redisReply *reply, const char *what) {
     struct redis_node *node = redis->data;
     count_reply(node, reply);
@@ -181,7 +188,7 @@ static bool is_refused(redisAsyncContext *redis, const redisReply *reply, const 
         return false;
     if (!node->said_down)
         log_line(LEVEL_ERROR, "redis-login", LOG_STRING("host", node->options.address.host),
-                 LOG_STRING("command", what), LOG_STRING("message", reply->str));
+                 LOG_STRING("command", what), LOG_STRING("message", redis_error_code(reply->str).text));
     node->said_down = true;
     redisAsyncFree(redis); /* when this callback has returned; then on_disconnect() */
     return true;
@@ -199,6 +206,7 @@ static void on_script(redisAsyncContext *redis, void *answer, void *what) {
     if (reply->type == REDIS_REPLY_STRING)
         snprintf(node->script, sizeof node->script, "%s", reply->str);
     node->logged_in = true;
+    node->failures = 0;
     node->said_down = false;
     node->pause = FIRST_PAUSE;
     counter_add(&node->options.counts->connects, 1);
@@ -254,6 +262,8 @@ static void on_found(void *context, const char *address) {
         connect_to(node, address);
     else
         on_lost(node, "The host is not known.");
+    if (node->redis != NULL)
+        node->options.found(node->options.context, node);
 }
 
 static bool is_numeric(const char *host) {
@@ -309,6 +319,23 @@ bool redis_node_is_at(const struct redis_node *node, const char *host, int port)
 
 bool redis_node_usable(const struct redis_node *node) {
     return node->redis != NULL;
+}
+
+bool redis_node_is_looked_up(const struct redis_node *node) {
+    return node->lookup != NULL;
+}
+
+unsigned redis_node_failures(const struct redis_node *node) {
+    return node->failures;
+}
+
+/* Called by a reply: hiredis frees the connection when that callback has returned, and then calls on_disconnect(). */
+void redis_node_renew(struct redis_node *node) {
+    uint64_t now = clock_now();
+    if (node->redis == NULL || clock_seconds(now - node->renewed) < RENEWAL_SECONDS)
+        return;
+    node->renewed = now;
+    redisAsyncFree(node->redis);
 }
 
 const char *redis_node_script(const struct redis_node *node) {

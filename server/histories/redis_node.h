@@ -22,7 +22,8 @@ struct redis_node_options {
     const char *script; /* loaded at every login */
     struct history_counts *counts;
     redis_node_reply *reply;
-    void (*lost)(void *context, struct redis_node *node); /* after its commands had their NULL */
+    void (*found)(void *context, struct redis_node *node); /* its address, after redis_node_is_looked_up() */
+    void (*lost)(void *context, struct redis_node *node);  /* after its commands had their NULL */
     void *context;
 };
 
@@ -34,6 +35,12 @@ void redis_node_free(struct redis_node *node);
 bool redis_node_is_at(const struct redis_node *node, const char *host, int port);
 /* A connection is there, or on its way. */
 bool redis_node_usable(const struct redis_node *node);
+/* Its host's address is being asked for: `found` or `lost` follows. */
+bool redis_node_is_looked_up(const struct redis_node *node);
+/* Connections that failed since the last one that was logged in. */
+unsigned redis_node_failures(const struct redis_node *node);
+/* Connects anew, since another server may have the address by now; not more than once a second. Not from `lost`. */
+void redis_node_renew(struct redis_node *node);
 /* False if there is no connection. `command` NULL: the reply is not looked at. */
 bool redis_node_send(struct redis_node *node, void *command, size_t words, const char **word, const size_t *lengths);
 /* The name under which the server knows the script. */

@@ -33,7 +33,7 @@ ENTRANCES = {
     "history.pb-c.h": {"proto/history_record.c"},
     "cblas.h": {"model/kernels/openblas.c"},
     "async.h": {"server/histories/redis_node.c"},
-    "hiredis.h": {"server/histories/redis_engine.c", "server/histories/redis_node.c"},
+    "hiredis.h": {"server/histories/redis_engine.c", "server/histories/redis_node.c", "server/histories/redis_transfer.c"},
     "lmdb.h": {"server/histories/lmdb_engine.c"},
     "zlib.h": {"proto/content_coding.c"},
     "xxhash.h": {"server/users/user_cache.c"},

@@ -318,6 +318,74 @@ static void test_bytes_of_a_user(void **state) {
     }
 }
 
+/* Of many events only those that do not fit are refused; duplicates behind them are answered as such. */
+static void test_a_large_event_refuses_itself_alone(void **state) {
+    (void)state;
+    enum { EVENTS = 60, LARGE = 400 };
+    static struct proto_value values[LARGE];
+    static char names[EVENTS][8];
+    struct proto_string record = {NULL, 0};
+    struct history_change changes[EVENTS];
+    struct history_limits limits = {.keep = 1000, .dedupe = 100, .user_bytes = 2000};
+    for (int64_t i = 0; i < LARGE; i++)
+        values[i] = integer(INT64_MAX - i); /* 9 bytes each */
+    for (size_t i = 0; i < EVENTS; i++) {
+        bool again = i == EVENTS - 1; /* of the first event */
+        snprintf(names[i], sizeof names[i], "e%zu", again ? 0 : i);
+        changes[i] = items(names[i], "clicks", values, i % 25 == 7 ? LARGE : 1);
+    }
+    assert_int_equal(merge(&record, changes, EVENTS, &limits), HISTORY_MERGED);
+    uint64_t count = 0;
+    for (size_t i = 0; i < EVENTS; i++) {
+        enum history_outcome expected = i == EVENTS - 1 ? HISTORY_DUPLICATE
+                                        : i % 25 == 7   ? HISTORY_REFUSED
+                                                        : HISTORY_APPLIED;
+        assert_int_equal(changes[i].outcome, expected);
+        count += expected == HISTORY_APPLIED;
+        assert_int_equal(changes[i].count, expected == HISTORY_APPLIED ? count : expected == HISTORY_DUPLICATE);
+    }
+    assert_int_equal(read_back(record).count, count);
+    assert_int_equal(read_back(record).event_count, count);
+    assert_true(record.length <= limits.user_bytes);
+    /* A refused whole history leaves what is held. */
+    struct history_change whole[] = {items("w1", "clicks", values, LARGE), items("w2", "clicks", values, 2)};
+    whole[0].replaces = true;
+    assert_int_equal(merge(&record, whole, 2, &limits), HISTORY_MERGED);
+    assert_int_equal(whole[0].outcome, HISTORY_REFUSED);
+    assert_int_equal(whole[1].outcome, HISTORY_APPLIED);
+    assert_int_equal(read_back(record).lists[0].length, count + 2);
+    /* All are too large: the time is bounded. */
+    static struct history_change many[2000];
+    for (size_t i = 0; i < sizeof many / sizeof many[0]; i++)
+        many[i] = items("", "clicks", values, 240);
+    assert_int_equal(merge(&record, many, sizeof many / sizeof many[0], &limits), HISTORY_UNCHANGED);
+    for (size_t i = 0; i < sizeof many / sizeof many[0]; i++)
+        assert_int_equal(many[i].outcome, HISTORY_REFUSED);
+}
+
+/* Twice the runs take about twice the memory. */
+static void test_memory_grows_with_the_runs(void **state) {
+    (void)state;
+    size_t used[2];
+    for (size_t turn = 0; turn < 2; turn++) {
+        enum { VALUES = 8000 };
+        static struct proto_value values[VALUES];
+        size_t count = turn == 0 ? VALUES / 2 : VALUES;
+        for (size_t i = 0; i < count; i++) /* no two neighbours of one kind */
+            values[i] = i % 2 == 0 ? integer((int64_t)i)
+                                   : (struct proto_value){.kind = PROTO_STRING, .length = 1, .string = "x"};
+        struct proto_string record = {NULL, 0};
+        struct history_limits limits = {.keep = VALUES, .dedupe = 1, .user_bytes = 1 << 20};
+        arena_reset(&arena);
+        struct history_change change = items("", "clicks", values, count);
+        assert_int_equal(merge(&record, &change, 1, &limits), HISTORY_MERGED);
+        assert_int_equal(read_back(record).lists[0].length, count);
+        used[turn] = arena.used;
+    }
+    print_message("%zu and %zu bytes\n", used[0], used[1]);
+    assert_true(used[1] < 3 * used[0]);
+}
+
 static void test_faults_of_an_addition_have_a_place(void **state) {
     (void)state;
     struct proto_value good[] = {integer(1), integer(2), integer(3)};
@@ -516,6 +584,8 @@ int main(void) {
         cmocka_unit_test_setup_teardown(test_an_event_is_applied_once, prepare, clean),
         cmocka_unit_test_setup_teardown(test_a_whole_history_takes_the_place, prepare, clean),
         cmocka_unit_test_setup_teardown(test_bytes_of_a_user, prepare, clean),
+        cmocka_unit_test_setup_teardown(test_a_large_event_refuses_itself_alone, prepare, clean),
+        cmocka_unit_test_setup_teardown(test_memory_grows_with_the_runs, prepare, clean),
         cmocka_unit_test_setup_teardown(test_faults_of_an_addition_have_a_place, prepare, clean),
         cmocka_unit_test_setup_teardown(test_stamps, prepare, clean),
         cmocka_unit_test_setup_teardown(test_random_additions_against_plain_arrays, prepare, clean),

@@ -238,11 +238,19 @@ static void test_an_open_breaker_answers_at_once(void **state) {
 /* A store without room, and a record that cannot be read, are answers of a store that works. */
 static void test_what_opens_no_breaker(void **state) {
     (void)state;
-    static const enum history_status statuses[] = {HISTORY_FULL, HISTORY_BAD_RECORD};
-    for (size_t s = 0; s < 2; s++) {
+    static const enum history_status statuses[] = {HISTORY_FULL, HISTORY_BUSY, HISTORY_BAD_RECORD};
+    for (size_t s = 0; s < 3; s++) {
         puppet.status = statuses[s];
         for (int i = 0; i < 2 * BREAKER_FAILURES; i++)
             assert_int_equal(driver_get(&driver, "u", 0)->status, statuses[s]);
+    }
+    assert_int_equal(driver.counts.breaker_open, 0);
+    /* Nor does one user whom others change so often that a call's time is over. */
+    puppet.answers = false;
+    for (size_t i = 0; i < 2 * BREAKER_FAILURES; i++) {
+        driver_start_append(&driver, "u", "e", 1, 1);
+        puppet.held[i]->conflicts = 1;
+        assert_int_equal(driver_wait(&driver)->status, HISTORY_BUSY);
     }
     assert_int_equal(driver.counts.breaker_open, 0);
 }

@@ -6,11 +6,13 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <pthread.h>
 #include <setjmp.h>
 #include <signal.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
@@ -32,6 +34,22 @@ enum {
 
 static char directory[64], where[96];
 static struct driver driver;
+
+/* ---- syncs: liblmdb calls this fdatasync() */
+
+static _Atomic unsigned writer_syncs, failures_to_come;
+
+int fdatasync(int descriptor) {
+    char name[16] = "";
+    pthread_getname_np(pthread_self(), name, sizeof name);
+    writer_syncs += strcmp(name, "histories-write") == 0;
+    if (strcmp(name, "histories-sync") == 0 && failures_to_come > 0) {
+        failures_to_come--;
+        errno = EIO;
+        return -1;
+    }
+    return (int)syscall(SYS_fdatasync, descriptor);
+}
 
 static int prepare(void **state) {
     (void)state;
@@ -100,6 +118,26 @@ static void test_changes_share_a_sync(void **state) {
     uint64_t syncs = driver.counts.syncs - before;
     print_message("%d changes in %llu commits\n", CHANGES, (unsigned long long)syncs);
     assert_true(syncs < CHANGES / 10);
+}
+
+/* Synced later: the pages of a commit are synced all the same, or a power loss could damage the file. Only the root
+ * waits, and its sync is tried until it succeeds. */
+static void test_syncs_of_an_interval(void **state) {
+    (void)state;
+    driver.options.sync_seconds = 0.05;
+    must_open();
+    driver_turn(&driver, 200);
+    unsigned before = writer_syncs;
+    failures_to_come = 3;
+    for (int64_t i = 0; i < 10; i++)
+        driver_append(&driver, "u", "", i, 1);
+    assert_true(writer_syncs >= before + 10);
+    uint64_t syncs = driver.counts.syncs;
+    for (int i = 0; i < 1000 && (driver.counts.syncs == syncs || failures_to_come > 0); i++)
+        driver_turn(&driver, 20);
+    assert_int_equal(failures_to_come, 0);
+    assert_int_equal(driver.counts.sync_failures, 3);
+    assert_true(driver.counts.syncs > syncs);
 }
 
 /* ---- kill -9 */
@@ -329,9 +367,17 @@ static void test_prefixes_part_services(void **state) {
         assert_int_equal(users, i < 2 ? 2 : 4);
         driver_close(&driver);
     }
+    char longest[600] = "";
+    memset(longest, 'p', HISTORY_PREFIX_MOST + 1);
+    driver.options.prefix = longest;
+    assert_false(driver_open(&driver));
+    assert_non_null(strstr(driver.error, "prefix"));
+    longest[HISTORY_PREFIX_MOST] = '\0';
+    must_open();
+    driver_close(&driver);
     driver.options.prefix = "";
     must_open();
-    char longest[600] = "";
+    memset(longest, 0, sizeof longest);
     memset(longest, 'x', 512);
     assert_int_equal(driver_append(&driver, longest, "", 1, 1)->status, HISTORY_DOWN);
     longest[511] = '\0';
@@ -343,6 +389,7 @@ int main(void) {
         cmocka_unit_test_setup_teardown(test_against_plain_arrays, prepare, clean),
         cmocka_unit_test_setup_teardown(test_against_plain_arrays_synced_later, prepare, clean),
         cmocka_unit_test_setup_teardown(test_changes_share_a_sync, prepare, clean),
+        cmocka_unit_test_setup_teardown(test_syncs_of_an_interval, prepare, clean),
         cmocka_unit_test_setup_teardown(test_kill_in_the_middle_of_appends, prepare, clean),
         cmocka_unit_test_setup_teardown(test_a_file_without_room, prepare, clean),
         cmocka_unit_test_setup_teardown(test_two_processes_on_one_file, prepare, clean),

@@ -292,6 +292,128 @@ static void test_a_full_redis(void **state) {
     assert_non_null(driver_get(&driver, "user5", 0)->record);
 }
 
+/* ---- what may happen between a change's read and its write: CLIENT PAUSE lets reads pass, and holds writes up */
+
+static void pause_after_read(int64_t item, int milliseconds) {
+    say("CLIENT PAUSE 60000 WRITE");
+    driver_start_append(&driver, "u", "", item, 1);
+    driver_turn(&driver, milliseconds);
+    assert_int_equal(driver.waiting, 1);
+}
+
+/* The change begins anew, since a record that Redis itself forgot was not deleted by anybody. */
+static void test_a_record_expires_under_a_change(void **state) {
+    (void)state;
+    static int64_t items[8];
+    struct history history;
+    start_server("--appendonly", "no");
+    must_open();
+    driver_append(&driver, "u", "", 1, 5);
+    say("PEXPIRE u 400");
+    pause_after_read(100, 600);
+    say("CLIENT UNPAUSE");
+    assert_int_equal(driver_wait(&driver)->status, HISTORY_DONE);
+    assert_int_equal(driver.result.changes[0].count, 1);
+    assert_int_equal(driver.counts.conflicts, 1);
+    driver_get(&driver, "u", 0);
+    assert_int_equal(driver_items(&driver, items, 8, &history), 1);
+    assert_int_equal(items[0], 100);
+}
+
+/* The change counts as made before the deletion. A new one begins a new history. */
+static void test_a_deletion_under_a_change(void **state) {
+    (void)state;
+    static int64_t items[8];
+    struct history history;
+    struct driver other;
+    start_server("--appendonly", "no");
+    must_open();
+    driver_begin(&other);
+    loop_free(other.loop);
+    other.loop = driver.loop;
+    other.options.where = where;
+    assert_true(driver_open(&other));
+    driver_append(&driver, "u", "", 1, 5);
+    driver_get(&other, "u", 0);
+    say("CLIENT PAUSE 60000 WRITE");
+    other.waiting++;
+    history_store_delete(other.store, driver_text("u"), driver_done, &other);
+    driver_turn(&driver, 100);
+    pause_after_read(100, 100);
+    say("CLIENT UNPAUSE");
+    assert_int_equal(driver_wait(&driver)->status, HISTORY_DONE);
+    driver_wait(&other);
+    assert_true(other.result.existed);
+    assert_int_equal(driver.counts.conflicts, 0);
+    uint64_t revision = driver_get(&driver, "u", 0)->revision;
+    assert_int_equal(revision, 0);
+    assert_null(driver.result.record);
+    assert_int_equal(driver_get(&driver, "u", 77)->revision, 0);
+    assert_false(driver_delete(&driver, "u")->existed);
+    long long left = say("PTTL u"); /* of the tombstone */
+    assert_true(left > 30000 && left <= 60000);
+    assert_int_equal(driver_append(&driver, "u", "", 7, 1)->changes[0].count, 1);
+    driver_get(&driver, "u", 0);
+    assert_int_equal(driver_items(&driver, items, 8, &history), 1);
+    assert_int_equal(say("PTTL u"), -1);
+    driver_close(&other);
+    free(other.result.record);
+    arena_free(&other.arena);
+}
+
+/* A deletion works where memory is out, and of what is no string. */
+static void test_deletions_need_no_room(void **state) {
+    (void)state;
+    start_server("--appendonly", "no");
+    must_open();
+    driver_append(&driver, "u", "", 1, 5);
+    say("HSET h a b");
+    say("CONFIG SET maxmemory 1");
+    assert_int_equal(driver_append(&driver, "u", "", 1, 5)->status, HISTORY_FULL);
+    assert_true(driver_delete(&driver, "u")->existed);
+    assert_true(driver_delete(&driver, "h")->existed);
+    assert_int_equal(driver_get(&driver, "u", 0)->revision, 0);
+    assert_false(driver_delete(&driver, "u")->existed);
+}
+
+/* Redis quotes arguments in some errors, and a key is a user's id. */
+static void test_errors_quote_nobody(void **state) {
+    (void)state;
+    const char *const options[] = {"--port", "0", "--unixsocket", path, "--rename-command", "GET", "", NULL};
+    server = launch(options);
+    redisFree(reach(path, 0));
+    must_open();
+    assert_int_equal(driver_get(&driver, "ann-of-the-log", 0)->status, HISTORY_DOWN);
+    assert_string_equal(driver.result.detail, "Redis: ERR");
+}
+
+/* The address leads to another server after a failover. */
+static void test_a_server_that_becomes_a_replica(void **state) {
+    (void)state;
+    char old[96];
+    start_server("--appendonly", "no");
+    must_open();
+    driver_append(&driver, "u", "", 1, 1);
+    snprintf(old, sizeof old, "%s/old.sock", directory);
+    assert_int_equal(rename(path, old), 0);
+    pid_t first = server;
+    start_server("--appendonly", "no");
+    redisContext *redis = redisConnectUnix(old);
+    freeReplyObject(redisCommand(redis, "REPLICAOF 127.0.0.1 1"));
+    redisFree(redis);
+    assert_int_equal(driver_append(&driver, "u", "", 1, 1)->status, HISTORY_DOWN);
+    assert_false(driver.result.uncertain);
+    assert_string_equal(driver.result.detail, "Redis is a replica now.");
+    uint64_t began = clock_now();
+    while (driver_append(&driver, "u", "", 2, 1)->status != HISTORY_DONE) {
+        assert_true(clock_seconds(clock_now() - began) < 20);
+        driver_turn(&driver, 5);
+    }
+    assert_int_equal(driver.result.changes[0].count, 1);
+    kill(first, SIGKILL);
+    waitpid(first, NULL, 0);
+}
+
 /* ---- one that does not */
 
 static void test_nobody_is_there(void **state) {
@@ -506,6 +628,13 @@ static bool give(void *context, struct proto_string *user, struct proto_string *
     return true;
 }
 
+static void forget(struct heap *heap) {
+    for (size_t i = 0; i < heap->count; i++) {
+        free(heap->users[i]);
+        free(heap->records[i]);
+    }
+}
+
 static void test_export_to_lmdb_and_back(void **state) {
     (void)state;
     static struct heap heap;
@@ -540,10 +669,78 @@ static void test_export_to_lmdb_and_back(void **state) {
     driver_get(&driver, "user9", 0);
     assert_int_equal(driver_items(&driver, items, 64, &history), 2);
     assert_int_equal(say("DBSIZE"), 50);
-    for (size_t i = 0; i < heap.count; i++) {
-        free(heap.users[i]);
-        free(heap.records[i]);
+    driver_delete(&driver, "user9"); /* its tombstone is no history */
+    assert_int_equal(say("DBSIZE"), 50);
+    forget(&heap);
+    heap.count = 0;
+    assert_true(history_store_export(driver.store, collect, &heap, driver.error, sizeof driver.error));
+    assert_int_equal(heap.count, 49);
+    forget(&heap);
+}
+
+/* ---- a Redis that is made up: every other GET is moved to a node that is not there */
+
+static void answer_strangely(int listening, int real_port) {
+    int port = 1, calls = 0, client = accept(listening, NULL, NULL);
+    char text[65536], reply[64];
+    ssize_t size;
+    while ((size = read(client, text, sizeof text - 1)) > 0) {
+        text[size] = '\0';
+        for (const char *at = text; (at = strchr(at, '*')) != NULL; at++) { /* the script has none */
+            const char *load = strstr(at, "SCRIPT"), *next = strchr(at + 1, '*');
+            if (load != NULL && (next == NULL || load < next))
+                snprintf(reply, sizeof reply, "$3\r\nsha\r\n");
+            else if (++calls % 2 == 0)
+                snprintf(reply, sizeof reply, "$-1\r\n");
+            else
+                snprintf(reply, sizeof reply, "-MOVED %u 127.0.0.1:%d\r\n", redis_slot(driver_text("u")),
+                         port <= 300 ? port++ : real_port);
+            (void)!write(client, reply, strlen(reply));
+        }
     }
+    _exit(0);
+}
+
+static int listen_somewhere(int *port) {
+    struct sockaddr_in address = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    socklen_t size = sizeof address;
+    int listening = socket(AF_INET, SOCK_STREAM, 0);
+    assert_int_equal(bind(listening, (struct sockaddr *)&address, size), 0);
+    getsockname(listening, (struct sockaddr *)&address, &size);
+    *port = ntohs(address.sin_port);
+    return listening;
+}
+
+static void test_nodes_that_are_gone_make_room(void **state) {
+    (void)state;
+    char port_text[16];
+    int real_port, port, closed = listen_somewhere(&real_port);
+    close(closed);
+    snprintf(port_text, sizeof port_text, "%d", real_port);
+    const char *const options[] = {"--port", port_text, "--bind", "127.0.0.1", NULL};
+    server = launch(options);
+    redisFree(reach("127.0.0.1", real_port));
+    int listening = listen_somewhere(&port);
+    assert_int_equal(listen(listening, 8), 0);
+    pid_t child = fork();
+    if (child == 0)
+        answer_strangely(listening, real_port);
+    close(listening);
+    snprintf(where, sizeof where, "redis://127.0.0.1:%d", port);
+    must_open();
+    for (int i = 0; i < 300; i++) {
+        driver_get(&driver, "u", 0);
+        driver_turn(&driver, 2);
+        assert_int_equal(driver_get(&driver, "u", 0)->status, HISTORY_DONE);
+    }
+    driver_turn(&driver, 500);
+    const struct history_result *result = driver_get(&driver, "u", 0); /* there is room for the last */
+    if (result->status != HISTORY_DONE)
+        fail_msg("%s", result->detail);
+    assert_int_equal(driver.counts.connects, 2);
+    driver_close(&driver);
+    kill(child, SIGKILL);
+    waitpid(child, NULL, 0);
 }
 
 /* ---- a cluster */
@@ -663,6 +860,17 @@ static void test_a_cluster(void **state) {
         keys += here;
     }
     assert_int_equal(keys, USERS);
+    static struct heap heap;
+    assert_true(history_store_export(driver.store, collect, &heap, driver.error, sizeof driver.error));
+    assert_int_equal(heap.count, USERS); /* of every node */
+    for (int node = 0; node < NODES; node++)
+        tell(node, NULL, 0, "FLUSHALL");
+    assert_true(history_store_import(driver.store, give, &heap, driver.error, sizeof driver.error));
+    keys = 0;
+    for (int node = 0; node < NODES; node++)
+        keys += tell(node, NULL, 0, "DBSIZE");
+    assert_int_equal(keys, USERS);
+    forget(&heap);
 
     /* A slot on its way to another node: the old one answers ASK for what it no longer has. */
     unsigned slot = redis_slot(driver_text("user3"));
@@ -680,6 +888,35 @@ static void test_a_cluster(void **state) {
     assert_int_equal(driver_append(&driver, "user3", "", 4, 1)->status, HISTORY_DONE);
     assert_int_equal(driver.result.changes[0].count, 5);
     driver_close(&driver);
+
+    /* The nodes are named by their host's name, whose address is not known at first: calls wait for it. */
+    for (int node = 0; node < NODES; node++) {
+        tell(node, NULL, 0, "CONFIG SET cluster-announce-hostname localhost");
+        tell(node, NULL, 0, "CONFIG SET cluster-preferred-endpoint-type hostname");
+    }
+    for (char moved[4096] = ""; strstr(moved, "localhost") == NULL; sleep_milliseconds(20)) {
+        redisContext *redis = reach("127.0.0.1", node_ports[0]);
+        redisReply *reply = redisCommand(redis, "GET user%d", redis_slot(driver_text("user1")) < 5461 ? 2 : 1);
+        for (int i = 3; reply->type != REDIS_REPLY_ERROR; i++) {
+            freeReplyObject(reply);
+            reply = redisCommand(redis, "GET user%d", i);
+        }
+        snprintf(moved, sizeof moved, "%s", reply->str);
+        freeReplyObject(reply);
+        redisFree(redis);
+    }
+    snprintf(place, sizeof place, "redis://localhost:%d", node_ports[0]);
+    driver.counts.connects = 0;
+    must_open();
+    for (int i = 0; i < USERS; i++) {
+        char name[16];
+        snprintf(name, sizeof name, "user%d", i);
+        driver_start_append(&driver, name, "", 9, 1);
+    }
+    driver_wait(&driver);
+    assert_int_equal(driver.counts.applied, 4 * USERS + 2);
+    assert_int_equal(driver.counts.connects, NODES);
+    driver_close(&driver);
     for (int node = 0; node < NODES; node++) {
         kill(node_processes[node], SIGKILL);
         waitpid(node_processes[node], NULL, 0);
@@ -695,6 +932,12 @@ int main(void) {
         cmocka_unit_test_setup_teardown(test_time_to_live_and_scripts_that_are_forgotten, prepare, clean),
         cmocka_unit_test_setup_teardown(test_records_that_cannot_be_read, prepare, clean),
         cmocka_unit_test_setup_teardown(test_a_full_redis, prepare, clean),
+        cmocka_unit_test_setup_teardown(test_a_record_expires_under_a_change, prepare, clean),
+        cmocka_unit_test_setup_teardown(test_a_deletion_under_a_change, prepare, clean),
+        cmocka_unit_test_setup_teardown(test_deletions_need_no_room, prepare, clean),
+        cmocka_unit_test_setup_teardown(test_errors_quote_nobody, prepare, clean),
+        cmocka_unit_test_setup_teardown(test_a_server_that_becomes_a_replica, prepare, clean),
+        cmocka_unit_test_setup_teardown(test_nodes_that_are_gone_make_room, prepare, clean),
         cmocka_unit_test_setup_teardown(test_nobody_is_there, prepare, clean),
         cmocka_unit_test_setup_teardown(test_killed_and_back, prepare, clean),
         cmocka_unit_test_setup_teardown(test_silent_and_back, prepare, clean),
