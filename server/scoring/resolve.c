@@ -161,9 +161,10 @@ static bool fill_attribute(struct resolver *resolver, const struct group *group,
     size_t place = 0; /* of the parent, which is in every group that its attributes are in */
     while (place < group->count - 1 && group->fields[place] != field->parent)
         place++;
-    const int32_t *parents = group->columns[place].rows;
-    /* A parent is categorical, and resolved before its attributes. check_all_lengths() has compared the counts. */
-    assert(parents != NULL && i < group->columns[place].count);
+    const int32_t *parents = group->columns[place].rows; /* it is categorical, and resolved before its attributes */
+    /* Another interest may read the parent, and the histories of two interests may differ in length. */
+    if (i >= group->columns[place].count)
+        return refuse_value(resolver, group, field, i, "given, because its parent has no value here");
     if (rows != NULL)
         rows[i] = dien_attribute_row(resolver->model, field, parents[i]);
     else

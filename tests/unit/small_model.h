@@ -5,11 +5,12 @@
  *   user       country (index), age (dense, 1)
  *   context    month (integer vocabulary), weather (dense, 3)
  *   behaviour  item (string vocabulary) with its attributes category (index) and features (dense, 2); dwell (dense, 1);
- *              shop (index) and page (index)
+ *              shop (index) and page (index); tag (index), an attribute of item too
  *   candidate  item, category, features; price (dense, 1); position (dense, 2)
  *
  * Interest "clicks" reads item, category, features and dwell, keeps the last 8 behaviours and attends; "views" reads
- * shop and page, keeps the first 3 and does not attend. So the two may have histories of different lengths.
+ * shop and page, keeps the first 3 and does not attend; "tags" reads tag alone. So the three may have histories of
+ * different lengths, and tag may have more values than its parent.
  *
  * Two units of the MLP are 4 * price and cancel out. So a price of 1e38 makes the score infinity less infinity, which
  * is not a number; a small price changes the score by rounding errors only.
@@ -35,6 +36,7 @@ enum {
     SMALL_COUNTRIES = 4,
     SMALL_SHOPS = 4,
     SMALL_PAGES = 4,
+    SMALL_TAGS = 2,
     SMALL_MONTHS = 2, /* -7 and 2000000000000: rows 1 and 2 */
     SMALL_WIDTH = 16  /* inputs of the MLP; the price is the last */
 };
@@ -45,7 +47,7 @@ static const char small_config[] =
     "                  'months': {'type': 'integer', 'entries': 2, 'probe': 4}},"
     " 'tables': {'item': {'rows': 6, 'width': 4}, 'category': {'rows': 4, 'width': 2},"
     "            'country': {'rows': 4, 'width': 2}, 'month': {'rows': 3, 'width': 2},"
-    "            'shop': {'rows': 4, 'width': 3}, 'page': {'rows': 4, 'width': 1}},"
+    "            'shop': {'rows': 4, 'width': 3}, 'page': {'rows': 4, 'width': 1}, 'tag': {'rows': 2, 'width': 1}},"
     " 'fields': [{'name': 'country', 'kind': 'categorical', 'table': 'country', 'ids': 'index', 'first_row': 1,"
     "             'unknown_row': 0},"
     "            {'name': 'age', 'kind': 'dense', 'width': 1},"
@@ -62,10 +64,12 @@ static const char small_config[] =
     "             'unknown_row': 0},"
     "            {'name': 'page', 'kind': 'categorical', 'table': 'page', 'ids': 'index', 'first_row': 1,"
     "             'unknown_row': 0},"
+    "            {'name': 'tag', 'kind': 'categorical', 'table': 'tag', 'ids': 'index', 'first_row': 1,"
+    "             'unknown_row': 0, 'attribute_of': 'item'},"
     "            {'name': 'price', 'kind': 'dense', 'width': 1},"
     "            {'name': 'position', 'kind': 'dense', 'width': 2}],"
     " 'groups': {'user': ['country', 'age'], 'context': ['month', 'weather'],"
-    "            'behaviour': ['category', 'features', 'dwell', 'item', 'shop', 'page'],"
+    "            'behaviour': ['category', 'features', 'dwell', 'item', 'shop', 'page', 'tag'],"
     "            'candidate': ['item', 'category', 'features', 'price', 'position']},"
     " 'interests': [{'name': 'clicks', 'history': ['item', 'category', 'features', 'dwell'],"
     "                'target': ['item', 'category', 'features'], 'max_length': 8, 'keep': 'last',"
@@ -74,6 +78,9 @@ static const char small_config[] =
     "                'evolution': {'cell': 'augru-and', 'units': 2, 'reset': 'after'}},"
     "               {'name': 'views', 'history': ['shop', 'page'], 'target': ['item'], 'max_length': 3,"
     "                'keep': 'first', 'extractor': {'cell': 'gru', 'units': 2, 'reset': 'before'},"
+    "                'attention': {'kind': 'none'}, 'evolution': {'cell': 'gru', 'units': 1, 'reset': 'before'}},"
+    "               {'name': 'tags', 'history': ['tag'], 'target': ['item'], 'max_length': 8,"
+    "                'keep': 'last', 'extractor': {'cell': 'gru', 'units': 1, 'reset': 'before'},"
     "                'attention': {'kind': 'none'}, 'evolution': {'cell': 'gru', 'units': 1, 'reset': 'before'}}],"
     " 'mlp': {'inputs': ['user.country', 'user.age', 'context.month', 'context.weather', 'candidate.position',"
     "                    'candidate.category', 'interest.clicks', 'interest.views', 'candidate.price'],"
@@ -181,9 +188,11 @@ static void small_add_layers(struct small_tensors *file) {
 
 static void small_add_tensors(struct small_tensors *file) {
     static const int32_t categories[SMALL_ITEMS + 1] = {0, 1, 2, 3, 0, 1};
+    static const int32_t tags[SMALL_ITEMS + 1] = {0, 1, 0, 1, 0, 1};
     static const float features[SMALL_ITEMS + 1][2] = {{0, 0}, {1, -1}, {2, -2}, {3, -3}, {4, -4}, {5, -5}};
     small_add_vocabularies(file);
     small_add(file, "attributes.category", "I32", "6", categories, sizeof categories);
+    small_add(file, "attributes.tag", "I32", "6", tags, sizeof tags);
     small_add(file, "attributes.features", "F32", "6,2", features, sizeof features);
     small_add_random(file, "tables.item", SMALL_ITEMS + 1, 4);
     small_add_random(file, "tables.category", SMALL_CATEGORIES, 2);
@@ -191,6 +200,7 @@ static void small_add_tensors(struct small_tensors *file) {
     small_add_random(file, "tables.month", SMALL_MONTHS + 1, 2);
     small_add_random(file, "tables.shop", SMALL_SHOPS, 3);
     small_add_random(file, "tables.page", SMALL_PAGES, 1);
+    small_add_random(file, "tables.tag", SMALL_TAGS, 1);
     small_add_random(file, "interests.clicks.extractor.weight_input", 9, 9);
     small_add_random(file, "interests.clicks.extractor.weight_hidden", 9, 3);
     small_add_random(file, "interests.clicks.extractor.bias", 9, 0);
@@ -206,6 +216,12 @@ static void small_add_tensors(struct small_tensors *file) {
     small_add_random(file, "interests.views.evolution.weight_input", 3, 2);
     small_add_random(file, "interests.views.evolution.weight_hidden", 3, 1);
     small_add_random(file, "interests.views.evolution.bias", 3, 0);
+    small_add_random(file, "interests.tags.extractor.weight_input", 3, 1);
+    small_add_random(file, "interests.tags.extractor.weight_hidden", 3, 1);
+    small_add_random(file, "interests.tags.extractor.bias", 3, 0);
+    small_add_random(file, "interests.tags.evolution.weight_input", 3, 1);
+    small_add_random(file, "interests.tags.evolution.weight_hidden", 3, 1);
+    small_add_random(file, "interests.tags.evolution.bias", 3, 0);
     small_add_layers(file);
     small_add(file, "vocabularies.items.bytes", "U8", "10", "i0i1i2i3i4", 10); /* last: it has an odd size */
 }

@@ -314,7 +314,8 @@ static void score_directly(float scores[2]) {
     const struct dien_column behaviours[] = {
         {2, (const int32_t[]){1, 0}, NULL},    {2, NULL, (const float[]){1, -1, 4, -4}},
         {2, NULL, (const float[]){1, 2.5F}},   {2, (const int32_t[]){1, 4}, NULL},
-        {3, (const int32_t[]){1, 2, 3}, NULL}, {3, (const int32_t[]){3, 2, 1}, NULL}};
+        {3, (const int32_t[]){1, 2, 3}, NULL}, {3, (const int32_t[]){3, 2, 1}, NULL},
+        {2, (const int32_t[]){1, 0}, NULL}};
     const struct dien_column user[] = {{1, (const int32_t[]){2}, NULL}, {1, NULL, (const float[]){0.5F}}};
     const struct dien_column context[] = {{1, (const int32_t[]){1}, NULL}, {1, NULL, (const float[]){1, 0.5F, -1}}};
     const struct dien_column candidates[] = {{2, (const int32_t[]){5, 2}, NULL},
@@ -324,7 +325,7 @@ static void score_directly(float scores[2]) {
                                              {2, NULL, (const float[]){1, 2, 3, 4}}};
     const struct dien_request direct = {{user}, {context}, {candidates}, 2};
     const struct dien_columns columns = {behaviours};
-    size_t bytes = dien_user_bytes(model, (const size_t[]){2, 3});
+    size_t bytes = dien_user_bytes(model, (const size_t[]){2, 3, 2});
     void *memory = aligned_alloc(DIEN_ALIGNMENT, bytes);
     assert_non_null(scratch);
     assert_non_null(memory);

@@ -226,7 +226,7 @@ static void unknown_ids_take_row_0_and_are_counted(void **state) {
 /* A categorical field that is in two groups has one count; a dense field has none. */
 static void each_categorical_field_has_one_count(void **state) {
     (void)state;
-    static const char *const names[] = {"country", "month", "category", "item", "shop", "page"};
+    static const char *const names[] = {"country", "month", "category", "item", "shop", "page", "tag"};
     decode(NULL, NULL, NULL, NULL);
     assert_resolved();
     assert_int_equal(resolved.unknown_count, sizeof names / sizeof *names);
@@ -321,7 +321,7 @@ static void interests_may_have_histories_of_different_lengths(void **state) {
 static void an_empty_history_needs_no_fields(void **state) {
     (void)state;
     static const char *const empty[] = {"{}", "[]", "{'item': [], 'dwell': [], 'shop': [], 'page': []}"};
-    static const char *const names[] = {"category", "item", "features", "dwell", "shop", "page"};
+    static const char *const names[] = {"category", "item", "features", "dwell", "shop", "page", "tag"};
     for (size_t i = 0; i < sizeof empty / sizeof *empty; i++) {
         decode(NULL, NULL, empty[i], NULL);
         assert_resolved();
@@ -361,6 +361,22 @@ static void rows_that_lack_a_value(void **state) {
          .pointer = "/candidates/0/price"},
     };
     assert_all_refused(bad, sizeof bad / sizeof *bad);
+}
+
+/* The attribute is in another interest's history than its parent, and null where the parent's column has ended. */
+static void attributes_beyond_their_parent(void **state) {
+    (void)state;
+    static const struct bad bad[] = {
+        {.history = "{'item': ['i0'], 'dwell': [1], 'shop': [], 'page': [], 'tag': [0, null]}",
+         .pointer = "/history/tag/1"},
+        {.history = "{'item': [], 'dwell': [], 'shop': [], 'page': [], 'tag': [null, 0]}",
+         .pointer = "/history/tag/0"},
+    };
+    assert_all_refused(bad, sizeof bad / sizeof *bad);
+    decode(NULL, NULL, "{'item': ['i0'], 'dwell': [1], 'shop': [], 'page': [], 'tag': [null, 0, 1]}", NULL);
+    assert_resolved();
+    assert_rows(DIEN_BEHAVIOUR, "item", 1);
+    assert_rows(DIEN_BEHAVIOUR, "tag", 1, 1, 0);
 }
 
 static void fields_that_the_model_does_not_have(void **state) {
@@ -658,6 +674,7 @@ int main(void) {
         cmocka_unit_test_setup_teardown(an_empty_history_needs_no_fields, start, stop),
         cmocka_unit_test_setup_teardown(fields_that_are_missing, start, stop),
         cmocka_unit_test_setup_teardown(rows_that_lack_a_value, start, stop),
+        cmocka_unit_test_setup_teardown(attributes_beyond_their_parent, start, stop),
         cmocka_unit_test_setup_teardown(fields_that_the_model_does_not_have, start, stop),
         cmocka_unit_test_setup_teardown(values_of_the_wrong_kind, start, stop),
         cmocka_unit_test_setup_teardown(integers_in_every_form, start, stop),
