@@ -259,6 +259,7 @@ $(BUILD)/unit/%: $(BUILD)/tests/unit/%.o $(LIBRARY_O) $(BUILD)/link-command
 	$(call quiet,LINK)$(CC) $(LDFLAGS_ALL) $(LINK_HERE) -o $@ $< $(LIBRARY_O) $(LIBS) -lcmocka
 # Its own functions stand in the place of these.
 $(BUILD)/unit/test_http_memory: LINK_HERE := -Wl,--wrap=malloc -Wl,--wrap=calloc -Wl,--wrap=realloc
+$(BUILD)/unit/test_action_memory: LINK_HERE := $(addprefix -Wl$(comma)--wrap=,malloc calloc realloc aligned_alloc)
 
 $(BUILD)/bench/%: $(BUILD)/tests/bench/%.o $(LIBRARY_O) $(BUILD)/link-command
 	@mkdir -p $(@D)

@@ -5,7 +5,6 @@
  */
 #include "proto/arena.h"
 
-#include <stdbool.h>
 #include <stdint.h>
 #include <stdlib.h>
 
@@ -26,7 +25,7 @@
 #define UNPOISON(memory, size) ((void)(memory), (void)(size))
 #endif
 
-#define ALIGNMENT   ((size_t)64)
+#define ALIGNMENT   ARENA_ALIGNMENT
 #define FIRST_BLOCK ((size_t)64 * 1024)
 
 struct arena_block {
@@ -73,6 +72,7 @@ void arena_free(struct arena *arena) {
 }
 
 void arena_reset(struct arena *arena) {
+    arena_release(arena);
     struct arena_block **link = &arena->blocks;
     size_t kept = 0;
     while (*link != NULL) {
@@ -91,19 +91,25 @@ void arena_reset(struct arena *arena) {
     arena->used = 0;
 }
 
-void *arena_alloc(struct arena *arena, size_t size) {
-    if (size > SIZE_MAX - 2 * ALIGNMENT)
-        return NULL;
-    size_t units = size == 0 ? 1 : (size + ALIGNMENT - 1) / ALIGNMENT;
-    size_t rounded = units * ALIGNMENT;
+/* A block with room for so many bytes, a multiple of ALIGNMENT. NULL if memory or the limit is out. */
+static struct arena_block *block_for(struct arena *arena, size_t rounded) {
     if (arena->limit != 0 && (arena->used > arena->limit || rounded > arena->limit - arena->used))
         return NULL;
-
     struct arena_block *block = arena->blocks;
     while (block != NULL && block->size - block->used < rounded)
         block = block->next;
-    if (block == NULL)
-        block = block_new(arena, rounded);
+    return block != NULL ? block : block_new(arena, rounded);
+}
+
+static size_t round_up(size_t size) {
+    return size == 0 ? ALIGNMENT : (size + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT;
+}
+
+void *arena_alloc(struct arena *arena, size_t size) {
+    if (size > SIZE_MAX - 2 * ALIGNMENT)
+        return NULL;
+    size_t rounded = round_up(size);
+    struct arena_block *block = block_for(arena, rounded);
     if (block == NULL)
         return NULL;
 
@@ -112,6 +118,29 @@ void *arena_alloc(struct arena *arena, size_t size) {
     arena->used += rounded;
     UNPOISON(memory, size);
     return memory;
+}
+
+bool arena_reserve(struct arena *arena, size_t size) {
+    if (size > SIZE_MAX - 2 * ALIGNMENT)
+        return false;
+    size_t rounded = round_up(size);
+    struct arena_block *block = block_for(arena, rounded);
+    if (block == NULL)
+        return false;
+    block->size -= rounded;
+    arena->used += rounded;
+    arena->reserve_block = block;
+    arena->reserved = rounded;
+    return true;
+}
+
+void arena_release(struct arena *arena) {
+    if (arena->reserve_block == NULL)
+        return;
+    arena->reserve_block->size += arena->reserved;
+    arena->used -= arena->reserved;
+    arena->reserve_block = NULL;
+    arena->reserved = 0;
 }
 
 void *arena_array(struct arena *arena, size_t count, size_t size) {

@@ -1,15 +1,14 @@
 /* json_encode.c: JSON, written front to back into one buffer of the arena.
  *
- * A reply consists mostly of plain ASCII and numbers, so this file writes those itself; jansson writes strings that
- * need escapes. Numbers that digits.c does not take go through printf, which uses the decimal point of the C locale:
- * the server never calls setlocale().
+ * Nothing but the arena's memory is taken, so that a reply whose room is there cannot fail. Numbers that digits.c does
+ * not take go through printf, which uses the decimal point of the C locale: the server never calls setlocale().
  */
 #include "proto/json_encode.h"
 
 #include "proto/digits.h"
+#include "proto/utf8.h"
 
 #include <ctype.h>
-#include <jansson.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -35,7 +34,7 @@ struct writer {
     size_t room;
     bool comma;   /* a value was written at this level, so the next one needs a comma */
     bool failed;  /* memory is out; nothing more is written */
-    bool lenient; /* strings may be other than UTF-8 */
+    bool lenient; /* strings may be other than UTF-8: a path or a header, and the log must still get its line */
 };
 
 static struct writer writer_new(struct arena *arena, size_t room) {
@@ -110,29 +109,28 @@ static bool is_plain(const char *text, size_t length) {
     return true;
 }
 
-/* Replaces each byte that is not ASCII by '?'. A path or a header need not be UTF-8, and the log must still get its
- * line. Replies are not lenient: if jansson makes no string of theirs, memory may be out. */
-static json_t *ascii_string(struct writer *writer, const char *text, size_t length) {
-    char *copy = arena_alloc(writer->arena, length);
-    if (copy == NULL)
-        return NULL;
-    for (size_t i = 0; i < length; i++)
-        copy[i] = (unsigned char)text[i] < 0x80 ? text[i] : '?';
-    return json_stringn(copy, length);
-}
-
-static int put_dumped(const char *bytes, size_t size, void *writer) {
-    put_bytes(writer, bytes, size);
-    return 0;
+/* The letter of a control character's short escape, or '\0'. */
+static char short_escape(unsigned char byte) {
+    static const char letters[0x20] = {['\b'] = 'b', ['\f'] = 'f', ['\n'] = 'n', ['\r'] = 'r', ['\t'] = 't'};
+    return byte < 0x20 ? letters[byte] : '\0';
 }
 
 static void put_escaped(struct writer *writer, const char *text, size_t length) {
-    json_t *node = json_stringn(text, length);
-    if (node == NULL && writer->lenient)
-        node = ascii_string(writer, text, length);
-    if (node == NULL || json_dump_callback(node, put_dumped, writer, JSON_ENCODE_ANY) != 0)
-        writer->failed = true;
-    json_decref(node);
+    bool ascii_only = writer->lenient && !utf8_is_text(text, length);
+    put_bytes(writer, "\"", 1);
+    for (size_t i = 0; i < length; i++) {
+        unsigned char byte = (unsigned char)text[i];
+        const char escape[] = {'\\', 'u', '0', '0', digits_hex(byte >> 4), digits_hex(byte & 15)};
+        if (byte == '"' || byte == '\\')
+            put_bytes(writer, (const char[]){'\\', (char)byte}, 2);
+        else if (short_escape(byte) != '\0')
+            put_bytes(writer, (const char[]){'\\', short_escape(byte)}, 2);
+        else if (byte < 0x20)
+            put_bytes(writer, escape, sizeof escape);
+        else
+            put_bytes(writer, byte >= 0x80 && ascii_only ? "?" : &text[i], 1);
+    }
+    put_bytes(writer, "\"", 1);
 }
 
 static void put_string(struct writer *writer, const char *text, size_t length) {
@@ -339,8 +337,55 @@ static void put_history(struct writer *writer, size_t count, const struct proto_
     close_with(writer, "}");
 }
 
+/* ---- the most bytes of a reply ---- */
+
+/* ESCAPE_BYTES: of one byte as \u001F. NUMBER_BYTES: of a number and its comma. PUNCTUATION: quotes, colon, brackets
+ * and comma about a member. */
+enum { ESCAPE_BYTES = 6, NUMBER_BYTES = DIGITS_ROOM + 1, PUNCTUATION = 6 };
+
+static size_t string_most(const char *text, size_t length) {
+    return PUNCTUATION + (is_plain(text, length) ? length : ESCAPE_BYTES * length);
+}
+
+static size_t value_most(const struct proto_value *value) {
+    return value->kind == PROTO_STRING   ? string_most(value->string, value->length)
+           : value->kind == PROTO_VECTOR ? PUNCTUATION + NUMBER_BYTES * value->length
+                                         : NUMBER_BYTES;
+}
+
+/* Of any `count` candidates of a column: no more than all of them, or the longest so many times. */
+static size_t column_most(const struct proto_column *column, size_t count) {
+    size_t name = string_most(column->name.data, column->name.length), sum = 0, longest = 0;
+    for (size_t i = 0; i < column->count; i++) {
+        size_t most = name + value_most(&column->values[i]);
+        sum += most;
+        longest = most > longest ? most : longest;
+    }
+    return count * longest < sum ? count * longest : sum;
+}
+
+size_t json_reply_most(const struct proto_reply *reply) {
+    static const size_t members = 16; /* names, braces, index and score of a result */
+    size_t most = FIRST_ROOM + string_most(reply->model, strlen(reply->model)) +
+                  string_most(reply->version, strlen(reply->version)) + reply->token.length;
+    size_t result = 2 * (members + NUMBER_BYTES);
+    for (size_t i = 0; i < reply->interest_count; i++) {
+        const struct proto_interest *interest = &reply->interests[i];
+        size_t name = string_most(interest->name, strlen(interest->name));
+        most += name + 2 * (members + NUMBER_BYTES);
+        if (interest->attention != NULL)
+            result += 2 * members + name + NUMBER_BYTES * interest->length;
+    }
+    for (size_t i = 0; i < reply->unknown_count; i++)
+        most += string_most(reply->unknown[i].field, strlen(reply->unknown[i].field)) + NUMBER_BYTES;
+    for (size_t i = 0; reply->result_count > 0 && i < reply->candidates->columns; i++)
+        most += column_most(&reply->candidates->column[i], reply->result_count);
+    return most + result * reply->result_count;
+}
+
 struct proto_string json_encode_reply(const struct proto_reply *reply, struct arena *arena) {
-    struct writer writer = writer_new(arena, FIRST_ROOM + RESULT_BYTES * reply->result_count);
+    size_t usual = FIRST_ROOM + RESULT_BYTES * reply->result_count;
+    struct writer writer = writer_new(arena, reply->room > 0 ? reply->room : usual);
     open_with(&writer, "{");
     member_string(&writer, "model", reply->model);
     member_string(&writer, "version", reply->version);

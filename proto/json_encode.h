@@ -12,6 +12,9 @@
 /* The 200 of POST /score and of POST /users/{id}/history. Scores have nine significant digits, which give back the
  * float exactly. A candidate's own numbers have as many digits as give back the decoded double. */
 struct proto_string json_encode_reply(const struct proto_reply *reply, struct arena *arena);
+/* The most bytes that such a reply can have, whatever its results, counts and lengths turn out to be: `results` may be
+ * NULL, and an interest counts with its `length`. With `room` set to it, encoding takes just so much of the arena. */
+size_t json_reply_most(const struct proto_reply *reply);
 
 /* The 200 of GET /users/{id}. */
 struct proto_string json_encode_user_summary(const struct proto_user_summary *summary, struct arena *arena);

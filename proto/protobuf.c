@@ -361,6 +361,57 @@ static void build_interests(struct builder *builder, const struct proto_reply *r
     }
 }
 
+/* ---- the most memory of a reply */
+
+/* NUMBER: a packed number, the largest of which is a varint of 64 bits. FIELD: the tag and the length of a field. */
+enum { NUMBER = 10, FIELD = 16 };
+
+/* An array of the builder's. */
+static size_t array_most(size_t count, size_t size) {
+    return count * size + ARENA_ALIGNMENT;
+}
+
+/* The builder's array and the packed bytes of any `count` values of a column. */
+static size_t values_most(const struct proto_column *column, size_t count) {
+    size_t sum = 0, longest = 0;
+    for (size_t i = 0; i < column->count; i++) {
+        const struct proto_value *value = &column->values[i];
+        size_t most = value->kind == PROTO_STRING   ? sizeof(bytes) + FIELD + value->length
+                      : value->kind == PROTO_VECTOR ? 2 * sizeof(double) * value->length
+                                                    : sizeof(double) + NUMBER;
+        sum += most;
+        longest = most > longest ? most : longest;
+    }
+    return (count * longest < sum ? count * longest : sum) + ARENA_ALIGNMENT;
+}
+
+size_t protobuf_reply_most(const struct proto_reply *reply) {
+    size_t count = reply->result_count;
+    size_t most = 16 * (size_t)FIELD + strlen(reply->model) + strlen(reply->version) + strlen(reply->user_state) +
+                  reply->token.length + ARENA_ALIGNMENT;
+    most += array_most(reply->interest_count, sizeof(Dien__Interest)) +
+            array_most(reply->interest_count, sizeof(Dien__Interest *));
+    for (size_t i = 0; i < reply->interest_count; i++) {
+        const struct proto_interest *interest = &reply->interests[i];
+        most += 4 * (size_t)FIELD + strlen(interest->name);
+        if (interest->attention != NULL)
+            most += array_most(2 * count * interest->length, sizeof(float));
+    }
+    most += array_most(reply->unknown_count, sizeof(Dien__Unknown)) +
+            array_most(reply->unknown_count, sizeof(Dien__Unknown *));
+    for (size_t i = 0; i < reply->unknown_count; i++)
+        most += 2 * (size_t)FIELD + strlen(reply->unknown[i].field);
+    if (count == 0)
+        return most;
+    const struct proto_table *candidates = reply->candidates;
+    most += array_most(count, sizeof(uint64_t) + NUMBER) + array_most(count, 2 * sizeof(float)) +
+            array_most(1, sizeof(Dien__Table) + FIELD) + array_most(candidates->columns, sizeof(Dien__Column)) +
+            array_most(candidates->columns, sizeof(Dien__Column *));
+    for (size_t i = 0; i < candidates->columns; i++)
+        most += 6 * (size_t)FIELD + candidates->column[i].name.length + values_most(&candidates->column[i], count);
+    return most;
+}
+
 /* A ScoreReply without results has the bytes of a HistoryReply (score.proto). */
 struct proto_string protobuf_encode_reply(const struct proto_reply *reply, struct arena *arena) {
     struct builder builder = {.arena = arena};

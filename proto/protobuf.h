@@ -20,5 +20,7 @@ bool protobuf_decode_history(const char *body, size_t size, bool strict, struct 
 /* A ScoreReply, or a HistoryReply if there are no results, to a request that came as a message. The bytes are in the
  * arena; data is NULL if memory is out. */
 struct proto_string protobuf_encode_reply(const struct proto_reply *reply, struct arena *arena);
+/* The most bytes of the arena that encoding takes, as json_reply_most(). The reply itself has fewer. */
+size_t protobuf_reply_most(const struct proto_reply *reply);
 
 #endif

@@ -148,6 +148,7 @@ struct proto_reply {
     double coverage;                    /* the share of the candidates that were scored; 0: left out */
     size_t result_count;                /* already in rank order and cut to top_k */
     const struct proto_result *results; /* NULL in a reply to POST /users/{id}/history */
+    size_t room; /* bytes that the encoder takes at first, json_reply_most() for example; 0: a usual size */
 };
 
 /* The reply to GET /users/{id}. It repeats no behaviours. */

@@ -78,7 +78,7 @@ static bool resolve_ids(struct scorer *scorer, struct request *request) {
                    &request->problem);
 }
 
-/* ---- user state */
+/* ---- words of a history */
 
 _Static_assert((size_t)PROTO_USER_ID_BYTES <= (size_t)USER_ID_MAX, "the cache can hold every id that the wire accepts");
 
@@ -101,39 +101,123 @@ static bool means_held(const struct request *request) {
            !decoded->has_history_token && !decoded->history_append.present;
 }
 
-/* The reply's part about each interest, and the longest history received. */
-static bool describe_interests(struct scorer *scorer, struct request *request) {
+/* The server holds the history, or its beginning. */
+static bool is_held(const struct request *request) {
+    return request->decoded.has_history_token || request->decoded.history_append.present || means_held(request);
+}
+
+/* ---- room for the answer */
+
+/* The most behaviours of an interest that the request's state can have. */
+static size_t length_most(const struct request *request, const struct dien_interest *interest) {
+    size_t sent = request->resolved.columns[DIEN_BEHAVIOUR].column[interest->history[0]].count;
+    return !is_held(request) && sent < interest->max_length ? sent : interest->max_length;
+}
+
+/* The attention of every candidate, interest by interest. */
+static bool make_room_for_attention(struct scorer *scorer, struct request *request, size_t count) {
     const struct dien_interest *interests;
-    const struct dien_user *user = request->state.user;
-    bool is_held = request->decoded.has_history_token || request->decoded.history_append.present || means_held(request);
-    request->interest_count = dien_interests(scorer->model, &interests);
-    request->interests = arena_array(&scorer->arena, request->interest_count, sizeof *request->interests);
-    if (request->interests == NULL)
-        return out_of_memory(scorer, request);
-    for (size_t i = 0; i < request->interest_count; i++) {
-        size_t received = is_held ? dien_user_received(user, i)
-                                  : request->resolved.columns[DIEN_BEHAVIOUR].column[interests[i].history[0]].count;
-        request->interests[i] = (struct proto_interest){
-            .name = interests[i].name, .received = received, .length = dien_user_length(user, i)};
-        if (received > request->summary.behaviours)
-            request->summary.behaviours = received;
+    dien_interests(scorer->model, &interests);
+    request->attention = arena_array(&scorer->arena, count, sizeof *request->attention);
+    if (request->attention == NULL)
+        return false;
+    for (size_t i = 0; i < count; i++) {
+        request->attention[i] = NULL;
+        if (!interests[i].attends)
+            continue;
+        request->attention[i] = arena_array(
+            &scorer->arena, request->resolved.candidate_count * request->interests[i].length, sizeof(float));
+        request->interests[i].attention = request->attention[i];
+        if (request->attention[i] == NULL)
+            return false;
     }
     return true;
 }
 
+/* A reply with the results of the first `scored` candidates, without the token. */
+static struct proto_reply reply_of(const struct scorer *scorer, const struct request *request, size_t scored) {
+    size_t all = request->resolved.candidate_count, top_k = request->decoded.top_k;
+    return (struct proto_reply){.model = dien_name(scorer->model),
+                                .version = dien_version(scorer->model),
+                                .user_state = request->summary.user_state,
+                                .candidates = &request->decoded.candidates,
+                                .interest_count = request->interest_count,
+                                .interests = request->interests,
+                                .unknown_count = request->resolved.unknown_count,
+                                .unknown = request->resolved.unknown,
+                                .coverage = request->decoded.partial && all > 0 ? (double)scored / (double)all : 0,
+                                .result_count = top_k > 0 && top_k < scored ? top_k : scored,
+                                .results = request->results,
+                                .room = request->room};
+}
+
+/* Sets the reply's memory aside, in the arena and with whoever keeps the reply. */
+static bool reserve_reply(struct scorer *scorer, struct request *request) {
+    struct proto_reply reply = reply_of(scorer, request, request->resolved.candidate_count);
+    reply.token = (struct proto_string){"", USER_TOKEN_TEXT};
+    reply.user_state = user_origin_names[USER_COMPUTED]; /* none is longer */
+    reply.interest_count = dien_interests(scorer->model, &(const struct dien_interest *){NULL});
+    request->room = request->format == PROTO_PROTOBUF ? protobuf_reply_most(&reply) : json_reply_most(&reply);
+    return arena_reserve(&scorer->arena, request->room) &&
+           (scorer->make_room == NULL || scorer->make_room(scorer, request, request->room));
+}
+
+/* All memory that is needed after the user's state. What changes a state must not fail afterwards, so the room for its
+ * reply is set aside as well. A whole history that comes with POST /score changes nothing but the cache. */
+static bool make_room(struct scorer *scorer, struct request *request) {
+    const struct dien_interest *interests;
+    size_t count = dien_interests(scorer->model, &interests), candidates = request->resolved.candidate_count;
+    request->interests = arena_array(&scorer->arena, count, sizeof *request->interests);
+    request->scores = arena_array(&scorer->arena, candidates, sizeof *request->scores);
+    bool scores = request->path_user.id == NULL;
+    if (scores)
+        request->results = arena_array(&scorer->arena, candidates, sizeof *request->results);
+    if (request->interests == NULL || request->scores == NULL || (scores && request->results == NULL))
+        return out_of_memory(scorer, request);
+    for (size_t i = 0; i < count; i++)
+        request->interests[i] =
+            (struct proto_interest){.name = interests[i].name, .length = length_most(request, &interests[i])};
+    if (request->decoded.explain && !make_room_for_attention(scorer, request, count))
+        return out_of_memory(scorer, request);
+    bool acts = !scores || request->decoded.history_append.present;
+    return !acts || reserve_reply(scorer, request) || out_of_memory(scorer, request);
+}
+
+/* ---- user state */
+
+/* What the reply says of each interest, and the longest history received. */
+static void describe_interests(const struct scorer *scorer, struct request *request) {
+    const struct dien_interest *interests;
+    const struct dien_user *user = request->state.user;
+    size_t count = dien_interests(scorer->model, &interests);
+    for (size_t i = 0; i < count; i++) {
+        size_t received = is_held(request)
+                              ? dien_user_received(user, i)
+                              : request->resolved.columns[DIEN_BEHAVIOUR].column[interests[i].history[0]].count;
+        request->interests[i].received = received;
+        request->interests[i].length = dien_user_length(user, i);
+        if (received > request->summary.behaviours)
+            request->summary.behaviours = received;
+    }
+    request->interest_count = count;
+}
+
 /* Attention shows behaviour after behaviour which of them a candidate is like. Over a history that the server holds, it
  * would tell the history to whoever has the user's token. */
-static bool check_explain(const struct scorer *scorer, struct request *request, bool is_held) {
-    if (!request->decoded.explain || !is_held || scorer->limits.explain_held)
+static bool check_explain(const struct scorer *scorer, struct request *request, bool is_secret) {
+    if (!request->decoded.explain || !is_secret || scorer->limits.explain_held)
         return true;
     problem_set(&request->problem, PROBLEM_EXPLAIN_HELD, "/explain",
                 "This server explains only a history that the request brings; send the history.");
     return false;
 }
 
-static bool find_state(struct scorer *scorer, struct request *request) {
+static struct state_builder builder_of(struct scorer *scorer) {
+    return (struct state_builder){scorer->model, scorer->scratch, &scorer->arena, scorer->cache, scorer->version};
+}
+
+static struct state_query query_of(const struct request *request) {
     const struct proto_request *decoded = &request->decoded;
-    struct state_builder builder = {scorer->model, scorer->scratch, &scorer->arena, scorer->cache, scorer->version};
     struct state_query query = {.key = request->path_user,
                                 .append = decoded->has_history_token || decoded->history_append.present,
                                 .held = means_held(request),
@@ -141,6 +225,13 @@ static bool find_state(struct scorer *scorer, struct request *request) {
                                 .behaviours = &request->resolved.columns[DIEN_BEHAVIOUR]};
     if (query.key.id == NULL && decoded->has_user_id)
         query.key = (struct user_key){decoded->user_id.data, decoded->user_id.length};
+    return query;
+}
+
+static bool find_state(struct scorer *scorer, struct request *request) {
+    const struct proto_request *decoded = &request->decoded;
+    struct state_builder builder = builder_of(scorer);
+    struct state_query query = query_of(request);
     if (!check_explain(scorer, request, query.has_token))
         return false;
     if (query.has_token && !user_token_read(decoded->history_token, &query.token))
@@ -158,62 +249,47 @@ static bool find_state(struct scorer *scorer, struct request *request) {
     request->has_miss = scorer->cache != NULL && request->state.origin == USER_COMPUTED &&
                         (request->path_user.id != NULL || decoded->has_user_id);
     request->summary.user_state = user_origin_names[request->state.origin];
-    return describe_interests(scorer, request);
+    describe_interests(scorer, request);
+    return true;
+}
+
+/* A request that fails after all has not been applied: the state before its append is put back. */
+static bool take_back(struct scorer *scorer, const struct request *request) {
+    struct state_builder builder = builder_of(scorer);
+    struct state_query query = query_of(request);
+    user_state_take_back(&builder, &query, &request->state);
+    return false;
 }
 
 /* ---- score */
 
-/* Room for the attention of every candidate, interest by interest. */
-static bool make_room_for_attention(struct scorer *scorer, struct request *request) {
-    const struct dien_interest *interests;
-    size_t count = dien_interests(scorer->model, &interests);
-    request->attention = arena_array(&scorer->arena, count, sizeof *request->attention);
-    if (request->attention == NULL)
-        return false;
-    for (size_t i = 0; i < count; i++) {
-        struct proto_interest *interest = &request->interests[i];
-        request->attention[i] = NULL;
-        if (!interests[i].attends)
-            continue;
-        request->attention[i] = arena_array(&scorer->arena, request->resolved.candidate_count * interest->length,
-                                            sizeof **request->attention);
-        if (request->attention[i] == NULL)
-            return false;
-        interest->attention = request->attention[i];
-    }
-    return true;
-}
-
 static bool score(struct scorer *scorer, struct request *request) {
     const struct resolved *resolved = &request->resolved;
-    request->scores = arena_array(&scorer->arena, resolved->candidate_count, sizeof *request->scores);
-    if (request->scores == NULL || (request->decoded.explain && !make_room_for_attention(scorer, request)))
-        return out_of_memory(scorer, request);
     request->candidates = (struct dien_request){.user = resolved->columns[DIEN_USER],
                                                 .context = resolved->columns[DIEN_CONTEXT],
                                                 .candidates = resolved->columns[DIEN_CANDIDATE],
                                                 .candidate_count = resolved->candidate_count};
     request->scored = resolved->candidate_count;
-    request->runs_to_end = request->decoded.history_append.present && !request->decoded.partial;
+    request->runs_to_end = request->decoded.history_append.present;
     if (scorer->score_parallel != NULL)
         scorer->score_parallel(scorer, request);
     else
         dien_score(scorer->model, scorer->scratch, request->state.user, &request->candidates, request->scores,
                    request->attention);
     if (request->departed)
-        return false;
+        return take_back(scorer, request);
     if (request->scored < resolved->candidate_count && (!request->decoded.partial || request->scored == 0)) {
         problem_set(&request->problem, PROBLEM_DEADLINE_PASSED, "",
                     "The time that the request gave, %.3f s, ran out after %zu of %zu candidates.",
                     clock_seconds(request->deadline - request->arrived), request->scored, resolved->candidate_count);
-        return false;
+        return take_back(scorer, request);
     }
     /* A model whose tables hold NaN must not answer with it. */
     for (size_t i = 0; i < request->scored; i++) {
         if (!isfinite(request->scores[i])) {
             problem_set(&request->problem, PROBLEM_MODEL_FAULT, "",
                         "The model gives candidate %zu a score that is not a number.", i);
-            return false;
+            return take_back(scorer, request);
         }
     }
     request->summary.candidates = request->scored;
@@ -231,34 +307,21 @@ static int by_rank(const void *left, const void *right) {
 }
 
 static bool rank(struct scorer *scorer, struct request *request) {
-    size_t count = request->scored;
-    request->results = arena_array(&scorer->arena, count, sizeof *request->results);
-    if (request->results == NULL)
-        return out_of_memory(scorer, request);
-    for (size_t i = 0; i < count; i++)
+    (void)scorer;
+    for (size_t i = 0; i < request->scored; i++)
         request->results[i] = (struct proto_result){.index = i, .score = request->scores[i]};
-    qsort(request->results, count, sizeof *request->results, by_rank);
+    qsort(request->results, request->scored, sizeof *request->results, by_rank);
     return true;
 }
 
 static bool encode(struct scorer *scorer, struct request *request) {
     char token[USER_TOKEN_TEXT];
-    size_t all = request->resolved.candidate_count, count = request->scored, top_k = request->decoded.top_k;
-    struct proto_reply reply = {.model = dien_name(scorer->model),
-                                .version = dien_version(scorer->model),
-                                .user_state = request->summary.user_state,
-                                .candidates = &request->decoded.candidates,
-                                .interest_count = request->interest_count,
-                                .interests = request->interests,
-                                .unknown_count = request->resolved.unknown_count,
-                                .unknown = request->resolved.unknown,
-                                .coverage = request->decoded.partial && all > 0 ? (double)count / (double)all : 0,
-                                .result_count = top_k > 0 && top_k < count ? top_k : count,
-                                .results = request->results};
+    struct proto_reply reply = reply_of(scorer, request, request->scored);
     if (request->state.token_is_due) {
         user_token_write(&request->state.token, token);
         reply.token = (struct proto_string){token, sizeof token};
     }
+    arena_release(&scorer->arena);
     request->reply = request->format == PROTO_PROTOBUF ? protobuf_encode_reply(&reply, &scorer->arena)
                                                        : json_encode_reply(&reply, &scorer->arena);
     return request->reply.data != NULL || out_of_memory(scorer, request);
@@ -293,6 +356,7 @@ void request_score(struct scorer *scorer, struct request *request) {
         is_in_time(scorer, request) &&                        /* somebody still waits */
         weigh(scorer, request) &&                             /* it is as light as it looked */
         timed(PHASE_RESOLVE, resolve_ids, scorer, request) && /* ids to rows of the model's tables */
+        make_room(scorer, request) &&                         /* nothing after the state fails for memory */
         timed(PHASE_STATE, find_state, scorer, request) &&    /* cached, extended, or computed */
         timed(PHASE_SCORE, score, scorer, request) &&         /* each candidate's click probability */
         rank(scorer, request))                                /* best first */
@@ -302,11 +366,12 @@ void request_score(struct scorer *scorer, struct request *request) {
 void request_update(struct scorer *scorer, struct request *request) {
     begin(scorer, request);
     if (timed(PHASE_DECODE, decode, scorer, request) && is_in_time(scorer, request) &&
-        timed(PHASE_RESOLVE, resolve_ids, scorer, request) && timed(PHASE_STATE, find_state, scorer, request))
+        timed(PHASE_RESOLVE, resolve_ids, scorer, request) && make_room(scorer, request) &&
+        timed(PHASE_STATE, find_state, scorer, request))
         timed(PHASE_ENCODE, encode, scorer, request);
 }
 
 bool request_run(struct scorer *scorer, struct request *request) {
-    return timed(PHASE_RESOLVE, resolve_ids, scorer, request) && timed(PHASE_STATE, find_state, scorer, request) &&
-           timed(PHASE_SCORE, score, scorer, request);
+    return timed(PHASE_RESOLVE, resolve_ids, scorer, request) && make_room(scorer, request) &&
+           timed(PHASE_STATE, find_state, scorer, request) && timed(PHASE_SCORE, score, scorer, request);
 }

@@ -73,11 +73,12 @@ struct request {
     struct dien_request candidates;
     size_t scored;    /* candidates, the first ones: all, unless the time ran out */
     bool has_miss;    /* the cache was asked, and the state was computed all the same, because of state.miss */
-    bool runs_to_end; /* must not be given up once its state has changed */
+    bool runs_to_end; /* its state has changed, so it is answered even if its client has left */
     bool postponed;   /* by scorer.weigh(): to be run once more, later */
     bool departed;    /* its client has left, and nothing is to be answered */
     float *scores;
     float **attention;
+    size_t room; /* most bytes of the reply, set aside before a state changes; 0: none were */
     /* Ranked, best first; NULL where nothing was scored. */
     struct proto_result *results;
     /* Answered. */
@@ -94,6 +95,9 @@ struct scorer {
     struct request_limits limits;
     struct user_cache *cache; /* NULL: no state is kept; the caller's to set, as is the next */
     uint64_t version;         /* the model's, for the cache: a number that grows */
+    /* Called before a state changes, with the most bytes that the reply may have: makes room for it, so that nothing
+     * can fail for memory afterwards. False when there is none. NULL: the arena's room is enough. */
+    bool (*make_room)(struct scorer *scorer, struct request *request, size_t reply_most);
     /* Looks at the decoded request. False: it is not to be run now, and request->postponed. NULL: it always is. */
     bool (*weigh)(struct scorer *scorer, struct request *request);
     /* Fills in request->scores and attention with the help of other threads, each by dien_score_range() for a range of

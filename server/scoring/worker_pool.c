@@ -66,15 +66,35 @@ static void publish_counts(struct worker_pool *pool) {
 
 /* ---- one job */
 
-/* Copies the reply out of the arena, since the thread's next request resets that. */
+static void drop_room(struct job *job) {
+    free(job->reply);
+    job->reply = NULL;
+    job->reply_size = 0;
+}
+
+/* The scorer's make_room(). */
+static bool make_room(struct scorer *scorer, struct request *request, size_t reply_most) {
+    (void)request;
+    struct job *job = ((struct worker *)scorer->parallel_context)->job;
+    job->reply = malloc(reply_most);
+    job->reply_size = job->reply != NULL ? reply_most : 0;
+    return job->reply != NULL;
+}
+
+/* Copies the reply out of the arena, since the thread's next request resets that; into the room that was made for it,
+ * if there is any. */
 static void keep_reply(struct job *job, struct proto_string text) {
-    job->reply = text.data != NULL ? malloc(text.length + 1) : NULL;
+    if (text.data == NULL || text.length > job->reply_size) {
+        drop_room(job);
+        job->reply = text.data != NULL ? malloc(text.length + 1) : NULL;
+    }
     if (job->reply == NULL) {
         job->problem = job->problem == PROBLEM_NONE ? PROBLEM_OUT_OF_MEMORY : job->problem;
-        job->reply_size = 0;
         return;
     }
     memcpy(job->reply, text.data, text.length);
+    char *fitting = job->reply_size > text.length ? realloc(job->reply, text.length + 1) : NULL;
+    job->reply = fitting != NULL ? fitting : job->reply;
     job->reply_size = text.length;
 }
 
@@ -147,12 +167,14 @@ static bool serve(struct worker *worker, struct scorer *scorer, struct job *job)
     job->cancelled = request.departed;
     if (request.interest_count > 0)
         correct_units(worker->pool, job, units_of(scorer, job, &request));
-    if (request.departed)
-        return true;
-    if (request.problem.kind == PROBLEM_NONE)
+    if (request.departed) {
+        drop_room(job);
+    } else if (request.problem.kind == PROBLEM_NONE) {
         keep_reply(job, request.reply);
-    else
+    } else {
+        drop_room(job);
         reply_problem(worker, job, &request.problem);
+    }
     return true;
 }
 
@@ -274,9 +296,11 @@ static void run_light_jobs(struct worker *worker, uint64_t budget) {
 static void look_again(struct worker *worker, struct work_split *split, struct request *request) {
     const struct job *job = worker->job;
     uint64_t now = clock_now();
-    bool late = request->deadline != 0 && now >= request->deadline;
-    bool waited = now > job->submitted && clock_seconds(now - job->submitted) > JOB_PRESSURE_SECONDS;
-    if (request->runs_to_end || (!late && !(waited && peer_look(job->socket) == PEER_GONE)))
+    bool late =
+        request->deadline != 0 && now >= request->deadline && (!request->runs_to_end || request->decoded.partial);
+    bool looks =
+        !request->runs_to_end && now > job->submitted && clock_seconds(now - job->submitted) > JOB_PRESSURE_SECONDS;
+    if (!late && !(looks && peer_look(job->socket) == PEER_GONE))
         return;
     request->scored = work_split_stop(split);
     request->departed = !late && request->scored < request->candidates.candidate_count;
@@ -427,12 +451,12 @@ struct worker_pool *worker_pool_start(const struct worker_pool_options *options)
         worker->has_scorer = scorer_init(&worker->scorer, options->model, &options->limits);
         worker->scorer.cache = options->cache;
         worker->scorer.version = options->version;
+        worker->scorer.weigh = weigh;
+        worker->scorer.make_room = make_room;
+        worker->scorer.parallel_context = worker;
         worker->interleaved = worker->scorer;
         arena_init(&worker->interleaved.arena, options->limits.memory, INTERLEAVED_ARENA_KEEP);
-        worker->interleaved.weigh = worker->scorer.weigh = weigh;
-        worker->interleaved.parallel_context = worker;
         worker->scorer.score_parallel = score_parallel;
-        worker->scorer.parallel_context = worker;
         worker->has_thread = worker->has_scorer && thread_start(&worker->thread, "score", work, worker);
         good = worker->has_thread;
     }

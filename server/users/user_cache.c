@@ -465,9 +465,10 @@ static struct user_token next_token(struct shard *shard) {
 enum attempt { STORED, NOT_KEPT, NO_ROOM };
 
 /* Find or make the user's entry, fit its blocks to the state, fill it in. Called with the shard's lock; the state is no
- * larger than the cache. */
+ * larger than the cache. `renews`: the entry gets a new token; otherwise the one that was passed. */
 static enum attempt store_entry(struct user_cache *cache, struct shard *shard, const struct single_flight *flight,
-                                uint64_t version, const void *state, size_t size, struct user_token *token) {
+                                uint64_t version, const void *state, size_t size, bool renews,
+                                struct user_token *token) {
     uint32_t number = find(cache, shard, flight->hash, flight->key);
     struct user_entry *entry = number != BLOCK_NONE ? user_entry_at(&cache->pool, number) : NULL;
     if (flight->user_deleted || (entry != NULL && entry->version > version))
@@ -494,7 +495,9 @@ static enum attempt store_entry(struct user_cache *cache, struct shard *shard, c
     entry->count = count;
     entry->version = version;
     entry->stored = entry->used = clock_now();
-    entry->token = *token = next_token(shard);
+    if (renews)
+        *token = next_token(shard);
+    entry->token = *token;
     entry->size = (uint32_t)size;
     copy_in(cache, number, state);
     if (is_new) {
@@ -507,8 +510,8 @@ static enum attempt store_entry(struct user_cache *cache, struct shard *shard, c
     return STORED;
 }
 
-bool user_cache_store(struct user_cache *cache, struct single_flight *flight, uint64_t version, const void *state,
-                      size_t size, struct user_token *token) {
+static bool store(struct user_cache *cache, struct single_flight *flight, uint64_t version, const void *state,
+                  size_t size, bool renews, struct user_token *token) {
     struct shard *shard = shard_for(cache, flight->hash);
     size_t count = blocks_for(flight->key.length, size);
     enum attempt attempt = NO_ROOM;
@@ -517,7 +520,7 @@ bool user_cache_store(struct user_cache *cache, struct single_flight *flight, ui
         if (i > 0)
             evict_from_others(cache, shard, (uint32_t)count);
         pthread_mutex_lock(&shard->mutex);
-        attempt = store_entry(cache, shard, flight, version, state, size, token);
+        attempt = store_entry(cache, shard, flight, version, state, size, renews, token);
         pthread_mutex_unlock(&shard->mutex);
     }
     pthread_mutex_lock(&shard->mutex);
@@ -525,6 +528,17 @@ bool user_cache_store(struct user_cache *cache, struct single_flight *flight, ui
     single_flight_end(shard, flight);
     pthread_mutex_unlock(&shard->mutex);
     return attempt == STORED;
+}
+
+bool user_cache_store(struct user_cache *cache, struct single_flight *flight, uint64_t version, const void *state,
+                      size_t size, struct user_token *token) {
+    return store(cache, flight, version, state, size, true, token);
+}
+
+bool user_cache_put_back(struct user_cache *cache, struct single_flight *flight, uint64_t version,
+                         const struct user_copy *copy) {
+    struct user_token token = copy->token;
+    return store(cache, flight, version, copy->state, copy->size, false, &token);
 }
 
 /* ---- deleting */

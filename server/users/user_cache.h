@@ -95,6 +95,9 @@ void single_flight_begin_always(struct user_cache *cache, struct user_key key, c
  * the user was deleted, or a newer version's state is held. */
 bool user_cache_store(struct user_cache *cache, struct single_flight *flight, uint64_t version, const void *state,
                       size_t size, struct user_token *token);
+/* Replace the user's state by one that was held before, under its old token, and end the flight. */
+bool user_cache_put_back(struct user_cache *cache, struct single_flight *flight, uint64_t version,
+                         const struct user_copy *copy);
 /* End the flight without a state. */
 void single_flight_cancel(struct user_cache *cache, struct single_flight *flight);
 

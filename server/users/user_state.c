@@ -129,9 +129,12 @@ static enum user_outcome read_base(const struct state_builder *builder, const st
  * the state during the flight. */
 static enum user_outcome get_appended(const struct state_builder *builder, const struct state_query *query,
                                       struct user_state *state) {
-    struct user_copy held = {0};
+    struct user_copy *held = arena_alloc(builder->arena, sizeof *held);
     struct single_flight flight;
-    enum user_outcome outcome = read_base(builder, query, &held);
+    if (held == NULL)
+        return USER_NO_ROOM;
+    *held = (struct user_copy){0};
+    enum user_outcome outcome = read_base(builder, query, held);
     if (outcome != USER_READY)
         return outcome;
 
@@ -140,29 +143,41 @@ static enum user_outcome get_appended(const struct state_builder *builder, const
     for (size_t i = 0; i < count; i++)
         added += count_of(interests, query->behaviours, i);
     if (added == 0) {
-        outcome = restore(builder, &held, state);
+        outcome = restore(builder, held, state);
         state->token_is_due = query->has_token; /* else the user's id alone would give the token */
         return outcome;
     }
 
-    if (!single_flight_begin(builder->cache, query->key, builder->version, &held, &flight)) {
+    if (!single_flight_begin(builder->cache, query->key, builder->version, held, &flight)) {
         if (query->has_token)
             return USER_UNKNOWN;
-        single_flight_begin_always(builder->cache, query->key, &held, &flight);
-        outcome = read_base(builder, query, &held);
+        single_flight_begin_always(builder->cache, query->key, held, &flight);
+        outcome = read_base(builder, query, held);
         if (outcome != USER_READY)
             return finish(builder, &flight, outcome, state);
     }
 
-    void *memory = arena_alloc(builder->arena, dien_user_extended_bytes(builder->model, held.state, query->behaviours));
+    void *memory =
+        arena_alloc(builder->arena, dien_user_extended_bytes(builder->model, held->state, query->behaviours));
     if (memory == NULL)
         return finish(builder, &flight, USER_NO_ROOM, state);
     enum dien_extension extension =
-        dien_user_extend(builder->model, builder->scratch, held.state, query->behaviours, memory);
+        dien_user_extend(builder->model, builder->scratch, held->state, query->behaviours, memory);
     state->user = memory;
     state->origin = extension == DIEN_EXTENDED ? USER_EXTENDED : USER_COMPUTED;
     state->miss = MISS_WINDOW_MOVED; /* the reason if it was computed */
-    return finish(builder, &flight, USER_READY, state);
+    outcome = finish(builder, &flight, USER_READY, state);
+    state->replaced = state->kept ? held : NULL;
+    return outcome;
+}
+
+/* Nobody has learned the new token, so whoever has built on the new state meant the user's newest. */
+void user_state_take_back(const struct state_builder *builder, const struct state_query *query,
+                          const struct user_state *state) {
+    const struct user_copy stored = {.held = true, .was_read = true, .token = state->token};
+    struct single_flight flight;
+    if (state->replaced != NULL && single_flight_begin(builder->cache, query->key, builder->version, &stored, &flight))
+        user_cache_put_back(builder->cache, &flight, builder->version, state->replaced);
 }
 
 /* ---- no word of a history */

@@ -58,6 +58,7 @@ struct user_state {
     struct user_token token;
     /* The request may learn the token, because it brought the history, named the token or appended behaviours. */
     bool token_is_due;
+    const struct user_copy *replaced; /* the state that an append has replaced, in the arena; else NULL */
 };
 
 enum user_outcome {
@@ -67,6 +68,11 @@ enum user_outcome {
 };
 enum user_outcome user_state_get(const struct state_builder *builder, const struct state_query *query,
                                  struct user_state *state);
+
+/* Puts the state that an append has replaced in its place again, unless another request has built on the new one by
+ * now. For a request that fails after its state was stored. */
+void user_state_take_back(const struct state_builder *builder, const struct state_query *query,
+                          const struct user_state *state);
 
 /* A token in the form that clients see: 32 hexadecimal digits. */
 enum { USER_TOKEN_TEXT = 32 };

@@ -28,7 +28,7 @@ HTTP_REACH = 10  # own headers that http.h includes, and those that they include
 ENTRANCES = {
     "microhttpd.h": {"server/http/http.c"},
     "uv.h": {"server/base/loop.c", "server/histories/loop_handles.c"},
-    "jansson.h": {"proto/json_decode.c", "proto/json_encode.c", "model/format/config.c", "model/format/safetensors.c"},
+    "jansson.h": {"proto/json_decode.c", "model/format/config.c", "model/format/safetensors.c"},
     "score.pb-c.h": {"proto/protobuf.c"},
     "history.pb-c.h": {"proto/history_record.c"},
     "cblas.h": {"model/kernels/openblas.c"},

@@ -119,6 +119,37 @@ static void products_that_overflow_are_refused(void **state) {
     arena_free(&arena);
 }
 
+/* Whatever is allocated in between, the reserve is there afterwards, down to its last byte. */
+static void a_reserve_is_not_given_away(void **state) {
+    (void)state;
+    struct arena arena;
+    for (size_t size = 0; size < 200000; size = 3 * size + 1) {
+        size_t rounded = size == 0 ? 64 : (size + 63) / 64 * 64;
+        arena_init(&arena, 640 + rounded, 0);
+        assert_true(arena_reserve(&arena, size));
+        for (size_t i = 0; i < 10; i++)
+            assert_non_null(arena_alloc(&arena, 1));
+        assert_null(arena_alloc(&arena, 1));
+        count_anew(0); /* nor is the allocator asked */
+        arena_release(&arena);
+        assert_non_null(arena_alloc(&arena, size));
+        assert_null(arena_alloc(&arena, 1));
+        count_anew(SIZE_MAX);
+        arena_free(&arena);
+    }
+    arena_init(&arena, 640, 0);
+    assert_false(arena_reserve(&arena, 641));
+    assert_false(arena_reserve(&arena, SIZE_MAX));
+    count_anew(0);
+    assert_false(arena_reserve(&arena, 640));
+    count_anew(SIZE_MAX);
+    assert_int_equal(arena.used, 0);
+    assert_true(arena_reserve(&arena, 640));
+    arena_reset(&arena); /* ends the reserve as well */
+    assert_non_null(arena_alloc(&arena, 640));
+    arena_free(&arena);
+}
+
 static void use_much(struct arena *arena) {
     for (size_t i = 0; i < 1000; i++)
         assert_non_null(arena_alloc(arena, 1000));
@@ -202,6 +233,7 @@ int main(void) {
         cmocka_unit_test_setup(limit_counts_whole_units, never_refuse),
         cmocka_unit_test_setup(a_refusal_leaves_the_rest_usable, never_refuse),
         cmocka_unit_test_setup(products_that_overflow_are_refused, never_refuse),
+        cmocka_unit_test_setup(a_reserve_is_not_given_away, never_refuse),
         cmocka_unit_test_setup(a_warm_arena_asks_for_nothing, never_refuse),
         cmocka_unit_test_setup(a_reset_keeps_no_more_than_it_may, never_refuse),
         cmocka_unit_test_setup(blocks_grow_so_that_they_are_few, never_refuse),

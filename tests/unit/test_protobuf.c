@@ -587,6 +587,21 @@ static struct proto_reply make_reply(size_t count) {
                                 .results = results};
 }
 
+/* Encodes a reply, once more into just the memory that protobuf_reply_most() asks for. */
+static struct proto_string encode(const struct proto_reply *reply) {
+    struct proto_string packed = protobuf_encode_reply(reply, &arena);
+    size_t most = protobuf_reply_most(reply);
+    struct arena tight;
+    arena_init(&tight, most, 0);
+    struct proto_string again = protobuf_encode_reply(reply, &tight);
+    assert_non_null(packed.data);
+    assert_true(packed.length <= most);
+    assert_int_equal(again.length, packed.length);
+    assert_memory_equal(again.data, packed.data, packed.length);
+    arena_free(&tight);
+    return packed;
+}
+
 static void assert_bytes(ProtobufCBinaryData found, const char *expected) {
     assert_int_equal(found.len, strlen(expected));
     assert_memory_equal(found.data, expected, found.len);
@@ -630,7 +645,7 @@ static void a_reply_reads_back(void **state) {
     (void)state;
     assert_true(decode_score(make_whole()));
     struct proto_reply from = make_reply(2);
-    struct proto_string packed = protobuf_encode_reply(&from, &arena);
+    struct proto_string packed = encode(&from);
     Dien__ScoreReply *reply = dien__score_reply__unpack(NULL, packed.length, (const uint8_t *)packed.data);
     assert_non_null(reply);
     assert_state(reply);
@@ -666,7 +681,7 @@ static void a_reply_without_results_is_a_history_s(void **state) {
     (void)state;
     assert_true(decode_history(make_update()));
     struct proto_reply from = make_reply(0);
-    struct proto_string packed = protobuf_encode_reply(&from, &arena);
+    struct proto_string packed = encode(&from);
     Dien__HistoryReply *reply = dien__history_reply__unpack(NULL, packed.length, (const uint8_t *)packed.data);
     assert_non_null(reply);
     assert_int_equal(reply->base.n_unknown_fields, 0);
@@ -676,6 +691,47 @@ static void a_reply_without_results_is_a_history_s(void **state) {
     assert_state(score);
     assert_int_equal(score->interests[0]->n_attention, 0);
     dien__score_reply__free_unpacked(score, NULL);
+}
+
+static struct proto_column random_column(size_t count, struct proto_value *values, enum proto_value_kind kind) {
+    static const double numbers[] = {1, 2, 3, 4, 5};
+    static const char text[] = "a string of some length";
+    for (size_t i = 0; i < count; i++) {
+        values[i] = (struct proto_value){.kind = kind};
+        if (kind == PROTO_STRING)
+            values[i] = (struct proto_value){.kind = kind, .length = (uint32_t)(i * 7 % 20), .string = text};
+        else if (kind == PROTO_VECTOR)
+            values[i] = (struct proto_value){.kind = kind, .length = 5, .vector = numbers};
+        else if (kind == PROTO_REAL)
+            values[i].real = 1.5;
+        else
+            values[i].integer = -1; /* the longest varint */
+    }
+    return (struct proto_column){{"name", 4}, count, values};
+}
+
+/* Results of any number, of every kind of column, within the room that was said. */
+static void no_reply_takes_more_than_its_bound(void **state) {
+    (void)state;
+    enum { COUNT = 130 };
+    static struct proto_value values[6][COUNT];
+    static struct proto_result many[COUNT];
+    static const float weights[COUNT][3];
+    const struct proto_interest explained[] = {{"clicks", SIZE_MAX / 2, 3, weights[0]}, {"buys", 1, 2, NULL}};
+    struct proto_column columns[6];
+    for (size_t i = 0; i < 6; i++)
+        columns[i] = random_column(COUNT, values[i], (enum proto_value_kind)(PROTO_INTEGER + i % 5));
+    const struct proto_table table = {PROTO_COLUMNS, true, COUNT, 6, columns};
+    for (size_t i = 0; i < COUNT; i++)
+        many[i] = (struct proto_result){COUNT - 1 - i, 0.5F};
+    for (size_t count = 0; count <= COUNT; count++) {
+        struct proto_reply reply = make_reply(count);
+        reply.candidates = &table;
+        reply.results = many;
+        reply.interests = explained;
+        reply.coverage = 0.5;
+        encode(&reply);
+    }
 }
 
 static bool try_to_encode(struct arena *tight) {
@@ -710,6 +766,7 @@ int main(void) {
         cmocka_unit_test(a_reply_reads_back),
         cmocka_unit_test(a_history_s_members_are_a_score_s),
         cmocka_unit_test(a_reply_without_results_is_a_history_s),
+        cmocka_unit_test(no_reply_takes_more_than_its_bound),
         cmocka_unit_test(a_reply_needs_memory),
     };
     return cmocka_run_group_tests(tests, start, stop);

@@ -494,6 +494,56 @@ static void any_limit_of_memory(void **state) {
     try_limits(true, text);
 }
 
+/* The token of the state that the cache holds of the user "u". */
+static struct user_token held_token(void) {
+    struct arena arena;
+    struct user_copy copy = {0};
+    arena_init(&arena, 0, 0);
+    enum user_answer held = user_cache_peek(cache, (struct user_key){"u", 1}, 1, &arena, &copy);
+    arena_free(&arena);
+    assert_int_equal(held, USER_HELD);
+    return copy.token;
+}
+
+/* With each limit of memory, the behaviours are appended if and only if the answer says so. */
+static void try_appends(bool scores, const char *text) {
+    size_t refused = 0;
+    enum problem_kind kind = PROBLEM_OUT_OF_MEMORY;
+    for (; kind != PROBLEM_NONE; refused++) {
+        stop_scorer();
+        start_scorer(cache, 1 << 24);
+        struct answer made = update("u", "{'history': " HISTORY "}");
+        assert_int_equal(made.kind, PROBLEM_NONE);
+        struct user_token before = held_token();
+        stop_scorer();
+        start_scorer(cache, 64 + 64 * refused);
+        scorer.limits.explain_held = true;
+        char whole[8192];
+        snprintf(whole, sizeof whole, text, token_of(&made));
+        struct answer answer = scores ? score(whole) : update("u", whole);
+        kind = answer.kind;
+        struct user_token after = held_token();
+        assert_int_equal(!user_token_equal(&before, &after), kind == PROBLEM_NONE);
+        assert_true(kind == PROBLEM_NONE || kind == PROBLEM_OUT_OF_MEMORY);
+        end(&made);
+        end(&answer);
+    }
+    assert_true(refused > 30);
+}
+
+#define BY_TOKEN "'user_id': 'u', 'history_token': '%s', "
+static void an_append_is_applied_if_it_is_answered(void **state) {
+    (void)state;
+    static const char *const items[] = {"i1", "i\\u00e9\\u0001"};
+    char text[8192];
+    try_appends(false, "{'history_append': " HISTORY "}");
+    try_appends(true, "{" BY_TOKEN SHARED ", 'history_append': " HISTORY ", 'candidates': " CANDIDATES "}");
+    write_candidates(text, sizeof text, items, 2, 100, BY_TOKEN "'history_append': " HISTORY ",");
+    try_appends(true, text);
+    write_candidates(text, sizeof text, items, 2, 100, BY_TOKEN "'explain': true, 'history_append': " HISTORY ",");
+    try_appends(true, text);
+}
+
 /* Each request has all of the memory: what the one before it took is free again. */
 static void memory_is_each_requests_own(void **state) {
     (void)state;
@@ -624,6 +674,28 @@ static void appended_behaviours_count_with_those_before(void **state) {
     end(&whole);
 }
 
+/* The scores show only after the append that the model cannot score: the state before it is held again. */
+static void an_append_that_cannot_be_scored_is_taken_back(void **state) {
+    (void)state;
+    static const char silent[] = "{'user_id': 'u', " SHARED ", 'candidates': " CANDIDATES "}";
+    char text[1024];
+    struct answer made = update("u", "{'history': " HISTORY "}");
+    struct answer before = expect_scores(silent);
+    snprintf(text, sizeof text,
+             "{" BY_TOKEN SHARED ", 'history_append': " HISTORY ", 'candidates': {'item': ['i0', 'i1'],"
+             " 'price': [1e38, 1], 'position': [[1, 2], [1, 2]]}}",
+             token_of(&made));
+    assert_problem(score(text), PROBLEM_MODEL_FAULT, "");
+    assert_problem(score(text), PROBLEM_MODEL_FAULT, ""); /* the token names the state that is held again */
+    struct answer after = expect_scores(silent);
+    assert_int_equal(after.origin, USER_CACHED);
+    assert_interest(&after, "clicks", 2, 2);
+    assert_same_results(&before, &after);
+    end(&made);
+    end(&before);
+    end(&after);
+}
+
 /* Whoever has only the user's id gets no token, and whoever has a token gets no attention over the history behind it,
  * unless the operator allows it. */
 static void a_held_history_is_not_explained(void **state) {
@@ -698,12 +770,14 @@ int main(void) {
         cmocka_unit_test_setup_teardown(a_score_that_is_not_a_number_is_the_models_fault, start, stop),
         cmocka_unit_test_setup_teardown(explain_gives_each_candidates_attention, start, stop),
         cmocka_unit_test_setup_teardown(any_limit_of_memory, start, stop),
+        cmocka_unit_test_setup_teardown(an_append_is_applied_if_it_is_answered, start_with_cache, stop),
         cmocka_unit_test_setup_teardown(memory_is_each_requests_own, start, stop),
         cmocka_unit_test_setup_teardown(a_state_is_computed_then_cached_then_extended, start_with_cache, stop),
         cmocka_unit_test_setup_teardown(without_a_user_id_nothing_is_kept, start_with_cache, stop),
         cmocka_unit_test_setup_teardown(a_user_id_without_a_history_means_the_held_one, start_with_cache, stop),
         cmocka_unit_test_setup_teardown(a_token_stands_for_the_history, start_with_cache, stop),
         cmocka_unit_test_setup_teardown(appended_behaviours_count_with_those_before, start_with_cache, stop),
+        cmocka_unit_test_setup_teardown(an_append_that_cannot_be_scored_is_taken_back, start_with_cache, stop),
         cmocka_unit_test_setup_teardown(a_held_history_is_not_explained, start_with_cache, stop),
         cmocka_unit_test_setup_teardown(tokens_that_name_nothing, start_with_cache, stop),
         cmocka_unit_test_setup_teardown(nothing_to_append_to, start_with_cache, stop),

@@ -369,8 +369,7 @@ static void attributes_beyond_their_parent(void **state) {
     static const struct bad bad[] = {
         {.history = "{'item': ['i0'], 'dwell': [1], 'shop': [], 'page': [], 'tag': [0, null]}",
          .pointer = "/history/tag/1"},
-        {.history = "{'item': [], 'dwell': [], 'shop': [], 'page': [], 'tag': [null, 0]}",
-         .pointer = "/history/tag/0"},
+        {.history = "{'item': [], 'dwell': [], 'shop': [], 'page': [], 'tag': [null, 0]}", .pointer = "/history/tag/0"},
     };
     assert_all_refused(bad, sizeof bad / sizeof *bad);
     decode(NULL, NULL, "{'item': ['i0'], 'dwell': [1], 'shop': [], 'page': [], 'tag': [null, 0, 1]}", NULL);
