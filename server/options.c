@@ -11,7 +11,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum kind { TEXT, COUNT, BYTES, BYTES_OR_AUTO, SECONDS, NUMBER, SWITCH, FLAG, LEVEL, PRECISION, COMMAND };
+enum kind { TEXT, HEADER, COUNT, BYTES, BYTES_OR_AUTO, SECONDS, NUMBER, SWITCH, FLAG, LEVEL, PRECISION, COMMAND };
 
 /* Who meets the limit: nobody (no limit at all), the operator, or clients too. */
 enum audience { NO_LIMIT, LIMIT, CLIENT_LIMIT };
@@ -45,7 +45,7 @@ static const struct row rows[] = {
     {"buffer-reserve", BYTES, LIMIT, FIELD(buffer_reserve), "32M", 0, SIZE_MOST,
      "of that, for bodies of at most --small-body; at most half of it"},
     {"small-body", BYTES, LIMIT, FIELD(small_body), "64K", 0, SIZE_MOST,
-     "larger bodies get no reserve, must keep up --body-rate, and give way"},
+     "larger bodies get no reserve and must keep up --body-rate"},
     {"body-rate", BYTES, LIMIT, FIELD(body_rate), "16K", 0, SIZE_MOST,
      "what a large body must bring each second, over two; less: 408; 0: any"},
     {"max-candidates", COUNT, CLIENT_LIMIT, FIELD(max_candidates), "4096", 1, 1e6, "a request's candidates; more: 422"},
@@ -57,7 +57,7 @@ static const struct row rows[] = {
     {"reserved-connections", COUNT, LIMIT, FIELD(reserved_connections), "64", 32, 1e5,
      "beside them, for health and metrics while none of them is idle"},
     {"connection-memory", BYTES, LIMIT, FIELD(connection_memory), "24K", 8192, 1048576,
-     "a request's head, 64 bytes more for each header, and 2K; more: 431"},
+     "a request's head, 64 bytes more for each header, and 2K; half of it, less 2K, bounds their number; more: 431"},
     {"strict-protobuf", SWITCH, NO_LIMIT, FIELD(strict_protobuf), "off", 0, 0,
      "refuse messages with fields that score.proto does not have, in place of ignoring the fields"},
     {"explain-held", SWITCH, NO_LIMIT, FIELD(explain_held), "off", 0, 0,
@@ -80,7 +80,7 @@ static const struct row rows[] = {
      "reading on after a body was refused, so that the client sees why"},
     {"deadline", SECONDS, LIMIT, FIELD(deadline), "1", 0.001, DAY,
      "a request in the queue; more: 504, or 503 at once where it is to be expected"},
-    {"client-key", TEXT, NO_LIMIT, FIELD(client_key), NULL, 0, 0,
+    {"client-key", HEADER, NO_LIMIT, FIELD(client_key), NULL, 0, 0,
      "header that tells clients apart, to be fair among them; without it their addresses do"},
     {"drain-delay", SECONDS, LIMIT, FIELD(drain_delay), "5", 0, DAY, "after SIGTERM: not ready, but still accepting"},
     {"drain-timeout", SECONDS, LIMIT, FIELD(drain_timeout), "20", 0, DAY, "after that: for requests in flight"},
@@ -164,6 +164,15 @@ static bool parse_number(const struct row *row, const char *text, double *value,
     return true;
 }
 
+/* RFC 9110, section 5.6.2: no other name can be in a request. */
+static bool is_header_name(const char *text) {
+    static const char others[] = "!#$%&'*+-.^_`|~";
+    const char *at = text;
+    while (*at != '\0' && (isalnum((unsigned char)*at) || strchr(others, *at) != NULL))
+        at++;
+    return at > text && *at == '\0';
+}
+
 /* Read `text` into the option's field. */
 static bool assign(struct options *options, const struct row *row, const char *text,
                    const struct complaint *complaint) {
@@ -173,6 +182,9 @@ static bool assign(struct options *options, const struct row *row, const char *t
     case TEXT:
         *(const char **)field = text;
         return *text != '\0' || complain(complaint, "is empty");
+    case HEADER:
+        *(const char **)field = text;
+        return is_header_name(text) || complain(complaint, "\"%s\" is not the name of a header", text);
     case SWITCH:
     case FLAG:
         *(bool *)field = strcmp(text, "on") == 0;
@@ -227,6 +239,8 @@ static const char *kind_value(enum kind kind) {
     switch (kind) {
     case TEXT:
         return " VALUE";
+    case HEADER:
+        return " HEADER";
     case BYTES:
         return " BYTES";
     case BYTES_OR_AUTO:

@@ -182,7 +182,6 @@ static void keep_house(struct service *service) {
     http_expire_lingering(service->api.http);
     if (service->api.workers != NULL)
         worker_pool_examine(service->api.workers);
-    http_drop_slow_bodies(service->api.http);
     step_down(service);
 }
 
@@ -230,13 +229,19 @@ static bool write_address(const char *file, const char *address, char *error, si
     return good;
 }
 
-/* As many as there are descriptors for: without one the listener stands still, and health with it. */
+static size_t lingering(size_t connections) {
+    return connections < HTTP_LINGERING_MOST ? connections : HTTP_LINGERING_MOST;
+}
+
+/* As many as there are descriptors for: without one the listener stands still, and health with it. A refused client
+ * that is read on from has a descriptor beside that of its connection, or of the next client's. */
 static size_t max_connections(const struct options *options) {
     size_t descriptors = process_raise_descriptors();
     size_t others = options->reserved_connections + DESCRIPTOR_RESERVE;
-    if (options->max_connections + others <= descriptors)
+    if (options->max_connections + lingering(options->max_connections) + others <= descriptors)
         return options->max_connections;
-    size_t most = descriptors > 2 * others ? descriptors - others : descriptors / 2;
+    size_t room = descriptors > 2 * others ? descriptors - others : descriptors / 2;
+    size_t most = room - lingering(room / 2);
     log_message(LEVEL_WARNING, "descriptors",
                 "--max-connections is %zu, but the process may open %zu descriptors: %zu connections are held.",
                 options->max_connections, descriptors, most);

@@ -147,7 +147,11 @@ static void answer_metrics(struct api *api, struct exchange *exchange) {
 static void refuse(struct api *api, struct exchange *exchange) {
     const struct job *job = job_of(exchange);
     if (job->refusal == JOB_CLIENT_GONE)
-        return; /* without an answer */
+        return;                         /* without an answer */
+    if (job->refusal == JOB_ADMITTED) { /* by the queue, but the pool stops */
+        http_problem(exchange, PROBLEM_DRAINING, "The server is stopping.");
+        return;
+    }
     counter_add(&api->metrics.scoring.refusals[job->refusal], 1);
     double deadline = api->options->deadline;
     if (job->deadline != 0 && clock_seconds(job->deadline - job->arrived) < deadline)

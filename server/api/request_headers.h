@@ -1,8 +1,8 @@
 /* request_headers.h: the headers by which a request says how it wants to be queued, and whose request it is.
  *
  * X-Request-Timeout-Ms: the milliseconds, from the end of the head, for which the client waits. X-Priority: high, which
- * is the default, or low. --client-key names the header that tells clients apart; without it, or in a request that
- * lacks it, their addresses do.
+ * is the default, or low. --client-key names the header that tells clients apart. Without it, and in a request where it
+ * is absent or empty, their addresses do: of IPv6 the first 64 bits. Clients without an address are one.
  */
 #ifndef SERVER_API_REQUEST_HEADERS_H
 #define SERVER_API_REQUEST_HEADERS_H

@@ -148,6 +148,17 @@ static void write_line(int signal, uintptr_t address, const char *file, bool los
     (void)!write(STDERR_FILENO, text.bytes, text.length);
 }
 
+/* A full pipe that nobody reads would keep write(2), and with it the process, for ever. So would a fault in the handler
+ * itself. Threads block most signals. */
+static void end_in_time(void) {
+    sigset_t alarm_only;
+    sigemptyset(&alarm_only);
+    sigaddset(&alarm_only, SIGALRM);
+    signal(SIGALRM, SIG_DFL);
+    pthread_sigmask(SIG_UNBLOCK, &alarm_only, NULL);
+    alarm(CRASH_SECONDS);
+}
+
 /* Several threads may meet the same fault; one speaks. */
 static void on_fault(int signal, siginfo_t *info, void *context) {
     (void)context;
@@ -155,6 +166,7 @@ static void on_fault(int signal, siginfo_t *info, void *context) {
         for (;;)
             pause();
     }
+    end_in_time();
     char file[FILE_ROOM];
     void *frames[FRAMES];
     uintptr_t address = (uintptr_t)info->si_addr;

@@ -2,6 +2,9 @@
 #ifndef SERVER_BASE_CRASH_H
 #define SERVER_BASE_CRASH_H
 
+/* Seconds for the log line and the stack trace. If nobody reads a full standard error, SIGALRM then ends the process.
+ */
+enum { CRASH_SECONDS = 2 };
 /* The exit status after SIGBUS at the mapping of a file: it was truncated, or cannot be read any more. */
 enum { CRASH_FILE_STATUS = 3 };
 

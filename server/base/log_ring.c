@@ -191,7 +191,7 @@ static void settle(struct log_ring *ring, size_t written) {
         ring->torn = byte_at(ring, ring->head + lines - 1) != '\n';
     ring->head += lines;
     if (ring->gap < ring->head)
-        ring->gap = ring->head; /* there was no memory for the notice */
+        ring->gap = ring->head; /* make_notice() gave no text: the notice is tried again behind these lines */
 }
 
 /* Lines that the descriptor refuses are dropped. But one that is half written must be ended before anything else, or

@@ -1,9 +1,9 @@
 /* body.h: the bytes of a request's body as they come, and the memory that the bodies of all requests take.
  *
- * Slow clients with large bodies must not keep all others out. A part of the memory is in reserve for small bodies.
- * Large bodies that are not whole stand in a list: one that comes too slowly is found by body_find_slow(), and when the
- * memory is full, body_find_victim() finds the largest and slowest. The caller then ends its request. Times are of one
- * clock, in nanoseconds.
+ * Slow clients must not keep all others out. A part of the memory is in reserve for small bodies. When the memory is
+ * full, body_find_victim() finds the largest and slowest body that is not whole. A large body must also keep up a rate:
+ * body_find_slow() finds one that does not. The caller then ends its request. Both take a bounded time, however many
+ * bodies there are. Times are of one clock, in nanoseconds, and never go back.
  */
 #ifndef SERVER_HTTP_BODY_H
 #define SERVER_HTTP_BODY_H
@@ -12,17 +12,34 @@
 #include <stddef.h>
 #include <stdint.h>
 
+struct body;
+
+/* A body's place in a queue. */
+struct body_links {
+    struct body *next, *previous;
+    bool listed;
+};
+
 /* One body. Initialise with zeros. */
 struct body {
     char *bytes; /* malloc'ed; NULL: empty */
     size_t size;
     size_t capacity;
-    bool large, listed;
-    struct body *next, *previous; /* listed: large, and not whole */
-    uint64_t began;               /* listed: when it became so */
-    uint64_t window_began;        /* listed: for the rate */
-    size_t window_size;           /* of the body at that time */
+    bool large;
+    struct body_links by_size, by_window;
+    unsigned size_class;   /* by_size: its queue */
+    uint64_t class_began;  /* by_size: when its size reached this class */
+    uint64_t window_began; /* by_window */
+    size_t window_size;    /* of the body at that time */
 };
+
+/* First in, first out. */
+struct body_queue {
+    struct body *first, *last;
+};
+
+/* Class i holds bodies of 2^i to 2^(i+1)-1 bytes, the last one also all larger ones. */
+enum { BODY_CLASSES = 40 };
 
 /* The memory of all bodies. The caller sets the first group, and initialises the rest with zeros. */
 struct body_budget {
@@ -31,11 +48,12 @@ struct body_budget {
     size_t small;      /* bytes of a body that is not large */
     uint64_t rate;     /* bytes a second that a large body must bring */
     uint64_t window;   /* in which the rate is measured, */
-    uint64_t patience; /* and the least age of a victim */
+    uint64_t patience; /* and the least time for which a victim has stayed in its class */
 
-    size_t held;       /* bytes that have arrived */
-    size_t held_large; /* of these, in large bodies */
-    struct body *first;
+    size_t held;                             /* bytes that have arrived */
+    size_t held_large;                       /* of these, in large bodies */
+    struct body_queue by_size[BODY_CLASSES]; /* bodies that are not whole, the longest in their class first */
+    struct body_queue by_window;             /* the large ones of these, the earliest window first */
 };
 
 enum body_result { BODY_TAKEN, BODY_SATURATED, BODY_NO_MEMORY };
@@ -45,14 +63,20 @@ enum body_result { BODY_TAKEN, BODY_SATURATED, BODY_NO_MEMORY };
  * so a client that promises much and sends little holds little. */
 enum body_result body_append(struct body *body, struct body_budget *budget, const char *data, size_t size,
                              size_t expected, uint64_t now);
-/* The body has come. It is no victim from now on. */
+/* The body has come, or no more of it will. It is no victim from now on. */
 void body_whole(struct body *body, struct body_budget *budget);
 void body_free(struct body *body, struct body_budget *budget);
 
-/* Of the large bodies that are not whole, other than `except`, the one with the largest product of size and age: the
- * largest of equally old ones, and of equally large ones the slowest. NULL: all are younger than the patience. */
+/* Of the bodies that are not whole, other than `except`, the one with the largest product of its size and the time
+ * since it last doubled, more or less: of each class of sizes the one that has been there for longest is looked at.
+ * NULL: all were shorter in their class than the patience. */
 struct body *body_find_victim(const struct body_budget *budget, const struct body *except, uint64_t now);
-/* A large body that brought less than the rate in the last window. NULL: none. */
-struct body *body_find_slow(struct body_budget *budget, uint64_t now);
+/* A large body that brought less than the rate in a whole window. Ends the windows of at most `*looks` bodies that
+ * brought enough, and takes those off `*looks`. NULL: none is found. */
+struct body *body_find_slow(struct body_budget *budget, unsigned *looks, uint64_t now);
+/* Whether a body that body_find_slow() found brought enough, with `unread` bytes that nobody has received yet. */
+bool body_keeps_rate(const struct body *body, const struct body_budget *budget, size_t unread);
+/* The body's next window begins. */
+void body_next_window(struct body *body, struct body_budget *budget, uint64_t now);
 
 #endif

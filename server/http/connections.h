@@ -31,7 +31,7 @@ enum connection_end {
     END_BODY_TIMEOUT,
     END_REPLY_TIMEOUT,
     END_DRAIN,
-    END_FULL,          /* the longest idle, for a new one */
+    END_FULL,          /* for another one: the longest idle, or the slowest in its headers or body */
     END_REPLY_DROPPED, /* the longest in taking its reply, for the memory of others */
     CONNECTION_ENDS
 };
@@ -46,8 +46,9 @@ struct connection {
     uint64_t since;    /* when the phase began */
     uint64_t received; /* waiting: bytes received so far, or not yet known */
     enum connection_end end;
-    bool in_reserve; /* the caller's: opened beyond the ordinary number */
-    void *owner;     /* the caller's */
+    bool in_reserve; /* the caller's, as the rest: opened beyond the ordinary number */
+    void *owner;
+    void *handle; /* libmicrohttpd's connection */
 };
 
 /* A sweep looks at CONNECTIONS_A_SWEEP, or at a SWEEPS_A_ROUND-th of all where that is more. */

@@ -83,23 +83,35 @@ static bool take_line(struct head_scan *scan, char *line, size_t length, struct 
     return scan->lines == 1 ? take_request_line(scan, line, length, problem) : take_header(line, length, problem);
 }
 
-bool head_scan_take(struct head_scan *scan, char *head, size_t size, size_t memory, struct problem *problem) {
+/* `end` is the number of bytes of the head that have come. */
+static bool is_within(const struct head_scan *scan, size_t end, const struct head_limits *limits,
+                      struct problem *problem) {
+    if (scan->lines > limits->lines)
+        problem_set(problem, PROBLEM_HEADERS_TOO_LARGE, "", "The request has more than %u headers.",
+                    limits->lines > 0 ? limits->lines - 1 : 0);
+    else if (end + (size_t)scan->lines * HEAD_LINE_COST > limits->bytes)
+        problem_set(problem, PROBLEM_HEADERS_TOO_LARGE, "",
+                    "The request line and the headers take more than %zu bytes, %d more for each counted.",
+                    limits->bytes, (int)HEAD_LINE_COST);
+    else
+        return true;
+    return false;
+}
+
+bool head_scan_take(struct head_scan *scan, char *head, size_t size, const struct head_limits *limits,
+                    struct problem *problem) {
     while (!scan->complete) {
         char *feed = memchr(head + scan->scanned, '\n', size - scan->scanned);
         scan->scanned = feed != NULL ? (size_t)(feed + 1 - head) : size;
         if (feed == NULL)
-            break;
+            return is_within(scan, size, limits, problem);
         char *line = head + scan->line;
         if (feed == line || feed[-1] != '\r')
             return refuse(problem, PROBLEM_INVALID_HTTP, "A line does not end in CR LF.");
-        if (!take_line(scan, line, (size_t)(feed - 1 - line), problem))
+        if (!take_line(scan, line, (size_t)(feed - 1 - line), problem) ||
+            !is_within(scan, scan->scanned, limits, problem))
             return false;
         scan->line = scan->scanned;
     }
-    if (size + (size_t)scan->lines * HEAD_LINE_COST <= memory)
-        return true;
-    problem_set(problem, PROBLEM_HEADERS_TOO_LARGE, "",
-                "The request line and the headers take more than %zu bytes, %d more for each counted.", memory,
-                (int)HEAD_LINE_COST);
-    return false;
+    return true;
 }

@@ -16,6 +16,12 @@
 /* Bytes that libmicrohttpd's memory for a connection holds for each line, beside its text. */
 enum { HEAD_LINE_COST = 64 };
 
+/* The most that a head may have. */
+struct head_limits {
+    size_t bytes; /* of its text, and HEAD_LINE_COST for each line */
+    unsigned lines;
+};
+
 /* Zeros are a start. */
 struct head_scan {
     size_t scanned; /* bytes that were looked at */
@@ -25,10 +31,11 @@ struct head_scan {
     bool is_head; /* the method is HEAD: a refusal has no body */
 };
 
-/* `head` has the bytes since the last request's end: all `size` of them, those of earlier calls first. `memory` is the
- * number of bytes that they and the cost of their lines may take. Moves white space from behind a Content-Length's
- * digits to before them, since libmicrohttpd refuses it there. False: the request must be refused, and libmicrohttpd
- * must not see these bytes. */
-bool head_scan_take(struct head_scan *scan, char *head, size_t size, size_t memory, struct problem *problem);
+/* `head` has the bytes since the last request's end: all `size` of them, those of earlier calls first. Bytes behind the
+ * head count for nothing, so that the verdict does not depend on where TCP cuts the stream. Moves white space from
+ * behind a Content-Length's digits to before them, since libmicrohttpd refuses it there. False: the request must be
+ * refused, and libmicrohttpd must not see these bytes. */
+bool head_scan_take(struct head_scan *scan, char *head, size_t size, const struct head_limits *limits,
+                    struct problem *problem);
 
 #endif

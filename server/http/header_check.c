@@ -63,11 +63,20 @@ static bool is_named(const char *name, size_t length, const char *expected) {
     return length == strlen(expected) && strncasecmp(name, expected, length) == 0;
 }
 
-static bool says_close(const char *value, size_t length) {
-    static const char close[] = "close";
-    for (size_t i = 0; i + sizeof close - 1 <= length; i++)
-        if (strncasecmp(value + i, close, sizeof close - 1) == 0)
+/* Whether a token stands in a list with commas, in any case: RFC 9110, section 5.6.1. */
+static bool has_token(const char *list, size_t length, const char *token) {
+    const char *end = list + length, *comma = NULL;
+    for (const char *at = list; at <= end; at = comma + 1) {
+        comma = memchr(at, ',', (size_t)(end - at));
+        comma = comma != NULL ? comma : end;
+        const char *last = comma;
+        while (at < last && (*at == ' ' || *at == '\t'))
+            at++;
+        while (at < last && (last[-1] == ' ' || last[-1] == '\t'))
+            last--;
+        if (is_named(at, (size_t)(last - at), token))
             return true;
+    }
     return false;
 }
 
@@ -118,8 +127,10 @@ void header_check_add(struct header_check *guard, const char *name, size_t name_
         guard->lengths++;
         read_length(guard, value, value_length);
     }
-    if (is_named(name, name_length, "connection"))
-        guard->closes = guard->closes || says_close(value, value_length);
+    if (is_named(name, name_length, "connection")) {
+        guard->closes = guard->closes || has_token(value, value_length, "close");
+        guard->keeps_alive = guard->keeps_alive || has_token(value, value_length, "keep-alive");
+    }
     if (is_named(name, name_length, "transfer-encoding")) {
         guard->encodings++;
         guard->chunked = is_named(value, value_length, "chunked");

@@ -31,7 +31,7 @@ struct header_check {
     unsigned hosts;
     bool chunked; /* the value of Transfer-Encoding, and nothing more */
     bool length_is_digits;
-    bool closes; /* Connection says "close" */
+    bool closes, keeps_alive; /* Connection says "close", or "keep-alive" */
     uint64_t length;
     const char *fault; /* the first one found, or NULL */
 };

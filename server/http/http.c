@@ -41,6 +41,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
+#include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -53,6 +54,7 @@ struct reader {
     size_t held;                   /* bytes that no request has taken yet; in a head, those from `pool` on */
     char *head_end;                /* the end of the last whole head, where the buffer for its body begins */
     const char *buffer_end;        /* the end of the buffer of the last receipt */
+    bool ignores_rest;             /* the connection closes after this reply: no other head is read */
 };
 
 struct http {
@@ -66,6 +68,7 @@ struct http {
     struct body_budget budget;
     size_t in_flight;
     size_t reply_buffered;
+    uint64_t rates_seen; /* clock_now() of the last drop_slow_bodies() */
     bool draining;
     struct { /* not yet in the log */
         uint64_t closed, refused, dropped, reported;
@@ -73,10 +76,12 @@ struct http {
 };
 
 #define PROBLEM_TYPE "application/problem+json"
-enum { ARENA_KEEP = 65536, QUIET_ACCEPTS = 2000, LINGERING_MOST = 1024, DROPS_AT_ONCE = 64 };
+enum { ARENA_KEEP = 65536, QUIET_ACCEPTS = 2000, DROPS_AT_ONCE = 64 };
 /* Bytes of the pool that a head must leave, for the body's buffer and the reply's head; those of the second alone; and
  * the most that a reply's head takes, with the longest request id. */
 enum { ROOM_AFTER_HEAD = 2048, ROOM_FOR_REPLY = 1024, REPLY_HEAD_MOST = 768 };
+/* One sweep's looks at the rates of bodies: more than its share of all connections, and each takes a microsecond. */
+enum { RATE_LOOKS = 2 * CONNECTIONS_A_SWEEP };
 /* BODY_BUFFER: bytes of a body that MHD receives at a time at the least, where the head leaves so many and
  * ROOM_FOR_REPLY more. It enlarges its buffer by GROWTH bytes at a time. */
 enum { BODY_BUFFER = 4096, GROWTH = 128, GROWTHS_MOST = 2 * BODY_BUFFER / GROWTH };
@@ -86,16 +91,13 @@ static const uint64_t turn_budget = 100000;
 /* The last accepts before the listener closes, in nanoseconds: a flood must not hold up the end. */
 static const uint64_t quiet_budget = 250000000;
 static const uint64_t rate_window = 2000000000;     /* nanoseconds, in which a body's rate is measured */
+static const uint64_t rate_pause = 1000000000;      /* nanoseconds without a look: the server has not received either */
 static const uint64_t victim_age = 500000000;       /* nanoseconds, in which a fast client sends its body */
 static const uint64_t dismissed_after = 1000000000; /* nanoseconds without a byte */
 static const uint64_t reply_moment = 100000000;     /* nanoseconds in which a client that reads takes its reply */
 static const uint64_t report_period = 1000000000;   /* nanoseconds between two lines of the log on one event */
 
 /* ---- Answers. */
-
-static const char *header(const struct exchange *exchange, const char *name) {
-    return MHD_lookup_connection_value(exchange->handle, MHD_HEADER_KIND, name);
-}
 
 /* The problem's document as the answer. */
 static void answer_problem(struct exchange *exchange, const struct problem *problem) {
@@ -159,10 +161,6 @@ static void uncount_reply(struct exchange *exchange) {
     exchange->reply_bytes = 0;
 }
 
-const char *http_header(const struct exchange *exchange, const char *name) {
-    return header(exchange, name);
-}
-
 const struct sockaddr *http_client_address(const struct exchange *exchange) {
     const union MHD_ConnectionInfo *info =
         MHD_get_connection_info(exchange->handle, MHD_CONNECTION_INFO_CLIENT_ADDRESS);
@@ -174,6 +172,7 @@ static enum MHD_Result queue_answer(struct exchange *exchange) {
     static const enum MHD_ResponseMemoryMode modes[] = {
         [ANSWER_OWNED] = MHD_RESPMEM_MUST_FREE, [ANSWER_BORROWED] = MHD_RESPMEM_PERSISTENT};
     struct answer *answer = &exchange->answer;
+    body_free(&exchange->body, &exchange->http->budget); /* the reply may wait for its client for long */
     if (answer->status == 0)
         return MHD_NO;
     struct MHD_Response *response = MHD_create_response_from_buffer(answer->size, answer->body, modes[answer->memory]);
@@ -192,15 +191,15 @@ static enum MHD_Result queue_answer(struct exchange *exchange) {
         MHD_add_response_header(response, "Accept", "application/json, application/x-protobuf");
     if (answer->problem == PROBLEM_UNSUPPORTED_CODING)
         MHD_add_response_header(response, "Accept-Encoding", "gzip");
-    if (answer->problem != PROBLEM_NONE && answer->status == 503) {
+    if (answer->status == 503) {
         char seconds[16];
         snprintf(seconds, sizeof seconds, "%u", answer->retry_after > 0 ? answer->retry_after : 1);
         MHD_add_response_header(response, "Retry-After", seconds);
     }
-    if (exchange->http->draining || exchange->closes) {
+    if (exchange->http->draining)
         exchange->keeps = false;
+    if (!exchange->keeps)
         MHD_add_response_header(response, "Connection", "close");
-    }
     connection_enter(exchange->connection, CONNECTION_REPLYING, clock_now());
     enum MHD_Result result = MHD_queue_response(exchange->handle, (unsigned)answer->status, response);
     MHD_destroy_response(response);
@@ -235,6 +234,7 @@ static bool write_refusal(struct http *http, int socket, const struct problem *p
 }
 
 static void refuse_at_once(struct exchange *exchange, const struct problem *problem) {
+    body_free(&exchange->body, &exchange->http->budget);
     if (!write_refusal(exchange->http, exchange->socket, problem, exchange->request_id,
                        strcmp(exchange->method, "HEAD") == 0))
         return;
@@ -245,16 +245,28 @@ static void refuse_at_once(struct exchange *exchange, const struct problem *prob
 
 static void linger_on(struct http *http, int socket) {
     size_t most = http->options.limits.max_connections;
-    if (http->linger.count < (most < LINGERING_MOST ? most : LINGERING_MOST))
+    if (http->linger.count < (most < HTTP_LINGERING_MOST ? most : HTTP_LINGERING_MOST))
         linger_add(&http->linger, socket, clock_now());
 }
 
-/* Refuses a request in the middle and ends its connection: MHD finds that it cannot write any more. */
+/* MHD ends the connection a second later, if the client has not done so: while it waits for bytes, it does not find out
+ * that it cannot write any more. */
+static void end_soon(const struct connection *connection) {
+    MHD_set_connection_option(connection->handle, MHD_CONNECTION_OPTION_TIMEOUT, 1u);
+}
+
+/* A refusal was written past MHD: the connection takes no more requests and ends. */
+static void end_refused(struct http *http, struct connection *connection) {
+    linger_on(http, connection->socket);
+    connection_enter(connection, CONNECTION_CLOSING, clock_now());
+    shutdown(connection->socket, SHUT_WR);
+    end_soon(connection);
+}
+
+/* Refuses a request in the middle. */
 static void refuse_unfinished(struct exchange *exchange) {
     refuse_at_once(exchange, &exchange->problem);
-    linger_on(exchange->http, exchange->socket);
-    connection_enter(exchange->connection, CONNECTION_CLOSING, clock_now());
-    shutdown(exchange->socket, SHUT_WR);
+    end_refused(exchange->http, exchange->connection);
 }
 
 /* ---- The request's headers. */
@@ -273,6 +285,26 @@ static void spare_the_pool(struct MHD_Connection *handle, const char *target) {
     if (arguments != NULL)
         arguments[1] = '\0';
     MHD_set_connection_value(handle, MHD_HEADER_KIND, planted_cookie, "-");
+}
+
+/* The first header of a name that the client sent. */
+struct search {
+    const char *name, *value;
+};
+
+static enum MHD_Result compare_name(void *context, enum MHD_ValueKind kind, const char *name, const char *value) {
+    struct search *search = context;
+    (void)kind;
+    if (name == planted_cookie || strcasecmp(name, search->name) != 0)
+        return MHD_YES;
+    search->value = value;
+    return MHD_NO;
+}
+
+const char *http_header(const struct exchange *exchange, const char *name) {
+    struct search search = {.name = name};
+    MHD_get_connection_values(exchange->handle, MHD_HEADER_KIND, compare_name, &search);
+    return search.value;
 }
 
 static enum MHD_Result check_header(void *context, enum MHD_ValueKind kind, const char *name, size_t name_size,
@@ -360,7 +392,7 @@ static void check_request(struct exchange *exchange, const struct header_check *
         problem_set(problem, PROBLEM_LENGTH_REQUIRED, "",
                     "The request has neither a Content-Length nor Transfer-Encoding: chunked.");
     } else if (routes_has_body(exchange->route)) {
-        const char *type = header(exchange, "Content-Type");
+        const char *type = http_header(exchange, "Content-Type");
         bool is_message = is_type(type, proto_media_types[PROTO_PROTOBUF]) || is_type(type, "application/protobuf");
         exchange->format = is_message ? PROTO_PROTOBUF : PROTO_JSON;
         if (exchange->format == PROTO_JSON && !is_type(type, proto_media_types[PROTO_JSON]))
@@ -377,7 +409,7 @@ static struct reader *reader_of(const struct http *http, int socket) {
     return socket >= 0 && (size_t)socket < http->socket_count ? &http->readers[socket] : NULL;
 }
 
-/* A connection begins. Without memory for its reader, chunked bodies are refused there. */
+/* A connection begins. Without memory for its reader on_received() lets no byte of it through: MHD closes it. */
 static void reader_begin(struct http *http, int socket, struct connection *connection) {
     size_t count = (size_t)socket + 1;
     if (count > http->socket_count) {
@@ -428,9 +460,7 @@ static void refuse_without_memory(struct http *http, struct connection *connecti
     bool written = write_refusal(http, connection->socket, &problem, "", false);
     http_counts_request(http->options.counts, ROUTE_NONE, written ? status : 0,
                         written ? (unsigned)problem.kind : OUTCOME_REPLY_FAILED);
-    connection_enter(connection, CONNECTION_CLOSING, clock_now());
-    shutdown(connection->socket, SHUT_WR);
-    linger_on(http, connection->socket);
+    end_refused(http, connection);
 }
 
 /* One request of a connection, from its first line on. NULL: out of memory. */
@@ -464,8 +494,12 @@ static void refuse_head(struct http *http, const struct reader *reader, const st
 /* The head that the reader holds so far. False: it is refused. */
 static bool scan_head(struct http *http, struct reader *reader, char *head) {
     struct problem problem;
-    size_t memory = http->options.limits.connection_memory - ROOM_AFTER_HEAD;
-    if (head_scan_take(&reader->scan, head, reader->held, memory, &problem))
+    size_t memory = http->options.limits.connection_memory;
+    /* MHD takes half of the pool for the bytes received before it makes entries: with a body behind the head, all of
+     * that half may be in use. */
+    const struct head_limits limits = {.bytes = memory - ROOM_AFTER_HEAD,
+                                       .lines = (unsigned)((memory / 2 - ROOM_AFTER_HEAD) / HEAD_LINE_COST)};
+    if (head_scan_take(&reader->scan, head, reader->held, &limits, &problem))
         return true;
     refuse_head(http, reader, &problem);
     return false;
@@ -477,14 +511,14 @@ static bool on_received(void *context, int socket, char *data, size_t size, size
     struct http *http = context;
     struct reader *reader = reader_of(http, socket);
     if (reader == NULL)
-        return true;
+        return false;
     if (reader->pool == NULL)
         reader->pool = data;
     /* After an error or urgent data MHD receives once more, into a variable of its own, and closes the connection. */
     if ((uintptr_t)data - (uintptr_t)reader->pool >= http->options.limits.connection_memory)
         return false;
     reader->buffer_end = data + capacity;
-    if (reader->connection == NULL || reader->connection->phase == CONNECTION_CLOSING)
+    if (reader->connection == NULL || reader->connection->phase == CONNECTION_CLOSING || reader->ignores_rest)
         return false;
     struct exchange *exchange = reader->exchange;
     if (exchange == NULL || exchange->began == 0) {
@@ -538,7 +572,7 @@ static enum MHD_Result take_headers(struct exchange *exchange, const char *path,
     snprintf(exchange->method, sizeof exchange->method, "%s", method);
     exchange->route = routes_find(path);
     routes_logged(exchange->route, path, exchange->path, sizeof exchange->path);
-    request_id_choose(header(exchange, "X-Request-Id"), exchange->request_id);
+    request_id_choose(http_header(exchange, "X-Request-Id"), exchange->request_id);
     size_t head_size = MHD_get_connection_info(exchange->handle, MHD_CONNECTION_INFO_REQUEST_HEADER_SIZE)->header_size;
     header_check_begin(&check, method, head_size, version);
     header_check_line(&check, method, path, exchange->target_length, version);
@@ -563,12 +597,12 @@ static enum MHD_Result take_headers(struct exchange *exchange, const char *path,
      * the body is too long to be read, or the client waits for leave to send it. */
     enum problem_kind kind = exchange->problem.kind;
     if (kind == PROBLEM_INVALID_HTTP || kind == PROBLEM_LENGTH_REQUIRED || kind == PROBLEM_BODY_TOO_LARGE ||
-        (kind != PROBLEM_NONE && has_body && header(exchange, "Expect") != NULL)) {
+        (kind != PROBLEM_NONE && has_body && http_header(exchange, "Expect") != NULL)) {
         linger_on(http, exchange->socket);
         answer_problem(exchange, &exchange->problem);
         return queue_answer(exchange);
     }
-    exchange->keeps = check.http_1_1 && !check.closes;
+    exchange->keeps = (check.http_1_1 || check.keeps_alive) && !check.closes;
     exchange->body_buffer = room - ROOM_FOR_REPLY < BODY_BUFFER ? room - ROOM_FOR_REPLY : BODY_BUFFER;
     exchange->discarding = exchange->problem.kind != PROBLEM_NONE || !routes_has_body(exchange->route);
     return MHD_YES;
@@ -593,8 +627,7 @@ static struct exchange *exchange_of(struct body *body) {
     return (struct exchange *)((char *)body - offsetof(struct exchange, body));
 }
 
-/* Refuses the request of a body that is not whole and gives its memory back. MHD ends the connection a second later, if
- * the client has not done so. */
+/* Refuses the request of a body that is not whole and gives its memory back. */
 static void drop_body(struct http *http, struct body *body, enum body_drop why) {
     struct exchange *exchange = exchange_of(body);
     if (why == BODY_DROPPED_SLOW)
@@ -605,16 +638,25 @@ static void drop_body(struct http *http, struct body *body, enum body_drop why) 
         problem_set(&exchange->problem, PROBLEM_SATURATED, "",
                     "The server needs the room of this body, which is the largest and slowest under way.");
     counter_add(&http->options.counts->bodies_dropped[why], 1);
-    body_free(body, &http->budget);
-    MHD_set_connection_option(exchange->handle, MHD_CONNECTION_OPTION_TIMEOUT, 1u);
     refuse_unfinished(exchange);
 }
 
-void http_drop_slow_bodies(struct http *http) {
+/* Refuses requests whose large bodies come too slowly. Bytes in the kernel's buffer have come, too. If the loop stood
+ * still, that buffer may be too small for all that the client would have sent. */
+static void drop_slow_bodies(struct http *http) {
     uint64_t now = clock_now();
+    bool paused = now - http->rates_seen > rate_pause;
+    unsigned looks = RATE_LOOKS;
     struct body *body;
-    while ((body = body_find_slow(&http->budget, now)) != NULL)
-        drop_body(http, body, BODY_DROPPED_SLOW);
+    for (; (body = body_find_slow(&http->budget, &looks, now)) != NULL; looks--) {
+        int unread = 0;
+        ioctl(exchange_of(body)->socket, FIONREAD, &unread);
+        if (paused || body_keeps_rate(body, &http->budget, unread > 0 ? (size_t)unread : 0))
+            body_next_window(body, &http->budget, now);
+        else
+            drop_body(http, body, BODY_DROPPED_SLOW);
+    }
+    http->rates_seen = now;
 }
 
 /* False: the request is refused. */
@@ -672,7 +714,7 @@ static void check_reserve(struct exchange *exchange) {
     }
     problem_set(&exchange->problem, PROBLEM_SATURATED, "",
                 "All %zu connections are in use, and this one is in reserve for health and metrics.", most);
-    exchange->closes = true;
+    exchange->keeps = false;
     http->full.refused++;
 }
 
@@ -683,14 +725,14 @@ static bool set_aside(struct exchange *exchange) {
     if (exchange->set_aside || is_operational(exchange->route) || exchange->route == ROUTE_MODEL)
         return false;
     exchange->set_aside = true;
-    connection_enter(exchange->connection, CONNECTION_WORKING, clock_now());
     return true;
 }
 
 static enum MHD_Result take_whole(struct exchange *exchange) {
     struct http *http = exchange->http;
     body_whole(&exchange->body, &http->budget);
-    if (exchange->chunked && exchange->framing.state != FRAMING_END) { /* MHD has found another end than we */
+    connection_enter(exchange->connection, CONNECTION_WORKING, clock_now()); /* it makes no room for itself */
+    if (exchange->chunked && exchange->framing.state != FRAMING_END) {       /* MHD has found another end than we */
         problem_set(&exchange->problem, PROBLEM_INVALID_HTTP, "", "The request's chunked body is refused.");
         refuse_unfinished(exchange);
         return MHD_NO;
@@ -816,7 +858,7 @@ static void on_completed(void *context, struct MHD_Connection *handle, void **sl
     if (keeps)
         scan_head(http, reader, rest); /* of the next request, which MHD parses now */
     else
-        reader->scan.complete = true;
+        reader->ignores_rest = true;
 }
 
 /* ---- The start of a request, and connections. */
@@ -870,6 +912,7 @@ static void on_connection(void *context, struct MHD_Connection *handle, void **s
         *slot = connection;
         if (connection != NULL) {
             connections_add(&http->connections, connection, info->connect_fd, clock_now());
+            connection->handle = handle;
             admit(http, connection);
         } else {
             shutdown(info->connect_fd, SHUT_RDWR); /* there is no memory, and MHD reads no request */
@@ -912,7 +955,7 @@ static void on_expired(void *context, struct connection *connection, enum connec
     struct http *http = context;
     struct exchange *exchange = connection->owner;
     if (exchange != NULL)
-        MHD_set_connection_option(exchange->handle, MHD_CONNECTION_OPTION_TIMEOUT, 1u);
+        end_soon(connection);
     if (why == END_HEADER_TIMEOUT || why == END_BODY_TIMEOUT || (why == END_FULL && exchange != NULL))
         refuse_slow(http, connection, why);
     if (exchange != NULL && (why == END_REPLY_TIMEOUT || why == END_REPLY_DROPPED)) {
@@ -942,6 +985,7 @@ static void report_full(struct http *http) {
 
 size_t http_sweep(struct http *http) {
     connections_sweep(&http->connections, clock_now(), on_expired, http);
+    drop_slow_bodies(http);
     drop_replies(http, NULL);
     report_full(http);
     return connections_sweeps(&http->connections);
@@ -1004,6 +1048,7 @@ struct http *http_start(const struct http_options *options) {
                                         .rate = options->limits.body_rate,
                                         .window = rate_window,
                                         .patience = victim_age};
+    http->rates_seen = clock_now();
     arena_init(&http->arena, 0, ARENA_KEEP);
     if (linger_start(&http->linger, clock_from_seconds(options->limits.linger_timeout)) >= 0)
         http->daemon = start_daemon(http);

@@ -75,11 +75,10 @@ struct exchange {
     size_t reply_bytes;                                     /* counted in http_reply_buffered() */
     size_t body_buffer; /* bytes that libmicrohttpd's buffer for the body is to have at least */
     unsigned growths;   /* of that buffer */
-    bool keeps;         /* the connection, after its answer */
+    bool keeps;         /* the connection, after its answer: else the answer says close */
     bool set_aside;     /* see set_aside() */
     bool handled;       /* the handler was called */
     bool pending;       /* and its answer comes later */
-    bool closes;        /* the connection, after the answer */
     bool discarding;    /* the body is read and thrown away */
     bool counted;       /* in http_in_flight() */
 
@@ -100,6 +99,9 @@ struct http_limits {
     size_t connection_memory;    /* bytes of a connection's head, body buffer and reply head */
     double header_timeout, body_timeout, reply_timeout, idle_timeout, linger_timeout;
 };
+
+/* Refused clients that are read on from, at most, and never more than max_connections. Each takes a descriptor. */
+enum { HTTP_LINGERING_MOST = 1024 };
 
 struct http_options {
     struct http_limits limits;
@@ -123,13 +125,12 @@ int http_linger_descriptor(const struct http *http);
  * again in any case; 0: after the next poll; negative: only when readable. */
 int http_run(struct http *http);
 void http_linger(struct http *http);
-/* Looks at the deadlines of some of the connections; call http_run() after it. Returns the number of calls, 1 to 250,
- * that look at every connection once; make that many within LOOP_TICK_MILLISECONDS. */
+/* Looks at the deadlines of some of the connections and at the rates of some of the bodies; call http_run() after it.
+ * Returns the number of calls, 1 to SWEEPS_A_ROUND, that look at every one once; make that many within
+ * LOOP_TICK_MILLISECONDS. */
 size_t http_sweep(struct http *http);
 /* Let go of clients that were read on from after a refusal for long enough; a few times a second. */
 void http_expire_lingering(struct http *http);
-/* Refuses requests whose large bodies come too slowly; a few times a second. */
-void http_drop_slow_bodies(struct http *http);
 
 /* The pending answer is there, in exchange->answer. Call http_run() when all that are there have been given. */
 void http_answered(struct exchange *exchange);

@@ -11,7 +11,7 @@ import time
 
 import pytest
 
-from support.service import Raw, head
+from support.service import Raw, Service, head
 
 LIMIT = 60  # seconds until something that never comes is given up
 
@@ -305,3 +305,24 @@ def test_a_flood_of_connections_lets_health_through(start, sent):
                 with running.client(timeout=20) as client:
                     assert client.get(path).status == 200
         assert running.metrics()["dien_connections"] <= 100 + 64
+
+
+@pytest.mark.only_on("release")  # a sanitizer's runtime opens descriptors of its own
+def test_refused_clients_do_not_take_the_last_descriptor(build, demo):
+    """Clients that are read on from after a refusal have descriptors, too: health is answered beside all of them."""
+    with Service(build, demo.path, "--linger-timeout", "60", descriptors=400) as running:
+        held = running.logged_line(event="descriptors")
+        refused = []
+        with contextlib.ExitStack() as stack:
+            for _ in range(500):  # each is refused by its head, and neither reads nor closes
+                raw = stack.enter_context(running.raw())
+                raw.send(head(10 ** 9))
+                refused.append(raw)
+            for _ in range(150):
+                stack.enter_context(running.raw())
+            eventually(lambda: running.metrics()["dien_connections_lingering"] > 50)
+            for _ in range(20):
+                with running.client(timeout=20) as client:
+                    assert client.get("/health/live").status == 200
+            assert len(list(pathlib.Path(f"/proc/{running.process.pid}/fd").iterdir())) < 390
+        assert "connections are held" in held["message"]

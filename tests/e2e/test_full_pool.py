@@ -177,3 +177,35 @@ def test_bytes_behind_a_large_head(accounted, good, route, kind):
                 there = client.get(f"/users/{user}").status == 200
                 assert there == ((status == 200) if route != "forget" else (status == 431)), (user, size, behind, status)
                 client.ask("DELETE", f"/users/{user}")
+
+
+# The verdict on a head, wherever TCP has cut the stream.
+
+COUNTS = [*range(100, 150, 7), *range(150, 175), *range(180, 340, 13)]
+LENGTHS = [*range(9_000, 16_000, 271), *range(16_000, 22_600, 67)]
+
+
+@pytest.mark.only_on("release")
+@pytest.mark.parametrize("sizes, lines", [(COUNTS, lambda size: [f"X-{i}: v" for i in range(size)]),
+                                          (LENGTHS, lambda size: [f"X: {'x' * size}"]),
+                                          (LENGTHS[::3], lambda size: [*(f"X-{i}: v" for i in range(60)),
+                                                                       f"X: {'x' * (size - 4000)}"])],
+                         ids=["count", "length", "both"])
+def test_the_verdict_does_not_depend_on_the_cut(accounted, good, sizes, lines):
+    """Head and a body of 12 kB in one send, and the body behind the head: one status for both, 431 from one size on."""
+    body = json.dumps(good).encode()
+    body += b" " * (12_000 - len(body))
+    heads = {size: head(len(body), *lines(size)) for size in sizes}
+    together = [wire.Talk(heads[size] + body, method="POST", note=size) for size in sizes]
+    wire.talk_all(accounted.address, together)
+    statuses = {}
+    for talk in together:
+        statuses[talk.note] = talk.one().status
+    for size in sizes:
+        with accounted.raw() as raw:
+            raw.send(heads[size])
+            time.sleep(0.005)
+            with contextlib.suppress(OSError):
+                raw.send(body)
+            assert raw.reply().status == statuses[size], size
+    assert list(statuses.values()) == sorted(statuses.values()) and set(statuses.values()) == {200, 431}, statuses

@@ -77,6 +77,27 @@ def test_the_largest_and_slowest_gives_way(start, large):
     close(raws)
 
 
+@pytest.mark.parametrize("chunked", [False, True])
+def test_small_bodies_give_way_too(start, good, chunked):
+    """Bodies below --small-body, and below the size from which a rate is asked of them, fill all of --max-buffered."""
+    size = 60_000
+    server = start("--max-buffered", "2M", "--buffer-reserve", "1M")
+    raws = []
+    for _ in range(2 * MEGABYTE // size):
+        raw = server.raw()
+        raw.send((head(None, CHUNKED) + b"%x\r\n" % (size + 1000) if chunked else head(size + 1000)) + b" " * size)
+        raws.append(raw)
+    wait_for(server, len(raws) * size)
+    time.sleep(0.6)  # in their first half second they may be fast clients
+    padded = good + b" " * (size - len(good))
+    for _ in range(3):
+        reply = server.score(padded)
+        assert reply.status == 200, reply
+    assert 1 <= server.metrics()['dien_bodies_dropped_total{reason="full"}'] <= 3
+    problem_of(raws[0].reply(), 503, "saturated")  # the longest
+    close(raws)
+
+
 def test_a_trickle_gives_way_too(start, large):
     """Clients that send a few bytes now and then are as slow as those that send nothing."""
     server = start("--max-buffered", "8M", "--buffer-reserve", "1M", "--body-rate", "10K")

@@ -813,6 +813,27 @@ def test_requests_in_flight_are_finished(build, demo, large):
     server.clean()
 
 
+def test_a_request_that_comes_too_late_hears_that_the_server_stops(build, demo):
+    """The threads stop while a connection still sends: draining, with Retry-After, and no refusal of the queue."""
+    server = service.Service(build, demo.path, "--threads", "1", "--drain-timeout", "0", "--max-candidates", "65536")
+    text = json.dumps(demo.request(random.Random(9), history=50, candidates=2048 if build.sanitized else 65536)).encode()
+    with server.raw() as busy, server.raw() as late:
+        late.send(head(2) + b"{}")
+        assert late.reply().status == 400
+        busy.send(head(len(text)) + text)
+        while series(server.metrics(), "dien_threads_busy") < 1:
+            time.sleep(0.002)
+        server.terminate()
+        server.logged_line(event="closing")
+        late.send(head(2) + b"{}")
+        reply = late.reply()
+        assert reply.status == 503 and reply.json()["type"].endswith(":draining"), reply
+        assert reply.closes and reply.headers["Retry-After"] == "1"
+        assert busy.reply().status == 200
+    assert server.wait() == 0
+    server.clean()
+
+
 def test_new_connections_are_refused_after_the_drain_delay(build, demo):
     server = service.Service(build, demo.path)
     server.terminate()

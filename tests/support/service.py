@@ -143,11 +143,12 @@ def parse_metrics(page):
 class Service:
     """dien-server on a port of its own choice. As a context it stops in order: SIGTERM, exit status 0, no report.
 
-    `log` is a file or a descriptor for its log in place of the output file; CLOSED: it has no standard error."""
+    `log` is a file or a descriptor for its log in place of the output file; CLOSED: it has no standard error.
+    `descriptors`: the number that it may open."""
 
     CLOSED = "closed"
 
-    def __init__(self, build, model, *options, wait_ready=True, log=subprocess.STDOUT, **variables):
+    def __init__(self, build, model, *options, wait_ready=True, log=subprocess.STDOUT, descriptors=None, **variables):
         self.build = build
         self.temporary = tempfile.TemporaryDirectory(prefix="dien-e2e-")
         self.directory = pathlib.Path(self.temporary.name)
@@ -160,6 +161,8 @@ class Service:
         if log == self.CLOSED:
             arguments = ["sh", "-c", 'exec "$@" 2>&-', "sh", *arguments]
             log = subprocess.STDOUT
+        if descriptors is not None:
+            arguments = ["sh", "-c", f'ulimit -n {descriptors}; exec "$@"', "sh", *arguments]
         self.arguments = [str(argument) for argument in (*arguments, *options)]
         self.output_file = self.directory / "output"
         self.terminated = False  # told to stop

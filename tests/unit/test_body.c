@@ -63,6 +63,18 @@ static void no_more_than_expected_is_taken(void **state) {
 
 #define SECOND ((uint64_t)1000000000)
 
+static void assert_empty(const struct body_budget *budget) {
+    assert_true(budget->held == 0 && budget->held_large == 0);
+    assert_true(budget->by_window.first == NULL && budget->by_window.last == NULL);
+    for (size_t i = 0; i < BODY_CLASSES; i++)
+        assert_true(budget->by_size[i].first == NULL && budget->by_size[i].last == NULL);
+}
+
+static struct body *find_slow(struct body_budget *budget, uint64_t now) {
+    unsigned looks = 100;
+    return body_find_slow(budget, &looks, now);
+}
+
 /* Bodies of `size` bytes each that are half of what is expected. */
 static void half_arrive(struct body *bodies, size_t count, struct body_budget *budget, size_t size, uint64_t now) {
     static char text[1000];
@@ -93,12 +105,12 @@ static void small_bodies_have_a_reserve(void **state) {
     assert_int_equal(body_append(&grows, &budget, "1", 1, 0, 0), BODY_SATURATED);
     body_free(&large[7], &budget);
     assert_int_equal(body_append(&grows, &budget, "1", 1, 0, 0), BODY_TAKEN);
-    assert_true(grows.large && grows.listed);
+    assert_true(grows.large && grows.by_size.listed && grows.by_window.listed);
     assert_int_equal(budget.held_large, 751);
     body_free(&grows, &budget);
     for (size_t i = 0; i < 7; i++)
         body_free(&large[i], &budget);
-    assert_true(budget.held == 0 && budget.held_large == 0 && budget.first == NULL);
+    assert_empty(&budget);
 }
 
 static void the_reserve_is_at_most_half(void **state) {
@@ -131,13 +143,77 @@ static void the_victim_is_the_largest_and_slowest(void **state) {
     body_free(&bodies[2], &budget);
     assert_ptr_equal(body_find_victim(&budget, &newcomer, now), &bodies[0]);
     body_free(&bodies[0], &budget);
-    assert_null(body_find_victim(&budget, &newcomer, now));
     assert_ptr_equal(body_find_victim(&budget, NULL, now), &newcomer);
+    assert_ptr_equal(body_find_victim(&budget, &newcomer, now), &small); /* small ones fill the memory, too */
+    body_free(&small, &budget);
+    assert_null(body_find_victim(&budget, &newcomer, now));
     body_free(&newcomer, &budget);
     body_free(&bodies[3], &budget);
     body_free(&bodies[1], &budget);
-    body_free(&small, &budget);
-    assert_true(budget.held == 0 && budget.held_large == 0 && budget.first == NULL);
+    assert_empty(&budget);
+}
+
+/* Of bodies of one size the longest goes, and one that has doubled meanwhile is young again. */
+static void the_longest_of_a_size_goes(void **state) {
+    (void)state;
+    static char text[100];
+    struct body_budget budget = {.most = 10000, .small = 5000, .patience = SECOND};
+    struct body bodies[3] = {{0}};
+    for (unsigned i = 0; i < 3; i++)
+        half_arrive(&bodies[i], 1, &budget, 100 - i, i * SECOND);
+    assert_ptr_equal(body_find_victim(&budget, NULL, 5 * SECOND), &bodies[0]);
+    assert_ptr_equal(body_find_victim(&budget, &bodies[0], 5 * SECOND), &bodies[1]);
+    body_append(&bodies[0], &budget, text, 20, 0, 5 * SECOND); /* not doubled */
+    assert_ptr_equal(body_find_victim(&budget, NULL, 5 * SECOND), &bodies[0]);
+    body_append(&bodies[0], &budget, text, 100, 0, 5 * SECOND);
+    assert_ptr_equal(body_find_victim(&budget, NULL, 6 * SECOND - 1), &bodies[1]);
+    body_whole(&bodies[2], &budget);
+    body_free(&bodies[1], &budget);
+    assert_null(body_find_victim(&budget, NULL, 6 * SECOND - 1));
+    body_free(&bodies[0], &budget);
+    body_free(&bodies[2], &budget);
+    assert_empty(&budget);
+}
+
+/* Its window begins when it turns large: before, no rate was asked of it. */
+static void the_window_begins_when_a_body_turns_large(void **state) {
+    (void)state;
+    static char text[100];
+    struct body_budget budget = {.most = 10000, .small = 50, .rate = 10, .window = 2 * SECOND};
+    struct body body = {0};
+    body_append(&body, &budget, text, 50, 0, 0);
+    assert_null(find_slow(&budget, 100 * SECOND));
+    body_append(&body, &budget, text, 1, 0, 100 * SECOND);
+    assert_null(find_slow(&budget, 102 * SECOND - 1));
+    assert_ptr_equal(find_slow(&budget, 102 * SECOND), &body);
+    assert_false(body_keeps_rate(&body, &budget, 19));
+    assert_true(body_keeps_rate(&body, &budget, 20));
+    body_next_window(&body, &budget, 102 * SECOND);
+    assert_null(find_slow(&budget, 104 * SECOND - 1));
+    assert_ptr_equal(find_slow(&budget, 104 * SECOND), &body);
+    body_free(&body, &budget);
+    assert_empty(&budget);
+}
+
+static void looks_are_bounded(void **state) {
+    (void)state;
+    static char text[100];
+    struct body_budget budget = {.most = 10000, .small = 50, .rate = 10, .window = 2 * SECOND};
+    struct body fast[3] = {{0}}, slow = {0};
+    half_arrive(fast, 3, &budget, 100, 0);
+    half_arrive(&slow, 1, &budget, 100, 0);
+    for (size_t i = 0; i < 3; i++)
+        body_append(&fast[i], &budget, text, 50, 200, SECOND);
+    unsigned looks = 2;
+    assert_null(body_find_slow(&budget, &looks, 2 * SECOND));
+    assert_int_equal(looks, 0);
+    looks = 2;
+    assert_ptr_equal(body_find_slow(&budget, &looks, 2 * SECOND), &slow);
+    assert_int_equal(looks, 1);
+    body_free(&slow, &budget);
+    for (size_t i = 0; i < 3; i++)
+        body_free(&fast[i], &budget);
+    assert_empty(&budget);
 }
 
 static void a_large_body_must_keep_up_the_rate(void **state) {
@@ -148,29 +224,36 @@ static void a_large_body_must_keep_up_the_rate(void **state) {
     half_arrive(&fast, 1, &budget, 100, 0);
     half_arrive(&slow, 1, &budget, 100, 0);
     half_arrive(&small, 1, &budget, 20, 0);
-    assert_null(body_find_slow(&budget, 2 * SECOND - 1));
+    assert_null(find_slow(&budget, 2 * SECOND - 1));
     body_append(&fast, &budget, text, 100, 1000, SECOND);
     body_append(&slow, &budget, text, 99, 1000, SECOND);
     body_append(&slow, &budget, text, 100, 1000, SECOND);
     body_append(&fast, &budget, text, 100, 1000, SECOND);
-    assert_ptr_equal(body_find_slow(&budget, 2 * SECOND), &slow);
-    assert_ptr_equal(body_find_slow(&budget, 2 * SECOND), &slow); /* until the caller has ended it */
+    assert_ptr_equal(find_slow(&budget, 2 * SECOND), &slow);
+    assert_ptr_equal(find_slow(&budget, 2 * SECOND), &slow); /* until the caller has ended it */
     body_free(&slow, &budget);
-    assert_null(body_find_slow(&budget, 2 * SECOND));
-    assert_null(body_find_slow(&budget, 4 * SECOND - 1));
-    assert_ptr_equal(body_find_slow(&budget, 4 * SECOND), &fast);
+    assert_null(find_slow(&budget, 2 * SECOND));
+    assert_null(find_slow(&budget, 4 * SECOND - 1));
+    assert_ptr_equal(find_slow(&budget, 4 * SECOND), &fast);
     budget.rate = 0;
-    assert_null(body_find_slow(&budget, 4 * SECOND));
+    assert_null(find_slow(&budget, 4 * SECOND));
     body_free(&fast, &budget);
     body_free(&small, &budget);
+    assert_empty(&budget);
 }
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(parts_of_every_size_make_the_body),     cmocka_unit_test(the_budget_is_for_all_bodies),
-        cmocka_unit_test(small_bodies_have_a_reserve),           cmocka_unit_test(the_reserve_is_at_most_half),
-        cmocka_unit_test(the_victim_is_the_largest_and_slowest), cmocka_unit_test(a_large_body_must_keep_up_the_rate),
+        cmocka_unit_test(parts_of_every_size_make_the_body),
+        cmocka_unit_test(the_budget_is_for_all_bodies),
+        cmocka_unit_test(small_bodies_have_a_reserve),
+        cmocka_unit_test(the_reserve_is_at_most_half),
+        cmocka_unit_test(the_victim_is_the_largest_and_slowest),
+        cmocka_unit_test(a_large_body_must_keep_up_the_rate),
         cmocka_unit_test(no_more_than_expected_is_taken),
+        cmocka_unit_test(the_longest_of_a_size_goes),
+        cmocka_unit_test(the_window_begins_when_a_body_turns_large),
+        cmocka_unit_test(looks_are_bounded),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

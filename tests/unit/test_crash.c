@@ -25,9 +25,9 @@ enum { PAGE = 4096, HANG_SECONDS = 60 };
 
 static char log_text[65536], path[] = "/tmp/dien-crash-XXXXXX";
 
-/* The status of a child that runs `fault` with standard error in log_text. */
-static int run_child(void (*fault)(void)) {
-    int file = memfd_create("log", MFD_CLOEXEC), status = 0;
+/* The status of a child that runs `fault` with this standard error. */
+static int run_child_on(int file, void (*fault)(void)) {
+    int status = 0;
     assert_true(file >= 0);
     pid_t process = fork();
     assert_true(process >= 0);
@@ -41,6 +41,12 @@ static int run_child(void (*fault)(void)) {
         _exit(99);
     }
     assert_int_equal(waitpid(process, &status, 0), process);
+    return status;
+}
+
+/* With standard error in log_text. */
+static int run_child(void (*fault)(void)) {
+    int file = memfd_create("log", MFD_CLOEXEC), status = run_child_on(file, fault);
     ssize_t size = pread(file, log_text, sizeof log_text - 1, 0);
     log_text[size > 0 ? size : 0] = '\0';
     close(file);
@@ -167,6 +173,27 @@ static void a_signal_that_was_sent_ends_it(void **state) {
     json_decref(line);
 }
 
+/* Nobody reads the log, and the pipe is full. */
+static void a_full_pipe_does_not_hold_the_process(void **state) {
+    (void)state;
+    static void (*const faults[])(void) = {read_nowhere, lose_the_file, lose_the_file_on_threads};
+    for (size_t i = 0; i < sizeof faults / sizeof *faults; i++) {
+        int ends[2];
+        assert_int_equal(pipe2(ends, O_CLOEXEC), 0);
+        fcntl(ends[1], F_SETFL, O_NONBLOCK);
+        while (write(ends[1], log_text, PAGE) > 0) {
+        }
+        fcntl(ends[1], F_SETFL, 0);
+        time_t began = time(NULL);
+        int status = run_child_on(ends[1], faults[i]);
+        assert_true(WIFSIGNALED(status));
+        assert_int_equal(WTERMSIG(status), SIGALRM);
+        assert_in_range(time(NULL) - began, CRASH_SECONDS - 1, HANG_SECONDS / 2);
+        close(ends[0]);
+        close(ends[1]);
+    }
+}
+
 static int make_file(void **state) {
     (void)state;
     int file = mkstemp(path);
@@ -184,6 +211,7 @@ int main(void) {
         cmocka_unit_test(a_thread_s_fault_is_named_once),
         cmocka_unit_test(another_fault_is_told_and_ends_as_before),
         cmocka_unit_test(a_signal_that_was_sent_ends_it),
+        cmocka_unit_test(a_full_pipe_does_not_hold_the_process),
     };
     return cmocka_run_group_tests(tests, make_file, remove_file);
 }

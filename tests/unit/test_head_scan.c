@@ -15,7 +15,8 @@
 #define HOST  "Host: a\r\n"
 #define START LINE HOST
 
-enum { MEMORY = 1000 };
+enum { MEMORY = 1000, LINES = 12 };
+static const struct head_limits limits = {.bytes = MEMORY, .lines = LINES};
 static struct head_scan scan;
 static struct problem problem;
 static char seen[4096]; /* the head as the last call left it */
@@ -27,9 +28,9 @@ static enum problem_kind judge_cut(const char *text, size_t size, size_t cut) {
     scan = (struct head_scan){.lines = 0};
     problem.kind = PROBLEM_NONE;
     memcpy(head, text, cut);
-    bool good = cut == 0 || head_scan_take(&scan, head, cut, MEMORY, &problem);
+    bool good = cut == 0 || head_scan_take(&scan, head, cut, &limits, &problem);
     memcpy(head + cut, text + cut, size - cut);
-    good = good && head_scan_take(&scan, head, size, MEMORY, &problem);
+    good = good && head_scan_take(&scan, head, size, &limits, &problem);
     assert_true(good == (problem.kind == PROBLEM_NONE));
     assert_true(size < sizeof seen);
     memcpy(seen, head, size);
@@ -137,6 +138,28 @@ static void heads_end_at_their_limit(void **state) {
     }
 }
 
+/* Bytes behind the head are no part of it: the verdict is one, wherever TCP has cut the stream. */
+static void a_body_behind_a_head_counts_for_nothing(void **state) {
+    (void)state;
+    static char text[2 * MEMORY];
+    int size = snprintf(text, sizeof text, "%s\r\n", START);
+    memset(text + size, 'x', sizeof text - (size_t)size);
+    assert_int_equal(judge_bytes(text, sizeof text), PROBLEM_NONE);
+    assert_true(scan.complete);
+}
+
+static void lines_are_bounded(void **state) {
+    (void)state;
+    char head[MEMORY];
+    for (unsigned headers = LINES - 2; headers <= LINES + 1; headers++) {
+        int size = snprintf(head, sizeof head, "%s", LINE);
+        for (unsigned i = 0; i < headers; i++)
+            size += snprintf(head + size, sizeof head - (size_t)size, "X:\r\n");
+        size += snprintf(head + size, sizeof head - (size_t)size, "\r\n");
+        assert_int_equal(judge_bytes(head, (size_t)size), headers < LINES ? PROBLEM_NONE : PROBLEM_HEADERS_TOO_LARGE);
+    }
+}
+
 static void a_head_request_is_known(void **state) {
     (void)state;
     judge("HEAD / HTTP/1.1\r\n");
@@ -155,6 +178,8 @@ int main(void) {
         cmocka_unit_test(other_heads_are_refused),
         cmocka_unit_test(white_space_moves_before_the_length),
         cmocka_unit_test(heads_end_at_their_limit),
+        cmocka_unit_test(a_body_behind_a_head_counts_for_nothing),
+        cmocka_unit_test(lines_are_bounded),
         cmocka_unit_test(a_head_request_is_known),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
