@@ -23,7 +23,7 @@ GROWING = {
     "cookie": ([*range(21000, 23000, 23), *range(23000, 24600)], lambda size: head(2, f"Cookie: {'c' * size}")),
     "cookies in pairs": (range(1600, 1760), lambda size: head(2, "Cookie: " + "; ".join(f"k{i}=vvvvvv" for i in range(size)))),
     "header": ([*range(21000, 23000, 23), *range(23000, 24600)], lambda size: head(2, f"X-Trace: {'x' * size}")),
-    "headers": (range(200, 350), lambda size: head(2, *[f"X-{i}: v" for i in range(size)])),
+    "headers": (range(120, 350), lambda size: head(2, *[f"X-{i}: v" for i in range(size)])),
     "arguments and a cookie": ([*range(21000, 22800, 23), *range(22800, 24300)],
                                lambda size: head(2, f"Cookie: {'c' * size}", path="/score?" + "a&" * 100)),
     "arguments": (range(20, 13000, 37), lambda size: head(2, path="/score?" + "a&" * size)),
