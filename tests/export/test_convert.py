@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from dien.model import documents
 from dien.model import safetensors
 from dien.model.model_directory import Scorer, load, read_samples
 from dien.sources import convert
@@ -25,7 +26,7 @@ def framework(case):
 
 def converted(case, file="state_dict.safetensors", change=None, **options):
     """Config and tensors of a case; `change` may edit the architecture file and the checkpoint's tensors."""
-    architecture, tensors = convert.read_json(GOLDEN / case / "architecture.json"), weights.read(
+    architecture, tensors = documents.read(GOLDEN / case / "architecture.json"), weights.read(
         str(GOLDEN / case / file)
     )
     if change:
@@ -46,7 +47,7 @@ def test_every_framework_has_a_case():
 @pytest.mark.parametrize("case", CASES)
 def test_scores(case):
     """Every score within 1e-6 of the framework's own in float64, and the candidates in the same order."""
-    requests = convert.read_json(GOLDEN / case / "requests.json")
+    requests = documents.read(GOLDEN / case / "requests.json")
     scorer, largest = Scorer(*converted(case)), 0.0
     for request in requests:
         scores, truth = scorer.score(request), np.array(request["scores"])
@@ -70,7 +71,7 @@ def test_scores(case):
 def test_command(case, tmp_path):
     """Through the command line: the framework's scores become the samples, what plays no part is dropped by name."""
     run = command(case, "--samples", GOLDEN / case / "requests.json", "--output", tmp_path / "out")
-    requests = convert.read_json(GOLDEN / case / "requests.json")
+    requests = documents.read(GOLDEN / case / "requests.json")
     assert run.returncode == 0, run.stderr
     assert f"over {sum(len(request['scores']) for request in requests)} scores" in run.stdout
     dropped = {
@@ -137,7 +138,7 @@ def test_lengths(case):
     """Histories of none, one, max_length and beyond: beyond it, what the framework cuts changes nothing."""
     config, tensors = converted(case)
     scorer = Scorer(config, tensors)
-    request = convert.read_json(GOLDEN / case / "requests.json")[-2]
+    request = documents.read(GOLDEN / case / "requests.json")[-2]
     limits = {name: interest["max_length"] for interest in config["interests"] for name in interest["history"]}
     random = np.random.default_rng(0)
 
@@ -190,5 +191,5 @@ def test_a_wrong_convention_shows(change):
     assert place[key] != value
     place[key] = value
     assert (
-        convert.largest_difference(Scorer(config, tensors), convert.read_json(GOLDEN / case / "requests.json")) > 1e-4
+        convert.largest_difference(Scorer(config, tensors), documents.read(GOLDEN / case / "requests.json")) > 1e-4
     )

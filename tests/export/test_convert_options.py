@@ -6,6 +6,7 @@ import pickle
 import numpy as np
 import pytest
 
+from dien.model import documents
 from dien.model.model_directory import load
 from dien.sources import convert
 from dien.sources import weights
@@ -53,7 +54,7 @@ def test_pickled_vocabularies(tmp_path):
             },
             "scores": request["scores"],
         }
-        for request in convert.read_json(GOLDEN / TF1 / "requests.json")
+        for request in documents.read(GOLDEN / TF1 / "requests.json")
     ]
     (tmp_path / "requests.json").write_text(json.dumps(requests))
     run = command(TF1, *flags, "--samples", tmp_path / "requests.json", "--output", tmp_path / "out")
@@ -120,7 +121,7 @@ def test_optimiser_slots_are_dropped():
     tensors = weights.read(str(GOLDEN / TF1 / "state_dict.safetensors"))
     slots = {"f1/kernel/Adam": np.zeros(1), "f1/kernel/Adam_1": np.zeros(1), "Metrics/beta1_power": np.zeros(())}
     source = Source({**tensors, **slots})
-    convert.convert("reference-tf1", convert.read_json(GOLDEN / TF1 / "architecture.json"), source)
+    convert.convert("reference-tf1", documents.read(GOLDEN / TF1 / "architecture.json"), source)
     assert {name: source.dropped[name] for name in slots} == dict.fromkeys(slots, "the optimiser's")
 
 
@@ -129,7 +130,7 @@ def test_optimiser_slots_are_dropped():
 
 def test_fuxictr_files(tmp_path):
     """feature_map.json and feature_vocab.json as FuxiCTR writes them: ids become its tokens, unknown ones its last row."""
-    architecture = convert.read_json(GOLDEN / FUXI / "architecture.json")
+    architecture = documents.read(GOLDEN / FUXI / "architecture.json")
     features = architecture.pop("feature_map")
     (tmp_path / "architecture.json").write_text(json.dumps(architecture))
     (tmp_path / "feature_map.json").write_text(
@@ -169,7 +170,7 @@ def test_fuxictr_files(tmp_path):
             },
             "scores": request["scores"],
         }
-        for request in convert.read_json(GOLDEN / FUXI / "requests.json")
+        for request in documents.read(GOLDEN / FUXI / "requests.json")
     ]
     assert "never seen" in json.dumps(requests)
     (tmp_path / "requests.json").write_text(json.dumps(requests))

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 
+from dien.model import documents
 from dien.sources import convert
 from dien.sources import weights
 from dien.sources.source import ConversionError, Source
@@ -78,7 +79,7 @@ def test_dice_of_the_batch_needs_data():
     refused("reference-tf1-prelu", "--calibrate", dice)
     requests = [
         {key: request[key] for key in ("user", "history", "candidates")}
-        for request in convert.read_json(GOLDEN / "reference-tf1-prelu" / "requests.json")
+        for request in documents.read(GOLDEN / "reference-tf1-prelu" / "requests.json")
     ]
     config, tensors = converted("reference-tf1-prelu", change=dice, calibrate=requests)
     assert [layer["activation"] for layer in config["mlp"]["layers"]] == ["dice", "dice", "linear"]
@@ -156,7 +157,7 @@ def test_every_tensor_is_needed(case):
     )
     shared = ("click_history", "cate_history", "shop_history")
     tensors = weights.read(str(GOLDEN / case / "state_dict.safetensors"))
-    architecture = convert.read_json(GOLDEN / case / "architecture.json")
+    architecture = documents.read(GOLDEN / case / "architecture.json")
     tried = 0
     for name in tensors:
         left = {key: value for key, value in tensors.items() if key != name}
@@ -350,7 +351,7 @@ def test_the_wrong_framework():
     """Each checkpoint is refused as any other's."""
     for case in CASES:
         for other in set(convert.FRAMEWORKS) - {framework(case)}:
-            architecture = convert.read_json(
+            architecture = documents.read(
                 next(GOLDEN / each for each in CASES if framework(each) == other) / "architecture.json"
             )
             with pytest.raises(ConversionError):
@@ -363,7 +364,7 @@ def test_the_wrong_framework():
 
 
 def test_scores_that_disagree(tmp_path):
-    requests = convert.read_json(GOLDEN / "torch-rechub-dien" / "requests.json")
+    requests = documents.read(GOLDEN / "torch-rechub-dien" / "requests.json")
     requests[3]["scores"][2] += 1.2e-5
     (tmp_path / "requests.json").write_text(json.dumps(requests))
     run = command("torch-rechub-dien", "--samples", tmp_path / "requests.json", "--output", tmp_path / "out")
@@ -373,7 +374,7 @@ def test_scores_that_disagree(tmp_path):
 
 def test_scores_prove_what_a_key_leaves_open(tmp_path):
     """With scores to compare with, a key that nobody understands is a note."""
-    architecture = convert.read_json(GOLDEN / "torch-rechub-dien" / "architecture.json")
+    architecture = documents.read(GOLDEN / "torch-rechub-dien" / "architecture.json")
     (tmp_path / "architecture.json").write_text(json.dumps({**architecture, "time_decay": 0}))
     run = command("torch-rechub-dien", "--architecture", tmp_path / "architecture.json", "--output", tmp_path / "out")
     assert run.returncode == 1 and "time_decay is not understood" in run.stderr

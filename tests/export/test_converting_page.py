@@ -8,6 +8,7 @@ import re
 import numpy as np
 import pytest
 
+from dien.model import documents
 from dien.model.model_directory import Scorer
 from dien.sources import convert
 from dien.sources.source import Source, check_keys
@@ -33,7 +34,7 @@ def test_architecture_file(framework):
     shown = blocks(framework)[0]
     check_keys(shown, importlib.import_module(convert.FRAMEWORKS[framework]).KEYS, Source({}))
     case = re.search(r"cd tests/golden/(\S+)", SECTIONS[framework]).group(1)
-    own = convert.read_json(GOLDEN / case / "architecture.json")
+    own = documents.read(GOLDEN / case / "architecture.json")
     for key in set(shown) & set(own) - {
         "config",
         "item_attributes",

@@ -5,6 +5,7 @@ import json
 import numpy as np
 import pytest
 
+from dien.model import documents
 from dien.model import quantise
 from dien.model.model_directory import dequantise, load, read_samples
 from dien.model.safetensors import read_stored
@@ -43,14 +44,14 @@ def test_samples_have_the_scores_of_the_rounded_tables(tmp_path, kind, dtype):
     assert tables and all(getattr(tensor, "bits", tensor).dtype == dtype for tensor in tables)
     scorer = load(tmp_path / "out")
     assert convert.largest_difference(scorer, read_samples(tmp_path / "out")) == 0
-    moved = convert.largest_difference(scorer, convert.read_json(requests))
+    moved = convert.largest_difference(scorer, documents.read(requests))
     assert 1e-7 < moved < 0.02
     assert f"by up to {moved:.3g}" in run.stdout
 
 
 def test_rounding_hides_no_disagreement(tmp_path):
     """The framework's scores are compared before the tables are rounded."""
-    requests = convert.read_json(GOLDEN / CASE / "requests.json")
+    requests = documents.read(GOLDEN / CASE / "requests.json")
     requests[2]["scores"][0] += 5e-5
     (tmp_path / "requests.json").write_text(json.dumps(requests))
     run = command(CASE, "--samples", tmp_path / "requests.json", "--tables", "i8", "--output", tmp_path / "out")

@@ -79,20 +79,3 @@ def test_empty_history(wire, empty):
     batch = wire.batch(request(history=empty))
     assert batch.lengths["clicks"].tolist() == [0]
     assert batch.history["clicks"]["price"].shape == (1, 0, 2)
-
-
-FAULTS = {
-    "field item: 3 is of the wrong type": {"candidates": {"item": [3]}},
-    "field category: -1 is not an index": {"candidates": {"item": ["a"], "category": [-1]}},
-    "field category: 'x' is not an index": {"candidates": {"item": ["a"], "category": ["x"]}},
-    r"field price: \[1.0\] is not 2 numbers": {"candidates": {"item": ["a"], "price": [[1.0]]}},
-    "field item is missing": {"candidates": {"category": [1]}},
-    "field age is missing": {"user": {}},
-    "field category: 1 values where 2 belong": {"history": {"item": ["a", "b"], "category": [1]}},
-}
-
-
-@pytest.mark.parametrize("message", FAULTS)
-def test_faults_name_the_field(wire, message):
-    with pytest.raises(ValueError, match=message):
-        wire.batch(request(**FAULTS[message]))

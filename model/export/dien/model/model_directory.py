@@ -8,16 +8,24 @@ from typing import Any, Iterable, Mapping
 import numpy as np
 import torch
 
-from dien.model import safetensors
+from dien.model import documents, safetensors
 from dien.model.config import Config, attribute_shapes, weight_shapes
 from dien.model.network import DIEN, score
 from dien.model.vocabulary import Vocabulary
-from dien.model.wire import Request, Wire
+from dien.model.wire import Request, RequestError, Wire
 
 
 # The largest allowed difference between a framework's score and ours in float64. The server has this bound (FORMAT.md).
 # The golden cases agree within 6e-8, the rounding to float32 after folding. Other people's scores may be in float32.
 SAMPLES_TOLERANCE = 1e-5
+
+
+def difference(scores: Any, truth: Any) -> float:
+    """The largest difference between scores; infinite where one is missing or not a number."""
+    scores, truth = np.asarray(scores, np.float64), np.asarray(truth, np.float64)
+    if scores.shape != truth.shape or not np.isfinite(scores).all() or not np.isfinite(truth).all():
+        return float("inf")
+    return float(np.abs(scores - truth).max(initial=0))
 
 
 def dequantise(tensors: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
@@ -78,19 +86,30 @@ class Scorer:
 
 def read_config(directory: str | os.PathLike[str]) -> Config:
     """The directory's config.json."""
-    with open(os.path.join(directory, "config.json"), encoding="utf-8") as file:
-        return json.load(file)
+    return documents.read(os.path.join(directory, "config.json"))
 
 
 def read_samples(directory: str | os.PathLike[str]) -> list[dict[str, Any]]:
     """The directory's samples."""
-    with open(os.path.join(directory, "samples.json"), encoding="utf-8") as file:
-        return json.load(file)["samples"]
+    path = os.path.join(directory, "samples.json")
+    read = documents.read(path)
+    if not isinstance(read, dict) or not isinstance(read.get("samples"), list):
+        raise ValueError(f"{path}: not an object with a list of samples")
+    return read["samples"]
 
 
 def load(directory: str | os.PathLike[str], dtype: torch.dtype = torch.float64) -> Scorer:
     """The model of a directory."""
     return Scorer(read_config(directory), safetensors.read_stored(os.path.join(directory, "model.safetensors")), dtype)
+
+
+def check_requests(scorer: Scorer, requests: Iterable[Request], name: str) -> None:
+    """Refuse a request that the server would refuse, with its words; `name` is the file's."""
+    for place, request in enumerate(requests):
+        try:
+            scorer.wire.batch(request)
+        except RequestError as error:
+            raise ValueError(f"{name}: request {place}: {error}") from error
 
 
 def scored(scorer: Scorer, requests: Iterable[Request]) -> list[dict[str, Any]]:
@@ -101,8 +120,10 @@ def scored(scorer: Scorer, requests: Iterable[Request]) -> list[dict[str, Any]]:
         given = np.asarray(request.get("scores", scores), np.float64)
         if given.shape != scores.shape:
             raise ValueError(f"sample {place}: {len(given)} scores for {len(scores)} candidates")
-        if np.abs(given - scores).max() > SAMPLES_TOLERANCE:
-            raise ValueError(f"sample {place}: the network's score differs by {np.abs(given - scores).max():.3g}")
+        if not np.isfinite(scores).all():
+            raise ValueError(f"sample {place}: the network's score is not a number")
+        if difference(given, scores) > SAMPLES_TOLERANCE:
+            raise ValueError(f"sample {place}: the network's score differs by {difference(given, scores):.3g}")
         samples.append({**request, "scores": given.tolist()})
     return samples
 

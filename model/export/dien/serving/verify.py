@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from dien.model import model_directory
+from dien.model.model_directory import difference
 from dien.model.samples import RequestMaker
 
 TOLERANCE = 1e-5
@@ -32,13 +33,6 @@ def post(url: str, request: dict[str, Any]) -> np.ndarray:
     for result in results:
         scores[result["index"]] = result["score"]
     return scores
-
-
-def difference(scores: np.ndarray, truth: np.ndarray) -> float:
-    """The largest difference; infinite where a score is missing."""
-    if scores.shape != truth.shape or np.isnan(scores).any():
-        return float("inf")
-    return float(np.abs(scores - truth).max())
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -10,19 +10,20 @@ from __future__ import annotations
 
 import argparse
 import importlib
-import json
 import pickle
 import re
 from typing import Any, Mapping, Optional
 
 import numpy as np
 
+from dien.model import documents
 from dien.model import inspection
 from dien.model import model_directory
 from dien.model import quantise
 from dien.model.config import Config
 from dien.model.model_directory import Scorer
 from dien.model.samples import RequestMaker
+from dien.model.wire import RequestError, tables_of
 from dien.sources import calibrate
 from dien.sources import weights
 from dien.sources.source import ConversionError, Source
@@ -30,16 +31,11 @@ from dien.sources.source import ConversionError, Source
 FRAMEWORKS = {"reference-tf1": "dien.sources.reference_tf1", "deepctr-torch": "dien.sources.deepctr_torch",
               "fuxictr": "dien.sources.fuxictr", "torch-rechub": "dien.sources.torch_rechub", "recbole": "dien.sources.recbole"}
 RANDOM_SAMPLES = 16
-NO_OPTIONS: dict[str, Any] = {"keep": None, "attention_softmax": None, "calibrate": None, "vocabularies": {}}
+NO_OPTIONS: dict[str, Any] = {"keep": None, "attention_softmax": None, "calibrate": None, "calibrate_file": "--calibrate",
+                              "vocabularies": {}}
 # Names of tensors by which checkpoints of frameworks that --from does not list are recognised.
 PADDLEREC = re.compile(r"(hist|target|target_item|neg)\w*_emb_attr[.]weight|item_b_attr[.]weight")
 KERAS = re.compile(r"(.*/)?sparse_(seq_)?emb_\w+(/.*)?")
-
-
-def read_json(path: str) -> Any:
-    """A file's JSON."""
-    with open(path, encoding="utf-8") as file:
-        return json.load(file)
 
 
 class _PlainUnpickler(pickle.Unpickler):
@@ -53,7 +49,7 @@ def read_vocabulary(path: str) -> dict[str, int]:
     """A vocabulary, {string: index}: a pickle, of Python 2 too, or JSON."""
     with open(path, "rb") as file:
         if path.endswith(".json"):
-            loaded = json.load(file)
+            loaded = documents.parse(file.read(), path)
         else:
             try:
                 loaded = _PlainUnpickler(file, encoding="bytes").load()
@@ -84,6 +80,10 @@ def convert(framework: str, architecture: Mapping[str, Any], source: Source,
     config, tensors = importlib.import_module(FRAMEWORKS[framework]).convert(architecture, source, options)
     source.finish()
     layers, statistics = source.calibrate
+    if options["calibrate"] is not None:
+        model_directory.check_requests(Scorer(config, tensors), options["calibrate"], options["calibrate_file"])
+        if not layers:
+            source.note("nothing in this model takes statistics from data: --calibrate changes nothing")
     if layers and statistics is not None:
         rows = calibrate.freeze(config, tensors, layers, statistics, options["calibrate"])
         source.note(f"Dice: statistics of {rows} pairs of user and candidate")
@@ -97,18 +97,32 @@ def convert(framework: str, architecture: Mapping[str, Any], source: Source,
 
 def largest_difference(scorer: Scorer, samples: list[dict[str, Any]]) -> float:
     """How far the network is from the scores that the samples bring."""
-    return max(float(np.abs(scorer.score(sample) - sample["scores"]).max()) for sample in samples)
+    return max(model_directory.difference(scorer.score(sample), sample["scores"]) for sample in samples)
+
+
+def _check_scores(request: Mapping[str, Any], count: int) -> None:
+    """The scores that a request brings; an absent member is none, null is a mistake."""
+    if "scores" not in request:
+        return
+    scores = request["scores"]
+    if not isinstance(scores, list) or not all(isinstance(score, (int, float)) and not isinstance(score, bool)
+                                               for score in scores):
+        raise RequestError("The scores must be an array of numbers.", "scores")
+    if len(scores) != count:
+        raise RequestError("There must be one score for each candidate.", "scores")
 
 
 def requests_of(path: str) -> list[dict[str, Any]]:
     """A JSON list of requests, or samples.json's form."""
-    read = read_json(path)
+    read = documents.read(path)
     requests = read["samples"] if isinstance(read, dict) and "samples" in read else read
     if not isinstance(requests, list) or not requests:
         raise ConversionError(f"{path}: not a list of one request or more")
     for place, request in enumerate(requests):
-        if not isinstance(request, dict) or not request.get("candidates"):
-            raise ConversionError(f"{path}: request {place} has no candidates")
+        try:
+            _check_scores(request, tables_of(request)["candidates"].count)
+        except RequestError as error:
+            raise ConversionError(f"{path}: request {place}: {error}") from error
     return requests
 
 
@@ -121,17 +135,18 @@ def _options(arguments: argparse.Namespace) -> dict[str, Any]:
             raise ConversionError(f"--vocabulary {each}: FIELD=FILE was expected")
         vocabularies[name] = read_vocabulary(path)
     return {"keep": arguments.keep, "attention_softmax": arguments.attention_softmax, "vocabularies": vocabularies,
-            "calibrate": requests_of(arguments.calibrate) if arguments.calibrate else None}
+            "calibrate": requests_of(arguments.calibrate) if arguments.calibrate else None,
+            "calibrate_file": arguments.calibrate}
 
 
 def _architecture(arguments: argparse.Namespace) -> dict[str, Any]:
     """The architecture file, with the names and the framework's files that the command line adds."""
-    architecture = read_json(arguments.architecture)
+    architecture = documents.read(arguments.architecture)
     if not isinstance(architecture, dict):
         raise ConversionError(f"{arguments.architecture}: not a JSON object")
     for key in ("feature_map", "feature_vocab"):
         if getattr(arguments, key):
-            architecture[key] = read_json(getattr(arguments, key))
+            architecture[key] = documents.read(getattr(arguments, key))
     for key in ("name", "version"):
         if getattr(arguments, key):
             architecture[key] = getattr(arguments, key)
@@ -189,7 +204,9 @@ def write(arguments: argparse.Namespace) -> None:
     for note in source.notes:
         print(f"note: {note}")
     scorer = Scorer(config, tensors)
-    if samples is None:
+    if samples is not None:
+        model_directory.check_requests(scorer, samples, arguments.samples)
+    else:
         samples = RequestMaker(config, scorer.wire.vocabularies, np.random.default_rng(0)).requests(RANDOM_SAMPLES)
     brought = [sample for sample in samples if "scores" in sample]
     stored: Mapping[str, Any] = tensors
