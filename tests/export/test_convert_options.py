@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from dien.model import documents
-from dien.model.model_directory import load
+from dien.model.model_directory import Scorer, load
 from dien.sources import convert
 from dien.sources import weights
 from dien.sources.fold import Norm, batch_norm_before, norm_after, tf1_cell, torch_cell
@@ -299,3 +299,42 @@ def test_torch_cell(order):
     write = sigmoid(ours[1] + recurrent[1])
     c = np.tanh(ours[2] + sigmoid(ours[0] + recurrent[0]) * (recurrent[2] + cell["bias_hidden"]))
     assert np.allclose(h + write * (c - h), expected, rtol=0, atol=1e-14)
+
+
+# ---- multi-valued features that DeepCTR-Torch's DIEN does not read
+
+
+def test_multi_valued_features_that_are_no_history():
+    """They have a table in the checkpoint and no place in the network: dropped, and the scores stay."""
+
+    def change(architecture, tensors):
+        architecture["feature_order"] += ["tags", "tags_length"]
+        tensors["embedding_dict.tags.weight"] = np.ones((9, 4), np.float32)
+
+    case = "deepctr-torch-augru"
+    architecture = documents.read(GOLDEN / case / "architecture.json")
+    tensors = weights.read(str(GOLDEN / case / "state_dict.safetensors"))
+    change(architecture, tensors)
+    source = Source(tensors)
+    config, stored = convert.convert("deepctr-torch", architecture, source)
+    assert "never reads it" in source.dropped["embedding_dict.tags.weight"]
+    assert convert.largest_difference(Scorer(config, stored), documents.read(GOLDEN / case / "requests.json")) < 1e-6
+
+
+def test_a_sparse_feature_that_was_forgotten_is_not_dropped():
+    """Without `gender` the dense feature would have to be wider; with its width said, the inputs do not fit."""
+
+    def forget(architecture, _):
+        for key in ("sparse_features", "feature_order"):
+            architecture[key].remove("gender")
+        architecture["groups"]["user"].remove("gender")
+
+    with pytest.raises(ConversionError, match="embedding_dict.gender.weight: .*or of a feature that sparse_features lacks"):
+        converted("deepctr-torch-augru", change=forget)
+
+    def also_say(architecture, tensors):
+        forget(architecture, tensors)
+        architecture["dense_dimensions"] = {"pay_score": 1}
+
+    with pytest.raises(ConversionError, match="inputs are left for the dense features"):
+        converted("deepctr-torch-augru", change=also_say)

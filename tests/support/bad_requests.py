@@ -179,8 +179,8 @@ ACCEPTED = {
     "all members": {**GOOD, "user_id": "u", "top_k": 1.0, "explain": False, "timeout_ms": 10_000, "partial": True},
 }
 
-VALUES = (None, True, 0, -1, 1, 2**63, 2**64, 1.5, 1e39, "a", "1", "", [], [1], [1, 2, 3], {}, {"item": ["a"]}, [{"item": "a"}],
-          ["a", "b"], [1, None])
+VALUES: tuple = (None, True, 0, -1, 1, 2**63, 2**64, 1.5, 1e39, "a", "1", "", [], [1], [1, 2, 3], {}, {"item": ["a"]},
+                 [{"item": "a"}], ["a", "b"], [1, None])
 
 
 def mutated(random):

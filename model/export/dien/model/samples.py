@@ -14,6 +14,8 @@ from dien.model.vocabulary import Vocabulary
 
 UNKNOWN = 0.125
 CANDIDATE_COUNTS = (1, 2, 5, 16, 17, 40)
+PAIRS_MAX = 80_000   # behaviours times candidates of one request: so many take a second in float64
+ORDINARY_MAX = 1000  # behaviours, where no limit is meant to be met
 
 
 class RequestMaker:
@@ -80,5 +82,6 @@ class RequestMaker:
         """`count` requests; the first seven have histories of every interesting length."""
         longest = self.config["interests"][0]["max_length"]
         lengths = [0, 1, 2, longest, longest + 1, longest + 7]
-        lengths += self.random.integers(0, longest + 1, max(0, count - len(lengths))).tolist()
-        return [self.request(length, int(self.random.choice(CANDIDATE_COUNTS))) for length in lengths[:count]]
+        lengths += self.random.integers(0, min(longest, ORDINARY_MAX) + 1, max(0, count - len(lengths))).tolist()
+        return [self.request(length, min(int(self.random.choice(CANDIDATE_COUNTS)), max(1, PAIRS_MAX // max(length, 1))))
+                for length in lengths[:count]]

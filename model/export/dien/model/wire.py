@@ -63,11 +63,11 @@ class _Table:
         self.count = 0
         self.columns: dict[str, list[Any]] = {}
 
-    def place(self, field: str, i: int) -> tuple[Union[str, int], ...]:
+    def place(self, field: str, i: int) -> Sequence[Union[str, int]]:
         """Where value i of a field was sent."""
         if self.is_rows:
-            return (self.name, i, field)
-        return (self.name, field, i) if self.name in ("history", "candidates") else (self.name, field)
+            return [self.name, i, field]
+        return [self.name, field, i] if self.name in ("history", "candidates") else [self.name, field]
 
     @classmethod
     def of_singles(cls, name: str, node: Any) -> "_Table":
@@ -277,7 +277,7 @@ class Wire:
             if sent not in names:
                 row = next((i for i, value in enumerate(values) if value is not ABSENT), 0)
                 raise RequestError(f'The model has no {table.name} field "{sent}".',
-                                   *(table.place(sent, row) if table.is_rows else (table.name, sent)))
+                                   *(table.place(sent, row) if table.is_rows else [table.name, sent]))
         if table.name != "history" or table.count > 0 or table.columns:
             for name in names:
                 if "attribute_of" not in field_of(self.config, name) and name not in table.columns:

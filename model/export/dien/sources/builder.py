@@ -12,6 +12,7 @@ from dien.sources.layers import Layer
 from dien.sources.source import ConversionError, Source
 
 NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
+MODEL_NAME = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 SPELLINGS = {"user": ("user",), "context": ("context",), "behaviour": ("behaviour", "behavior", "history"),
              "candidate": ("candidate", "target")}
 Cell = Mapping[str, np.ndarray]
@@ -35,6 +36,10 @@ class Model:
     """Collects the parts under FORMAT.md's names; finish() gives config and tensors."""
 
     def __init__(self, source: Source, architecture: Mapping[str, Any], framework: str, groups: Mapping[str, list[str]]):
+        for key in ("name", "version"):
+            if key in architecture and not MODEL_NAME.fullmatch(str(architecture[key])):
+                raise ConversionError(f"the model's {key} {str(architecture[key])!r}: it is made of at most 64 letters, digits, "
+                                      "_, - and .")
         self.source, self.groups = source, groups
         self.tensors: dict[str, np.ndarray] = {}
         self.vocabularies: dict[str, Vocabulary] = {}
@@ -214,6 +219,10 @@ class Model:
         for name in self.groups["behaviour"]:
             if name not in self.config["groups"]["behaviour"]:
                 raise ConversionError(f"groups: behaviour {name} is read by no interest")
+        for group in ("user", "context", "candidate"):
+            strangers = [name for name in self.groups[group] if name not in self.config["groups"][group]]
+            if strangers:
+                raise ConversionError(f"groups: {group} names {', '.join(strangers)}, which the model does not have")
         for key in ("vocabularies",):
             if not self.config[key]:
                 del self.config[key]

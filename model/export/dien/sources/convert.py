@@ -33,9 +33,19 @@ FRAMEWORKS = {"reference-tf1": "dien.sources.reference_tf1", "deepctr-torch": "d
 RANDOM_SAMPLES = 16
 NO_OPTIONS: dict[str, Any] = {"keep": None, "attention_softmax": None, "calibrate": None, "calibrate_file": "--calibrate",
                               "vocabularies": {}}
-# Names of tensors by which checkpoints of frameworks that --from does not list are recognised.
+# Names of tensors by which checkpoints are recognised, first those that --from does not list.
 PADDLEREC = re.compile(r"(hist|target|target_item|neg)\w*_emb_attr[.]weight|item_b_attr[.]weight")
 KERAS = re.compile(r"(.*/)?sparse_(seq_)?emb_\w+(/.*)?")
+SIGNS = {
+    "deepctr-torch": r"embedding_dict[.].*|interest_evolution[.]attention[.]local_att[.].*",
+    "fuxictr": r"embedding_layer[.](embedding_layer[.])?(embedding_layers|feature_encoders)[.].*|"
+               r"(extraction|evolving)_modules[.].*",
+    "torch-rechub": r"embedding[.]embed_dict[.].*|interest_(extractor|evolving)_layers[.].*",
+    "recbole": r"interset_extractor[.].*|embedding_layer[.](token|float)\w*_embedding_table[.].*",
+    "reference-tf1": r"(.*/)?((uid|mid|cat)_embedding_var|f1_att1_1/kernel)",
+}
+NAMES = {"deepctr-torch": "DeepCTR-Torch", "fuxictr": "FuxiCTR", "torch-rechub": "torch-rechub", "recbole": "RecBole",
+         "reference-tf1": "the authors' TensorFlow 1 code"}
 
 
 class _PlainUnpickler(pickle.Unpickler):
@@ -70,6 +80,15 @@ def recognise(framework: str, source: Source) -> None:
                                   "its second GRU, whose cells do not save their weights. "
                                   "Without them the model cannot be scored")
         raise ConversionError(f"these are the tensors of DeepCTR's Keras DIEN, which --from {framework} is not")
+    if not source.left:
+        raise ConversionError("the file holds no tensors")
+    found = [name for name, sign in SIGNS.items() if any(re.fullmatch(sign, tensor) for tensor in source.left)]
+    if framework not in found and found:
+        raise ConversionError(f"these are {NAMES[found[0]]}'s tensors: convert them with --from {found[0]}")
+    if framework not in found:
+        shown = ", ".join(sorted(source.left)[:3])
+        raise ConversionError(f"these are not {NAMES[framework]}'s tensors, nor another framework's that is known here ({shown}"
+                              f"{', ...' if len(source.left) > 3 else ''})")
 
 
 def convert(framework: str, architecture: Mapping[str, Any], source: Source,
@@ -195,7 +214,9 @@ def narrow(scorer: Scorer, tensors: Mapping[str, np.ndarray], samples: list[dict
 
 def write(arguments: argparse.Namespace) -> None:
     """Convert, prove, write and report as the command line asks."""
-    source = Source(weights.read(arguments.weights))
+    notes: list[str] = []
+    source = Source(weights.read(arguments.weights, notes.append))
+    source.notes.extend(notes)
     samples = requests_of(arguments.samples) if arguments.samples else None
     source.proven = samples is not None and all("scores" in sample for sample in samples)
     config, tensors = convert(arguments.framework, _architecture(arguments), source, _options(arguments))

@@ -11,14 +11,18 @@ from typing import Any, Mapping
 import numpy as np
 
 from dien.model.config import Config
+from dien.sources import architecture as rules
 from dien.sources.builder import Model, groups_of
 from dien.sources.layers import Layer, activate, check_units, linear, norm, recurrence
-from dien.sources.source import ConversionError, Source, check_keys, one_of, required
+from dien.sources.source import ConversionError, Source, one_of, required
 
 CELLS = {"GRU": "gru+pooling", "AIGRU": "aigru", "AGRU": "agru", "AUGRU": "augru-and"}
-KEYS = ("gru_type", "item_features", "max_length", "att_hidden_units", "att_activation", "att_weight_normalization",
-        "dnn_hidden_units", "dnn_activation", "use_bn", "sparse_features", "dense_features", "dense_dimensions",
-        "feature_order", "embedding_names", "groups", "task")
+RULES: dict[str, rules.Rule] = {
+    "gru_type": rules.anything, "item_features": rules.names, "max_length": rules.length, "att_hidden_units": rules.units,
+    "att_activation": rules.text, "att_weight_normalization": rules.flag, "dnn_hidden_units": rules.units,
+    "dnn_activation": rules.text, "use_bn": rules.flag, "sparse_features": rules.names, "dense_features": rules.names,
+    "dense_dimensions": rules.named(rules.count, "integers"), "feature_order": rules.names,
+    "embedding_names": rules.named(rules.text, "names"), "groups": rules.groups, "task": rules.anything}
 DICE_EPSILON = 1e-8
 KEEP = "last"      # the package takes arrays of a fixed length; Keras's pad_sequences, which its examples use, cuts the front
 UNKNOWN_ROW = 0    # the padding's row: the package knows no other
@@ -70,12 +74,25 @@ def _fields(source: Source, model: Model, architecture: Mapping[str, Any], spars
         model.categorical(feature, table, UNKNOWN_ROW, groups)
 
 
-def _dense(architecture: Mapping[str, Any], source: Source, model: Model, features: list[str], others: int) -> None:
-    """The dense features, for which the tensors give only the sum of the widths."""
+def _drop_unread(source: Source, widths_are_given: bool) -> None:
+    """Embeddings of multi-valued features that are no history: the package makes them, and its DIEN never reads them.
+
+    A sparse feature that the architecture file forgot would look the same, if a dense feature could take up its width.
+    """
+    left = source.under("embedding_dict.")
+    if left and not widths_are_given:
+        raise ConversionError(f"tensor embedding_dict.{left[0]}: it is of a multi-valued feature, which this DIEN does not read, "
+                              "or of a feature that sparse_features lacks: add dense_dimensions, which tells them apart")
+    source.drop(r"embedding_dict[.].*", "a multi-valued feature that is no history: DeepCTR-Torch's DIEN never reads it")
+
+
+def _dense(architecture: Mapping[str, Any], source: Source, model: Model, features: list[str], others: int) -> bool:
+    """The dense features, for which the tensors give only the sum of the widths. Whether no width had to be guessed."""
     given = dict(architecture.get("dense_dimensions") or {})
     total = source.shape("dnn.linears.0.weight")[1] - others
     unsaid = [feature for feature in features if feature not in given]
     rest = total - sum(given.values())
+    sure = rest == len(unsaid)
     if len(unsaid) == 1 and rest > 0:
         given[unsaid[0]] = rest
     elif rest == len(unsaid):
@@ -85,6 +102,7 @@ def _dense(architecture: Mapping[str, Any], source: Source, model: Model, featur
                               f"({', '.join(unsaid) or 'none'}): check sparse_features, or add dense_dimensions")
     for feature in features:
         model.dense(feature, given[feature], [model.group_of(feature)])
+    return sure
 
 
 def _histories(architecture: Mapping[str, Any], source: Source, model: Model, target: list[str]) -> list[str]:
@@ -106,7 +124,7 @@ def _histories(architecture: Mapping[str, Any], source: Source, model: Model, ta
 
 def convert(architecture: Mapping[str, Any], source: Source, options: Mapping[str, Any]) -> tuple[Config, dict[str, np.ndarray]]:
     """Config and float64 tensors of the model."""
-    check_keys(architecture, KEYS, source)
+    rules.check(architecture, RULES, source)
     if architecture.get("task", "binary") != "binary":
         raise ConversionError(f"architecture key task is {architecture['task']!r}: "
                               "only binary has a sigmoid of the logit as score")
@@ -137,7 +155,8 @@ def convert(architecture: Mapping[str, Any], source: Source, options: Mapping[st
         "kind": "mlp", "inputs": ["q", "k", "q-k", "q*k"],
         "layers": model.stack("interests.interest.attention", attention),
         "normalise": "softmax" if required(architecture, "att_weight_normalization") else "none"}
-    _dense(architecture, source, model, dense, units + sum(model.width(name) for name in sparse))
+    sure = _dense(architecture, source, model, dense, units + sum(model.width(name) for name in sparse))
+    _drop_unread(source, sure)
     layers = _stack(source, "dnn", source.shape("dnn.linears.0.weight")[1], required(architecture, "dnn_activation"),
                     bool(required(architecture, "use_bn")))
     check_units(layers, architecture.get("dnn_hidden_units"), "dnn_hidden_units")

@@ -13,17 +13,23 @@ from typing import Any, Mapping, Optional, Sequence
 import numpy as np
 
 from dien.model.config import Config
+from dien.sources import architecture as rules
 from dien.sources.builder import Model, groups_of
 from dien.sources.fold import torch_cell
 from dien.sources.layers import check_units, recurrence, sequential
-from dien.sources.source import ConversionError, Source, check_entry, check_keys, one_of, required
+from dien.sources.source import ConversionError, Source, check_entry, one_of, required
 
 CELLS = {"GRU": "gru", "AGRU": "agru", "AUGRU": "augru-and"}
 KINDS = {"bilinear_attention": "bilinear", "dot_attention": "dot", "din_attention": "mlp"}
-KEYS = ("gru_type", "attention_type", "use_attention_softmax", "attention_hidden_units", "attention_activation",
-        "enable_sum_pooling", "dnn_hidden_units", "dnn_activations", "batch_norm", "embedding_dim", "dien_target_field",
-        "dien_sequence_field", "dien_neg_seq_field", "feature_map", "feature_vocab", "max_length", "feature_order",
-        "mlp_input_order", "batch_norm_eps", "dice_batch_norm_eps", "groups", "task")
+RULES: dict[str, rules.Rule] = {
+    "gru_type": rules.anything, "attention_type": rules.anything, "use_attention_softmax": rules.flag,
+    "attention_hidden_units": rules.units, "attention_activation": rules.activations, "enable_sum_pooling": rules.flag,
+    "dnn_hidden_units": rules.units, "dnn_activations": rules.activations, "batch_norm": rules.flag,
+    "embedding_dim": rules.count, "dien_target_field": rules.field_pairs, "dien_sequence_field": rules.field_pairs,
+    "dien_neg_seq_field": rules.optional(rules.field_pairs), "feature_map": rules.either(rules.listed, rules.mapping),
+    "feature_vocab": rules.mapping, "max_length": rules.lengths, "feature_order": rules.names,
+    "mlp_input_order": rules.names, "batch_norm_eps": rules.positive, "dice_batch_norm_eps": rules.positive,
+    "groups": rules.groups, "task": rules.anything}
 SPEC_KEYS = ("source", "type", "padding_idx", "oov_idx", "vocab_size", "max_len", "share_embedding", "embedding_dim",
              "emb_output_dim", "feature_encoder", "pretrained_emb", "pretrain_dim", "pretrain_usage", "freeze_emb", "dtype",
              "min_categr_count", "normalizer", "fill_na", "splitter", "active", "padding", "remap", "preprocess")
@@ -260,7 +266,7 @@ def _check_order(architecture: Mapping[str, Any], straight: list[str]) -> None:
 
 def convert(architecture: Mapping[str, Any], source: Source, options: Mapping[str, Any]) -> tuple[Config, dict[str, np.ndarray]]:
     """Config and float64 tensors of the model."""
-    check_keys(architecture, KEYS, source)
+    rules.check(architecture, RULES, source)
     if architecture.get("task", "binary_classification") != "binary_classification":
         raise ConversionError(f"architecture key task is {architecture['task']!r}: only binary_classification is a probability")
     specs = _feature_map(architecture, source)

@@ -13,15 +13,20 @@ from typing import Any, Mapping, Optional
 import numpy as np
 
 from dien.model.config import Config
+from dien.sources import architecture as rules
 from dien.sources.builder import Model, groups_of
 from dien.sources.layers import check_units, linear, recurrence, sequential
-from dien.sources.source import ConversionError, Source, check_entry, check_keys, one_of, required
+from dien.sources.source import ConversionError, Source, check_entry, one_of, required
 
 CELLS = {"GRU": "gru+pooling", "AIGRU": "aigru", "AGRU": "agru", "AUGRU": "augru-and"}
-KEYS = ("config", "user_fields", "item_fields", "item_attributes", "user_attributes", "gru_type", "max_length",
-        "embedding_size", "mlp_hidden_size", "interest_size", "attention_softmax", "attention_scale",
-        "attention_activation", "dnn_activation", "batch_norm_eps", "table_offsets", "tables", "mlp_input_order", "groups",
-        "pooling_mode", "recbole_version")
+RULES: dict[str, rules.Rule] = {
+    "config": rules.mapping, "user_fields": rules.features, "item_fields": rules.features,
+    "item_attributes": rules.named(rules.listed, "lists"), "user_attributes": rules.named(rules.listed, "lists"),
+    "gru_type": rules.anything, "max_length": rules.length, "embedding_size": rules.count, "mlp_hidden_size": rules.units,
+    "interest_size": rules.anything, "attention_softmax": rules.flag, "attention_scale": rules.number,
+    "attention_activation": rules.activations, "dnn_activation": rules.text, "batch_norm_eps": rules.positive,
+    "table_offsets": rules.mapping, "tables": rules.anything, "mlp_input_order": rules.names, "groups": rules.groups,
+    "pooling_mode": rules.text, "recbole_version": rules.either(rules.text, rules.number)}
 FIELD_KEYS = ("name", "type", "vocab_size", "offset")
 SOFTMAX_SINCE = (1, 2, 0)
 BATCH_NORM_EPSILON = 1e-5
@@ -154,7 +159,7 @@ def _top_activation(architecture: Mapping[str, Any]) -> str:
 
 def convert(architecture: Mapping[str, Any], source: Source, options: Mapping[str, Any]) -> tuple[Config, dict[str, np.ndarray]]:
     """Config and float64 tensors of the model."""
-    check_keys(architecture, KEYS, source)
+    rules.check(architecture, RULES, source)
     if not any(name.startswith("interset_extractor.") for name in source.left):
         raise ConversionError("tensor interset_extractor.gru.weight_ih_l0 is missing: "
                               "this is not the state dict of RecBole's DIEN")

@@ -13,16 +13,19 @@ from typing import Any, Mapping
 import numpy as np
 
 from dien.model.config import Config
+from dien.sources import architecture as rules
 from dien.sources.builder import Model, groups_of
 from dien.sources.fold import Norm, tf1_cell
 from dien.sources.layers import Layer
-from dien.sources.source import ConversionError, Source, check_keys, required
+from dien.sources.source import ConversionError, Source, required
 
 FIELDS = {"uid": "user", "mid": "item", "cat": "item"}
 # The class of the model, which train.py chooses, determines the evolution. The tensors do not show it.
 CELLS = {"Gru_Vec_attGru": "augru-or", "Gru_QA_attGru": "agru", "Gru_att_Gru": "aigru", "Gru_Gru_att": "gru+pooling"}
-KEYS = ("n_uid", "n_mid", "n_cat", "EMBEDDING_DIM", "HIDDEN_SIZE", "ATTENTION_SIZE", "use_dice", "max_length",
-        "batch_norm_eps", "mlp_input_order", "groups", "model")
+RULES: dict[str, rules.Rule] = {
+    "n_uid": rules.count, "n_mid": rules.count, "n_cat": rules.count, "EMBEDDING_DIM": rules.count,
+    "HIDDEN_SIZE": rules.count, "ATTENTION_SIZE": rules.count, "use_dice": rules.flag, "max_length": rules.length,
+    "batch_norm_eps": rules.positive, "mlp_input_order": rules.names, "groups": rules.groups, "model": rules.text}
 INPUT_ORDER = ("uid", "item(mid,cat)", "sum over history(mid,cat)", "item*sum", "final_state2")
 OPTIMISER = r".*/Adam(_1)?|(.*/)?beta[12]_power|(.*/)?global_step"
 AUXILIARY = r"(.*/)?(bn1gru|f[123]gru)/.*"
@@ -161,7 +164,7 @@ def dice_statistics(x: np.ndarray) -> Norm:
 
 def convert(architecture: Mapping[str, Any], source: Source, options: Mapping[str, Any]) -> tuple[Config, dict[str, np.ndarray]]:
     """Config and float64 tensors of the model."""
-    check_keys(architecture, KEYS, source)
+    rules.check(architecture, RULES, source)
     dice = bool(architecture.get("use_dice")) or any("dice" in name for name in source.left)
     if dice and not options["calibrate"]:
         raise ConversionError("this Dice takes its statistics from each batch and stores none, so there is nothing to freeze: "

@@ -78,23 +78,8 @@ REMARKS = (r"notes?|comments?|description|source|framework|peer.*|(\w*_)?(commit
 SIZES = r"(\w*_)?(embedding|embed)_(dims?|sizes?)|\w*vocab(ulary)?_sizes?|n_\w+"
 
 
-def check_keys(architecture: Mapping[str, Any], known: Collection[str], source: Source) -> None:
-    """Refuse architecture keys that this framework's converter does not read, because they could change the score.
-
-    If the framework's own scores are there to prove the conversion, such a key is only noted.
-    """
-    for key in architecture:
-        if key in known or re.fullmatch(f"{REMARKS}|{SIZES}", key):
-            continue
-        if not source.proven:
-            raise ConversionError(f"architecture key {key} is not understood: a convention that is skipped is a score that "
-                                  "is wrong. Remove it if it says nothing about the network, or bring the framework's own "
-                                  "scores with --samples")
-        source.note(f"architecture key {key} is not understood; the samples' scores tell whether it matters")
-
-
 def check_entry(entry: Mapping[str, Any], known: Collection[str], source: Source, where: str) -> None:
-    """check_keys() for one feature's entry in the architecture file."""
+    """Refuse keys of one feature's entry that nobody reads; with the framework's own scores they are only noted."""
     for key in entry:
         if key in known or re.fullmatch(REMARKS, key):
             continue

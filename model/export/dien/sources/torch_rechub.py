@@ -13,13 +13,17 @@ from typing import Any, Mapping, Optional
 import numpy as np
 
 from dien.model.config import Config
+from dien.sources import architecture as rules
 from dien.sources.builder import Model, groups_of
 from dien.sources.fold import torch_cell
 from dien.sources.layers import check_units, recurrence, sequential
-from dien.sources.source import ConversionError, Source, check_entry, check_keys, required
+from dien.sources.source import ConversionError, Source, check_entry, required
 
-KEYS = ("features", "target_features", "history_features", "neg_history_features", "mlp_params", "max_length",
-        "mlp_input_order", "batch_norm_eps", "dice_eps", "groups", "history_labels")
+RULES: dict[str, rules.Rule] = {
+    "features": rules.features, "target_features": rules.features, "history_features": rules.features,
+    "neg_history_features": rules.optional(rules.features), "mlp_params": rules.mapping, "max_length": rules.length,
+    "mlp_input_order": rules.names, "batch_norm_eps": rules.positive, "dice_eps": rules.positive, "groups": rules.groups,
+    "history_labels": rules.anything}
 MLP_KEYS = ("dims", "dropout", "activation", "output_layer")
 FEATURE_KEYS = ("name", "type", "vocab_size", "embed_dim", "pooling", "shared_with", "padding_idx", "max_length")
 BATCH_NORM_EPSILON = 1e-5
@@ -83,7 +87,7 @@ def _interest(architecture: Mapping[str, Any], source: Source, model: Model, pla
 
 
 def _check(architecture: Mapping[str, Any], source: Source) -> None:
-    check_keys(architecture, KEYS, source)
+    rules.check(architecture, RULES, source)
     old = [name for name in source.left if name.endswith("augru_cell.Wa")]
     if old:
         raise ConversionError(f"tensor {old[0]}: this is torch-rechub 0.4 to 0.7, whose AUGRU starts from a random state at "
