@@ -11,7 +11,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum kind { TEXT, HEADER, COUNT, BYTES, BYTES_OR_AUTO, SECONDS, NUMBER, SWITCH, FLAG, LEVEL, PRECISION, COMMAND };
+enum kind { TEXT, HEADER, COUNT, BYTES, BYTES_OR_AUTO, SECONDS, NUMBER, SWITCH, FLAG, MODE, LEVEL, PRECISION, COMMAND };
 
 /* Who meets the limit: nobody (no limit at all), the operator, or clients too. */
 enum audience { NO_LIMIT, LIMIT, CLIENT_LIMIT };
@@ -33,7 +33,11 @@ struct row {
 
 static const struct row rows[] = {
     {"model", TEXT, NO_LIMIT, FIELD(model), NULL, 0, 0, "model directory to serve; required"},
-    {"listen", TEXT, NO_LIMIT, FIELD(listen), "127.0.0.1:8080", 0, 0, "HOST:PORT; [::]:8080 for IPv6; port 0: any"},
+    {"listen", TEXT, NO_LIMIT, FIELD(listen), "127.0.0.1:8080", 0, 0,
+     "HOST:PORT; [::]:8080 for IPv6; port 0: any; or unix:PATH, a socket's file"},
+    {"listen-mode", MODE, NO_LIMIT, FIELD(listen_mode), "660", 0, 0, "permissions of that file, in octal"},
+    {"listen-when-ready", SWITCH, NO_LIMIT, FIELD(listen_when_ready), "off", 0, 0,
+     "accept no connection before the model is proved, not for health either; --reuse-port on does so, too"},
     {"address-file", TEXT, NO_LIMIT, FIELD(address_file), NULL, 0, 0, "write the address in use to this file"},
     {"reuse-port", SWITCH, NO_LIMIT, FIELD(reuse_port), "off", 0, 0, "let several servers share the port"},
     {"backlog", COUNT, LIMIT, FIELD(backlog), "1024", 1, 65535, "connections that wait to be accepted"},
@@ -100,7 +104,7 @@ static const struct row rows[] = {
      "renamed metrics and members of the log keep their old names, too, for one version"},
     {"check", FLAG, NO_LIMIT, FIELD(check), "off", 0, 0, "load the model, prove its samples, say how well, and exit"},
     {"probe", TEXT, NO_LIMIT, FIELD(probe), NULL, 0, 0,
-     "ask the server at HOST:PORT, or at --listen with \"self\", whether it is ready, and exit"},
+     "ask the server at HOST:PORT or unix:PATH, or at --listen with \"self\", whether it is ready, and exit"},
     {"version", COMMAND, NO_LIMIT, 0, NULL, 0, 0, "print the version and exit"},
     {"help", COMMAND, NO_LIMIT, 0, NULL, 0, 0, "print this and exit"},
 };
@@ -189,6 +193,10 @@ static bool assign(struct options *options, const struct row *row, const char *t
     case FLAG:
         *(bool *)field = strcmp(text, "on") == 0;
         return *(bool *)field || strcmp(text, "off") == 0 || complain(complaint, "\"%s\" is neither on nor off", text);
+    case MODE:
+        *(unsigned *)field = (unsigned)strtoul(text, NULL, 8);
+        return (strlen(text) == 3 && strspn(text, "01234567") == 3) ||
+               complain(complaint, "\"%s\" is not three octal digits", text);
     case LEVEL:
         return log_level_named(text, field) || complain(complaint, "\"%s\" is not debug, info, warning or error", text);
     case PRECISION:
@@ -250,6 +258,8 @@ static const char *kind_value(enum kind kind) {
     case COUNT:
     case NUMBER:
         return " NUMBER";
+    case MODE:
+        return " MODE";
     case SWITCH:
         return " on|off";
     case LEVEL:

@@ -17,8 +17,10 @@
 struct options {
     const char *model;
     const char *listen;
+    unsigned listen_mode;     /* permissions of the file at unix:PATH */
     const char *address_file; /* NULL: none */
     bool reuse_port;
+    bool listen_when_ready; /* or reuse_port */
     size_t backlog;
     size_t threads; /* 0: as many as the CPU quota allows */
     size_t queue;

@@ -1,10 +1,10 @@
-/* service.c: listens at once, scores once the model is proved, drains when told to stop.
+/* service.c: listens at once or when it is ready, scores once the model is proved, drains when told to stop.
  *
  *   LOADING -> READY -> DRAINING -> CLOSING -> stopped
  *
- * LOADING: liveness answers, readiness does not. DRAINING: no longer ready, but still accepting and scoring while load
- * balancers take notice (--drain-delay). CLOSING: nothing new is accepted, requests in flight finish (--drain-timeout).
- * Everything here runs on the loop's thread.
+ * LOADING: liveness answers, readiness does not; with --listen-when-ready there is no HTTP yet. DRAINING: no longer
+ * ready, but still accepting and scoring while load balancers take notice (--drain-delay). CLOSING: nothing new is
+ * accepted, requests in flight finish (--drain-timeout). Everything here runs on the loop's thread.
  */
 #include "server/service.h"
 
@@ -36,6 +36,7 @@ struct service {
     uint64_t state_began;
     int status; /* exit status */
     struct loop *loop;
+    struct listen_socket listening;
     struct loader *loader;      /* while the model is loaded */
     uint64_t housekeeping_done; /* clock_now() of the last keep_house() */
 };
@@ -58,7 +59,91 @@ static double seconds_in_state(const struct service *service) {
 
 /* Serves the connections that are ready, and arms the timer for the next call. */
 static void run_http(struct service *service) {
-    loop_after(service->loop, http_run(service->api.http));
+    if (service->api.http != NULL)
+        loop_after(service->loop, http_run(service->api.http));
+}
+
+/* ---- HTTP. */
+
+static void on_readable(void *context) {
+    run_http(context);
+}
+
+static void on_linger(void *context) {
+    struct service *service = context;
+    http_linger(service->api.http);
+}
+
+/* The file appears with its whole content, for whoever waits for it. */
+static bool write_address(const char *file, const char *address, char *error, size_t error_size) {
+    char temporary[4096];
+    snprintf(temporary, sizeof temporary, "%s.%ld", file, (long)getpid());
+    FILE *out = fopen(temporary, "we");
+    bool good = out != NULL && fprintf(out, "%s\n", address) > 0;
+    good = out != NULL && fclose(out) == 0 && good;
+    good = good && rename(temporary, file) == 0;
+    if (!good)
+        snprintf(error, error_size, "--address-file: %s: %s", file, strerror(errno));
+    return good;
+}
+
+static size_t lingering(size_t connections) {
+    return connections < HTTP_LINGERING_MOST ? connections : HTTP_LINGERING_MOST;
+}
+
+/* As many as there are descriptors for: without one the listener stands still, and health with it. A refused client
+ * that is read on from has a descriptor beside that of its connection, or of the next client's. */
+static size_t max_connections(const struct options *options) {
+    size_t descriptors = process_raise_descriptors();
+    size_t others = options->reserved_connections + DESCRIPTOR_RESERVE;
+    if (options->max_connections + lingering(options->max_connections) + others <= descriptors)
+        return options->max_connections;
+    size_t room = descriptors > 2 * others ? descriptors - others : descriptors / 2;
+    size_t most = room - lingering(room / 2);
+    log_message(LEVEL_WARNING, "descriptors",
+                "--max-connections is %zu, but the process may open %zu descriptors: %zu connections are held.",
+                options->max_connections, descriptors, most);
+    return most;
+}
+
+/* Connections are accepted from here on. */
+static bool start_http(struct service *service, char *error, size_t error_size) {
+    const struct options *options = service->api.options;
+    const char *address = service->listening.address;
+    if (!listen_begin(&service->listening, (int)options->backlog, error, error_size))
+        return false;
+    const struct http_options http = {
+        .limits = {.max_body = options->max_body,
+                   .max_buffered = options->max_buffered,
+                   .max_reply_buffered = options->max_reply_buffered,
+                   .max_connections = max_connections(options),
+                   .reserved_connections = options->reserved_connections,
+                   .buffer_reserve = options->buffer_reserve,
+                   .small_body = options->small_body,
+                   .body_rate = options->body_rate,
+                   .connection_memory = options->connection_memory,
+                   .header_timeout = options->header_timeout,
+                   .body_timeout = options->body_timeout,
+                   .reply_timeout = options->reply_timeout,
+                   .idle_timeout = options->idle_timeout,
+                   .linger_timeout = options->linger_timeout},
+        .counts = &service->api.metrics.http,
+        .work_size = sizeof(struct job),
+        .listening = service->listening.descriptor,
+        .context = &service->api,
+        .handle = api_handle,
+        .ended = api_ended,
+    };
+    service->api.http = http_start(&http);
+    service->listening.descriptor = -1; /* http's */
+    if (service->api.http == NULL ||
+        !loop_watch(service->loop, http_descriptor(service->api.http), "http", on_readable) ||
+        !loop_watch(service->loop, http_linger_descriptor(service->api.http), "linger", on_linger)) {
+        snprintf(error, error_size, "HTTP cannot start: %s", strerror(errno));
+        return false;
+    }
+    log_line(LEVEL_INFO, "listening", LOG_STRING("address", address), LOG_NUMBER("pid", (double)getpid()));
+    return options->address_file == NULL || write_address(options->address_file, address, error, error_size);
 }
 
 /* ---- The model. */
@@ -117,8 +202,15 @@ static void take_model(struct service *service, const struct loaded *loaded) {
     if (service->api.options->precision == DIEN_REDUCED && !loaded->reduced)
         log_message(LEVEL_WARNING, "precision",
                     "Nothing of this model gains by reduced precision on this CPU: it is scored in float32.");
-    if (service->api.state == API_LOADING)
-        enter(service, API_READY);
+    if (service->api.state != API_LOADING)
+        return;
+    char error[512];
+    if (service->api.http == NULL && !start_http(service, error, sizeof error)) {
+        log_message(LEVEL_ERROR, "start-failed", "%s", error);
+        fail(service);
+        return;
+    }
+    enter(service, API_READY);
 }
 
 /* ---- The end. */
@@ -126,11 +218,16 @@ static void take_model(struct service *service, const struct loaded *loaded) {
 /* Closes the listener after --drain-delay. Stops the loop once nothing is left to be done, or after --drain-timeout. */
 static void step_down(struct service *service) {
     struct http *http = service->api.http;
+    if (http == NULL) { /* nobody has been let in */
+        loop_stop(service->loop);
+        return;
+    }
     double in_flight = (double)http_in_flight(http);
     if (service->api.state == API_DRAINING && seconds_in_state(service) >= service->api.options->drain_delay) {
         log_line(LEVEL_INFO, "closing", LOG_NUMBER("requests_in_flight", in_flight),
                  LOG_NUMBER("connections", (double)http_connections(http)));
         http_close_listener(http);
+        listen_remove(&service->listening);
         enter(service, API_CLOSING);
     }
     if (service->api.state != API_CLOSING)
@@ -147,15 +244,6 @@ static void step_down(struct service *service) {
 }
 
 /* ---- The loop's handlers. */
-
-static void on_readable(void *context) {
-    run_http(context);
-}
-
-static void on_linger(void *context) {
-    struct service *service = context;
-    http_linger(service->api.http);
-}
 
 static void on_wake(void *context) {
     struct service *service = context;
@@ -179,10 +267,12 @@ static void keep_house(struct service *service) {
     service->housekeeping_done = now;
     if (service->api.cache != NULL)
         user_cache_sweep(service->api.cache, seconds);
-    http_expire_lingering(service->api.http);
+    if (service->api.http != NULL)
+        http_expire_lingering(service->api.http);
     if (service->api.workers != NULL)
         worker_pool_examine(service->api.workers);
-    step_down(service);
+    if (service->api.state >= API_DRAINING)
+        step_down(service);
 }
 
 /* Each connection's turn comes every LOOP_TICK_MILLISECONDS: with many of them a tick takes a part. */
@@ -191,7 +281,7 @@ _Static_assert((int)SWEEPS_A_ROUND <= (int)LOOP_TICK_MILLISECONDS, "a part has a
 static int on_tick(void *context) {
     struct service *service = context;
     watchdog_beat(service->api.watchdog);
-    size_t parts = http_sweep(service->api.http);
+    size_t parts = service->api.http != NULL ? http_sweep(service->api.http) : 1;
     keep_house(service);
     run_http(service);
     return LOOP_TICK_MILLISECONDS / (int)parts;
@@ -205,88 +295,18 @@ static void on_signal(void *context, int signal) {
         log_stop();
         _exit(1);
     }
-    log_line(LEVEL_INFO, "draining", LOG_NUMBER("signal", signal),
-             LOG_NUMBER("requests_in_flight", (double)http_in_flight(service->api.http)),
-             LOG_NUMBER("drain_delay_seconds", service->api.options->drain_delay));
-    http_drain(service->api.http);
+    log_line(
+        LEVEL_INFO, "draining", LOG_NUMBER("signal", signal),
+        LOG_NUMBER("requests_in_flight", service->api.http != NULL ? (double)http_in_flight(service->api.http) : 0),
+        LOG_NUMBER("drain_delay_seconds", service->api.options->drain_delay));
+    if (service->api.http != NULL)
+        http_drain(service->api.http);
     enter(service, API_DRAINING);
     step_down(service);
     run_http(service);
 }
 
 /* ---- Start and stop. */
-
-/* The file appears with its whole content, for whoever waits for it. */
-static bool write_address(const char *file, const char *address, char *error, size_t error_size) {
-    char temporary[4096];
-    snprintf(temporary, sizeof temporary, "%s.%ld", file, (long)getpid());
-    FILE *out = fopen(temporary, "we");
-    bool good = out != NULL && fprintf(out, "%s\n", address) > 0;
-    good = out != NULL && fclose(out) == 0 && good;
-    good = good && rename(temporary, file) == 0;
-    if (!good)
-        snprintf(error, error_size, "--address-file: %s: %s", file, strerror(errno));
-    return good;
-}
-
-static size_t lingering(size_t connections) {
-    return connections < HTTP_LINGERING_MOST ? connections : HTTP_LINGERING_MOST;
-}
-
-/* As many as there are descriptors for: without one the listener stands still, and health with it. A refused client
- * that is read on from has a descriptor beside that of its connection, or of the next client's. */
-static size_t max_connections(const struct options *options) {
-    size_t descriptors = process_raise_descriptors();
-    size_t others = options->reserved_connections + DESCRIPTOR_RESERVE;
-    if (options->max_connections + lingering(options->max_connections) + others <= descriptors)
-        return options->max_connections;
-    size_t room = descriptors > 2 * others ? descriptors - others : descriptors / 2;
-    size_t most = room - lingering(room / 2);
-    log_message(LEVEL_WARNING, "descriptors",
-                "--max-connections is %zu, but the process may open %zu descriptors: %zu connections are held.",
-                options->max_connections, descriptors, most);
-    return most;
-}
-
-static bool start_http(struct service *service, char *error, size_t error_size) {
-    const struct options *options = service->api.options;
-    char address[ADDRESS_TEXT];
-    int listening =
-        listen_open(options->listen, options->reuse_port, (int)options->backlog, address, error, error_size);
-    if (listening < 0)
-        return false;
-    const struct http_options http = {
-        .limits = {.max_body = options->max_body,
-                   .max_buffered = options->max_buffered,
-                   .max_reply_buffered = options->max_reply_buffered,
-                   .max_connections = max_connections(options),
-                   .reserved_connections = options->reserved_connections,
-                   .buffer_reserve = options->buffer_reserve,
-                   .small_body = options->small_body,
-                   .body_rate = options->body_rate,
-                   .connection_memory = options->connection_memory,
-                   .header_timeout = options->header_timeout,
-                   .body_timeout = options->body_timeout,
-                   .reply_timeout = options->reply_timeout,
-                   .idle_timeout = options->idle_timeout,
-                   .linger_timeout = options->linger_timeout},
-        .counts = &service->api.metrics.http,
-        .work_size = sizeof(struct job),
-        .listening = listening,
-        .context = &service->api,
-        .handle = api_handle,
-        .ended = api_ended,
-    };
-    service->api.http = http_start(&http);
-    if (service->api.http == NULL ||
-        !loop_watch(service->loop, http_descriptor(service->api.http), "http", on_readable) ||
-        !loop_watch(service->loop, http_linger_descriptor(service->api.http), "linger", on_linger)) {
-        snprintf(error, error_size, "HTTP cannot start: %s", strerror(errno));
-        return false;
-    }
-    log_line(LEVEL_INFO, "listening", LOG_STRING("address", address), LOG_NUMBER("pid", (double)getpid()));
-    return options->address_file == NULL || write_address(options->address_file, address, error, error_size);
-}
 
 /* Address space only: the bytes are used as users come. */
 static bool start_cache(struct service *service, char *error, size_t error_size) {
@@ -322,7 +342,10 @@ static bool start(struct service *service, char *error, size_t error_size) {
         return false;
     snprintf(error, error_size, "The event loop cannot start: %s", strerror(errno));
     service->loop = loop_new(&handlers);
-    if (service->loop == NULL || !start_http(service, error, error_size))
+    if (service->loop == NULL || !listen_bind(&service->listening, options->listen, options->reuse_port,
+                                              options->listen_mode, error, error_size))
+        return false;
+    if (!options->reuse_port && !options->listen_when_ready && !start_http(service, error, error_size))
         return false;
     service->loader = loader_start(
         &(struct load){options->model, options->precision, options->samples_tolerance, prefault_bytes(options)},
@@ -338,9 +361,11 @@ static void stop_workers(struct service *service) {
     if (service->api.workers == NULL)
         return;
     worker_pool_stop(service->api.workers);
-    api_give_answers(&service->api);
-    for (int i = 0; i < LAST_RUNS && http_in_flight(service->api.http) > 0; i++)
-        http_run(service->api.http);
+    if (service->api.http != NULL) {
+        api_give_answers(&service->api);
+        for (int i = 0; i < LAST_RUNS && http_in_flight(service->api.http) > 0; i++)
+            http_run(service->api.http);
+    }
     worker_pool_free(service->api.workers);
 }
 
@@ -358,6 +383,9 @@ static void stop(struct service *service) {
     }
     if (service->api.http != NULL)
         http_stop(service->api.http);
+    else if (service->listening.descriptor >= 0)
+        close(service->listening.descriptor);
+    listen_remove(&service->listening);
     free(service->api.description);
     user_cache_free(service->api.cache);
     dien_close(service->api.model);
@@ -366,7 +394,7 @@ static void stop(struct service *service) {
 int service_run(const struct options *options) {
     static struct service service; /* large, and one a process */
     char error[512];
-    service = (struct service){.api = {.options = options, .started = clock_now()}};
+    service = (struct service){.api = {.options = options, .started = clock_now()}, .listening = {.descriptor = -1}};
     service.api.threads = options->threads > 0 ? options->threads : cpu_quota_threads("");
     enter(&service, API_LOADING);
     if (start(&service, error, sizeof error)) {

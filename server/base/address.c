@@ -7,6 +7,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
+#include <sys/un.h>
 
 /* Splits "[::1]:80" into "::1" and "80". */
 static bool split(const char *address, char host[ADDRESS_TEXT], const char **port) {
@@ -34,7 +36,7 @@ struct addrinfo *address_find(const char *text, bool listening, char *error, siz
     char host[ADDRESS_TEXT];
     const char *port = NULL;
     if (!split(text, host, &port)) {
-        snprintf(error, error_size, "\"%s\" is not HOST:PORT, nor [IPV6]:PORT", text);
+        snprintf(error, error_size, "\"%s\" is not HOST:PORT, nor [IPV6]:PORT, nor unix:PATH", text);
         return NULL;
     }
     const struct addrinfo hints = {.ai_flags = AI_NUMERICSERV | (listening ? AI_PASSIVE : 0),
@@ -45,4 +47,20 @@ struct addrinfo *address_find(const char *text, bool listening, char *error, siz
         return found;
     snprintf(error, error_size, "\"%s\": %s", text, gai_strerror(status));
     return NULL;
+}
+
+const char *address_path(const char *text) {
+    static const char scheme[] = "unix:";
+    return strncmp(text, scheme, sizeof scheme - 1) == 0 ? text + sizeof scheme - 1 : NULL;
+}
+
+bool address_of_path(const char *path, struct sockaddr_un *address, char *error, size_t error_size) {
+    size_t length = strlen(path);
+    *address = (struct sockaddr_un){.sun_family = AF_UNIX};
+    if (length == 0 || length >= sizeof address->sun_path) {
+        snprintf(error, error_size, "\"unix:%s\": a path has 1 to %zu bytes", path, sizeof address->sun_path - 1);
+        return false;
+    }
+    memcpy(address->sun_path, path, length);
+    return true;
 }

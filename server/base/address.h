@@ -1,4 +1,4 @@
-/* address.h: parses an address: HOST:PORT, [IPV6]:PORT, or :PORT for every address of this machine. */
+/* address.h: parses an address: HOST:PORT, [IPV6]:PORT, :PORT for every address of this machine, or unix:PATH. */
 #ifndef SERVER_BASE_ADDRESS_H
 #define SERVER_BASE_ADDRESS_H
 
@@ -6,11 +6,17 @@
 #include <stddef.h>
 
 struct addrinfo;
+struct sockaddr_un;
 
 enum { ADDRESS_TEXT = 128 };
 
 /* Returns the socket addresses to listen on or to connect to; the caller frees them with freeaddrinfo(). NULL on error,
  * with the reason in `error`. */
 struct addrinfo *address_find(const char *text, bool listening, char *error, size_t error_size);
+
+/* The PATH of "unix:PATH", or NULL: the text has another form. */
+const char *address_path(const char *text);
+/* The socket address of a PATH. False where it is empty or too long, with the reason in `error`. */
+bool address_of_path(const char *path, struct sockaddr_un *address, char *error, size_t error_size);
 
 #endif

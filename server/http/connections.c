@@ -3,6 +3,7 @@
 
 #include <linux/tcp.h>
 #include <netinet/in.h>
+#include <poll.h>
 #include <stdbool.h>
 #include <string.h>
 #include <sys/ioctl.h>
@@ -92,8 +93,13 @@ static struct peer look_at_peer(int socket) {
     struct tcp_info info;
     socklen_t size = sizeof info;
     memset(&info, 0, sizeof info);
-    if (getsockopt(socket, IPPROTO_TCP, TCP_INFO, &info, &size) != 0)
-        return (struct peer){.received = BYTES_UNKNOWN};
+    if (getsockopt(socket, IPPROTO_TCP, TCP_INFO, &info, &size) != 0) { /* of unix:PATH */
+        struct pollfd one = {.fd = socket, .events = POLLRDHUP};
+        poll(&one, 1, 0);
+        return (struct peer){.received = BYTES_UNKNOWN,
+                             .has_closed = (one.revents & (POLLRDHUP | POLLHUP)) != 0,
+                             .is_gone = (one.revents & (POLLHUP | POLLERR)) != 0};
+    }
     bool counts = size >= offsetof(struct tcp_info, tcpi_bytes_received) + sizeof info.tcpi_bytes_received;
     return (struct peer){.received = counts ? info.tcpi_bytes_received : BYTES_UNKNOWN,
                          .has_closed = info.tcpi_state == TCP_STATE_CLOSE_WAIT,

@@ -9,27 +9,46 @@
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/time.h>
+#include <sys/un.h>
 #include <unistd.h>
 
 static const struct timeval patience = {.tv_sec = 2};
 
-/* A connection to the first of the addresses that takes one, or -1 with errno. */
-static int connect_to(const struct addrinfo *found) {
-    int descriptor = -1;
-    for (const struct addrinfo *info = found; info != NULL && descriptor < 0; info = info->ai_next) {
-        descriptor = socket(info->ai_family, SOCK_STREAM | SOCK_CLOEXEC, 0);
-        if (descriptor < 0)
-            continue;
-        setsockopt(descriptor, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof patience);
-        setsockopt(descriptor, SOL_SOCKET, SO_SNDTIMEO, &patience, sizeof patience);
-        if (connect(descriptor, info->ai_addr, info->ai_addrlen) != 0) {
-            int why = errno;
-            close(descriptor);
-            errno = why;
-            descriptor = -1;
-        }
+/* A connection, or -1 with errno. */
+static int connect_to(int family, const struct sockaddr *address, socklen_t size) {
+    int descriptor = socket(family, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    if (descriptor < 0)
+        return -1;
+    setsockopt(descriptor, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof patience);
+    setsockopt(descriptor, SOL_SOCKET, SO_SNDTIMEO, &patience, sizeof patience);
+    if (connect(descriptor, address, size) == 0)
+        return descriptor;
+    int why = errno;
+    close(descriptor);
+    errno = why;
+    return -1;
+}
+
+/* A connection to the first of the addresses of the text that takes one, or -1 with errno. False: there is none. */
+static bool connect_to_text(const char *text, int *descriptor, char *error, size_t error_size) {
+    const char *path = address_path(text);
+    struct sockaddr_un name;
+    *descriptor = -1;
+    if (path != NULL && !address_of_path(path, &name, error, error_size))
+        return false;
+    if (path != NULL) {
+        *descriptor = connect_to(AF_UNIX, (const struct sockaddr *)&name, sizeof name);
+        return true;
     }
-    return descriptor;
+    struct addrinfo *found = address_find(text, false, error, error_size);
+    if (found == NULL)
+        return false;
+    for (const struct addrinfo *info = found; info != NULL && *descriptor < 0; info = info->ai_next)
+        *descriptor = connect_to(info->ai_family, info->ai_addr, info->ai_addrlen);
+    int why = errno;
+    freeaddrinfo(found);
+    errno = why;
+    return true;
 }
 
 /* Ask, and read the start of the answer: its status line. */
@@ -52,11 +71,9 @@ static bool ask(int descriptor, char *line, size_t size) {
 bool probe_ready(const char *address, char *error, size_t error_size) {
     static const char good[] = "HTTP/1.1 200 ";
     char line[256];
-    struct addrinfo *found = address_find(address, false, error, error_size);
-    if (found == NULL)
+    int descriptor;
+    if (!connect_to_text(address, &descriptor, error, error_size))
         return false;
-    int descriptor = connect_to(found);
-    freeaddrinfo(found);
     bool answered = descriptor >= 0 && ask(descriptor, line, sizeof line);
     if (!answered)
         snprintf(error, error_size, "%s: no answer: %s", address, strerror(errno));

@@ -520,6 +520,8 @@ static bool on_received(void *context, int socket, char *data, size_t size, size
     reader->buffer_end = data + capacity;
     if (reader->connection == NULL || reader->connection->phase == CONNECTION_CLOSING || reader->ignores_rest)
         return false;
+    if (reader->connection->phase == CONNECTION_WAITING)
+        connection_request_began(reader->connection, clock_now());
     struct exchange *exchange = reader->exchange;
     if (exchange == NULL || exchange->began == 0) {
         reader->held = (size_t)(data + size - reader->pool);

@@ -37,11 +37,25 @@ class Reply:
         return self.headers.get("Connection", "").lower() == "close"
 
 
+class UnixConnection(http.client.HTTPConnection):
+    def __init__(self, path, timeout):
+        super().__init__("localhost", timeout=timeout)
+        self.path = path
+
+    def connect(self):
+        self.sock = socket.socket(socket.AF_UNIX)
+        self.sock.settimeout(self.timeout)
+        self.sock.connect(self.path)
+
+
 class Client:
     """One keep-alive connection."""
 
     def __init__(self, address, timeout=REPLY_SECONDS):
-        self.connection = http.client.HTTPConnection(*address, timeout=timeout)
+        if isinstance(address, str):
+            self.connection = UnixConnection(address, timeout)
+        else:
+            self.connection = http.client.HTTPConnection(*address, timeout=timeout)
 
     def __enter__(self):
         return self
@@ -70,12 +84,14 @@ class Raw:
     """A socket that says exactly what the test wants."""
 
     def __init__(self, address, timeout=REPLY_SECONDS, receive_buffer=None):
-        self.socket = socket.socket(socket.AF_INET6 if ":" in address[0] else socket.AF_INET)
+        unix = isinstance(address, str)
+        self.socket = socket.socket(socket.AF_UNIX if unix else socket.AF_INET6 if ":" in address[0] else socket.AF_INET)
         self.socket.settimeout(timeout)
         if receive_buffer:  # before the connection: the window that is offered follows it
             self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
         self.socket.connect(address)
-        self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        if not unix:
+            self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.pending = b""
 
     def __enter__(self):
@@ -178,6 +194,8 @@ class Service:
         while time.monotonic() < limit:
             # Without its line end it is not written to the end yet.
             text = address_file.read_text() if address_file.exists() else ""
+            if text.startswith("unix:") and text.endswith("\n"):
+                return text.strip().removeprefix("unix:")
             if text.endswith("\n"):
                 host, port = text.strip().rsplit(":", 1)
                 return host.strip("[]"), int(port)

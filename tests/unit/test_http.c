@@ -34,7 +34,8 @@ static int clients[CLIENTS];
 static size_t client_count;
 static char spaces[LARGE], page[8 << 20];
 
-/* A score is answered later, a user at once by a reply that no socket's buffer holds, all else by a word. */
+/* A score is answered later, a history at once by a reply that no socket's buffer holds, a user by the problem of that
+ * number, all else by a word. */
 static bool on_request(void *context, struct exchange *exchange) {
     (void)context;
     handled++;
@@ -47,8 +48,10 @@ static bool on_request(void *context, struct exchange *exchange) {
     if (exchange->route == ROUTE_HISTORY)
         exchange->answer = (struct answer){
             .status = 200, .type = "text/plain", .body = page, .size = sizeof page, .memory = ANSWER_BORROWED};
+    else if (exchange->route == ROUTE_USER && exchange->user_id[0] != '0')
+        http_problem(exchange, (enum problem_kind)strtol(exchange->user_id, NULL, 10), "It is so.");
     else
-        http_text(exchange, 200, "text/plain", "hello", 5);
+        http_text(exchange, exchange->route == ROUTE_USER ? 503 : 200, "text/plain", "hello", 5);
     return true;
 }
 
@@ -262,6 +265,25 @@ static void a_cookie_is_the_client_s(void **state) {
     assert_string_equal(cookie, "a=b; c");
 }
 
+/* Health is no problem. */
+static void each_503_says_when_to_come_back(void **state) {
+    (void)state;
+    size_t found = 0;
+    for (int kind = PROBLEM_NONE; kind < PROBLEM_KINDS; kind++) {
+        char text[128];
+        snprintf(text, sizeof text, "GET /users/%d HTTP/1.1\r\n" HOST "\r\n", kind);
+        int client = client_new();
+        say(client, text);
+        run();
+        const char *reply = heard(client);
+        bool is_503 = strstr(reply, "HTTP/1.1 503 ") != NULL;
+        found += is_503;
+        if (answers(reply) != 1 || (strstr(reply, "\r\nRetry-After: 1\r\n") != NULL) != is_503)
+            fail_msg("%d: %s", kind, reply);
+    }
+    assert_true(found >= 4);
+}
+
 static void no_body_waits_with_a_reply(void **state) {
     (void)state;
     int client = client_new();
@@ -366,6 +388,7 @@ int main(void) {
         cmocka_unit_test_setup_teardown(a_connection_is_kept_as_its_tokens_say, start, stop),
         cmocka_unit_test_setup_teardown(a_request_makes_no_room_for_itself, start, stop),
         cmocka_unit_test_setup_teardown(a_cookie_is_the_client_s, start, stop),
+        cmocka_unit_test_setup_teardown(each_503_says_when_to_come_back, start_wide, stop),
         cmocka_unit_test_setup_teardown(no_body_waits_with_a_reply, start, stop),
         cmocka_unit_test_setup_teardown(no_body_waits_with_a_refusal, start, stop),
         cmocka_unit_test_setup_teardown(bytes_in_the_kernel_have_come, start, stop),
