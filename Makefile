@@ -335,13 +335,15 @@ CLIENT_PACKAGES := golang-go openjdk-17-jdk-headless python3-requests python3-ai
 deps: ## Debian packages that the build and all tests need
 	@$(call install,$(CHECK_PACKAGES) $(CLIENT_PACKAGES) $(CROSS_PACKAGES) $(NODE_PACKAGES))
 
-# promtool without the Prometheus daemon that its package would start; what checks OpenAPI documents; AArch64's libraries.
-tools: $(if $(CROSS_BUILD),$(SYSROOT)/.complete) $(if $(shell command -v promtool),,$(TOOLS)/promtool) $(TOOLS)/node_modules/openapi-typescript $(TOOLS)/node_modules/undici
+# Prometheus and promtool without the daemon that their package would start; what checks OpenAPI documents; AArch64's libraries.
+tools: $(if $(CROSS_BUILD),$(SYSROOT)/.complete) $(TOOLS)/prometheus $(TOOLS)/node_modules/openapi-typescript $(TOOLS)/node_modules/undici
 
-$(TOOLS)/promtool: | deps
-	@mkdir -p $(TOOLS)/prometheus
-	cd $(TOOLS)/prometheus && (apt-get download -qq prometheus || (apt-get update -qq && apt-get download -qq prometheus)) && dpkg -x prometheus_*.deb . && rm prometheus_*.deb
-	mv $(TOOLS)/prometheus/usr/bin/promtool $@ && rm -r $(TOOLS)/prometheus
+$(TOOLS)/prometheus: | deps
+	@mkdir -p $(TOOLS)/prometheus-package
+	cd $(TOOLS)/prometheus-package && (apt-get download -qq prometheus || (apt-get update -qq && apt-get download -qq prometheus)) && dpkg -x prometheus_*.deb .
+	mv $(TOOLS)/prometheus-package/usr/bin/promtool $(TOOLS)/promtool
+	mv $(TOOLS)/prometheus-package/usr/bin/prometheus $@
+	rm -r $(TOOLS)/prometheus-package
 
 $(TOOLS)/node_modules/openapi-typescript: | deps
 	@mkdir -p $(TOOLS)

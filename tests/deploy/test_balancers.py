@@ -197,8 +197,8 @@ def test_slashes_in_ids_through_nginx(fleet, demo):
                            "location @repeatable {\n            proxy_pass http://dien;")) != {200}
 
 
-HISTORY = {"history": {"item": ["A13", "A16"]}}
-APPEND = {"history_append": {"item": ["B4"]}}
+HISTORY: dict[str, object] = {"history": {"item": ["A13", "A16"]}}
+APPEND: dict[str, object] = {"history_append": {"item": ["B4"]}}
 
 
 def answer_of_a_killed_server(running, balancer, method, path, body, **headers):
@@ -222,7 +222,8 @@ def answer_of_a_killed_server(running, balancer, method, path, body, **headers):
             ending.join()
 
 
-REPEATED = {
+Kind = tuple[str, str, dict[str, object], dict[str, str]]  # method, path, members of the body, headers
+REPEATED: dict[str, Kind] = {
     "a score": ("POST", "/score", {}, {}),
     "a score with an append by token": ("POST", "/score", {"history_token": "0" * 32, **APPEND}, {}),
     "a whole history with a key": ("POST", "/users/u/history", HISTORY, {"Idempotency-Key": "event-1"}),
@@ -231,7 +232,10 @@ REPEATED = {
 }
 UNANSWERED = (502, None)
 # Of these nginx sends those again that it cannot tell from others.
-NOT_REPEATED = {"an append": ("POST", "/users/u/history", APPEND, {}), "a score with an append": ("POST", "/score", APPEND, {})}
+NOT_REPEATED: dict[str, Kind] = {
+    "an append": ("POST", "/users/u/history", APPEND, {}),
+    "a score with an append": ("POST", "/score", APPEND, {}),
+}
 
 
 @pytest.mark.parametrize("name", NAMES)

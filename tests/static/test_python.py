@@ -13,7 +13,8 @@ TOP = builds.TOP
 # mypy finds the package `dien` from its own folder.
 # Other folders are checked from the top. Files of one name in two folders are checked apart.
 TYPED = [("model/export", ["."]), ("", ["deploy"]), ("", ["tests/bench"]), ("", ["tests/export"]),
-         ("", ["tests/support", "tests/static"]), ("", ["tests/mutation"]), ("", ["tests/faults"]), ("", ["tests/clients"])]
+         ("", ["tests/support", "tests/static"]), ("", ["tests/mutation"]), ("", ["tests/faults"]), ("", ["tests/clients"]),
+         ("", ["tests/deploy"])]
 
 
 # The rooms of the package `dien`; each imports only those before it.
