@@ -10,7 +10,12 @@
 #include "model/kernels/ref.h"
 
 #include <cblas.h>
+#include <pthread.h>
 #include <string.h>
+
+/* Debian's serial build of OpenBLAS hands out its work areas without a lock: two calls at once can share one, and both
+ * results are wrong. So one product runs at a time; the rest of the network, on other threads, goes on meanwhile. */
+static pthread_mutex_t one_product = PTHREAD_MUTEX_INITIALIZER;
 
 void openblas_start(void) {
     openblas_set_num_threads(1);
@@ -25,8 +30,10 @@ static void openblas_linear(const struct projection *projection, size_t blocks, 
         for (size_t unit = 0; unit < projection->units; unit++)
             for (size_t lane = 0; lane < LANES; lane++)
                 y[unit * LANES + lane] = projection->bias[unit];
+        pthread_mutex_lock(&one_product);
         cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasNoTrans, units, LANES, inputs, 1.0F, projection->weight, inputs,
                     x, LANES, 1.0F, y, LANES);
+        pthread_mutex_unlock(&one_product);
         x += projection->inputs * LANES;
         y += projection->units * LANES;
     }
