@@ -378,8 +378,9 @@ static bool begin_flight(struct user_cache *cache, struct user_key key, uint64_t
     if (!begun) {
         single_flight_end(shard, flight);
     } else if (seen != NULL && (always || !was_held)) {
-        /* In the other case the entry's token is unchanged, so it cannot have been deleted in between. */
-        flight->user_deleted = flight->user_deleted || deleted_since(shard, flight->hash, seen->delete_epoch);
+        /* In the other case the entry's token is unchanged, so it cannot have been deleted in between. A delete during
+         * the wait came after the read that `seen` is of, so the epoch tells of it too. */
+        flight->user_deleted = deleted_since(shard, flight->hash, seen->delete_epoch);
     }
     pthread_mutex_unlock(&shard->mutex);
     return begun;
