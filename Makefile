@@ -52,7 +52,7 @@ DEPENDENCIES := $(patsubst %.o,%.d,$(LIBRARY_O) $(MAIN_O) $(call objects,$(UNIT_
 # Debian 12's packages: to build and run; for `make test`; for `make check`.
 DEMO_PACKAGES := build-essential pkg-config libmicrohttpd-dev libjansson-dev libprotobuf-c-dev protobuf-c-compiler libuv1-dev libopenblas-serial-dev libxxhash-dev zlib1g-dev liblmdb-dev libhiredis-dev python3 curl
 TEST_PACKAGES := $(DEMO_PACKAGES) libcmocka-dev redis-server protobuf-compiler python3-protobuf python3-numpy python3-pytest python3-pytest-xdist python3-torch
-CHECK_PACKAGES := $(TEST_PACKAGES) ca-certificates clang clang-format clang-tidy libclang-rt-14-dev valgrind wrk python3-tqdm haproxy nginx-light strace \
+CHECK_PACKAGES := $(TEST_PACKAGES) ca-certificates systemd groff-base debhelper dpkg-dev clang clang-format clang-tidy libclang-rt-14-dev valgrind wrk python3-tqdm haproxy nginx-light strace \
                   mypy flake8 python3-jsonschema python3-venv python3-pip python3-setuptools python3-wheel
 # Tools that the tests call, kept in the build tree.
 TOOLS := build/tools
@@ -192,6 +192,45 @@ soak: deps ## SECONDS (600) of all attacks beside steady load, on the release bu
 	@$(MAKE) --no-print-directory -j$(JOBS) build-release
 	@$(MAKE) --no-print-directory -j$(JOBS) BUILD=build/asan CC=clang SANITIZE=$(SANITIZERS) build
 	@set -e; for build in release asan; do $(PYTHON) tests/faults/soak.py --build build/$$build --seconds $(or $(SECONDS),600); done
+
+# Where packages put the server. UNITDIR is systemd's; PREFIX and DESTDIR are those of other Makefiles.
+PREFIX ?= /usr/local
+UNITDIR ?= $(PREFIX)/lib/systemd/system
+DATADIR = $(PREFIX)/share/dien-server
+DOCDIR = $(PREFIX)/share/doc/dien-server
+MANUAL = $(PREFIX)/share/man/man8/dien-server.8
+VERSION = $(shell sed -n 's/.*SERVER_VERSION "\(.*\)".*/\1/p' server/base/version.h)
+
+.PHONY: install uninstall deb debian-changelog
+install: $(BUILD)/dien-server $(BUILD)/dien-server.8 ## the server, its manual page, systemd unit and demo model below DESTDIR/PREFIX (/usr/local)
+	install -D -m 755 $(BUILD)/dien-server $(DESTDIR)$(PREFIX)/bin/dien-server
+	install -D -m 644 $(BUILD)/dien-server.8 $(DESTDIR)$(MANUAL)
+	install -D -m 644 -t $(DESTDIR)$(DOCDIR) LICENSE CHANGELOG.md
+	install -D -m 644 -t $(DESTDIR)$(DATADIR)/demo model/demo/*
+	install -d $(DESTDIR)$(UNITDIR)
+	sed 's|@BINDIR@|$(PREFIX)/bin|; s|@DATADIR@|$(DATADIR)|' deploy/systemd/dien-server.service > $(DESTDIR)$(UNITDIR)/dien-server.service
+	chmod 644 $(DESTDIR)$(UNITDIR)/dien-server.service
+
+uninstall: ## what `make install` has put there
+	rm -f $(DESTDIR)$(PREFIX)/bin/dien-server $(DESTDIR)$(MANUAL) $(DESTDIR)$(UNITDIR)/dien-server.service
+	rm -rf $(DESTDIR)$(DATADIR) $(DESTDIR)$(DOCDIR)
+
+$(BUILD)/dien-server.8: $(BUILD)/dien-server deploy/man.awk
+	$(BUILD)/dien-server --help | awk -v version=$(VERSION) -f deploy/man.awk > $@
+
+# One entry: CHANGELOG.md has the changes. The date is that of the last commit, so that a package can be built again.
+debian-changelog:
+	@printf 'dien-server (%s) unstable; urgency=medium\n\n  * See /usr/share/doc/dien-server/CHANGELOG.md.\n\n -- %s  %s\n' \
+	  '$(VERSION)' "$$(sed -n 's/^Maintainer: //p' deploy/debian/control)" "$$(git log -1 --format=%cD 2>/dev/null || date -R)"
+
+deb: ## a Debian package in build/deb, from deploy/debian
+	@$(call install,$(DEMO_PACKAGES) debhelper dpkg-dev)
+	rm -rf build/deb && mkdir -p build/deb/source
+	cp -r Makefile LICENSE CHANGELOG.md model proto server deploy build/deb/source
+	cp -r deploy/debian build/deb/source/debian && rm build/deb/source/debian/README.md
+	@$(MAKE) --no-print-directory -s debian-changelog > build/deb/source/debian/changelog
+	cd build/deb/source && dpkg-buildpackage -us -uc -b
+	rm -rf build/deb/source
 
 image: ## the container image, with buildah, podman or docker
 	tests/image/build.sh $(IMAGE)

@@ -18,6 +18,7 @@
 #include "server/base/listen.h"
 #include "server/base/loop.h"
 #include "server/base/memory_limit.h"
+#include "server/base/notify.h"
 #include "server/base/process.h"
 #include "server/base/watchdog.h"
 #include "server/http/connections.h"
@@ -211,6 +212,7 @@ static void take_model(struct service *service, const struct loaded *loaded) {
         return;
     }
     enter(service, API_READY);
+    notify("READY=1");
 }
 
 /* ---- The end. */
@@ -302,6 +304,7 @@ static void on_signal(void *context, int signal) {
     if (service->api.http != NULL)
         http_drain(service->api.http);
     enter(service, API_DRAINING);
+    notify("STOPPING=1");
     step_down(service);
     run_http(service);
 }
