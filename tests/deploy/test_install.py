@@ -5,6 +5,7 @@ import os
 import random
 import re
 import shutil
+import signal
 import socket
 import subprocess
 
@@ -145,3 +146,38 @@ def test_the_debian_package_is_of_this_version(build):
                                               capture_output=True).stdout)
     shown = subprocess.run([str(build.server), "--version"], capture_output=True, text=True, timeout=60, check=True).stdout
     assert ran.stdout.decode().strip() == shown.split()[1]
+
+
+def members(name):
+    """The system calls of one of systemd's sets."""
+    text = subprocess.run(["systemd-analyze", "syscall-filter", name], capture_output=True, text=True, timeout=60,
+                          check=True).stdout
+    words = [line.strip() for line in text.splitlines()[1:] if line.strip() and not line.strip().startswith("#")]
+    return {call for word in words for call in (members(word) if word.startswith("@") else {word})}
+
+
+@pytest.mark.skipif(not (shutil.which("systemd-analyze") and shutil.which("strace")), reason="no systemd-analyze or strace")
+def test_the_unit_allows_each_system_call(build, demo, unit, tmp_path):
+    """A life of the server, traced: start, scores, a user, metrics, SIGTERM. None of its calls is refused by the filter."""
+    allowed = members("@default")
+    for rule in re.findall(r"^SystemCallFilter=(.*)$", unit.read_text(), re.M):
+        for word in rule.removeprefix("~").split():
+            calls = members(word) if word.startswith("@") else {word}
+            allowed = allowed - calls if rule.startswith("~") else allowed | calls
+    trace = tmp_path / "trace"
+    script = tmp_path / "dien-server"
+    script.write_text(f'#!/bin/sh\nexec strace -f -qq -o {trace} {build.server} "$@"\n')
+    script.chmod(0o755)
+
+    class Traced:
+        server = script
+        sanitized = False
+    with Service(Traced, demo.path, "--listen", f"unix:{tmp_path}/socket") as running:
+        body = demo.request(random.Random(3), history=50, candidates=2000) | {"user_id": "u"}
+        assert running.score(body).status == 200
+        assert running.metrics()["dien_connections"] == 1
+        os.kill(running.logged_line(event="listening")["pid"], signal.SIGTERM)
+        running.terminated = True
+    calls = set(re.findall(r"^\d+ +([a-z0-9_]+)\(", trace.read_text(), re.M))
+    assert "recvfrom" in calls and "futex" in calls
+    assert calls - {"execve"} <= allowed, calls - allowed
