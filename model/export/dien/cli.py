@@ -15,6 +15,7 @@ from dien import __version__
 
 # name: its module, and its purpose in a line
 COMMANDS = {
+    "check": ("dien.training.check", "look for faults in clicks before training"),
     "train": ("dien.training.train", "train DIEN on clicks"),
     "evaluate": ("dien.training.evaluate", "AUC on the test sessions, beside simple baselines"),
     "ablate": ("dien.training.ablate", "train the network's variants and compare them"),

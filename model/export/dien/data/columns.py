@@ -13,6 +13,7 @@ from dien.data.recipe import Field
 from dien.model.vocabulary import Id, Vocabulary
 
 MISSING = ("", None)
+ID_TYPES = {str, int, type(None)}  # True and 1.0 would be found as 1
 Fault = Callable[[int, str], ValueError]  # (place in the column, fault) to the error with file and line
 
 
@@ -80,6 +81,8 @@ class Ids:
     def encode(self, column: Sequence[Any], fault: Fault) -> np.ndarray:
         """The rows of a column, int32."""
         try:
+            if not set(map(type, column)) <= ID_TYPES:
+                raise _Bad
             return np.fromiter(map(self._cache.__getitem__, column), np.int32, len(column))
         except (_Bad, TypeError):
             pass

@@ -79,6 +79,14 @@ def _seconds(text: Any) -> float:
     return (when if when.tzinfo else when.replace(tzinfo=timezone.utc)).timestamp()
 
 
+def _is_number(value: Any) -> bool:
+    try:
+        float(value)
+    except (TypeError, ValueError):
+        return False
+    return True
+
+
 def times(columns: list[Sequence[Any]], fault: Fault) -> np.ndarray:
     """Times as numbers: a column of numbers, of ISO 8601, or columns of year, month, day, hour, minute, second."""
     if len(columns) > 1:
@@ -92,10 +100,9 @@ def times(columns: list[Sequence[Any]], fault: Fault) -> np.ndarray:
         return seconds
     column = columns[0]
     first = next((value for value in column if value not in MISSING), None)
-    try:
-        float(first)  # type: ignore[arg-type]
+    if _is_number(first):
         read = numbers(column, fault)
-    except (TypeError, ValueError):
+    else:
         known: dict[Any, float] = {}
         read = np.empty(len(column))
         for place, value in enumerate(column):

@@ -228,9 +228,9 @@ class Sampler:
         return drawn
 
     def log_chance(self, kind: str, rows: np.ndarray, count: int) -> np.ndarray:
-        """The logarithm of how often an item is expected among `count` negatives."""
+        """The logarithm of an item's chance among `count` negatives, relative to a uniform draw."""
         uniform = np.full(rows.shape, 1 / self.items)
         popular = np.maximum(self.share[rows], 1e-9)
         half = (count // 2) / count
         chance = {"uniform": uniform, "mixed": (1 - half) * uniform + half * popular}.get(kind, popular)
-        return np.log(count * chance)
+        return np.log(self.items * chance)

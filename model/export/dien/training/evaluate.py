@@ -1,9 +1,11 @@
-"""The test: AUC of trained checkpoints and of the baselines on the same examples with the same negatives.
+"""The test: a recipe's report, or of the demo AUC of checkpoints and baselines on the same examples.
 
+    dien evaluate --output build/report build/shop.pt
     dien evaluate --data e-shop-clothing-2008.csv.gz --output build/results.json build/eshop.pt [more checkpoints]
 
-The baselines count the validation sessions too; the networks use these only to decide when to stop. The chain's back-off
-is chosen on the validation sessions.
+A recipe's checkpoint is tested on its recipe's files, or on those of --data, and --output is a directory for report.json,
+report.md and report.png. Of the demo, the baselines count the validation sessions too; the networks use these only to decide
+when to stop. The chain's back-off is chosen on the validation sessions.
 """
 from __future__ import annotations
 
@@ -19,7 +21,7 @@ from dien.data import clickstream
 from dien.data.clickstream import Catalogue, Split
 from dien.data.examples import Features, Negatives
 from dien.model.network import DIEN
-from dien.training import checkpoint
+from dien.training import checkpoint, session
 from dien.training.baselines import BACK_OFF, Markov, Popularity
 from dien.training.metrics import Interval, auc, bootstrap, interval
 from dien.training.recipe import VARIANTS
@@ -101,14 +103,20 @@ def report(results: Results, path: str) -> None:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The command line."""
-    parser.add_argument("--data", required=True, help="your copy of UCI data set 553, .csv or .csv.gz")
-    parser.add_argument("--output", required=True, help="JSON file to write")
+    parser.add_argument("--data", help="a file for the recipe; of the demo, your copy of UCI data set 553")
+    parser.add_argument("--output", required=True, help="a directory; of the demo, a JSON file")
     parser.add_argument("checkpoints", nargs="+")
 
 
 def run(arguments: argparse.Namespace, parser: argparse.ArgumentParser) -> None:
     """Evaluate and report."""
     torch.set_num_threads(1)
+    first = checkpoint.load(arguments.checkpoints[0])
+    if "recipe" in first:
+        session.evaluate(arguments, first)
+        return
+    if not arguments.data:
+        parser.error("--data is missing: the demo's checkpoints do not name their file")
     catalogue, sessions = clickstream.read(arguments.data)
     states = {os.path.splitext(os.path.basename(path))[0]: checkpoint.load(path) for path in arguments.checkpoints}
     report(evaluate(catalogue, clickstream.split(sessions), states), arguments.output)

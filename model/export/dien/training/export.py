@@ -57,10 +57,19 @@ def metadata(state: dict[str, Any], recipe: Recipe, report: Optional[dict[str, A
     bands = {field.name: np.asarray(state["values"][field.name]["edges"]).tolist() for field in recipe.fields
              if field.kind == "bands"}
     attribution = recipe[""]["attribution"]
-    return {**({"attribution": attribution} if attribution else {}), **({"multi_valued": places} if places else {}),
-            **({"bands_from": bands} if bands else {}), "recipe": state["recipe"],
-            "training": {"best_epoch": state["best"]["epoch"], "steps": state["best"]["steps"]},
-            "auc_validation": state["best"]["aucs"], **({"test": report["models"]["DIEN"]} if report else {})}
+    facts = {"attribution": attribution, "multi_valued": places, "bands_from": bands, "recipe": state["recipe"],
+             "training": {"best_epoch": state["best"]["epoch"], "steps": state["best"]["steps"]},
+             "auc_validation": state["best"]["aucs"], "test": report["models"]["DIEN"] if report else None}
+    return without_nan({name: fact for name, fact in facts.items() if fact})
+
+
+def without_nan(value: Any) -> Any:
+    """JSON has no NaN: null stands for a measure that the data does not allow."""
+    if isinstance(value, dict):
+        return {key: without_nan(each) for key, each in value.items()}
+    if isinstance(value, list):
+        return [without_nan(each) for each in value]
+    return None if isinstance(value, float) and np.isnan(value) else value
 
 
 def freeze(state: dict[str, Any], output: str, version: str = "", report: Optional[dict[str, Any]] = None) -> None:

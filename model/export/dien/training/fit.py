@@ -2,7 +2,7 @@
 
 The loss is the negative log-likelihood of the labels plus alpha times the auxiliary loss. Of clicks, the negatives are
 sampled anew for each batch; with logq the logits are corrected by the negatives' chances (noise contrast), so that they
-tend to the logarithm of a click's chance whatever the negatives' distribution.
+tend to the logarithm of the click's chance, plus a constant, whatever the negatives' distribution.
 """
 from __future__ import annotations
 

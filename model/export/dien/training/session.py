@@ -1,15 +1,17 @@
-"""`dien train RECIPE`: reads the data, trains with a checkpoint after each epoch, and writes the model directory."""
+"""Recipes from the command line: read and check the data, train, report, and write the model directory."""
 from __future__ import annotations
 
 import argparse
 import os
 from typing import Any, Optional
 
+import numpy as np
 from tqdm import tqdm
 
-from dien.data import events, recipe
+from dien.data import checks, events, recipe
 from dien.data.events import Dataset
-from dien.training import checkpoint, export
+from dien.data.sequences import Sequences
+from dien.training import checkpoint, export, report
 from dien.training.fit import Fit, run
 
 
@@ -50,9 +52,7 @@ def train(arguments: argparse.Namespace) -> None:
     resumed = loaded(arguments.checkpoint) if arguments.resume else None
     dataset = read_data(page, resumed or earlier)
     fit = Fit(dataset)
-    print(f"{len(dataset.events)} events, {len(fit.counts) - 1} items, "
-          + ", ".join(f"{len(places)} examples to {part}" for part, places in
-                      zip(("train", "validate", "test"), fit.parts.values())))
+    print(summary(fit.sequences, fit.parts))
     if earlier and not resumed:
         for line in fit.warm_start(earlier):
             print(f"from {arguments.start}: {line}")
@@ -60,5 +60,32 @@ def train(arguments: argparse.Namespace) -> None:
         fit.restore(resumed)
     run(fit, arguments.checkpoint)
     if arguments.output:
-        export.freeze(fit.state(), arguments.output)
-        print(f"model directory {arguments.output}")
+        measured = report.report_of(fit)
+        export.freeze(fit.state(), arguments.output, report=measured)
+        report.write(fit, measured, arguments.output)
+        print(f"{report.markdown(measured)}\nmodel directory {arguments.output}, with its report in README.md")
+
+
+def summary(sequences: Sequences, parts: dict[str, np.ndarray]) -> str:
+    """The size of the data, and the findings of its check."""
+    dataset = sequences.dataset
+    items = len(dataset.values[dataset.recipe.item.name].ids)
+    first = (f"{len(dataset.events)} events of {len(dataset.events.offsets) - 1} histories, {items} items, "
+             + ", ".join(f"{len(places)} examples to {word}"
+                         for word, places in zip(("train", "validate", "test"), parts.values())))
+    return "\n".join([first, *checks.lines(checks.findings(sequences, parts))])
+
+
+def evaluate(arguments: argparse.Namespace, state: dict[str, Any]) -> None:
+    """The report of a recipe's checkpoint: on the data of its recipe, or on other data with its ids."""
+    page = export.recipe_of(state)
+    if arguments.data:
+        page.files = [arguments.data]
+    check_output(arguments.output)
+    fit = Fit(read_data(page, state, frozen=True))
+    if fit.config != state["config"]:
+        raise ValueError(f"{arguments.checkpoints[0]}: its network does not fit this data")
+    fit.best, fit.history = state["best"], state["history"]
+    measured = report.report_of(fit)
+    report.write(fit, measured, arguments.output)
+    print(report.markdown(measured))
