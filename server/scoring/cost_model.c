@@ -8,17 +8,19 @@
 
 /* UNIT_SECONDS: one pair at the paper's shape on a core of 2024 with AVX-512. DECAY: the weight that older measurements
  * lose with each new one. OUTLIER: a measurement counts as at most this many times its estimate, because a thread that
- * was not given the processor measures its own wait. */
+ * was not given the processor measures its own wait; and as at least that part of it. */
 #define UNIT_SECONDS 1e-7
 #define DECAY        (1.0 / 64)
 enum { START_UNITS = 100, OUTLIER = 8 };
 /* Added to the pairs: for each request, for its bytes (parsing, embedding, the extractor GRU), and for the MLP of each
  * candidate. */
 enum { REQUEST_UNITS = 256, BYTES_PER_UNIT = 2, MLP_UNITS = 8 };
+/* Bytes that are parsed and no more, because their values are cut off or not scored. */
+enum { IDLE_BYTES_PER_UNIT = 16 };
 /* Assumed length of a history that the request does not send, because the server holds the user's state. */
 enum { USUAL_HISTORY = 50 };
-/* Assumed of a compressed body. */
-enum { BYTES_PER_VALUE = 2, MOST_BEHAVIOURS = 512, MOST_CANDIDATES = 4096 };
+/* Assumed of a compressed body. A value is an id, its quotes and comma, and a share of the names. */
+enum { BYTES_PER_VALUE = 8, MOST_CANDIDATES = 4096 };
 
 /* Values in a JSON list: one more than its commas. */
 static double values_in(const char *text, const char *end) {
@@ -29,15 +31,20 @@ static double values_in(const char *text, const char *end) {
 }
 
 static double cost_of_values(size_t size, double behaviours, double candidates) {
-    return REQUEST_UNITS + (double)size / BYTES_PER_UNIT + behaviours * candidates;
+    return REQUEST_UNITS + (double)size / BYTES_PER_UNIT + (behaviours + MLP_UNITS) * candidates;
 }
 
-/* Half of the values are behaviours, half are candidates, up to counts that models and limits allow. */
+/* Half of the values are behaviours, up to the usual number; the others are candidates, up to a number that limits
+ * usually allow. */
 double cost_guess_compressed(size_t decoded_size) {
-    double half = (double)decoded_size / BYTES_PER_VALUE / 2;
-    double behaviours = half < MOST_BEHAVIOURS ? half : MOST_BEHAVIOURS;
-    double candidates = half < MOST_CANDIDATES ? half : MOST_CANDIDATES;
+    double values = (double)decoded_size / BYTES_PER_VALUE;
+    double behaviours = values / 2 < USUAL_HISTORY ? values / 2 : USUAL_HISTORY;
+    double candidates = values - behaviours < MOST_CANDIDATES ? values - behaviours : MOST_CANDIDATES;
     return cost_of_values(decoded_size, behaviours, candidates);
+}
+
+double cost_guess_update(size_t decoded_size) {
+    return cost_of_values(decoded_size, 0, 0);
 }
 
 /* A letter that is written as an escape, such as "c\\u0061ndidates": no encoder does so, and a name may hide in it. */
@@ -82,17 +89,39 @@ double cost_guess(enum proto_format format, const char *body, size_t size) {
     return cost_of_values(size, behaviours, candidates);
 }
 
-static double values_of(const struct proto_table *table) {
+/* Values of a table whose columns count with at most `most` values each. */
+static double values_of(const struct proto_table *table, size_t most) {
     size_t count = 0;
     for (size_t i = 0; i < table->columns; i++)
-        count += table->column[i].count;
+        count += table->column[i].count < most ? table->column[i].count : most;
     return (double)count;
 }
 
-double cost_of_decoded(const struct proto_request *request, size_t size, size_t held) {
-    double assumed = held > 0 ? (double)(held * request->candidates.columns) : USUAL_HISTORY;
-    double behaviours = request->history.present ? values_of(&request->history) + 1 : assumed;
-    return cost_of_values(size, behaviours, values_of(&request->candidates));
+struct cost_work cost_work_expected(const struct dien_model *model, const struct proto_request *request,
+                                    size_t held_length) {
+    struct cost_work work = {.scored = 1};
+    const struct dien_interest *interests;
+    size_t count = dien_interests(model, &interests);
+    for (size_t i = 0; i < count; i++)
+        work.length = interests[i].max_length > work.length ? interests[i].max_length : work.length;
+    if (held_length > work.length)
+        held_length = work.length;
+    bool is_held = !request->history.present && (request->has_user_id || request->has_history_token);
+    if (is_held)
+        work.held = held_length > 0 ? (double)(held_length * request->candidates.columns) : USUAL_HISTORY;
+    return work;
+}
+
+double cost_of_work(const struct proto_request *request, size_t size, const struct cost_work *work) {
+    const struct proto_table *history = &request->history, *append = &request->history_append;
+    double behaviours = history->present ? values_of(history, work->length) + 1 : work->held;
+    double candidates = values_of(&request->candidates, SIZE_MAX) * work->scored;
+    double sent =
+        values_of(history, SIZE_MAX) + values_of(append, SIZE_MAX) + values_of(&request->candidates, SIZE_MAX);
+    double used = values_of(history, work->length) + values_of(append, work->length) + candidates;
+    double idle = sent > 0 ? (double)size * (1 - used / sent) : 0;
+    double units = cost_of_values(size, behaviours, candidates);
+    return units - idle / BYTES_PER_UNIT + idle / IDLE_BYTES_PER_UNIT;
 }
 
 double cost_of_candidate(const struct dien_model *model, const struct dien_user *user) {
@@ -108,7 +137,8 @@ struct cost_rate cost_rate_start(void) {
 }
 
 void cost_learn(struct cost_rate *rate, double units, double seconds) {
-    double limit = OUTLIER * cost_seconds(rate, units);
-    rate->seconds += (seconds < limit ? seconds : limit) - DECAY * rate->seconds;
+    double expected = cost_seconds(rate, units), most = OUTLIER * expected, least = expected / OUTLIER;
+    seconds = seconds > most ? most : seconds < least ? least : seconds;
+    rate->seconds += seconds - DECAY * rate->seconds;
     rate->units += units - DECAY * rate->units;
 }

@@ -14,11 +14,24 @@
 /* Estimates the units of a request from its undecoded body: good enough to tell a light request from a heavy one. Where
  * a body can hide its groups from a look at the text, the guess is the most that so many values can make. */
 double cost_guess(enum proto_format format, const char *body, size_t size);
-/* Of a compressed body only the decoded size is known. It counts as the heaviest request of that size. */
+/* Of a compressed body only the decoded size is known. It counts as a usual request of that size, so the decoded
+ * request has to be weighed. */
 double cost_guess_compressed(size_t decoded_size);
-/* The units of a decoded request, on the scale of the guess. `held` is the assumed length of a history that the request
- * does not bring; 0: the usual one. */
-double cost_of_decoded(const struct proto_request *request, size_t size, size_t held);
+/* Of POST /users/{id}/history, which scores nothing. */
+double cost_guess_update(size_t decoded_size);
+
+/* The part of a decoded request that is work: to be done, or done. */
+struct cost_work {
+    size_t length; /* the longest history after the cut to max_length */
+    double held;   /* values of a history that the request does not bring */
+    double scored; /* the share of the candidates */
+};
+/* Before the state of the user is known. `held_length`: behaviours that a held history is taken to have; 0: the usual
+ * number. */
+struct cost_work cost_work_expected(const struct dien_model *model, const struct proto_request *request,
+                                    size_t held_length);
+/* The units of a decoded request, on the scale of the guess. */
+double cost_of_work(const struct proto_request *request, size_t size, const struct cost_work *work);
 /* Units of scoring one candidate for this user. */
 double cost_of_candidate(const struct dien_model *model, const struct dien_user *user);
 

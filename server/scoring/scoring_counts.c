@@ -26,7 +26,7 @@ void scoring_counts_model(struct scoring_counts *counts, const struct dien_model
 /* Decoding is timed for refused requests too; the later phases only for those that were answered. */
 void scoring_counts_request(struct scoring_counts *counts, const struct request *request) {
     const struct request_summary *summary = &request->summary;
-    bool good = request->problem.kind == PROBLEM_NONE, scores = request->path_user.id == NULL;
+    bool good = request->problem.kind == PROBLEM_NONE && !request->departed, scores = request->path_user.id == NULL;
     if (scores)
         histogram_add(&counts->phases[PHASE_DECODE], summary->seconds[PHASE_DECODE]);
     if (!good)

@@ -108,13 +108,16 @@ static size_t decoded_size(const struct job *job) {
     return content_claimed_size(job->coding, job->body, job->size);
 }
 
-/* The units that a request turned out to have. A held history counts with the length that its state has. */
-static double units_of(const struct scorer *scorer, const struct job *job, const struct request *request) {
-    (void)scorer;
-    size_t held = 0;
+/* The units of the work that was done for a request: of the behaviours that the model used, and the candidates that
+ * were scored. */
+static double units_done(const struct job *job, const struct request *request) {
+    struct cost_work work = {.scored = 1};
     for (size_t i = 0; i < request->interest_count; i++)
-        held = request->interests[i].length > held ? request->interests[i].length : held;
-    return job->user.id == NULL ? cost_of_decoded(&request->decoded, decoded_size(job), held) : job->units;
+        work.length = request->interests[i].length > work.length ? request->interests[i].length : work.length;
+    work.held = (double)(work.length * request->decoded.candidates.columns);
+    if (request->resolved.candidate_count > 0)
+        work.scored = (double)request->scored / (double)request->resolved.candidate_count;
+    return cost_of_work(&request->decoded, decoded_size(job), &work);
 }
 
 static void correct_units(struct worker_pool *pool, struct job *job, double units) {
@@ -125,25 +128,26 @@ static void correct_units(struct worker_pool *pool, struct job *job, double unit
 }
 
 /* The scorer's weigh(). A job that hid its cost was taken too early. It goes back as a heavy one, unless nobody waits
- * or it has been weighed before. The thread of a heavy job must not begin another one: there a history that the server
- * holds counts with the most that the model uses. Nothing has been changed by the request so far. */
+ * or it has been weighed before; the deadline that its body gave stays with it. The thread of a heavy job must not
+ * begin another one: there a history that the server holds counts with the most that the model uses. Nothing has been
+ * changed by the request so far. */
 static bool weigh(struct scorer *scorer, struct request *request) {
     struct worker *worker = scorer->parallel_context;
     struct worker_pool *pool = worker->pool;
     struct job *job = worker->job;
-    const struct dien_interest *interests;
-    size_t count = dien_interests(scorer->model, &interests), longest = 0;
     bool interleaved = scorer == &worker->interleaved;
-    for (size_t i = 0; interleaved && i < count; i++)
-        longest = interests[i].max_length > longest ? interests[i].max_length : longest;
-    double units = cost_of_decoded(&request->decoded, decoded_size(job), 0);
-    double most = interleaved ? cost_of_decoded(&request->decoded, decoded_size(job), longest) : units;
+    struct cost_work usual = cost_work_expected(scorer->model, &request->decoded, 0);
+    struct cost_work longest = cost_work_expected(scorer->model, &request->decoded, SIZE_MAX);
+    double units = cost_of_work(&request->decoded, decoded_size(job), &usual);
+    double most = interleaved ? cost_of_work(&request->decoded, decoded_size(job), &longest) : units;
     pthread_mutex_lock(&pool->mutex);
     bool is_heavy = cost_seconds(&pool->queue.rate, most) > JOB_HEAVY_SECONDS;
     pthread_mutex_unlock(&pool->mutex);
     request->postponed = is_heavy && !job->heavy && !job->weighed && (interleaved || pool->waiting_count > 0);
-    if (request->postponed)
+    if (request->postponed) {
         job->weight = units;
+        job->deadline = request->deadline;
+    }
     return !request->postponed;
 }
 
@@ -166,7 +170,7 @@ static bool serve(struct worker *worker, struct scorer *scorer, struct job *job)
     job->summary = request.summary;
     job->cancelled = request.departed;
     if (request.interest_count > 0)
-        correct_units(worker->pool, job, units_of(scorer, job, &request));
+        correct_units(worker->pool, job, units_done(job, &request));
     if (request.departed) {
         drop_room(job);
     } else if (request.problem.kind == PROBLEM_NONE) {
@@ -236,16 +240,16 @@ static void explain(struct worker_pool *pool, struct job *job) {
 /* ---- one job's life */
 
 /* The life of a job after the queue: check that somebody still wants it in time, score it, measure its cost, and hand
- * it to the loop. */
-static void run_job(struct worker *worker, struct scorer *scorer, struct job *job) {
+ * it to the loop. False when it has gone back to the queue instead. */
+static bool run_job(struct worker *worker, struct scorer *scorer, struct job *job) {
     struct worker_pool *pool = worker->pool;
     const struct worker_pool_options *options = &pool->options;
     uint64_t start = clock_now();
     worker->excluded_ns = 0;
-    if (job->user.id == NULL)
-        histogram_add(&options->counts->phases[PHASE_QUEUE], clock_seconds(start - job->submitted));
     worker->job = job;
     bool ended = is_hopeless(pool, job, start) || serve(worker, scorer, job);
+    if (ended && job->user.id == NULL)
+        histogram_add(&options->counts->phases[PHASE_QUEUE], clock_seconds(start - job->submitted));
 
     /* The cost is the time that one thread would have taken alone. */
     uint64_t end = clock_now();
@@ -267,6 +271,7 @@ static void run_job(struct worker *worker, struct scorer *scorer, struct job *jo
     if (first) { /* otherwise the loop has been woken and has not looked yet */
         options->wake(options->context);
     }
+    return ended;
 }
 
 /* Run queued light jobs for as long as the last chunk took, so a heavy job uses at least half of its thread. */
@@ -282,9 +287,9 @@ static void run_light_jobs(struct worker *worker, uint64_t budget) {
         pthread_mutex_unlock(&pool->mutex);
         if (job == NULL)
             break;
-        run_job(worker, &worker->interleaved, job);
+        bool ended = run_job(worker, &worker->interleaved, job);
         spent = clock_now() - start;
-        counter_add(&pool->options.counts->requests_interleaved, 1);
+        counter_add(&pool->options.counts->requests_interleaved, ended);
     }
     worker->excluded_ns = excluded_ns + (int64_t)spent;
     worker->job = heavy;
@@ -471,9 +476,12 @@ struct worker_pool *worker_pool_start(const struct worker_pool_options *options)
 /* ---- the loop's side */
 
 bool worker_pool_submit(struct worker_pool *pool, struct job *job) {
+    job->reply = NULL;
+    job->reply_size = 0;
     /* cost_guess() reads the whole body, so not under the lock. */
-    job->units = job->coding == PROTO_IDENTITY ? cost_guess(job->format, job->body, job->size)
-                                               : cost_guess_compressed(decoded_size(job));
+    job->units = job->user.id != NULL            ? cost_guess_update(decoded_size(job))
+                 : job->coding == PROTO_IDENTITY ? cost_guess(job->format, job->body, job->size)
+                                                 : cost_guess_compressed(decoded_size(job));
     /* In an overload the request may have waited in the kernel, too, until its client gave up. */
     if (pool->waiting_count > 0 && peer_look(job->socket) == PEER_GONE) {
         job->refusal = JOB_CLIENT_GONE;

@@ -144,11 +144,12 @@ static void decoded_units_are_those_of_the_guess(void **state) {
     const struct proto_column history = {.count = 100}, candidates = {.count = 200};
     struct proto_request request = {.history = {.present = true, .columns = 1, .column = &history},
                                     .candidates = {.present = true, .columns = 1, .column = &candidates}};
-    double ratio = cost_of_decoded(&request, at, 0) / cost_guess(PROTO_JSON, text, at);
+    const struct cost_work whole = {.length = 100, .scored = 1};
+    double ratio = cost_of_work(&request, at, &whole) / cost_guess(PROTO_JSON, text, at);
     assert_true(ratio > 0.97 && ratio < 1.03);
-    request.history.present = false;
-    double usual = cost_of_decoded(&request, at, 0);
-    assert_true(cost_of_decoded(&request, at, 1000) - usual > 150000);
+    const struct cost_work usual = {.held = 50, .scored = 1}, longest = {.held = 1000, .scored = 1};
+    request.history = (struct proto_table){0};
+    assert_true(cost_of_work(&request, at, &longest) - cost_of_work(&request, at, &usual) > 150000);
 }
 
 /* ---- the rate */
@@ -171,6 +172,10 @@ static void one_measurement_proves_little(void **state) {
         cost_learn(&rate, 1000, 1e-3);
     cost_learn(&rate, 1000, 3600);
     assert_true(cost_seconds(&rate, 1) < 1.2e-6);
+    for (int i = 0; i < 300; i++)
+        cost_learn(&rate, 1000, 1e-3);
+    cost_learn(&rate, 1e9, 1e-9); /* units that were never work */
+    assert_true(cost_seconds(&rate, 1) > 1e-6 / 9);
 }
 
 /* ---- the queue */

@@ -10,10 +10,12 @@
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <unistd.h>
+#include <zlib.h>
 
 #include <cmocka.h>
 
@@ -21,16 +23,22 @@ static const char body[] =
     "{\"user\": {\"country\": 1}, \"context\": {\"month\": 4}, \"history\": {\"item\": [\"A13\", \"B4\"]},"
     " \"candidates\": {\"item\": [\"A1\", \"C5\", \"no such item\"]}}";
 
+/* Values of a long list, and bytes of a text. */
+enum { LONG = 6000, TEXT = 1 << 17 };
+
 static struct dien_model *model;
 static struct scoring_counts counts;
 static struct worker_pool *pool;
 static sem_t woken;   /* posted by wake() */
-static sem_t goes_on; /* lets wake() return; posted in advance unless a test holds the threads */
+static sem_t goes_on; /* lets wake() return, where it is held */
+static _Atomic bool holds;
 
 static void wake(void *context) {
     (void)context;
+    bool held = holds;
     sem_post(&woken);
-    sem_wait(&goes_on);
+    if (held)
+        sem_wait(&goes_on);
 }
 
 static int open_model(void **state) {
@@ -51,10 +59,11 @@ static void start(size_t threads, size_t queue, double deadline, bool hold) {
     memset(&counts, 0, sizeof counts);
     scoring_counts_model(&counts, model);
     sem_init(&woken, 0, 0);
-    sem_init(&goes_on, 0, hold ? 0 : 1 << 20);
+    sem_init(&goes_on, 0, 0);
+    holds = hold;
     const struct worker_pool_options options = {
         .model = model,
-        .limits = {.max_candidates = 100, .max_history = 100, .memory = 1 << 24},
+        .limits = {.max_candidates = LONG, .max_history = LONG, .max_body = TEXT, .memory = 1 << 24},
         .threads = threads,
         .queue = queue,
         .deadline = clock_from_seconds(deadline),
@@ -116,6 +125,152 @@ static void every_job_comes_back_once(void **state) {
     finish();
 }
 
+/* ---- the learned cost */
+
+static void write_list(char *text, const char *name, const char *first, size_t count) {
+    size_t at = strlen(text);
+    at += (size_t)snprintf(text + at, TEXT - at, "\"%s\": {\"item\": [%s", name, first);
+    for (size_t i = 0; i < count; i++)
+        at += (size_t)snprintf(text + at, TEXT - at, "%s\"%c%zu\"", i > 0 || *first != '\0' ? "," : "",
+                               (char)('A' + i % 3), 1 + i * 7 % 40);
+    assert_true(at + 8 < TEXT);
+    snprintf(text + at, TEXT - at, "]}");
+}
+
+/* A request with so many behaviours, and more members. */
+static void write_body(char *text, size_t behaviours, size_t candidates, const char *more) {
+    snprintf(text, TEXT, "{\"user\": {\"country\": 1}, \"context\": {\"month\": 4}, %s", more);
+    if (behaviours > 0)
+        write_list(text, "history", "", behaviours);
+    strcat(text, behaviours > 0 ? ", " : "");
+    write_list(text, "candidates", "", candidates);
+    strcat(text, "}");
+}
+
+static size_t pack(char *text, char *packed) {
+    z_stream stream = {.next_in = (Bytef *)text, .avail_in = (uInt)strlen(text)};
+    stream.next_out = (Bytef *)packed;
+    stream.avail_out = TEXT;
+    assert_int_equal(deflateInit2(&stream, 6, Z_DEFLATED, 16 + MAX_WBITS, 8, Z_DEFAULT_STRATEGY), Z_OK);
+    assert_int_equal(deflate(&stream, Z_FINISH), Z_STREAM_END);
+    size_t size = TEXT - stream.avail_out;
+    deflateEnd(&stream);
+    return size;
+}
+
+static void run(struct job *job) {
+    struct job *taken = NULL;
+    job->submitted = clock_now();
+    assert_true(worker_pool_submit(pool, job));
+    collect(1, &taken);
+    if (job->problem != PROBLEM_NONE)
+        fail_msg("%.*s", (int)job->reply_size, job->reply);
+    free(job->reply);
+}
+
+/* The seconds of a unit, from the wait for a job behind one whose thread is held in wake(). */
+static double learned_rate(const char *text) {
+    struct job jobs[2] = {make_job(text), make_job(text)}, *taken[2];
+    holds = true;
+    assert_true(worker_pool_submit(pool, &jobs[0]));
+    sem_wait(&woken);
+    assert_true(worker_pool_submit(pool, &jobs[1]));
+    double rate = worker_pool_wait_seconds(pool) / jobs[1].units;
+    holds = false;
+    sem_post(&goes_on);
+    sem_post(&woken);
+    collect(2, taken);
+    for (size_t i = 0; i < 2; i++)
+        free(jobs[i].reply);
+    return rate;
+}
+
+/* One request after many usual ones, whose text, or what is known of it, shows more work than is done. */
+static void the_rate_is_learned_from_work_that_was_done(void **state) {
+    (void)state;
+    static char usual[TEXT], text[TEXT], packed[TEXT];
+    static const char user[] = "u";
+    enum { CUT, COMPRESSED_UPDATE, DECOY, CUT_UPDATE, ABSENT, KINDS, WARM = 200, ATTEMPTS = 4 };
+    write_body(usual, 20, 50, "");
+    for (int kind = 0; kind < KINDS; kind++) {
+        struct job job = make_job(text);
+        double before = 0, after = 0;
+        *text = '\0';
+        if (kind == CUT) {
+            write_body(text, LONG, 50, "");
+        } else if (kind == ABSENT) {
+            write_body(text, 0, LONG, "\"user_id\": \"nobody\", ");
+        } else {
+            strcpy(text, "{");
+            write_list(text, "history", kind == DECOY ? "\"history\",\"candidates\"" : "",
+                       kind == CUT_UPDATE ? LONG - 2 : 1000);
+            strcat(text, "}");
+            job.user = (struct user_key){user, 1};
+        }
+        job.size = strlen(text);
+        if (kind == COMPRESSED_UPDATE) {
+            job.coding = PROTO_GZIP;
+            job.size = pack(text, packed);
+            job.body = packed;
+        }
+        /* A busy machine may lengthen one measurement, so that the usual ones correct the rate downwards. */
+        for (int attempt = 0; attempt < ATTEMPTS && after <= before / 2; attempt++) {
+            start(1, 4, 60, false);
+            for (int i = 0; i < WARM; i++) {
+                struct job warm = make_job(usual);
+                run(&warm);
+            }
+            before = learned_rate(usual);
+            struct job again = job;
+            run(&again);
+            after = learned_rate(usual);
+            finish();
+        }
+        if (after <= before / 2)
+            fail_msg("kind %d: %g s before, %g s after", kind, before, after);
+    }
+}
+
+static uint64_t histogram_count(const struct histogram *histogram) {
+    uint64_t count = 0;
+    for (size_t i = 0; i <= HISTOGRAM_BUCKETS; i++)
+        count += counter_get(&histogram->buckets[i]);
+    return count;
+}
+
+/* The first job has an error, so the rate stays as it is at the start. The guess for the compressed body is light.
+ * Decoded, it turns out heavy, and lets the light one behind it go first, though the time that it gave stays. */
+static void a_compressed_heavy_request_is_heavy(void **state) {
+    (void)state;
+    static char text[TEXT], packed[TEXT];
+    struct job first = make_job("{"), heavy = make_job(packed), light = make_job(body), *taken[3];
+    write_body(text, 50, LONG, "\"timeout_ms\": 3600000, ");
+    heavy.submitted = light.submitted += clock_from_seconds(10); /* from the future, so that neither has waited */
+    heavy.coding = PROTO_GZIP;
+    heavy.size = pack(text, packed);
+    memcpy(packed + heavy.size - 4, "\0\0\0\0", 4); /* as if there were nothing: the guess is light */
+    start(1, 4, 60, true);
+    assert_true(worker_pool_submit(pool, &first));
+    sem_wait(&woken);
+    assert_true(worker_pool_submit(pool, &heavy));
+    assert_false(heavy.heavy);
+    memcpy(packed + heavy.size - 4, &(uint32_t){(uint32_t)strlen(text)}, 4);
+    assert_true(worker_pool_submit(pool, &light));
+    for (int i = 0; i < 8; i++)
+        sem_post(&goes_on);
+    sem_post(&woken);
+    collect(3, taken);
+    assert_ptr_equal(taken[1], &light);
+    assert_ptr_equal(taken[2], &heavy);
+    assert_true(heavy.heavy && heavy.weighed);
+    assert_int_equal(heavy.problem, PROBLEM_NONE);
+    assert_true(heavy.deadline > heavy.submitted + clock_from_seconds(3599));
+    assert_int_equal(histogram_count(&counts.phases[PHASE_QUEUE]), 3); /* the one that was put back counts once */
+    for (size_t i = 0; i < 3; i++)
+        free(taken[i]->reply);
+    finish();
+}
+
 /* A message with three behaviours and five candidates, of a field that the model does not have. */
 static void a_messages_cost_is_estimated_by_its_format(void **state) {
     (void)state;
@@ -133,6 +288,18 @@ static void a_messages_cost_is_estimated_by_its_format(void **state) {
     assert_non_null(memmem(job.reply, job.reply_size, "/history/i", 10));
     free(job.reply);
     finish();
+}
+
+/* Chunks of it were scored, but nobody was answered. */
+static void a_departed_client_is_not_counted_as_answered(void **state) {
+    (void)state;
+    struct scoring_counts own = {0};
+    struct request request = {.summary = {.candidates = 3, .behaviours = 2}, .departed = true};
+    scoring_counts_request(&own, &request);
+    assert_int_equal(own.candidates + own.behaviours + histogram_count(&own.states[USER_COMPUTED]), 0);
+    request.departed = false;
+    scoring_counts_request(&own, &request);
+    assert_int_equal(own.candidates + own.behaviours + histogram_count(&own.states[USER_COMPUTED]), 6);
 }
 
 static void a_bad_request_gets_its_problem(void **state) {
@@ -357,7 +524,10 @@ static void queued_jobs_are_refused_at_the_end(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(every_job_comes_back_once),
+        cmocka_unit_test(the_rate_is_learned_from_work_that_was_done),
+        cmocka_unit_test(a_compressed_heavy_request_is_heavy),
         cmocka_unit_test(a_messages_cost_is_estimated_by_its_format),
+        cmocka_unit_test(a_departed_client_is_not_counted_as_answered),
         cmocka_unit_test(a_bad_request_gets_its_problem),
         cmocka_unit_test(a_full_queue_refuses),
         cmocka_unit_test(a_full_queue_answers_the_one_that_leaves),
