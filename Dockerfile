@@ -12,6 +12,7 @@ COPY Makefile ./
 COPY model ./model
 COPY proto ./proto
 COPY server ./server
+COPY deploy/image ./deploy/image
 RUN make -j"$(nproc)" build
 # The server and exactly the shared libraries that it loads, at their own paths.
 RUN set -e; root=/image; install -D -m 755 build/release/dien-server $root/usr/bin/dien-server; strip $root/usr/bin/dien-server; \
@@ -19,8 +20,21 @@ RUN set -e; root=/image; install -D -m 755 build/release/dien-server $root/usr/b
       install -D -m 755 "$library" "$root$library"; done; \
     install -d $root/models $root/tmp; chmod 1777 $root/tmp; \
     cp -r model/demo $root/models/demo; chmod -R a+rX $root/models
+# Scanners find the libraries' packages, their licences and an SBOM.
+ARG VERSION=unknown
+ARG SOURCE_DATE_EPOCH=0
+RUN deploy/image/inventory.sh /image "$VERSION" $(ldd build/release/dien-server | grep -oE '/[^ ]+' | sort -u)
 
 FROM scratch
+ARG VERSION=unknown
+ARG REVISION=unknown
+ARG CREATED=1970-01-01T00:00:00Z
+LABEL org.opencontainers.image.title="dien-server" \
+      org.opencontainers.image.description="Ranks candidate items with a Deep Interest Evolution Network over HTTP" \
+      org.opencontainers.image.licenses="Apache-2.0" \
+      org.opencontainers.image.version="$VERSION" \
+      org.opencontainers.image.revision="$REVISION" \
+      org.opencontainers.image.created="$CREATED"
 COPY --from=build /image /
 ENV DIEN_MODEL=/models/demo \
     DIEN_LISTEN=0.0.0.0:8080

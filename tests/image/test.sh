@@ -19,6 +19,7 @@ check 'c["Healthcheck"]["Test"] == ["CMD", "/usr/bin/dien-server", "--probe", "s
 check '"8080/tcp" in c["ExposedPorts"]'
 check 'c["Entrypoint"] == ["/usr/bin/dien-server"]'
 check 'c["StopSignal"] == "SIGTERM"'
+check 'c["Labels"]["org.opencontainers.image.version"] != "unknown"'
 
 container=$(buildah from --pull-never "$name")
 log=$(mktemp)
@@ -35,6 +36,8 @@ for shell in sh bash dash busybox; do
     [ -z "$(find "$root" -name "$shell" -type f)" ] || fail "the image holds $shell"
 done
 [ -z "$(find "$root" -perm /6000 -type f)" ] || fail "the image holds a set-user-id file"
+[ -e "$root/etc/os-release" ] && [ -s "$root/usr/share/doc/dien-server/sbom.spdx.json" ] || fail "the image has no inventory"
+[ "$(find "$root/var/lib/dpkg/status.d" -type f | wc -l)" -ge 15 ] || fail "packages are missing in /var/lib/dpkg/status.d"
 echo "image: $(du -sm "$root" | cut -f1) MiB, $(find "$root" -type f | wc -l) files"
 
 port=$((20000 + RANDOM % 20000))
