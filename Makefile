@@ -53,7 +53,7 @@ DEPENDENCIES := $(patsubst %.o,%.d,$(LIBRARY_O) $(MAIN_O) $(call objects,$(UNIT_
 DEMO_PACKAGES := build-essential pkg-config libmicrohttpd-dev libjansson-dev libprotobuf-c-dev protobuf-c-compiler libuv1-dev libopenblas-serial-dev libxxhash-dev zlib1g-dev liblmdb-dev libhiredis-dev python3 curl
 TEST_PACKAGES := $(DEMO_PACKAGES) libcmocka-dev redis-server protobuf-compiler python3-protobuf python3-numpy python3-pytest python3-pytest-xdist python3-torch
 CHECK_PACKAGES := $(TEST_PACKAGES) ca-certificates systemd groff-base debhelper dpkg-dev clang clang-format clang-tidy libclang-rt-14-dev valgrind wrk python3-tqdm haproxy nginx-light strace \
-                  mypy flake8 python3-jsonschema python3-venv python3-pip python3-setuptools python3-wheel
+                  mypy flake8 python3-jsonschema python3-yaml libprotobuf-dev python3-venv python3-pip python3-setuptools python3-wheel
 # Tools that the tests call, kept in the build tree.
 TOOLS := build/tools
 # To build for AArch64 and to run what was built: a compiler, an emulator, and that architecture's libraries under
@@ -67,6 +67,8 @@ SYSROOT_PACKAGES := libc6-dev libgcc-s1 libmicrohttpd-dev libjansson-dev libprot
                     libcmocka-dev
 # A validator, a linter, and types for TypeScript; versions that run on Debian 12's Node.js 18.
 OPENAPI_TOOLS := @seriousme/openapi-schema-validator@2.11.0 @redocly/cli@1.34.5 openapi-typescript@7.13.0 typescript@5.9.3
+# Schemas of Kubernetes, and of Envoy (which gRPC's package has).
+DEPLOY_TOOLS := kubernetes-models@5.1.0 js-yaml@5.5.0 @grpc/grpc-js-xds@1.14.1
 ONNXRUNTIME := $(TOOLS)/node_modules/onnxruntime-node
 
 # An option and its value in one word: pytest takes a value of its own for a path, before it knows the options.
@@ -375,7 +377,7 @@ deps: ## Debian packages that the build and all tests need
 	@$(call install,$(CHECK_PACKAGES) $(CLIENT_PACKAGES) $(CROSS_PACKAGES) $(NODE_PACKAGES))
 
 # Prometheus and promtool without the daemon that their package would start; what checks OpenAPI documents; AArch64's libraries.
-tools: $(if $(CROSS_BUILD),$(SYSROOT)/.complete) $(TOOLS)/prometheus $(TOOLS)/node_modules/openapi-typescript $(TOOLS)/node_modules/undici
+tools: $(if $(CROSS_BUILD),$(SYSROOT)/.complete) $(TOOLS)/prometheus $(TOOLS)/node_modules/openapi-typescript $(TOOLS)/node_modules/undici $(TOOLS)/node_modules/kubernetes-models
 
 $(TOOLS)/prometheus: | deps
 	@mkdir -p $(TOOLS)/prometheus-package
@@ -387,6 +389,11 @@ $(TOOLS)/prometheus: | deps
 $(TOOLS)/node_modules/openapi-typescript: | deps
 	@mkdir -p $(TOOLS)
 	npm install --prefix $(TOOLS) --no-audit --no-fund --silent --ignore-scripts $(OPENAPI_TOOLS)
+	@touch $@
+
+$(TOOLS)/node_modules/kubernetes-models: | deps
+	@mkdir -p $(TOOLS)
+	npm install --prefix $(TOOLS) --no-audit --no-fund --silent --ignore-scripts $(DEPLOY_TOOLS)
 	@touch $@
 
 # A client of tests/clients: the one here that pipelines.
