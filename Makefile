@@ -52,7 +52,7 @@ DEPENDENCIES := $(patsubst %.o,%.d,$(LIBRARY_O) $(MAIN_O) $(call objects,$(UNIT_
 # Debian 12's packages: to build and run; for `make test`; for `make check`.
 DEMO_PACKAGES := build-essential pkg-config libmicrohttpd-dev libjansson-dev libprotobuf-c-dev protobuf-c-compiler libuv1-dev libopenblas-serial-dev libxxhash-dev zlib1g-dev liblmdb-dev libhiredis-dev python3 curl
 TEST_PACKAGES := $(DEMO_PACKAGES) libcmocka-dev redis-server protobuf-compiler python3-protobuf python3-numpy python3-pytest python3-pytest-xdist python3-torch
-CHECK_PACKAGES := $(TEST_PACKAGES) ca-certificates systemd groff-base debhelper dpkg-dev clang clang-format clang-tidy libclang-rt-14-dev valgrind wrk python3-tqdm haproxy nginx-light strace \
+CHECK_PACKAGES := $(TEST_PACKAGES) ca-certificates systemd groff-base debhelper dpkg-dev clang clang-format clang-tidy libclang-rt-14-dev valgrind wrk python3-tqdm python3-zstandard python3-matplotlib haproxy nginx-light strace \
                   mypy flake8 python3-jsonschema python3-yaml libprotobuf-dev python3-venv python3-pip python3-setuptools python3-wheel
 # Tools that the tests call, kept in the build tree.
 TOOLS := build/tools
@@ -82,7 +82,7 @@ quiet = $(if $(V),,@echo '  $(1)  $@';)
 .DEFAULT_GOAL := build
 .DELETE_ON_ERROR:
 .PHONY: help build models unit fuzzers demo run test check bench bench-programs bench-load bench-kernels bench-policies \
-        bench-memory bench-wire bench-exponentials bench-peers bench-sweep bench-split bench-precision bench-server bench-figures bench-before-after bench-log bench-goodput \
+        bench-memory bench-training bench-wire bench-exponentials bench-peers bench-sweep bench-split bench-precision bench-server bench-figures bench-before-after bench-log bench-goodput \
         image image-test deps deps-demo deps-test tools compile-commands mutation \
         builds bench-tested format fuzz clean FORCE
 
@@ -131,6 +131,10 @@ bench-kernels: deps ## every set of kernels on the reference shape, beside the m
 bench-policies: deps ## hit ratios of the cache of user states, by simulation (10 minutes)
 	@$(MAKE) --no-print-directory -s -j$(JOBS) $(BUILD)/bench/policies
 	$(PYTHON) tests/bench/record.py policies $(BUILD)/bench/policies
+
+bench-training: deps ## 10 million synthetic clicks of a million items through a recipe: speed and memory (20 minutes)
+	@$(MAKE) --no-print-directory -s -j$(JOBS) $(BUILD)/dien-server
+	nice -n 10 $(PYTHON) tests/bench/record.py training $(PYTHON) tests/bench/training.py
 
 bench-memory: deps ## a million users' states in half the memory, then SECONDS (600) of users that come and go
 	@$(MAKE) --no-print-directory -s -j$(JOBS) $(BUILD)/bench/million

@@ -207,3 +207,13 @@ def test_the_access_log_is_measured_in_pairs(build, model, tmp_path):
         assert int(row["lines"]) > 0, row
         if row["answers"]:
             assert float(row["ratio"]) > 0 and int(row["lines"]) + int(row["dropped"]) >= int(row["answers"]), row
+
+
+@pytest.mark.only_on("release")
+def test_training_is_measured_and_served(build, tmp_path):
+    """Each part has a row, and the server takes the model. Tables of this size have sparse gradients."""
+    run("training.py", "--clicks", 5000, "--items", 25_000, "--steps", 2, "--csv", tmp_path / "rows.csv")
+    with open(tmp_path / "rows.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["part"] for row in rows] == ["read", "prepare and check", "train", "freeze"]
+    assert rows[-1]["note"] == "served" and all(int(row["peak_mib"]) > 0 for row in rows)

@@ -115,6 +115,7 @@ hidden = [16]
     assert len(ranked(build, model, [{"history": {"movie": [first]}, "candidates": given}])[0]) == 2
 
 
+@pytest.mark.check_only  # half a minute of training
 def test_views_and_carts(build, dien, tmp_path):
     """Two kinds of behaviour in JSON lines are two histories of their own; ids have 80 characters of Unicode; .zst or .gz."""
     pytest.importorskip("zstandard")

@@ -95,6 +95,7 @@ def weights_of(path):
     return {name: np.asarray(value) for name, value in checkpoint.load(str(path))["network"].items()}
 
 
+@pytest.mark.check_only  # five processes, each of which loads PyTorch
 def test_resume_is_one_run_and_may_raise_the_epochs(tmp_path, dien):
     write(tmp_path, rows_of())
     page = shops.recipe(tmp_path, TEXT + SMALL)
