@@ -32,6 +32,7 @@ struct arena_block {
     struct arena_block *next;
     size_t size; /* bytes after the header, a multiple of ALIGNMENT */
     size_t used;
+    size_t marked; /* used at the mark; 0 in a newer block */
 };
 
 /* The header takes one unit, so that the data after it is aligned. */
@@ -84,11 +85,11 @@ void arena_reset(struct arena *arena) {
             continue;
         }
         kept += block->size;
-        block->used = 0;
+        block->used = block->marked = 0;
         POISON(block_data(block), block->size);
         link = &block->next;
     }
-    arena->used = 0;
+    arena->used = arena->marked = 0;
 }
 
 /* A block with room for so many bytes, a multiple of ALIGNMENT. NULL if memory or the limit is out. */
@@ -118,6 +119,20 @@ void *arena_alloc(struct arena *arena, size_t size) {
     arena->used += rounded;
     UNPOISON(memory, size);
     return memory;
+}
+
+void arena_mark(struct arena *arena) {
+    arena->marked = arena->used;
+    for (struct arena_block *block = arena->blocks; block != NULL; block = block->next)
+        block->marked = block->used;
+}
+
+void arena_rewind(struct arena *arena) {
+    arena->used = arena->marked;
+    for (struct arena_block *block = arena->blocks; block != NULL; block = block->next) {
+        POISON(block_data(block) + block->marked, block->used - block->marked);
+        block->used = block->marked;
+    }
 }
 
 bool arena_reserve(struct arena *arena, size_t size) {

@@ -19,6 +19,7 @@ struct arena {
     size_t used;                /* bytes handed out since the last reset */
     size_t limit;               /* bytes that may be handed out between resets; 0: no limit */
     size_t keep;                /* bytes of blocks that a reset keeps */
+    size_t marked;              /* bytes handed out before the mark */
     struct arena_block *reserve_block;
     size_t reserved; /* bytes at the end of reserve_block that arena_alloc() must not take */
 };
@@ -31,6 +32,11 @@ void arena_reset(struct arena *arena);
 void *arena_alloc(struct arena *arena, size_t size);
 /* `count` items of `size` bytes each. NULL also if the product overflows. */
 void *arena_array(struct arena *arena, size_t count, size_t size);
+
+/* Remembers what has been handed out; arena_rewind() takes back all that was handed out since. An arena has one mark,
+ * and no reserve meanwhile. */
+void arena_mark(struct arena *arena);
+void arena_rewind(struct arena *arena);
 
 /* Sets memory aside, within the limit, that later allocations do not get. False if memory or the limit is out. An arena
  * has one reserve at a time. */

@@ -638,7 +638,7 @@ enum history_merge history_record_merge(struct proto_string record, struct histo
 
 /* ---- reading ---- */
 
-static bool read_run(const Dien__HistoryRun *run, struct proto_value *values) {
+static void read_run(const Dien__HistoryRun *run, struct proto_value *values) {
     size_t count = run_length(run), width = run->width > 0 ? run->width : 1;
     for (size_t i = 0; i < count; i++) {
         if (run->absent > 0)
@@ -655,7 +655,6 @@ static bool read_run(const Dien__HistoryRun *run, struct proto_value *values) {
             values[i] =
                 (struct proto_value){.kind = PROTO_VECTOR, .length = run->width, .vector = run->reals + i * width};
     }
-    return true;
 }
 
 static bool read_list(const Dien__HistoryList *from, struct arena *arena, struct history_list *list) {

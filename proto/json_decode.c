@@ -649,11 +649,10 @@ static json_t *parse(struct decoder *decoder, const char *text, size_t size) {
 
 bool json_decode_request(const char *body, size_t size, struct arena *arena, struct proto_request *request,
                          struct problem *problem) {
-    bool unused = arena->used == 0;
+    arena_mark(arena);
     if (json_fast_decode_request(body, size, arena, request))
         return true;
-    if (unused)
-        arena_reset(arena); /* so that the failed attempt takes nothing from the parser's limit */
+    arena_rewind(arena); /* so that the failed attempt takes nothing from the parser's limit */
     return json_decode_request_tree(body, size, arena, request, problem);
 }
 

@@ -6,6 +6,7 @@
 #include "proto/json_encode.h"
 
 #include "proto/digits.h"
+#include "proto/number.h"
 #include "proto/utf8.h"
 
 #include <ctype.h>
@@ -23,9 +24,6 @@ enum {
     DOUBLE_DIGITS = 17,
     DOUBLE_SAFE_DIGITS = 15 /* every decimal of so many digits survives a double */
 };
-
-/* Whole numbers below this are exact in a double. */
-static const double whole_max = 9007199254740992.0;
 
 struct writer {
     struct arena *arena;
@@ -195,7 +193,7 @@ static void put_real(struct writer *writer, double number) {
 
 /* Writes a whole number as an integer. */
 static void put_number(struct writer *writer, double number) {
-    if (number == trunc(number) && fabs(number) < whole_max)
+    if (number == trunc(number) && fabs(number) < NUMBER_EXACT_MAX)
         put_integer(writer, (int64_t)number);
     else
         put_real(writer, number);

@@ -2,6 +2,7 @@
 #include "proto/json_line.h"
 
 #include "proto/digits.h"
+#include "proto/number.h"
 #include "proto/utf8.h"
 
 #include <math.h>
@@ -13,9 +14,6 @@
 
 /* PUNCTUATION: a comma, the quotes of the name and of the string, a colon. */
 enum { PUNCTUATION = 6, ESCAPE_BYTES = 6, NANO_DIGITS = 9 };
-
-/* Whole numbers below this are exact in a double. */
-static const double whole_max = 9007199254740992.0;
 
 size_t json_line_most(const struct proto_member *members, size_t count) {
     size_t most = 0;
@@ -92,7 +90,7 @@ static bool put_nano(char **out, double number) {
 static char *put_number(char *out, double number) {
     if (!isfinite(number))
         return put_bytes(out, "null", 4);
-    if (number == trunc(number) && fabs(number) < whole_max)
+    if (number == trunc(number) && fabs(number) < NUMBER_EXACT_MAX)
         return out + digits_of_integer((int64_t)number, out);
     if (put_nano(&out, number))
         return out;

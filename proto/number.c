@@ -87,7 +87,7 @@ static bool read_whole(const char *text, const char *end, uint64_t *whole) {
         if (place++ < places ? !append_digit(whole, (unsigned)(*text - '0')) : *text != '0')
             return false;
     }
-    for (; place<places && * whole> 0; place++)
+    while (*whole > 0 && place++ < places)
         if (!append_digit(whole, 0))
             return false;
     return true;

@@ -174,8 +174,9 @@ static bool submit(struct api *api, struct exchange *exchange) {
     struct job *job = job_of(exchange);
     size_t decoded_size = content_claimed_size(exchange->coding, exchange->body.bytes, exchange->body.size);
     if (decoded_size > api->options->max_body) {
-        http_problem(exchange, PROBLEM_BODY_TOO_LARGE, "The decoded body has %zu bytes; at most %zu are taken.",
-                     decoded_size, api->options->max_body);
+        struct problem problem;
+        content_too_large(decoded_size, api->options->max_body, &problem);
+        http_problem(exchange, problem.kind, "%s", problem.detail);
         return true;
     }
     *job = (struct job){.owner = exchange,

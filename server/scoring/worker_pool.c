@@ -1,7 +1,7 @@
 /* worker_pool.c: a job from the queue to its answer.
  *
- * One mutex guards the job queue, the finished jobs and the open splits. A thread holds it for a few instructions per
- * job, and never while it scores.
+ * One mutex guards the job queue, the finished jobs and the open splits. A thread holds it for a few instructions and
+ * the looks at EXAMINED sockets for each job, and never while it scores.
  */
 #include "server/scoring/worker_pool.h"
 
@@ -264,6 +264,8 @@ static bool run_job(struct worker *worker, struct scorer *scorer, struct job *jo
     } else {
         job_queue_put_back(&pool->queue, job, job->weight, 1e-9 * (double)spent, end);
         publish_counts(pool);
+        if (pool->idle > 0)
+            pthread_cond_signal(&pool->work_available);
     }
     if (scorer != &worker->interleaved)
         pool->busy--;

@@ -119,6 +119,32 @@ static void products_that_overflow_are_refused(void **state) {
     arena_free(&arena);
 }
 
+/* Of old blocks and of new ones, so often as one likes. */
+static void a_rewind_takes_back_what_came_after_the_mark(void **state) {
+    (void)state;
+    struct arena arena;
+    arena_init(&arena, 1 << 20, 0);
+    char *kept = arena_alloc(&arena, 1000);
+    memset(kept, 'k', 1000);
+    arena_mark(&arena);
+    size_t before = arena.used;
+    for (int i = 0; i < 100; i++) {
+        char *small = arena_alloc(&arena, 100), *large = arena_alloc(&arena, 500000);
+        assert_non_null(small);
+        assert_non_null(large);
+        memset(small, 's', 100);
+        arena_rewind(&arena);
+        assert_int_equal(arena.used, before);
+    }
+    for (size_t i = 0; i < 1000; i++)
+        assert_int_equal(kept[i], 'k');
+    arena_reset(&arena);
+    assert_int_equal(arena.used, 0);
+    arena_rewind(&arena);
+    assert_int_equal(arena.used, 0);
+    arena_free(&arena);
+}
+
 /* Whatever is allocated in between, the reserve is there afterwards, down to its last byte. */
 static void a_reserve_is_not_given_away(void **state) {
     (void)state;
@@ -233,6 +259,7 @@ int main(void) {
         cmocka_unit_test_setup(limit_counts_whole_units, never_refuse),
         cmocka_unit_test_setup(a_refusal_leaves_the_rest_usable, never_refuse),
         cmocka_unit_test_setup(products_that_overflow_are_refused, never_refuse),
+        cmocka_unit_test_setup(a_rewind_takes_back_what_came_after_the_mark, never_refuse),
         cmocka_unit_test_setup(a_reserve_is_not_given_away, never_refuse),
         cmocka_unit_test_setup(a_warm_arena_asks_for_nothing, never_refuse),
         cmocka_unit_test_setup(a_reset_keeps_no_more_than_it_may, never_refuse),

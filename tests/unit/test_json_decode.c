@@ -907,6 +907,30 @@ static void the_limit_counts_the_parsed_tree(void **state) {
     free(body);
 }
 
+/* The fast decoder gives up at the last value, after it has decoded much. The arena is not empty before: a body that was
+ * compressed lies in it. */
+static void a_failed_attempt_takes_nothing(void **state) {
+    (void)state;
+    static const char last[] = ",\"user\":{\"x\":true}}";
+    char *body = long_body(1000, PROTO_COLUMNS);
+    size_t size = strlen(body);
+    body = realloc(body, size + sizeof last);
+    assert_non_null(body);
+    memcpy(body + size - 1, last, sizeof last); /* in the place of the last brace */
+    size_t used[2];
+    for (size_t i = 0; i < 2; i++) {
+        struct arena own;
+        arena_init(&own, 0, 0);
+        assert_non_null(arena_alloc(&own, 1000));
+        assert_true(
+            (i == 0 ? json_decode_request_tree : json_decode_request)(body, strlen(body), &own, &request, &problem));
+        used[i] = own.used;
+        arena_free(&own);
+    }
+    assert_int_equal(used[0], used[1]);
+    free(body);
+}
+
 static void a_warm_arena_is_enough(void **state) {
     (void)state;
     char *body = long_body(100, PROTO_ROWS);
@@ -1007,6 +1031,7 @@ int main(void) {
         cmocka_unit_test(memory_may_run_out_within_a_token),
         cmocka_unit_test(bad_json_is_told_from_too_little_memory),
         cmocka_unit_test(the_limit_counts_the_parsed_tree),
+        cmocka_unit_test(a_failed_attempt_takes_nothing),
         cmocka_unit_test(a_warm_arena_is_enough),
         cmocka_unit_test(samples_are_requests_with_scores),
         cmocka_unit_test(wrong_samples_point_at_the_fault),
