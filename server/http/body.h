@@ -25,12 +25,12 @@ struct body {
     char *bytes; /* malloc'ed; NULL: empty */
     size_t size;
     size_t capacity;
-    bool large;
     struct body_links by_size, by_window;
-    unsigned size_class;   /* by_size: its queue */
     uint64_t class_began;  /* by_size: when its size reached this class */
     uint64_t window_began; /* by_window */
     size_t window_size;    /* of the body at that time */
+    unsigned size_class;   /* by_size: its queue */
+    bool large;
 };
 
 /* First in, first out. */

@@ -70,7 +70,7 @@ static int start_with(size_t connections) {
     if (listening < 0 || getsockname(listening, (struct sockaddr *)&address, &size) != 0)
         return -1;
     const struct http_options options = {
-        .limits = {.max_body = 10 * LARGE,
+        .limits = {.max_body = (size_t)10 * LARGE,
                    .max_buffered = (size_t)CLIENTS * LARGE,
                    .max_reply_buffered = 100000,
                    .small_body = KILOBYTE,
