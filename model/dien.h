@@ -69,6 +69,20 @@ struct dien_model *dien_open(const char *directory, struct dien_error *error);
  * model at hand. The promise of equal bits holds. */
 #define DIEN_REDUCED_TOLERANCE 1e-3
 struct dien_model *dien_open_as(const char *directory, enum dien_precision precision, struct dien_error *error);
+
+/* The files of a model directory, opened by the caller, so that all of them are read through the descriptors that were
+ * opened, whatever becomes of their names. All stay the caller's, and are not needed after the call. */
+enum { DIEN_CONFIG_BYTES_MAX = 64 << 20 };
+struct dien_source {
+    const char *directory; /* names the files in errors */
+    const char *config;    /* the text of config.json */
+    size_t config_size;
+    int weights; /* a descriptor of model.safetensors, a regular file */
+    size_t weights_size;
+    bool copy; /* read the weights into memory in place of mapping them */
+};
+struct dien_model *dien_open_source(const struct dien_source *source, enum dien_precision precision,
+                                    struct dien_error *error);
 struct dien_reduction dien_reduced(const struct dien_model *model);
 /* "float32", "int16 products", or "int16 and int8 products". */
 const char *dien_precision_name(const struct dien_model *model);

@@ -510,6 +510,16 @@ struct proto_string json_encode_model(const struct proto_model *model, struct ar
     for (size_t i = 0; i < model->limit_count; i++)
         member_size(&writer, model->limits[i].name, model->limits[i].value);
     close_with(&writer, "}");
+    if (model->config_sha256 != NULL) {
+        member_open(&writer, "sha256", "{");
+        member_string(&writer, "config", model->config_sha256);
+        member_string(&writer, "weights", model->weights_sha256);
+        close_with(&writer, "}");
+        member_string(&writer, "loaded_at", model->loaded_at);
+        member_string(&writer, "loaded_by", model->loaded_by);
+    }
+    if (model->last_failure_at != NULL)
+        member_string(&writer, "last_failure_at", model->last_failure_at);
     close_with(&writer, "}");
     return writer_end(&writer);
 }

@@ -62,6 +62,9 @@ struct proto_model {
     const struct proto_model_interest *interests;
     size_t limit_count;
     const struct proto_limit *limits;
+    const char *config_sha256, *weights_sha256; /* in hexadecimal digits; NULL: left out, as are all that follow */
+    const char *loaded_at, *loaded_by;
+    const char *last_failure_at; /* NULL: no model was refused */
 };
 struct proto_string json_encode_model(const struct proto_model *model, struct arena *arena);
 

@@ -35,7 +35,7 @@ static void hold_standard_descriptors(void) {
 }
 
 /* Signals that people send to servers by habit, to reload or to turn over a log: their default would end the process. A
- * re-execution keeps them ignored. */
+ * re-execution keeps them ignored. The loop takes SIGHUP over. */
 static void ignore_signals(void) {
     static const int ignored[] = {SIGPIPE, SIGHUP, SIGUSR1, SIGUSR2};
     for (size_t i = 0; i < sizeof ignored / sizeof ignored[0]; i++)
@@ -57,15 +57,20 @@ static void run_with_better_blas(char **argv) {
 /* --check: does the model load, and does it score as its training code did? */
 static int check_model(const struct options *options) {
     struct loaded loaded;
-    loader_load(&(struct load){options->model, options->precision, options->samples_tolerance, 0}, &loaded);
-    if (loaded.model == NULL) {
+    const struct load load = {.directory = options->model,
+                              .precision = options->precision,
+                              .tolerance = options->samples_tolerance,
+                              .copy = options->model_copy};
+    loader_load(&load, &loaded);
+    if (loaded.served == NULL) {
         fprintf(stderr, "%s\n", loaded.message);
         return 1;
     }
+    const struct dien_model *model = loaded.served->model;
     printf("%s version %s, %s: %zu samples, %zu scores, largest difference %.3g (tolerance %.3g), loaded in %.3f s\n",
-           dien_name(loaded.model), dien_version(loaded.model), dien_precision_name(loaded.model),
-           loaded.samples.samples, loaded.samples.scores, loaded.samples.largest, loaded.tolerance, loaded.seconds);
-    dien_close(loaded.model);
+           dien_name(model), dien_version(model), dien_precision_name(model), loaded.samples.samples,
+           loaded.samples.scores, loaded.samples.largest, loaded.tolerance, loaded.seconds);
+    served_model_release(loaded.served);
     return 0;
 }
 

@@ -11,7 +11,22 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum kind { TEXT, HEADER, COUNT, BYTES, BYTES_OR_AUTO, SECONDS, NUMBER, SWITCH, FLAG, MODE, LEVEL, PRECISION, COMMAND };
+enum kind {
+    TEXT,
+    HEADER,
+    COUNT,
+    BYTES,
+    BYTES_OR_AUTO,
+    SECONDS,
+    NUMBER,
+    SWITCH,
+    FLAG,
+    MODE,
+    LEVEL,
+    PRECISION,
+    MEMORY,
+    COMMAND
+};
 
 /* Who meets the limit: nobody (no limit at all), the operator, or clients too. */
 enum audience { NO_LIMIT, LIMIT, CLIENT_LIMIT };
@@ -32,7 +47,8 @@ struct row {
 #define DAY       86400.0
 
 static const struct row rows[] = {
-    {"model", TEXT, NO_LIMIT, FIELD(model), NULL, 0, 0, "model directory to serve; required"},
+    {"model", TEXT, NO_LIMIT, FIELD(model), NULL, 0, 0,
+     "model directory to serve, or a symbolic link to it; SIGHUP loads what it names then; required"},
     {"listen", TEXT, NO_LIMIT, FIELD(listen), "127.0.0.1:8080", 0, 0,
      "HOST:PORT; [::]:8080 for IPv6; port 0: any; or unix:PATH, a socket's file"},
     {"listen-mode", MODE, NO_LIMIT, FIELD(listen_mode), "660", 0, 0, "permissions of that file, in octal"},
@@ -96,6 +112,10 @@ static const struct row rows[] = {
      "float32, or reduced: faster, scores off by up to 1e-3, where this CPU and the model gain by it"},
     {"prefault", BYTES_OR_AUTO, NO_LIMIT, FIELD(prefault), "auto", 0, SIZE_MOST,
      "read so much of the model into memory before it is ready; auto: up to half of memory"},
+    {"model-memory", MEMORY, NO_LIMIT, FIELD(model_copy), "map", 0, 0,
+     "map the model's file, or copy it into memory, where nobody can truncate it"},
+    {"keep-previous", SWITCH, NO_LIMIT, FIELD(keep_previous), "on", 0, 0,
+     "keep the model before the live one in memory, for an instant way back"},
     {"log-level", LEVEL, NO_LIMIT, FIELD(log_level), "info", 0, 0, "debug, info, warning or error"},
     {"log-buffer", BYTES, LIMIT, FIELD(log_buffer), "1M", 16384, 1024 * 1024 * 1024.0,
      "log lines that wait to be written; more: dropped and counted"},
@@ -203,6 +223,10 @@ static bool assign(struct options *options, const struct row *row, const char *t
         *(enum dien_precision *)field = strcmp(text, "reduced") == 0 ? DIEN_REDUCED : DIEN_FLOAT32;
         return strcmp(text, "reduced") == 0 || strcmp(text, "float32") == 0 ||
                complain(complaint, "\"%s\" is neither float32 nor reduced", text);
+    case MEMORY:
+        *(bool *)field = strcmp(text, "copy") == 0;
+        return *(bool *)field || strcmp(text, "map") == 0 ||
+               complain(complaint, "\"%s\" is neither map nor copy", text);
     case BYTES_OR_AUTO:
         *(size_t *)field = strcmp(text, "auto") == 0 ? OPTIONS_AUTO : 0;
         if (strcmp(text, "auto") == 0 || strcmp(text, "off") == 0)
@@ -266,6 +290,8 @@ static const char *kind_value(enum kind kind) {
         return " LEVEL";
     case PRECISION:
         return " float32|reduced";
+    case MEMORY:
+        return " map|copy";
     case FLAG:
     case COMMAND:
         break;

@@ -53,6 +53,8 @@ struct options {
     double samples_tolerance;
     enum dien_precision precision;
     size_t prefault; /* bytes; 0: none; OPTIONS_AUTO: up to half of the memory that the process may have */
+    bool model_copy; /* the model's file is read into memory in place of being mapped */
+    bool keep_previous;
     enum log_level log_level;
     size_t log_buffer;
     bool access_log;

@@ -23,10 +23,11 @@
 #include "server/base/watchdog.h"
 #include "server/http/connections.h"
 #include "server/http/http.h"
-#include "server/models/model_loader.h"
+#include "server/models/registry.h"
 
 #include <errno.h>
 #include <math.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -38,7 +39,6 @@ struct service {
     int status; /* exit status */
     struct loop *loop;
     struct listen_socket listening;
-    struct loader *loader;      /* while the model is loaded */
     uint64_t housekeeping_done; /* clock_now() of the last keep_house() */
 };
 
@@ -154,55 +154,83 @@ static void fail(struct service *service) {
     loop_stop(service->loop);
 }
 
-/* The loader is done: go live, or end with the reason in the log. */
-static void take_model(struct service *service, const struct loaded *loaded) {
-    if (loaded->model == NULL) {
-        log_message(LEVEL_ERROR, "model-refused", "%s", loaded->message);
-        fail(service);
-        return;
-    }
-    service->api.model = loaded->model;
-    service->api.version++;
-    service->api.prefaulted_bytes = loaded->prefaulted_bytes;
-    service->api.prefault_seconds = loaded->prefault_seconds;
-    scoring_counts_model(&service->api.metrics.scoring, service->api.model);
-    const struct worker_pool_options options = {
-        .model = service->api.model,
-        .limits = {.max_candidates = service->api.options->max_candidates,
-                   .max_history = service->api.options->max_history,
-                   .max_body = service->api.options->max_body,
-                   .memory = service->api.options->request_memory,
-                   .explain_held = service->api.options->explain_held,
-                   .strict_protobuf = service->api.options->strict_protobuf},
+static const char by_start[] = "start", by_signal[] = "signal";
+
+static void log_ready(const struct service *service, const struct loaded *loaded) {
+    const struct served_model *served = loaded->served;
+    log_line(LEVEL_INFO, "model-ready", LOG_STRING("model", dien_name(served->model)),
+             LOG_STRING("version", dien_version(served->model)), LOG_STRING("config_sha256", served->config_sha256),
+             LOG_STRING("weights_sha256", served->weights_sha256), LOG_STRING("loaded_by", served->loaded_by),
+             LOG_STRING("precision", dien_precision_name(served->model)), LOG_NUMBER("seconds", loaded->seconds),
+             LOG_NUMBER("samples", (double)loaded->samples.samples),
+             LOG_NUMBER("scores", (double)loaded->samples.scores),
+             LOG_NUMBER("largest_difference", loaded->samples.largest),
+             LOG_NUMBER("mapped_bytes", (double)dien_mapped_bytes(served->model)),
+             LOG_NUMBER("packed_bytes", (double)dien_packed_bytes(served->model)),
+             LOG_NUMBER("prefaulted_bytes", (double)served->prefaulted_bytes),
+             LOG_NUMBER("prefault_seconds", served->prefault_seconds));
+    if (service->api.options->precision == DIEN_REDUCED && !loaded->reduced)
+        log_message(LEVEL_WARNING, "precision",
+                    "Nothing of this model gains by reduced precision on this CPU: it is scored in float32.");
+}
+
+/* The scoring threads start with the first model, of which the pool takes a reference. False when they cannot. */
+static bool start_workers(struct service *service, struct served_model *served) {
+    const struct options *options = service->api.options;
+    const struct worker_pool_options pool = {
+        .served = served,
+        .limits = {.max_candidates = options->max_candidates,
+                   .max_history = options->max_history,
+                   .max_body = options->max_body,
+                   .memory = options->request_memory,
+                   .explain_held = options->explain_held,
+                   .strict_protobuf = options->strict_protobuf},
         .cache = service->api.cache,
-        .version = service->api.version,
         .threads = service->api.threads,
-        .queue = service->api.options->queue,
-        .deadline = clock_from_seconds(service->api.options->deadline),
+        .queue = options->queue,
+        .deadline = clock_from_seconds(options->deadline),
         .counts = &service->api.metrics.scoring,
         .wake = wake_loop,
         .context = service->loop,
     };
-    if (api_describe_model(&service->api))
-        service->api.workers = worker_pool_start(&options);
-    if (service->api.workers == NULL) {
+    service->api.workers = worker_pool_start(&pool);
+    return service->api.workers != NULL;
+}
+
+/* Requests that a scoring thread takes from now on are scored with the live model of the registry. False when the
+ * scoring threads cannot start. */
+static bool serve_live(struct service *service) {
+    struct served_model *live = api_live(&service->api);
+    scoring_counts_model(&service->api.metrics.scoring, live->model);
+    if (service->api.cache != NULL)
+        user_cache_serve(service->api.cache, live->version, 0);
+    if (service->api.workers == NULL)
+        return start_workers(service, served_model_hold(live)) && api_describe_model(&service->api);
+    served_model_release(worker_pool_serve(service->api.workers, served_model_hold(live)));
+    (void)!api_describe_model(&service->api);
+    return true;
+}
+
+/* A load has ended: go live, or stay with the model before. Without one the process ends, with the reason in the log.
+ */
+static void take_model(struct service *service, const struct loaded *loaded) {
+    bool first = service->api.workers == NULL;
+    if (loaded->served == NULL) {
+        if (*loaded->message != '\0')
+            log_message(LEVEL_ERROR, "model-refused", "%s", loaded->message);
+        if (first)
+            fail(service);
+        else
+            (void)!api_describe_model(&service->api);
+        return;
+    }
+    registry_go_live(service->api.models, loaded->served);
+    if (!serve_live(service)) {
         log_message(LEVEL_ERROR, "start-failed", "There is no memory for %zu scoring threads.", service->api.threads);
         fail(service);
         return;
     }
-    log_line(LEVEL_INFO, "model-ready", LOG_STRING("model", dien_name(service->api.model)),
-             LOG_STRING("version", dien_version(service->api.model)),
-             LOG_STRING("precision", dien_precision_name(service->api.model)), LOG_NUMBER("seconds", loaded->seconds),
-             LOG_NUMBER("samples", (double)loaded->samples.samples),
-             LOG_NUMBER("scores", (double)loaded->samples.scores),
-             LOG_NUMBER("largest_difference", loaded->samples.largest),
-             LOG_NUMBER("mapped_bytes", (double)dien_mapped_bytes(service->api.model)),
-             LOG_NUMBER("packed_bytes", (double)dien_packed_bytes(service->api.model)),
-             LOG_NUMBER("prefaulted_bytes", (double)loaded->prefaulted_bytes),
-             LOG_NUMBER("prefault_seconds", loaded->prefault_seconds));
-    if (service->api.options->precision == DIEN_REDUCED && !loaded->reduced)
-        log_message(LEVEL_WARNING, "precision",
-                    "Nothing of this model gains by reduced precision on this CPU: it is scored in float32.");
+    log_ready(service, loaded);
     if (service->api.state != API_LOADING)
         return;
     char error[512];
@@ -213,6 +241,16 @@ static void take_model(struct service *service, const struct loaded *loaded) {
     }
     enter(service, API_READY);
     notify("READY=1");
+}
+
+/* SIGHUP: load what --model names now. */
+static void reload(struct service *service, const char *by) {
+    if (service->api.state >= API_DRAINING)
+        log_message(LEVEL_WARNING, "reload-refused", "The server is draining.");
+    else if (!registry_load(service->api.models, service->api.options->model, by))
+        log_message(LEVEL_WARNING, "reload-refused", "Another model is being loaded; ask again when it is done.");
+    else
+        log_line(LEVEL_INFO, "reload", LOG_STRING("model", service->api.options->model), LOG_STRING("loaded_by", by));
 }
 
 /* ---- The end. */
@@ -237,7 +275,7 @@ static void step_down(struct service *service) {
     bool late = seconds_in_state(service) >= service->api.options->drain_timeout;
     if (seconds_in_state(service) >= GRACE_SECONDS)
         http_close_idle(http);
-    if (late || (http_connections(http) == 0 && service->loader == NULL)) {
+    if (late || http_connections(http) == 0) {
         in_flight = (double)http_in_flight(http);
         if (in_flight > 0)
             log_line(LEVEL_WARNING, "drain-timeout", LOG_NUMBER("requests_in_flight", in_flight));
@@ -250,10 +288,8 @@ static void step_down(struct service *service) {
 static void on_wake(void *context) {
     struct service *service = context;
     struct loaded loaded;
-    if (service->loader != NULL && loader_take(service->loader, &loaded)) {
-        service->loader = NULL;
+    if (registry_take(service->api.models, &loaded))
         take_model(service, &loaded);
-    }
     if (service->api.workers != NULL)
         api_give_answers(&service->api);
     run_http(service);
@@ -289,9 +325,13 @@ static int on_tick(void *context) {
     return LOOP_TICK_MILLISECONDS / (int)parts;
 }
 
-/* The first signal asks for an orderly end, the second for a fast one. */
+/* The first signal asks for an orderly end, the second for a fast one; SIGHUP asks for the model that is there now. */
 static void on_signal(void *context, int signal) {
     struct service *service = context;
+    if (signal == SIGHUP) {
+        reload(service, by_signal);
+        return;
+    }
     if (service->api.state >= API_DRAINING) {
         log_message(LEVEL_WARNING, "killed", "A second signal: the process ends at once.");
         log_stop();
@@ -350,13 +390,21 @@ static bool start(struct service *service, char *error, size_t error_size) {
         return false;
     if (!options->reuse_port && !options->listen_when_ready && !start_http(service, error, error_size))
         return false;
-    service->loader = loader_start(
-        &(struct load){options->model, options->precision, options->samples_tolerance, prefault_bytes(options)},
-        wake_loop, service->loop);
-    if (service->loader == NULL)
+    const struct registry_options models = {.precision = options->precision,
+                                            .tolerance = options->samples_tolerance,
+                                            .prefault = prefault_bytes(options),
+                                            .threads = service->api.threads,
+                                            .copy = options->model_copy,
+                                            .keep_previous = options->keep_previous,
+                                            .wake = wake_loop,
+                                            .context = service->loop};
+    service->api.models = registry_start(&models);
+    if (service->api.models == NULL)
         snprintf(error, error_size, "The model's thread cannot start: %s", strerror(errno));
+    else
+        registry_load(service->api.models, options->model, by_start);
     run_http(service);
-    return service->loader != NULL;
+    return service->api.models != NULL;
 }
 
 /* Requests that still wait are refused, those at work finish, and all get their answer. */
@@ -373,14 +421,13 @@ static void stop_workers(struct service *service) {
 }
 
 static void stop(struct service *service) {
-    struct loaded loaded = {.model = NULL};
-    if (service->loader != NULL && !loader_take(service->loader, &loaded)) {
+    if (service->api.models != NULL && !registry_cancel(service->api.models)) {
         log_message(LEVEL_WARNING, "drain-timeout", "The model is still loading: the process ends without it.");
         log_stop();
         _exit(service->status);
     }
-    dien_close(loaded.model);
     stop_workers(service);
+    registry_free(service->api.models); /* whose thread wakes the loop */
     if (service->loop != NULL) {
         loop_free(service->loop); /* before the descriptors that it watches */
     }
@@ -391,7 +438,6 @@ static void stop(struct service *service) {
     listen_remove(&service->listening);
     free(service->api.description);
     user_cache_free(service->api.cache);
-    dien_close(service->api.model);
 }
 
 int service_run(const struct options *options) {

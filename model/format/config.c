@@ -15,8 +15,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { CONFIG_BYTES_MAX = 64 << 20 };
-
 struct reader {
     struct config *config;
     struct pool *pool;
@@ -725,20 +723,24 @@ static bool read_document(struct reader *reader, json_t *root) {
            read_output(reader, json_object_get(root, "output")) && read_mlp(reader, json_object_get(root, "mlp"));
 }
 
-bool config_read(struct config *config, const char *path, struct pool *pool, struct dien_error *error) {
+bool config_parse(struct config *config, const char *text, size_t size, struct pool *pool, struct dien_error *error) {
     struct reader reader = {config, pool, error};
     json_error_t where;
-    size_t size;
     *config = (struct config){0};
-    char *text = file_read_whole(path, CONFIG_BYTES_MAX, &size, error);
-    if (text == NULL)
-        return false;
     json_t *root = json_loadb(text, size, JSON_REJECT_DUPLICATES, &where);
-    free(text);
     if (root == NULL)
         return FAIL(&reader, "line %d, column %d: %s", where.line, where.column, where.text);
     bool good = read_document(&reader, root);
     json_decref(root);
+    return good;
+}
+
+bool config_read(struct config *config, const char *path, struct pool *pool, struct dien_error *error) {
+    size_t size;
+    *config = (struct config){0};
+    char *text = file_read_whole(path, CONFIG_BYTES_MAX, &size, error);
+    bool good = text != NULL && config_parse(config, text, size, pool, error);
+    free(text);
     return good;
 }
 

@@ -9,6 +9,7 @@
 #include "model/types.h"
 
 enum { /* limits that FORMAT.md states */
+       CONFIG_BYTES_MAX = 64 << 20,
        CONFIG_FIELDS_MAX = 1024,
        CONFIG_INTERESTS_MAX = 64,
        CONFIG_LAYERS_MAX = 32,
@@ -131,7 +132,9 @@ struct config {
     size_t bias_table; /* its table */
 };
 
-/* Read PATH. The arrays and names of the config live in the pool. */
+/* Read the text of a config.json. The arrays and names of the config live in the pool. */
+bool config_parse(struct config *config, const char *text, size_t size, struct pool *pool, struct dien_error *error);
+/* config_parse() of the file PATH. */
 bool config_read(struct config *config, const char *path, struct pool *pool, struct dien_error *error);
 
 /* Whether the evolution is independent of the candidate, so that it runs once a user. */

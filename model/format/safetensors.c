@@ -122,18 +122,35 @@ static bool read_header(struct safetensors *file, json_t *header, const char *da
     return true;
 }
 
-bool safetensors_open(struct safetensors *file, const char *path, struct dien_error *error) {
-    *file = (struct safetensors){0};
-    int descriptor = file_open(path, &file->size, error);
-    if (descriptor < 0)
-        return false;
-    void *map = file->size >= LENGTH_BYTES ? mmap(NULL, file->size, PROT_READ, MAP_SHARED, descriptor, 0) : MAP_FAILED;
-    int reason = errno;
-    close(descriptor);
-    if (file->size < LENGTH_BYTES)
-        return dien_fail(error, "%s: %zu bytes are too few for a safetensors file", path, file->size);
+/* The file's bytes in memory of the process's own. MAP_FAILED with errno: there is no memory, or the file has fewer. */
+static void *copy_file(int descriptor, size_t size) {
+    char *memory = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (memory == MAP_FAILED)
+        return MAP_FAILED;
+    madvise(memory, size, MADV_HUGEPAGE);
+    size_t done = 0;
+    while (done < size) {
+        ssize_t got = pread(descriptor, memory + done, size - done, (off_t)done);
+        if (got <= 0) {
+            int reason = got == 0 ? ENODATA : errno;
+            munmap(memory, size);
+            errno = reason;
+            return MAP_FAILED;
+        }
+        done += (size_t)got;
+    }
+    mprotect(memory, size, PROT_READ);
+    return memory;
+}
+
+bool safetensors_take(struct safetensors *file, int descriptor, size_t size, bool copy, const char *path,
+                      struct dien_error *error) {
+    *file = (struct safetensors){.size = size};
+    if (size < LENGTH_BYTES)
+        return dien_fail(error, "%s: %zu bytes are too few for a safetensors file", path, size);
+    void *map = copy ? copy_file(descriptor, size) : mmap(NULL, size, PROT_READ, MAP_SHARED, descriptor, 0);
     if (map == MAP_FAILED)
-        return dien_fail(error, "%s: cannot map: %s", path, strerror(reason));
+        return dien_fail(error, "%s: cannot %s: %s", path, copy ? "read" : "map", strerror(errno));
     file->map = map;
 
     uint64_t length;
@@ -152,12 +169,25 @@ bool safetensors_open(struct safetensors *file, const char *path, struct dien_er
     return good;
 }
 
+bool safetensors_open(struct safetensors *file, const char *path, struct dien_error *error) {
+    size_t size;
+    *file = (struct safetensors){0};
+    int descriptor = file_open(path, &size, error);
+    if (descriptor < 0)
+        return false;
+    bool good = safetensors_take(file, descriptor, size, false, path, error);
+    close(descriptor);
+    return good;
+}
+
+/* Piece by piece: a thread that must change the process's mappings, as malloc() does, waits for one piece at most. */
 void safetensors_close(struct safetensors *file) {
+    enum { PIECE = 4 << 20 };
     for (size_t i = 0; i < file->count; i++)
         free(file->tensors[i].name);
     free(file->tensors);
-    if (file->map != NULL)
-        munmap(file->map, file->size);
+    for (size_t done = 0; file->map != NULL && done < file->size; done += PIECE)
+        munmap((char *)file->map + done, file->size - done < PIECE ? file->size - done : PIECE);
     *file = (struct safetensors){0};
 }
 

@@ -28,7 +28,12 @@ struct safetensors {
     struct tensor *tensors; /* in the order of their data */
 };
 
-/* Map and check PATH. False on error; call safetensors_close() in either case. */
+/* Map and check the open file of `size` bytes; with `copy` its bytes are read into memory in place of being mapped, and
+ * the file may then change. The descriptor stays the caller's, who may close it; `path` names the file in errors. False
+ * on error; call safetensors_close() in either case. */
+bool safetensors_take(struct safetensors *file, int descriptor, size_t size, bool copy, const char *path,
+                      struct dien_error *error);
+/* safetensors_take() of the file PATH, mapped. */
 bool safetensors_open(struct safetensors *file, const char *path, struct dien_error *error);
 void safetensors_close(struct safetensors *file);
 

@@ -31,15 +31,20 @@ static struct job *job_of(struct exchange *exchange) {
     return (struct job *)exchange->work;
 }
 
+struct served_model *api_live(const struct api *api) {
+    return api->models != NULL ? registry_model(api->models, SLOT_LIVE) : NULL;
+}
+
 static void answer_health(struct api *api, struct exchange *exchange, bool good) {
     static const char *const statuses[] = {
         [API_LOADING] = "loading", [API_READY] = "ready", [API_DRAINING] = "draining", [API_CLOSING] = "draining"};
     struct arena arena;
     arena_init(&arena, 0, 0);
+    const struct served_model *live = api_live(api);
     const struct proto_health health = {
         .status = statuses[api->state],
-        .model = api->model != NULL ? dien_name(api->model) : NULL,
-        .version = api->model != NULL ? dien_version(api->model) : NULL,
+        .model = live != NULL ? dien_name(live->model) : NULL,
+        .version = live != NULL ? dien_version(live->model) : NULL,
         .uptime_seconds = clock_seconds(clock_now() - api->started),
     };
     struct proto_string text = json_encode_health(&health, &arena);
@@ -48,15 +53,12 @@ static void answer_health(struct api *api, struct exchange *exchange, bool good)
 }
 
 static void answer_model(struct api *api, struct exchange *exchange) {
-    if (api->description == NULL) {
+    if (api->description == NULL) { /* there is a live model where there is a description */
         http_problem(exchange, PROBLEM_NOT_READY, "The model is still loading.");
         return;
     }
-    exchange->answer = (struct answer){.status = 200,
-                                       .type = json_type,
-                                       .body = api->description,
-                                       .size = api->description_size,
-                                       .memory = ANSWER_BORROWED};
+    exchange->answer.model_tag = api_live(api)->tag;
+    http_text(exchange, 200, json_type, api->description, api->description_size);
 }
 
 /* GET, HEAD. A state is looked up under its shard's lock, for as long as it takes to copy it. */
@@ -64,13 +66,15 @@ static void answer_user(struct api *api, struct exchange *exchange) {
     struct arena arena;
     struct proto_string text = {NULL, 0};
     struct user_key key = {exchange->user_id, exchange->user_id_length};
-    if (api->model == NULL) {
+    const struct served_model *live = api_live(api);
+    if (live == NULL) {
         http_problem(exchange, PROBLEM_NOT_READY, "The model is still loading.");
         return;
     }
     arena_init(&arena, 0, 0);
-    switch (user_page_describe(api->cache, api->model, api->version, key, &arena, &text)) {
+    switch (user_page_describe(api->cache, live->model, live->version, key, &arena, &text)) {
     case USER_PAGE_DESCRIBED:
+        exchange->answer.model_tag = live->tag;
         http_text(exchange, 200, json_type, text.data, text.length);
         break;
     case USER_PAGE_ABSENT:
@@ -93,7 +97,8 @@ static void delete_user(struct api *api, struct exchange *exchange) {
 }
 
 static struct metric_gauges read_gauges(const struct api *api) {
-    const struct dien_model *model = api->model;
+    const struct served_model *live = api_live(api);
+    const struct dien_model *model = live != NULL ? live->model : NULL;
     struct worker_pool *workers = api->workers;
     struct user_cache_counts cache = {0};
     static const char *kernels; /* asked for once: in a virtual machine the CPUID instruction is slow */
@@ -115,13 +120,15 @@ static struct metric_gauges read_gauges(const struct api *api) {
         .connections_lingering = http_lingering(api->http),
         .buffered_bytes = http_buffered(api->http),
         .reply_buffered_bytes = http_reply_buffered(api->http),
-        .model_name = model != NULL ? dien_name(model) : NULL,
-        .model_version = model != NULL ? dien_version(model) : NULL,
-        .model_precision = model != NULL ? dien_precision_name(model) : NULL,
+        .live = live,
+        .previous = api->models != NULL ? registry_model(api->models, SLOT_PREVIOUS) : NULL,
+        .models = api->models != NULL ? registry_count(api->models) : (struct registry_counts){.failure = ""},
+        .model_loading = api->models != NULL && registry_is_loading(api->models),
         .model_mapped_bytes = model != NULL ? dien_mapped_bytes(model) : 0,
         .model_packed_bytes = model != NULL ? dien_packed_bytes(model) : 0,
-        .model_prefaulted_bytes = api->prefaulted_bytes,
-        .model_prefault_seconds = api->prefault_seconds,
+        .model_prefaulted_bytes = live != NULL ? live->prefaulted_bytes : 0,
+        .model_prefault_seconds = live != NULL ? live->prefault_seconds : 0,
+        .model_load_seconds = live != NULL ? live->load_seconds : 0,
         .kernels = kernels,
         .blas_core = dien_blas_core(),
         .loop_stalls = watchdog_stalls(api->watchdog),
@@ -243,6 +250,7 @@ static void give_answer(struct job *job) {
         .size = job->reply_size,
         .memory = ANSWER_OWNED,
         .retry_after = job->problem == PROBLEM_SATURATED ? (unsigned)ceil(job->wait) : 0,
+        .model_tag = job->model_tag,
     };
     http_answered(exchange);
 }
@@ -258,14 +266,17 @@ void api_give_answers(struct api *api) {
 bool api_describe_model(struct api *api) {
     struct arena arena;
     arena_init(&arena, 0, ARENA_KEEP);
-    struct proto_string text = model_page_describe(api->model, api->options, &arena);
-    api->description = text.data != NULL ? malloc(text.length) : NULL;
-    if (api->description != NULL) {
-        memcpy(api->description, text.data, text.length);
+    const struct registry_counts counts = registry_count(api->models);
+    struct proto_string text = model_page_describe(api_live(api), &counts, api->options, &arena);
+    char *description = text.data != NULL ? malloc(text.length) : NULL;
+    if (description != NULL) {
+        memcpy(description, text.data, text.length);
+        free(api->description);
+        api->description = description;
         api->description_size = text.length;
     }
     arena_free(&arena);
-    return api->description != NULL;
+    return description != NULL;
 }
 
 void api_ended(void *context, const struct exchange *exchange) {

@@ -5,6 +5,7 @@
 #include "server/api/metrics_page.h"
 #include "server/base/watchdog.h"
 #include "server/http/http.h"
+#include "server/models/registry.h"
 #include "server/options.h"
 #include "server/scoring/worker_pool.h"
 
@@ -19,13 +20,10 @@ struct api {
     struct metrics metrics;
     struct http *http;
     struct watchdog *watchdog; /* NULL before the loop turns */
-    struct dien_model *model;  /* NULL while it is loaded, as the next */
-    size_t prefaulted_bytes;   /* of the model's file, read before it was ready */
-    double prefault_seconds;
-    struct worker_pool *workers;
-    struct user_cache *cache; /* NULL: no user states are kept */
-    uint64_t version;         /* of the model, for the cache: the first is 1 */
-    char *description;        /* GET /model's body, malloc'ed */
+    struct registry *models;
+    struct worker_pool *workers; /* NULL while the first model is loaded */
+    struct user_cache *cache;    /* NULL: no user states are kept */
+    char *description;           /* GET /model's body, malloc'ed */
     size_t description_size;
 };
 
@@ -35,7 +33,9 @@ bool api_handle(void *context, struct exchange *exchange);
 void api_ended(void *context, const struct exchange *exchange);
 /* Hands over the replies of all jobs that are done. http_run() sends them. */
 void api_give_answers(struct api *api);
-/* Writes GET /model's body anew. False when memory is out. */
+/* The live model, or NULL before the first. */
+struct served_model *api_live(const struct api *api);
+/* Writes GET /model's body anew, after a change of the models. False when memory is out: then it is as before. */
 bool api_describe_model(struct api *api);
 
 #endif

@@ -191,7 +191,7 @@ static void write_eviction_ages(FILE *out, const struct page *page) {
 static void write_unknown_ids(FILE *out, const struct page *page) {
     const struct scoring_counts *counts = &page->metrics->scoring;
     family(out, "dien_unknown_ids_total", "counter", "Ids that the model does not know, by field.");
-    for (size_t i = 0; page->gauges->model_name != NULL && i < counts->fields; i++) {
+    for (size_t i = 0; i < counts->fields; i++) {
         labelled(out, "dien_unknown_ids_total", "field", counts->unknown_names[i],
                  (double)counter_get(&counts->unknown_ids[i]));
     }
@@ -262,17 +262,30 @@ static void write_build(FILE *out, const struct page *page) {
 }
 
 static void write_model(FILE *out, const struct page *page) {
-    const struct metric_gauges *gauges = page->gauges;
-    family(out, "dien_model_info", "gauge", "The model that is served: always 1.");
-    if (gauges->model_name == NULL)
-        return;
-    fputs("dien_model_info{name=", out);
-    quoted(out, gauges->model_name);
-    fputs(",version=", out);
-    quoted(out, gauges->model_version);
-    fputs(",precision=", out);
-    quoted(out, gauges->model_precision);
-    fputs("} 1\n", out);
+    const struct served_model *const models[MODEL_SLOTS] = {
+        [SLOT_LIVE] = page->gauges->live, [SLOT_PREVIOUS] = page->gauges->previous};
+    family(out, "dien_model_info", "gauge", "The models in memory, by their slot: always 1.");
+    for (unsigned i = 0; i < MODEL_SLOTS; i++) {
+        if (models[i] == NULL)
+            continue;
+        fputs("dien_model_info{name=", out);
+        quoted(out, dien_name(models[i]->model));
+        fputs(",version=", out);
+        quoted(out, dien_version(models[i]->model));
+        fputs(",precision=", out);
+        quoted(out, dien_precision_name(models[i]->model));
+        fprintf(out, ",slot=\"%s\",config_sha256=\"%s\",weights_sha256=\"%s\"} 1\n", model_slot_names[i],
+                models[i]->config_sha256, models[i]->weights_sha256);
+    }
+}
+
+static void write_loads(FILE *out, const struct page *page) {
+    const struct registry_counts *counts = &page->gauges->models;
+    static const char name[] = "dien_model_loads_total";
+    family(out, name, "counter", "Loads of a model by their end; busy: not begun, since another was under way.");
+    labelled(out, name, "result", "live", (double)counts->lives);
+    labelled(out, name, "result", "refused", (double)counts->refusals);
+    labelled(out, name, "result", "busy", (double)counts->busy);
 }
 
 /* Where a single value lies, and its type there. */
@@ -362,6 +375,14 @@ static const struct row rows[] = {
     {GAUGE(REAL, uptime_seconds), "dien_uptime_seconds", "gauge", "Time since start.", NULL},
     FAMILY(write_build),
     FAMILY(write_model),
+    FAMILY(write_loads),
+    {GAUGE(COUNT, models.rollbacks), "dien_model_rollbacks_total", "counter",
+     "Times that the previous model became the live one.", NULL},
+    {GAUGE(FLAG, model_loading), "dien_model_loading", "gauge", "1 while a model is loaded.", NULL},
+    {GAUGE(REAL, model_load_seconds), "dien_model_load_seconds", "gauge", "Time that loading the live model took.",
+     NULL},
+    {GAUGE(REAL, models.failed_at), "dien_model_last_failure_timestamp_seconds", "gauge",
+     "When a model was refused last, in seconds since 1970; 0: never.", NULL},
     {GAUGE(SIZE, model_mapped_bytes), "dien_model_mapped_bytes", "gauge", "Bytes of the model's file that are mapped.",
      NULL},
     {GAUGE(SIZE, model_prefaulted_bytes), "dien_model_prefaulted_bytes", "gauge",

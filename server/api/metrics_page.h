@@ -5,6 +5,7 @@
 #include "server/base/log.h"
 #include "server/base/loop_turns.h"
 #include "server/http/http_counts.h"
+#include "server/models/registry.h"
 #include "server/options.h"
 #include "server/scoring/scoring_counts.h"
 
@@ -29,9 +30,11 @@ struct metric_gauges {
     size_t requests_in_flight;
     size_t connections, connections_lingering;
     size_t buffered_bytes, reply_buffered_bytes;
-    const char *model_name, *model_version, *model_precision; /* NULL before there is a model */
+    const struct served_model *live, *previous; /* NULL: none */
+    struct registry_counts models;
+    bool model_loading;
     size_t model_mapped_bytes, model_packed_bytes, model_prefaulted_bytes;
-    double model_prefault_seconds;
+    double model_prefault_seconds, model_load_seconds;
     const char *kernels, *blas_core;
     uint64_t loop_stalls;
     double cpu_quota; /* CPUs; 0: no quota */

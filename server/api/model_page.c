@@ -40,8 +40,9 @@ static bool describe_interest(const struct dien_model *model, const struct dien_
     return names != NULL;
 }
 
-struct proto_string model_page_describe(const struct dien_model *model, const struct options *options,
-                                        struct arena *arena) {
+struct proto_string model_page_describe(const struct served_model *served, const struct registry_counts *counts,
+                                        const struct options *options, struct arena *arena) {
+    const struct dien_model *model = served->model;
     static const struct proto_string nothing = {NULL, 0};
     struct options_limit limits[OPTIONS_MAX_LIMITS];
     struct proto_limit described_limits[OPTIONS_MAX_LIMITS];
@@ -71,6 +72,11 @@ struct proto_string model_page_describe(const struct dien_model *model, const st
         .interests = described,
         .limit_count = limit_count,
         .limits = described_limits,
+        .config_sha256 = served->config_sha256,
+        .weights_sha256 = served->weights_sha256,
+        .loaded_at = served->loaded_at,
+        .loaded_by = served->loaded_by,
+        .last_failure_at = counts->failed_at > 0 ? counts->failure_at : NULL,
     };
     return json_encode_model(&whole, arena);
 }

@@ -11,8 +11,8 @@
 #include <stdlib.h>
 #include <uv.h>
 
-static const int stop_signals[] = {SIGTERM, SIGINT};
-enum { STOP_SIGNALS = sizeof stop_signals / sizeof stop_signals[0] };
+static const int signals[] = {SIGTERM, SIGINT, SIGHUP};
+enum { SIGNALS = sizeof signals / sizeof signals[0] };
 
 struct watch {
     uv_poll_t poll;
@@ -28,7 +28,7 @@ struct loop {
     uv_timer_t ticker;
     uv_prepare_t prepare; /* runs before each poll, which ends a turn */
     uv_async_t async;
-    uv_signal_t signals[STOP_SIGNALS];
+    uv_signal_t signals[SIGNALS];
     struct watch watches[LOOP_WATCHES];
     unsigned watch_count;
 };
@@ -97,11 +97,11 @@ static bool start_handles(struct loop *loop) {
     if (uv_async_init(&loop->uv, &loop->async, on_async) != 0)
         return false;
     loop->async.data = loop;
-    for (unsigned i = 0; i < STOP_SIGNALS; i++) {
+    for (unsigned i = 0; i < SIGNALS; i++) {
         if (uv_signal_init(&loop->uv, &loop->signals[i]) != 0)
             return false;
         loop->signals[i].data = loop;
-        uv_signal_start(&loop->signals[i], on_signal, stop_signals[i]);
+        uv_signal_start(&loop->signals[i], on_signal, signals[i]);
     }
     return true;
 }

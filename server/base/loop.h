@@ -19,7 +19,7 @@ struct loop_handlers {
     void (*wake)(void *context);  /* loop_wake() was called, at least once since the last time */
     int (*tick)(
         void *context); /* LOOP_TICK_MILLISECONDS after the start; returns the milliseconds until the next, >= 1 */
-    void (*signal)(void *context, int signal); /* SIGTERM or SIGINT came */
+    void (*signal)(void *context, int signal); /* SIGTERM, SIGINT or SIGHUP came */
     const char *timer_name;                    /* the timer's, in the log of slow turns */
     struct loop_turns *turns;                  /* where turns are measured; must outlive the loop */
 };

@@ -79,7 +79,7 @@ struct http {
 enum { ARENA_KEEP = 65536, QUIET_ACCEPTS = 2000, DROPS_AT_ONCE = 64 };
 /* Bytes of the pool that a head must leave, for the body's buffer and the reply's head; those of the second alone; and
  * the most that a reply's head takes, with the longest request id. */
-enum { ROOM_AFTER_HEAD = 2048, ROOM_FOR_REPLY = 1024, REPLY_HEAD_MOST = 768 };
+enum { ROOM_AFTER_HEAD = 2048, ROOM_FOR_REPLY = 1024, REPLY_HEAD_MOST = 832 };
 /* One sweep's looks at the rates of bodies: more than its share of all connections, and each takes a microsecond. */
 enum { RATE_LOOKS = 2 * CONNECTIONS_A_SWEEP };
 /* BODY_BUFFER: bytes of a body that MHD receives at a time at the least, where the head leaves so many and
@@ -183,6 +183,8 @@ static enum MHD_Result queue_answer(struct exchange *exchange) {
         answer->body = NULL;
     MHD_add_response_header(response, "X-Request-Id", exchange->request_id);
     MHD_add_response_header(response, "Cache-Control", "no-store");
+    if (answer->model_tag != NULL && *answer->model_tag != '\0')
+        MHD_add_response_header(response, "X-Model-Digest", answer->model_tag);
     if (answer->type != NULL && answer->size > 0)
         MHD_add_response_header(response, "Content-Type", answer->type);
     if (answer->problem == PROBLEM_METHOD_NOT_ALLOWED)

@@ -1,27 +1,17 @@
-/* model_loader.c: open, check against samples.json, hand over. */
+/* model_loader.c: open, digest, map, prefault, check against samples.json, in this order. */
 #include "server/models/model_loader.h"
 
 #include "server/base/clock.h"
-#include "server/base/thread.h"
+#include "server/models/model_files.h"
 
 #include <math.h>
-#include <pthread.h>
-#include <stdatomic.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
-
-struct loader {
-    pthread_t thread;
-    struct load load;
-    void (*wake)(void *context);
-    void *context;
-    struct loaded loaded;
-    atomic_bool finished; /* `loaded` is complete */
-};
+#include <time.h>
 
 /* The limits of clients' requests do not apply to samples, since they are the model's own. */
-static bool prove(struct dien_model *model, const struct load *load, struct loaded *loaded) {
+static bool prove(struct dien_model *model, const struct model_files *files, const struct load *load,
+                  struct loaded *loaded) {
     const struct request_limits unlimited = {.max_candidates = SIZE_MAX, .max_history = SIZE_MAX, .memory = 0};
     struct dien_reduction reduced = dien_reduced(model);
     loaded->tolerance = load->tolerance;
@@ -33,65 +23,78 @@ static bool prove(struct dien_model *model, const struct load *load, struct load
     if (!good) {
         snprintf(loaded->message, sizeof loaded->message, "%s: no memory to score with", load->directory);
     } else {
-        good = samples_prove(&scorer, load->directory, loaded->tolerance, &loaded->samples);
+        good = samples_prove_text(&scorer, files->samples_text, (size_t)files->samples.status.st_size,
+                                  loaded->tolerance, &loaded->samples);
         snprintf(loaded->message, sizeof loaded->message, "%s", loaded->samples.message);
     }
     scorer_free(&scorer);
     return good;
 }
 
-static void prefault(const struct dien_model *model, size_t most, struct loaded *loaded) {
+static bool is_cancelled(const struct load *load) {
+    return load->cancelled != NULL && *load->cancelled;
+}
+
+/* Takes the model over, which is closed on error. */
+static struct served_model *make_served(struct dien_model *model, const struct model_files *files,
+                                        const struct load *load, struct loaded *loaded) {
+    struct served_model *served = served_model_new(model, load->threads);
+    if (served == NULL) {
+        snprintf(loaded->message, sizeof loaded->message, "%s: no memory for %zu scoring threads", load->directory,
+                 load->threads);
+        return NULL;
+    }
+    memcpy(served->config_sha256, files->config_sha256, sizeof served->config_sha256);
+    memcpy(served->weights_sha256, files->weights_sha256, sizeof served->weights_sha256);
+    snprintf(served->tag, sizeof served->tag, "%.16s-%.16s", served->config_sha256, served->weights_sha256);
+    return served;
+}
+
+static struct served_model *open_and_prove(struct model_files *files, const struct load *load, struct loaded *loaded) {
+    struct dien_error error = {""};
+    char *message = loaded->message;
+    if (!model_files_open(files, load->directory, message, sizeof loaded->message) ||
+        !model_files_digest(files, load->cancelled, message, sizeof loaded->message))
+        return NULL;
+    const struct dien_source source = {.directory = load->directory,
+                                       .config = files->config_text,
+                                       .config_size = (size_t)files->config.status.st_size,
+                                       .weights = files->weights.descriptor,
+                                       .weights_size = (size_t)files->weights.status.st_size,
+                                       .copy = load->copy};
+    struct dien_model *model = is_cancelled(load) ? NULL : dien_open_source(&source, load->precision, &error);
+    if (model == NULL) {
+        snprintf(message, sizeof loaded->message, "%s", error.message);
+        return NULL;
+    }
     uint64_t start = clock_now();
-    loaded->prefaulted_bytes = dien_prefault(model, most);
-    loaded->prefault_seconds = clock_seconds(clock_now() - start);
+    size_t prefaulted = dien_prefault(model, load->prefault);
+    double seconds = clock_seconds(clock_now() - start);
+    if (is_cancelled(load) || !prove(model, files, load, loaded) ||
+        !model_files_unchanged(files, message, sizeof loaded->message)) {
+        dien_close(model);
+        return NULL;
+    }
+    struct served_model *served = make_served(model, files, load, loaded);
+    if (served != NULL) {
+        served->prefaulted_bytes = prefaulted;
+        served->prefault_seconds = seconds;
+    }
+    return served;
 }
 
 void loader_load(const struct load *load, struct loaded *loaded) {
-    struct dien_error error = {""};
+    struct model_files files;
     uint64_t start = clock_now();
     memset(loaded, 0, sizeof *loaded);
-    struct dien_model *model = dien_open_as(load->directory, load->precision, &error);
-    if (model != NULL)
-        prefault(model, load->prefault, loaded);
-    if (model == NULL) {
-        snprintf(loaded->message, sizeof loaded->message, "%s", error.message);
-    } else if (prove(model, load, loaded)) {
-        loaded->model = model;
-    } else {
-        dien_close(model);
-    }
+    loaded->served = open_and_prove(&files, load, loaded);
+    model_files_close(&files);
     loaded->seconds = clock_seconds(clock_now() - start);
-}
-
-static void *run(void *argument) {
-    struct loader *loader = argument;
-    void (*wake)(void *) = loader->wake;
-    void *context = loader->context;
-    loader_load(&loader->load, &loader->loaded);
-    loader->finished = true; /* loader_take() may free the loader from here on */
-    wake(context);
-    return NULL;
-}
-
-struct loader *loader_start(const struct load *load, void (*wake)(void *context), void *context) {
-    struct loader *loader = calloc(1, sizeof *loader);
-    if (loader == NULL)
-        return NULL;
-    loader->load = *load;
-    loader->wake = wake;
-    loader->context = context;
-    if (!thread_start(&loader->thread, "load-model", run, loader)) {
-        free(loader);
-        return NULL;
-    }
-    return loader;
-}
-
-bool loader_take(struct loader *loader, struct loaded *loaded) {
-    if (!loader->finished)
-        return false;
-    pthread_join(loader->thread, NULL);
-    *loaded = loader->loaded;
-    free(loader);
-    return true;
+    if (loaded->served == NULL)
+        return;
+    time_t now = time(NULL);
+    struct tm parts;
+    gmtime_r(&now, &parts);
+    strftime(loaded->served->loaded_at, sizeof loaded->served->loaded_at, "%Y-%m-%dT%H:%M:%SZ", &parts);
+    loaded->served->load_seconds = loaded->seconds;
 }

@@ -14,6 +14,7 @@
 #include "server/scoring/client_table.h"
 #include "server/scoring/cost_model.h"
 #include "server/scoring/request.h"
+#include "server/scoring/served_model.h"
 
 #include <stdbool.h>
 #include <stddef.h>
@@ -60,11 +61,13 @@ struct job {
     double seconds;  /* measured cost; 0: nothing was learned from it */
     uint64_t number; /* in order of arrival */
     enum job_refusal refusal;
+    struct served_model *served; /* while a thread has it */
 
     /* The answer. */
     enum problem_kind problem; /* PROBLEM_NONE: the reply is a 200's body */
     char *reply;               /* malloc'ed, the caller's to free; NULL when memory for it was out */
     size_t reply_size;
+    char model_tag[MODEL_TAG_TEXT]; /* of the model that it was scored with, or "" */
     struct request_summary summary;
 };
 

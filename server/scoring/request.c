@@ -23,9 +23,14 @@ const char *const request_phase_names[REQUEST_PHASES] = {
 
 enum { ARENA_KEEP = 4 << 20 }; /* bytes of arena that a scorer keeps between requests */
 
-bool scorer_init(struct scorer *scorer, const struct dien_model *model, const struct request_limits *limits) {
-    *scorer = (struct scorer){.model = model, .limits = *limits};
+void scorer_init_unbound(struct scorer *scorer, const struct request_limits *limits) {
+    *scorer = (struct scorer){.limits = *limits};
     arena_init(&scorer->arena, limits->memory, ARENA_KEEP);
+}
+
+bool scorer_init(struct scorer *scorer, const struct dien_model *model, const struct request_limits *limits) {
+    scorer_init_unbound(scorer, limits);
+    scorer->model = model;
     scorer->scratch = dien_scratch_new(model);
     return scorer->scratch != NULL;
 }

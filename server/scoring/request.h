@@ -107,6 +107,8 @@ struct scorer {
     void *parallel_context; /* whose score_parallel() it is */
 };
 
+/* Without a model: the caller sets model, scratch and version before each request, and frees the arena at the end. */
+void scorer_init_unbound(struct scorer *scorer, const struct request_limits *limits);
 /* False when memory is out. The model, and the cache, outlive the scorer. */
 bool scorer_init(struct scorer *scorer, const struct dien_model *model, const struct request_limits *limits);
 void scorer_free(struct scorer *scorer);

@@ -89,6 +89,16 @@ static bool prove_all(struct scorer *scorer, const char *text, size_t size, doub
     return true;
 }
 
+bool samples_prove_text(struct scorer *scorer, const char *text, size_t size, double tolerance,
+                        struct samples_report *report) {
+    struct arena memory;
+    *report = (struct samples_report){0};
+    arena_init(&memory, 0, 0);
+    bool good = prove_all(scorer, text, size, tolerance, &memory, report);
+    arena_free(&memory);
+    return good;
+}
+
 bool samples_prove(struct scorer *scorer, const char *directory, double tolerance, struct samples_report *report) {
     char path[PATH_MAX];
     size_t size;
@@ -99,10 +109,7 @@ bool samples_prove(struct scorer *scorer, const char *directory, double toleranc
     char *text = read_file(path, &size, report);
     if (text == NULL)
         return false;
-    struct arena memory;
-    arena_init(&memory, 0, 0);
-    bool good = prove_all(scorer, text, size, tolerance, &memory, report);
-    arena_free(&memory);
+    bool good = samples_prove_text(scorer, text, size, tolerance, report);
     free(text);
     return good;
 }

@@ -11,7 +11,10 @@ struct samples_report {
     char message[512]; /* on failure: which file, sample and candidate, and by how much */
 };
 
-/* True when every score of DIRECTORY/samples.json is within `tolerance`. */
+/* True when every score of the samples, the text of a samples.json, is within `tolerance`. */
+bool samples_prove_text(struct scorer *scorer, const char *text, size_t size, double tolerance,
+                        struct samples_report *report);
+/* samples_prove_text() of DIRECTORY/samples.json. */
 bool samples_prove(struct scorer *scorer, const char *directory, double tolerance, struct samples_report *report);
 
 #endif

@@ -5,8 +5,8 @@
 
 /* The index of a name among the counted fields, or their number. */
 static size_t find_field(const struct scoring_counts *counts, const char *name) {
-    size_t i = 0;
-    while (i < counts->fields && strcmp(counts->unknown_names[i], name) != 0)
+    size_t i = 0, fields = counts->fields;
+    while (i < fields && strcmp(counts->unknown_names[i], name) != 0)
         i++;
     return i;
 }
@@ -16,9 +16,13 @@ void scoring_counts_model(struct scoring_counts *counts, const struct dien_model
         const struct dien_field *const *fields = NULL;
         size_t count = dien_fields(model, group, &fields);
         for (size_t i = 0; i < count; i++) { /* a field of several groups is one series */
-            if (fields[i]->kind != DIEN_DENSE && counts->fields < COUNTED_FIELDS_MAX &&
-                find_field(counts, fields[i]->name) == counts->fields)
-                counts->unknown_names[counts->fields++] = fields[i]->name;
+            size_t counted = counts->fields, size = strlen(fields[i]->name) + 1;
+            if (fields[i]->kind == DIEN_DENSE || counted == COUNTED_FIELDS_MAX ||
+                size > COUNTED_NAMES_BYTES - counts->name_bytes || find_field(counts, fields[i]->name) < counted)
+                continue;
+            counts->unknown_names[counted] = memcpy(counts->name_text + counts->name_bytes, fields[i]->name, size);
+            counts->name_bytes += size;
+            counts->fields = counted + 1;
         }
     }
 }
@@ -40,7 +44,7 @@ void scoring_counts_request(struct scoring_counts *counts, const struct request 
         counter_add(&counts->misses[request->state.miss], 1);
     for (size_t i = 0; i < request->resolved.unknown_count; i++) {
         const struct proto_unknown *unknown = &request->resolved.unknown[i];
-        size_t field = unknown->count > 0 ? find_field(counts, unknown->field) : counts->fields;
+        size_t field = unknown->count > 0 ? find_field(counts, unknown->field) : COUNTED_FIELDS_MAX;
         if (field < counts->fields)
             counter_add(&counts->unknown_ids[field], unknown->count);
     }

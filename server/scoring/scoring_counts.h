@@ -6,7 +6,7 @@
 #include "server/scoring/job_queue.h"
 #include "server/scoring/request.h"
 
-enum { COUNTED_FIELDS_MAX = 256 };
+enum { COUNTED_FIELDS_MAX = 256, COUNTED_NAMES_BYTES = 32768 };
 
 /* Initialise with zeros. */
 struct scoring_counts {
@@ -19,11 +19,14 @@ struct scoring_counts {
     _Atomic uint64_t misses[USER_MISSES];
     struct histogram states[USER_ORIGINS];            /* time to get a user state, by its origin */
     _Atomic uint64_t unknown_ids[COUNTED_FIELDS_MAX]; /* by index in unknown_names */
-    size_t fields;                                    /* set once, before any thread records an unknown id */
-    const char *unknown_names[COUNTED_FIELDS_MAX];    /* the model's */
+    _Atomic size_t fields;                            /* names that are there; never fewer */
+    const char *unknown_names[COUNTED_FIELDS_MAX];    /* in the next, since they outlive their model */
+    char name_text[COUNTED_NAMES_BYTES];
+    size_t name_bytes;
 };
 
-/* The fields whose unknown ids are counted: the model's categorical ones. */
+/* Adds the categorical fields of a model to those whose unknown ids are counted, before a request is scored with it.
+ * Those of models before stay, with their counts. One thread at a time. */
 void scoring_counts_model(struct scoring_counts *counts, const struct dien_model *model);
 /* A scoring thread has done with a request. */
 void scoring_counts_request(struct scoring_counts *counts, const struct request *request);

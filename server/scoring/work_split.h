@@ -17,6 +17,7 @@
 struct work_split {
     struct work_split *next; /* in the pool's list */
     const struct dien_model *model;
+    struct served_model *served;   /* whose model it is, with the helpers' scratches; the owner's to set */
     const struct request *request; /* resolved, with its user state, and room for the scores */
     size_t chunk_size;             /* candidates */
     _Atomic size_t taken;          /* candidates; may exceed their number */

@@ -20,6 +20,7 @@
 
 struct worker {
     struct worker_pool *pool;
+    size_t index; /* of its scratch in each model */
     struct scorer scorer;
     struct scorer interleaved; /* for light jobs between chunks of a heavy one: its own arena, the scorer's scratch */
     struct arena arena;        /* for problem details, since the scorer's arena may be full */
@@ -27,7 +28,7 @@ struct worker {
     struct cost_rate rate;     /* of scoring alone, without decoding and encoding */
     int64_t excluded_ns;       /* of the job's elapsed time: spent on interleaved jobs, less the time helpers gave it */
     pthread_t thread;
-    bool has_scorer, has_thread;
+    bool has_thread;
 };
 
 struct worker_pool {
@@ -39,7 +40,8 @@ struct worker_pool {
     struct job_queue queue;
     struct job_list done;
     struct work_split *splits;
-    size_t idle; /* threads that wait for work_available */
+    struct served_model *served; /* of the jobs that are taken from now on */
+    size_t idle;                 /* threads that wait for work_available */
     bool stopping;
     /* Read without the mutex. */
     _Atomic size_t waiting_count, light_count;
@@ -169,6 +171,7 @@ static bool serve(struct worker *worker, struct scorer *scorer, struct job *job)
     scoring_counts_request(worker->pool->options.counts, &request);
     job->summary = request.summary;
     job->cancelled = request.departed;
+    memcpy(job->model_tag, job->served->tag, sizeof job->model_tag);
     if (request.interest_count > 0)
         correct_units(worker->pool, job, units_done(job, &request));
     if (request.departed) {
@@ -239,6 +242,17 @@ static void explain(struct worker_pool *pool, struct job *job) {
 
 /* ---- one job's life */
 
+/* A job was taken from the queue, with the mutex held: from here to its reply it has this model. */
+static void hold_model(struct worker_pool *pool, struct job *job) {
+    job->served = served_model_hold(pool->served);
+}
+
+static void bind_scorer(const struct worker *worker, struct scorer *scorer, const struct served_model *served) {
+    scorer->model = served->model;
+    scorer->scratch = served->scratches[worker->index];
+    scorer->version = served->version;
+}
+
 /* The life of a job after the queue: check that somebody still wants it in time, score it, measure its cost, and hand
  * it to the loop. False when it has gone back to the queue instead. */
 static bool run_job(struct worker *worker, struct scorer *scorer, struct job *job) {
@@ -247,7 +261,10 @@ static bool run_job(struct worker *worker, struct scorer *scorer, struct job *jo
     uint64_t start = clock_now();
     worker->excluded_ns = 0;
     worker->job = job;
+    bind_scorer(worker, scorer, job->served);
     bool ended = is_hopeless(pool, job, start) || serve(worker, scorer, job);
+    served_model_release(job->served);
+    job->served = NULL;
     if (ended && job->user.id == NULL)
         histogram_add(&options->counts->phases[PHASE_QUEUE], clock_seconds(start - job->submitted));
 
@@ -285,6 +302,8 @@ static void run_light_jobs(struct worker *worker, uint64_t budget) {
     while (spent < budget && pool->light_count > 0) {
         pthread_mutex_lock(&pool->mutex);
         struct job *job = pool->stopping ? NULL : job_queue_take_light(&pool->queue, clock_now());
+        if (job != NULL)
+            hold_model(pool, job);
         publish_counts(pool);
         pthread_mutex_unlock(&pool->mutex);
         if (job == NULL)
@@ -324,6 +343,7 @@ static void score_parallel(struct scorer *scorer, struct request *request) {
     struct work_split split;
     struct range range;
     work_split_init(&split, scorer->model, request, CHUNK_SECONDS / cost_seconds(&worker->rate, units));
+    split.served = worker->job->served;
     size_t chunks = work_split_chunks(&split);
     bool heavy = cost_seconds(&worker->rate, units * (double)request->candidates.candidate_count) > JOB_HEAVY_SECONDS;
 
@@ -393,6 +413,7 @@ static void *work(void *argument) {
         }
         if (job != NULL) {
             publish_counts(pool);
+            hold_model(pool, job);
             pool->busy++;
             pthread_mutex_unlock(&pool->mutex);
             if (wakes)
@@ -420,7 +441,7 @@ static void *work(void *argument) {
         pthread_mutex_unlock(&pool->mutex);
         uint64_t start = clock_now();
         while (pool->waiting_count == 0 && work_split_take(split, &range)) {
-            work_split_score(split, worker->scorer.scratch, range);
+            work_split_score(split, split->served->scratches[worker->index], range);
             chunks++;
         }
         uint64_t spent = clock_now() - start;
@@ -437,9 +458,12 @@ static void *work(void *argument) {
 
 struct worker_pool *worker_pool_start(const struct worker_pool_options *options) {
     struct worker_pool *pool = calloc(1, sizeof *pool);
-    if (pool == NULL)
+    if (pool == NULL) {
+        served_model_release(options->served);
         return NULL;
+    }
     pool->options = *options;
+    pool->served = options->served;
     pthread_mutex_init(&pool->mutex, NULL);
     pthread_cond_init(&pool->work_available, NULL);
     pthread_cond_init(&pool->helpers_left, NULL);
@@ -455,16 +479,16 @@ struct worker_pool *worker_pool_start(const struct worker_pool_options *options)
         worker->pool = pool;
         worker->rate = cost_rate_start();
         arena_init(&worker->arena, 0, PROBLEM_ARENA_KEEP);
-        worker->has_scorer = scorer_init(&worker->scorer, options->model, &options->limits);
+        worker->index = i;
+        scorer_init_unbound(&worker->scorer, &options->limits);
         worker->scorer.cache = options->cache;
-        worker->scorer.version = options->version;
         worker->scorer.weigh = weigh;
         worker->scorer.make_room = make_room;
         worker->scorer.parallel_context = worker;
         worker->interleaved = worker->scorer;
         arena_init(&worker->interleaved.arena, options->limits.memory, INTERLEAVED_ARENA_KEEP);
         worker->scorer.score_parallel = score_parallel;
-        worker->has_thread = worker->has_scorer && thread_start(&worker->thread, "score", work, worker);
+        worker->has_thread = thread_start(&worker->thread, "score", work, worker);
         good = worker->has_thread;
     }
     if (!good) {
@@ -476,6 +500,14 @@ struct worker_pool *worker_pool_start(const struct worker_pool_options *options)
 }
 
 /* ---- the loop's side */
+
+struct served_model *worker_pool_serve(struct worker_pool *pool, struct served_model *served) {
+    pthread_mutex_lock(&pool->mutex);
+    struct served_model *before = pool->served;
+    pool->served = served;
+    pthread_mutex_unlock(&pool->mutex);
+    return before;
+}
 
 bool worker_pool_submit(struct worker_pool *pool, struct job *job) {
     job->reply = NULL;
@@ -582,12 +614,12 @@ void worker_pool_stop(struct worker_pool *pool) {
 
 void worker_pool_free(struct worker_pool *pool) {
     for (size_t i = 0; pool->workers != NULL && i < pool->options.threads; i++) {
-        if (pool->workers[i].has_scorer)
-            scorer_free(&pool->workers[i].scorer);
+        arena_free(&pool->workers[i].scorer.arena); /* its scratch is the model's */
         arena_free(&pool->workers[i].interleaved.arena);
         arena_free(&pool->workers[i].arena);
     }
     free(pool->workers);
+    served_model_release(pool->served);
     arena_free(&pool->arena);
     pthread_cond_destroy(&pool->work_available);
     pthread_cond_destroy(&pool->helpers_left);

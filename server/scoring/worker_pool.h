@@ -13,6 +13,7 @@
 #include "server/scoring/job_queue.h"
 #include "server/scoring/request.h"
 #include "server/scoring/scoring_counts.h"
+#include "server/scoring/served_model.h"
 
 #include <stdbool.h>
 #include <stddef.h>
@@ -21,10 +22,9 @@
 struct worker_pool;
 
 struct worker_pool_options {
-    const struct dien_model *model; /* outlives the pool */
+    struct served_model *served; /* the first model; the pool takes the caller's reference, also when it cannot start */
     struct request_limits limits;
     struct user_cache *cache; /* outlives the pool; NULL: no user states are kept */
-    uint64_t version;         /* the model's, for the cache */
     size_t threads;
     size_t queue;      /* the most jobs that may wait */
     uint64_t deadline; /* the longest time that a job may wait, in nanoseconds */
@@ -35,6 +35,10 @@ struct worker_pool_options {
 
 /* NULL when there is no memory or no thread to be had. */
 struct worker_pool *worker_pool_start(const struct worker_pool_options *options);
+
+/* Jobs that a thread takes from now on are scored with this model; those that one has begun keep theirs. Takes the
+ * caller's reference, and gives back the pool's reference to the model before. */
+struct served_model *worker_pool_serve(struct worker_pool *pool, struct served_model *served);
 
 /* False when the job is not admitted: job->refusal has the reason, and the job stays the caller's. */
 bool worker_pool_submit(struct worker_pool *pool, struct job *job);

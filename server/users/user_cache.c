@@ -12,6 +12,7 @@
 #include "server/users/eviction.h"
 
 #include <pthread.h>
+#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -55,8 +56,9 @@ struct user_cache {
     size_t index_bytes;
     size_t buckets_per_shard; /* a power of two, as is the next */
     size_t shard_count;
-    size_t sweep_bucket; /* the next to sweep, counted over all shards */
-    double sweep_due;    /* buckets to sweep by now */
+    size_t sweep_bucket;        /* the next to sweep, counted over all shards */
+    double sweep_due;           /* buckets to sweep by now */
+    _Atomic uint64_t served[2]; /* versions; 0: none */
     struct shard *shards;
 };
 
@@ -251,6 +253,25 @@ static void copy_in(const struct user_cache *cache, uint32_t number, const char 
     memset(end, 0, (size_t)(block_at(&cache->pool, last)->data + BLOCK_ROOM - end));
 }
 
+/* ---- versions */
+
+void user_cache_serve(struct user_cache *cache, uint64_t version, uint64_t candidate) {
+    cache->served[0] = version;
+    cache->served[1] = candidate;
+}
+
+static bool is_served(const struct user_cache *cache, uint64_t version) {
+    return version == cache->served[0] || version == cache->served[1];
+}
+
+/* Whether a state of version `held` is worth more than one of `other`: requests that are to come use it, and those of
+ * `other` end soon. A rollback serves an older version again. */
+static bool outranks(const struct user_cache *cache, uint64_t held, uint64_t other) {
+    if (is_served(cache, held) || is_served(cache, other))
+        return !is_served(cache, other);
+    return held > other;
+}
+
 /* ---- reading */
 
 /* Look up, drop an entry that nobody can use any more, copy, count the use. */
@@ -272,7 +293,7 @@ static enum user_answer read_entry(struct user_cache *cache, struct user_key key
         drop(cache, shard, number);
     } else if (entry->version != version) {
         answer = USER_OTHER_VERSION;
-        if (entry->version < version) /* a newer version's stays, for the requests that come after this one */
+        if (!is_served(cache, entry->version) && !outranks(cache, entry->version, version))
             drop(cache, shard, number);
     } else {
         if (copy->capacity < entry->size) {
@@ -472,7 +493,7 @@ static enum attempt store_entry(struct user_cache *cache, struct shard *shard, c
                                 struct user_token *token) {
     uint32_t number = find(cache, shard, flight->hash, flight->key);
     struct user_entry *entry = number != BLOCK_NONE ? user_entry_at(&cache->pool, number) : NULL;
-    if (flight->user_deleted || (entry != NULL && entry->version > version))
+    if (flight->user_deleted || (entry != NULL && outranks(cache, entry->version, version)))
         return NOT_KEPT;
 
     /* An entry keeps its first block, and with it its number and head. */

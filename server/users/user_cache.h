@@ -48,11 +48,16 @@ struct user_cache *user_cache_new_hashed(size_t bytes, uint64_t ttl, user_hash *
 /* Call when no other thread uses the cache. NULL is allowed. */
 void user_cache_free(struct user_cache *cache);
 
+/* The versions that requests begin with from now on: the live model's, and a candidate's or 0. A state of one of them
+ * is neither dropped nor replaced by a request that began with another version. Before the first call the newest
+ * version counts as served. Any thread may call. */
+void user_cache_serve(struct user_cache *cache, uint64_t version, uint64_t candidate);
+
 enum user_answer {
     USER_HELD,
     USER_ABSENT,
     USER_EXPIRED,       /* a state older than ttl was held; it is gone now */
-    USER_OTHER_VERSION, /* another model version's state was held; an older version's is gone now */
+    USER_OTHER_VERSION, /* another model version's state was held; it is gone now unless that version is served */
     USER_NO_MEMORY      /* the arena's memory is out */
 };
 struct user_copy {
@@ -92,7 +97,7 @@ bool single_flight_begin(struct user_cache *cache, struct user_key key, uint64_t
 void single_flight_begin_always(struct user_cache *cache, struct user_key key, const struct user_copy *seen,
                                 struct single_flight *flight);
 /* Replace the user's state and end the flight. False when the state is not kept, because it is larger than the cache,
- * the user was deleted, or a newer version's state is held. */
+ * the user was deleted, or a state is held whose version is served while this one is not. */
 bool user_cache_store(struct user_cache *cache, struct single_flight *flight, uint64_t version, const void *state,
                       size_t size, struct user_token *token);
 /* Replace the user's state by one that was held before, under its old token, and end the flight. */

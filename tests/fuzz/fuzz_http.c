@@ -61,16 +61,20 @@ int LLVMFuzzerInitialize(int *count, char ***arguments) {
     json_decode_init();
     require(options_parse(&options, 7, argv, stdout, error, sizeof error) == OPTIONS_RUN);
     log_start(LEVEL_ERROR);
-    api = (struct api){.options = &options, .state = API_READY, .started = clock_now(), .threads = 1, .version = 1};
-    api.model = dien_open("model/demo", &refused);
+    api = (struct api){.options = &options, .state = API_READY, .started = clock_now(), .threads = 1};
+    struct dien_model *model = dien_open("model/demo", &refused);
+    struct served_model *served = model != NULL ? served_model_new(model, 1) : NULL;
+    api.models = registry_start(&(struct registry_options){.threads = 1, .wake = wake});
     api.cache = user_cache_new((size_t)16 << 20, 0);
-    require(api.model != NULL && api.cache != NULL && api_describe_model(&api));
-    scoring_counts_model(&api.metrics.scoring, api.model);
+    require(served != NULL && api.cache != NULL && api.models != NULL);
+    served->loaded_by = "start";
+    registry_go_live(api.models, served);
+    require(api_describe_model(&api));
+    scoring_counts_model(&api.metrics.scoring, model);
     const struct worker_pool_options pool = {
-        .model = api.model,
+        .served = served_model_hold(served),
         .limits = {.max_candidates = 64, .max_history = 64, .memory = (size_t)16 << 20},
         .cache = api.cache,
-        .version = 1,
         .threads = 1,
         .queue = 64,
         .deadline = clock_from_seconds(60),

@@ -15,6 +15,7 @@ DOCUMENT = pathlib.Path(__file__).resolve().parents[2] / "proto" / "openapi.json
 TOKEN = re.compile("[0-9a-f]{32}")
 TOKENS = ("7d1c3e60b2f84a5996e0d4c7a81b35f2", "c05e19a7d38b4f6201f4a6be97d2380d", "41f8b6d2907e4c1da5731e9b0c62fd84")
 USER = "/users/u42"
+LOADED_AT = "2026-11-28T01:00:00Z"
 CONVERSATIONS = ("/score", "/users/{id}/history")
 
 
@@ -64,7 +65,7 @@ def main(server):
     held["age_seconds"], held["idle_seconds"] = 12.5, 0.25
     content(document["paths"]["/users/{id}"]["get"]["responses"]["200"])["examples"] = {"demo": {"value": held}}
     model = content(document["paths"]["/model"]["get"]["responses"]["200"])
-    model["examples"] = {"demo": {"value": connect(server + "/model")}}
+    model["examples"] = {"demo": {"value": connect(server + "/model") | {"loaded_at": LOADED_AT}}}
     DOCUMENT.write_text(json.dumps(document, indent=2, ensure_ascii=False) + "\n")
 
 

@@ -57,7 +57,7 @@ void *__wrap_aligned_alloc(size_t alignment, size_t size) {
 /* ---- one action */
 
 static char directory[64];
-static struct dien_model *model;
+static struct served_model *served;
 static struct user_cache *cache;
 static struct scoring_counts counts;
 static sem_t woken;
@@ -70,13 +70,12 @@ static void wake(void *context) {
 /* A pool of its own, whose thread has no memory yet. */
 static struct worker_pool *start(void) {
     const struct worker_pool_options options = {
-        .model = model,
+        .served = served_model_hold(served),
         .limits = {.max_candidates = 100, .max_history = 100, .memory = 1 << 24, .explain_held = true},
         .threads = 1,
         .queue = 4,
         .deadline = clock_from_seconds(60),
         .cache = cache,
-        .version = 1,
         .counts = &counts,
         .wake = wake,
     };
@@ -175,16 +174,19 @@ static int open_model(void **state) {
     struct dien_error error;
     json_decode_init();
     small_make(directory);
-    model = dien_open(directory, &error);
+    struct dien_model *model = dien_open(directory, &error);
+    served = model != NULL ? served_model_new(model, 1) : NULL;
     cache = user_cache_new(1 << 21, 0);
     sem_init(&woken, 0, 0);
-    return model != NULL && cache != NULL ? 0 : -1;
+    if (served != NULL)
+        served->version = 1;
+    return served != NULL && cache != NULL ? 0 : -1;
 }
 
 static int close_model(void **state) {
     (void)state;
     user_cache_free(cache);
-    dien_close(model);
+    served_model_release(served);
     small_remove(directory);
     sem_destroy(&woken);
     return 0;

@@ -106,7 +106,7 @@ static int start(void **state) {
         return -1;
     scoring_counts_model(&counts, model);
     const struct worker_pool_options options = {
-        .model = model,
+        .served = served_model_new(model, 1),
         .limits = {.max_candidates = CANDIDATES, .max_history = 100, .memory = 1 << 26},
         .threads = 1,
         .queue = 10,
@@ -122,7 +122,6 @@ static int stop(void **state) {
     (void)state;
     worker_pool_stop(pool);
     worker_pool_free(pool);
-    dien_close(model);
     return 0;
 }
 

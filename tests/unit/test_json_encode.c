@@ -427,7 +427,14 @@ static void a_model_lists_its_fields(void **state) {
     const char *const history[] = {"item", "category"};
     const struct proto_model_interest interests[] = {{"clicks", 50, 2, history}};
     const struct proto_limit limits[] = {{"max_candidates", 4000}, {"max_body", SIZE_MAX / 2}};
-    const struct proto_model model = {"eshop", "3", 3, groups, 1, interests, 2, limits};
+    struct proto_model model = {.name = "eshop",
+                                .version = "3",
+                                .group_count = 3,
+                                .groups = groups,
+                                .interest_count = 1,
+                                .interests = interests,
+                                .limit_count = 2,
+                                .limits = limits};
     assert_body(
         json_encode_model(&model, &arena),
         "{\"name\":\"eshop\",\"version\":\"3\",\"groups\":{\"user\":[{\"name\":\"country\",\"kind\":\"index\","

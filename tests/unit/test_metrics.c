@@ -166,9 +166,6 @@ static void a_scored_request_is_counted(void **state) {
     metrics.scoring.fields = 2;
     metrics.scoring.unknown_names[0] = "colour";
     metrics.scoring.unknown_names[1] = "item";
-    gauges.model_name = "m";
-    gauges.model_version = "1";
-    gauges.model_precision = "float32";
     scoring_counts_request(&metrics.scoring, &request);
     scoring_counts_request(&metrics.scoring, &request);
     write_text();

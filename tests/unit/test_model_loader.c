@@ -1,13 +1,14 @@
-/* test_model_loader.c: a model is handed over only when its samples agree; loading has a thread of its own. */
+/* test_model_loader.c: a model is handed over only when its samples agree, with the digests of its files. */
 #include "server/models/model_loader.h"
 
 #include "proto/json_decode.h"
 #include "server/base/clock.h"
 #include "tests/unit/small_model.h"
 
+#include <fcntl.h>
 #include <pthread.h>
-#include <semaphore.h>
-#include <signal.h>
+#include <sys/stat.h>
+#include <unistd.h>
 
 #define SAMPLE(score)                                                                                                  \
     "{'user': {'country': 1, 'age': 0.5}, 'context': {'month': -7, 'weather': [1, 0.5, -1]}, 'history': {},"           \
@@ -17,7 +18,7 @@ static char directory[64];
 static double score; /* the model's, of SAMPLE */
 
 static struct load load_of(double tolerance) {
-    return (struct load){directory, DIEN_FLOAT32, tolerance, SIZE_MAX};
+    return (struct load){.directory = directory, .tolerance = tolerance, .prefault = SIZE_MAX, .threads = 1};
 }
 
 static void write_sample(double expected) {
@@ -34,11 +35,11 @@ static int make_model(void **state) {
     small_make(directory);
     write_sample(0);
     loader_load(&load, &loaded);
-    if (loaded.model == NULL)
+    if (loaded.served == NULL)
         print_error("%s\n", loaded.message);
-    dien_close(loaded.model);
+    served_model_release(loaded.served);
     score = loaded.samples.largest;
-    return loaded.model != NULL ? 0 : -1;
+    return loaded.served != NULL ? 0 : -1;
 }
 
 static int remove_model(void **state) {
@@ -51,7 +52,7 @@ static void assert_refused(const struct load *load, const char *reason) {
     struct loaded loaded;
     memset(&loaded, 0xff, sizeof loaded);
     loader_load(load, &loaded);
-    assert_null(loaded.model);
+    assert_null(loaded.served);
     assert_true(loaded.seconds >= 0 && loaded.seconds < 60);
     if (strstr(loaded.message, reason) == NULL)
         fail_msg("\"%s\" is not in \"%s\"", reason, loaded.message);
@@ -64,16 +65,16 @@ static void a_model_whose_samples_agree(void **state) {
     write_sample(score);
     memset(&loaded, 0xff, sizeof loaded);
     loader_load(&load, &loaded);
-    assert_non_null(loaded.model);
-    assert_string_equal(dien_name(loaded.model), "small");
+    assert_non_null(loaded.served);
+    assert_string_equal(dien_name(loaded.served->model), "small");
     assert_string_equal(loaded.message, "");
     assert_int_equal(loaded.samples.samples, 1);
     assert_true(loaded.tolerance == 1e-9);
     assert_false(loaded.reduced);
     assert_true(loaded.seconds > 0 && loaded.seconds < 60);
-    assert_int_equal(loaded.prefaulted_bytes, dien_mapped_bytes(loaded.model));
-    assert_true(loaded.prefault_seconds > 0 && loaded.prefault_seconds <= loaded.seconds);
-    dien_close(loaded.model);
+    assert_int_equal(loaded.served->prefaulted_bytes, dien_mapped_bytes(loaded.served->model));
+    assert_true(loaded.served->prefault_seconds > 0 && loaded.served->prefault_seconds <= loaded.seconds);
+    served_model_release(loaded.served);
 }
 
 static void a_model_whose_samples_disagree(void **state) {
@@ -84,8 +85,8 @@ static void a_model_whose_samples_disagree(void **state) {
     load.tolerance = 1.2e-5;
     struct loaded loaded;
     loader_load(&load, &loaded);
-    assert_non_null(loaded.model);
-    dien_close(loaded.model);
+    assert_non_null(loaded.served);
+    served_model_release(loaded.served);
 }
 
 static void a_directory_without_a_model(void **state) {
@@ -101,79 +102,93 @@ static void reduced_precision_has_a_tolerance_of_its_own(void **state) {
     (void)state;
     const double tolerances[] = {1e-5, 2 * DIEN_REDUCED_TOLERANCE};
     for (size_t i = 0; i < 2; i++) {
-        struct load load = {"model/demo", DIEN_REDUCED, tolerances[i], 0};
+        struct load load = {.directory = "model/demo", .precision = DIEN_REDUCED, .tolerance = tolerances[i]};
         struct loaded loaded;
         loader_load(&load, &loaded);
-        assert_non_null(loaded.model);
+        assert_non_null(loaded.served);
         bool more = loaded.reduced && tolerances[i] < DIEN_REDUCED_TOLERANCE;
         assert_true(loaded.tolerance == (more ? DIEN_REDUCED_TOLERANCE : tolerances[i]));
-        assert_int_equal(loaded.reduced, strcmp(dien_precision_name(loaded.model), "float32") != 0);
-        dien_close(loaded.model);
+        assert_int_equal(loaded.reduced, strcmp(dien_precision_name(loaded.served->model), "float32") != 0);
+        served_model_release(loaded.served);
     }
 }
 
-/* ---- the thread */
-
-static sem_t woken;
-static pthread_t waker;
-static bool signals_blocked;
-
-static void wake(void *context) {
-    sigset_t mask;
-    pthread_sigmask(SIG_SETMASK, NULL, &mask);
-    signals_blocked = sigismember(&mask, SIGTERM) == 1 && sigismember(&mask, SIGINT) == 1;
-    waker = pthread_self();
-    sem_post(context);
-}
-
-/* `slow`: there are so many samples that the loader cannot be done in 2 ms. */
-static struct loaded load_on_a_thread(const struct load *load, bool slow) {
-    struct loaded loaded;
-    sigset_t before, after;
-    sem_init(&woken, 0, 0);
-    pthread_sigmask(SIG_SETMASK, NULL, &before);
-    uint64_t start = clock_now();
-    struct loader *loader = loader_start(load, wake, &woken);
-    assert_non_null(loader);
-    bool early = loader_take(loader, &loaded);
-    if (slow && clock_seconds(clock_now() - start) < 0.002)
-        assert_false(early);
-    pthread_sigmask(SIG_SETMASK, NULL, &after);
-    assert_int_equal(sigismember(&after, SIGTERM), sigismember(&before, SIGTERM));
-    if (!early) {
-        sem_wait(&woken);
-        assert_true(loader_take(loader, &loaded));
-    }
-    assert_false(pthread_equal(waker, pthread_self()));
-    assert_true(signals_blocked);
-    sem_destroy(&woken);
-    return loaded;
-}
-
-static void a_thread_loads(void **state) {
+static void a_load_that_is_cancelled(void **state) {
     (void)state;
-    enum { SAMPLES = 2000 }; /* some 50 ms of them */
-    static char text[SAMPLES * 300];
-    size_t at = (size_t)snprintf(text, sizeof text, "{'samples': [");
-    for (size_t i = 0; i < SAMPLES; i++)
-        at += (size_t)snprintf(text + at, sizeof text - at, "%s" SAMPLE("0.5"), i > 0 ? "," : "");
-    snprintf(text + at, sizeof text - at, "]}");
-    small_write_samples(directory, text);
+    atomic_bool cancelled = true;
     struct load load = load_of(1);
-    struct loaded loaded = load_on_a_thread(&load, true);
-    assert_non_null(loaded.model);
-    assert_int_equal(loaded.samples.samples, SAMPLES);
-    assert_string_equal(dien_version(loaded.model), "3");
-    dien_close(loaded.model);
+    load.cancelled = &cancelled;
+    struct loaded loaded;
+    write_sample(score);
+    loader_load(&load, &loaded);
+    assert_null(loaded.served);
+    assert_string_equal(loaded.message, "");
 }
 
-static void a_thread_refuses(void **state) {
+/* The file's time changes between its opening and the end of the load. */
+static void *touch_it(void *argument) {
+    char path[128];
+    atomic_bool *ended = argument;
+    snprintf(path, sizeof path, "%s/config.json", directory);
+    while (!*ended)
+        utimensat(AT_FDCWD, path, NULL, 0);
+    return NULL;
+}
+
+static void files_that_are_written_meanwhile(void **state) {
     (void)state;
-    struct load load = load_of(1e-5);
-    write_sample(score + 0.1);
-    struct loaded loaded = load_on_a_thread(&load, false);
-    assert_null(loaded.model);
-    assert_non_null(strstr(loaded.message, "sample 0"));
+    pthread_t thread;
+    atomic_bool ended = false;
+    struct loaded loaded;
+    struct load load = load_of(1);
+    write_sample(score);
+    assert_int_equal(pthread_create(&thread, NULL, touch_it, &ended), 0);
+    usleep(20000);
+    loader_load(&load, &loaded);
+    ended = true;
+    pthread_join(thread, NULL);
+    assert_null(loaded.served);
+    assert_non_null(strstr(loaded.message, "config.json: it was written while it was read"));
+}
+
+/* Digests of files as sha256sum prints them. */
+static void the_digests(void **state) {
+    (void)state;
+    char command[256], config[SHA256_TEXT], weights[SHA256_TEXT];
+    struct loaded loaded;
+    struct load load = load_of(1);
+    write_sample(score);
+    loader_load(&load, &loaded);
+    assert_non_null(loaded.served);
+    snprintf(command, sizeof command, "sha256sum %s/config.json %s/model.safetensors", directory, directory);
+    FILE *sums = popen(command, "r");
+    assert_int_equal(fscanf(sums, "%64s %*s %64s %*s", config, weights), 2);
+    pclose(sums);
+    assert_string_equal(loaded.served->config_sha256, config);
+    assert_string_equal(loaded.served->weights_sha256, weights);
+    assert_memory_equal(loaded.served->tag, config, 16);
+    assert_memory_equal(loaded.served->tag + 17, weights, 16);
+    assert_int_equal(strlen(loaded.served->tag), 33);
+    served_model_release(loaded.served);
+}
+
+/* A copy serves on when its file is cut. */
+static void a_copied_model_needs_its_file_no_more(void **state) {
+    (void)state;
+    char copy[64], path[128];
+    small_make(copy);
+    small_write_samples(copy, "{'samples': [" SAMPLE("0.5") "]}");
+    struct load load = load_of(1);
+    load.directory = copy;
+    load.copy = true;
+    struct loaded loaded;
+    loader_load(&load, &loaded);
+    assert_non_null(loaded.served);
+    snprintf(path, sizeof path, "%s/model.safetensors", copy);
+    assert_int_equal(truncate(path, 0), 0);
+    assert_int_equal(dien_prefault(loaded.served->model, SIZE_MAX), dien_mapped_bytes(loaded.served->model));
+    served_model_release(loaded.served);
+    small_remove(copy);
 }
 
 int main(void) {
@@ -182,8 +197,10 @@ int main(void) {
         cmocka_unit_test(a_model_whose_samples_disagree),
         cmocka_unit_test(a_directory_without_a_model),
         cmocka_unit_test(reduced_precision_has_a_tolerance_of_its_own),
-        cmocka_unit_test(a_thread_loads),
-        cmocka_unit_test(a_thread_refuses),
+        cmocka_unit_test(a_load_that_is_cancelled),
+        cmocka_unit_test(files_that_are_written_meanwhile),
+        cmocka_unit_test(the_digests),
+        cmocka_unit_test(a_copied_model_needs_its_file_no_more),
     };
     return cmocka_run_group_tests(tests, make_model, remove_model);
 }

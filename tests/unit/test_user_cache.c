@@ -171,6 +171,46 @@ static void a_version_never_sees_anothers_state(void **state) {
     finish(cache);
 }
 
+static enum user_answer read_as(struct user_cache *cache, uint64_t version) {
+    struct user_copy copy = {0};
+    arena_reset(&arena);
+    return user_cache_read(cache, key("u"), version, &arena, &copy);
+}
+
+/* After a rollback the older version is served: its states replace the newer ones', never the other way round. */
+static void states_of_served_versions_stay(void **state) {
+    (void)state;
+    struct user_cache *cache = make(4 * MIB, 0);
+    user_cache_serve(cache, 1, 0);
+    assert_true(store(cache, key("u"), 1, 100, 0, NULL));
+    user_cache_serve(cache, 2, 0);
+    assert_true(store(cache, key("u"), 2, 100, 0, NULL));
+    assert_false(store(cache, key("u"), 1, 100, 0, NULL)); /* by a request that began before the swap */
+    user_cache_serve(cache, 1, 0);
+    assert_true(store(cache, key("u"), 1, 100, 0, NULL));
+    assert_false(store(cache, key("u"), 2, 100, 0, NULL));
+    assert_int_equal(read_as(cache, 2), USER_OTHER_VERSION);
+    assert_int_equal(read_as(cache, 1), USER_HELD);
+    user_cache_serve(cache, 3, 0);
+    assert_int_equal(read_as(cache, 3), USER_OTHER_VERSION);
+    assert_int_equal(read_as(cache, 1), USER_ABSENT);
+    finish(cache);
+}
+
+/* Either may serve a user, whose share may change; neither drops what the other made by looking at it. */
+static void a_candidate_and_the_live_version_share_the_cache(void **state) {
+    (void)state;
+    struct user_cache *cache = make(4 * MIB, 0);
+    user_cache_serve(cache, 1, 2);
+    assert_true(store(cache, key("u"), 2, 100, 0, NULL));
+    assert_int_equal(read_as(cache, 1), USER_OTHER_VERSION);
+    assert_int_equal(read_as(cache, 2), USER_HELD);
+    assert_true(store(cache, key("u"), 1, 100, 0, NULL));
+    assert_int_equal(read_as(cache, 2), USER_OTHER_VERSION);
+    assert_int_equal(read_as(cache, 1), USER_HELD);
+    finish(cache);
+}
+
 static void a_state_is_deleted_at_once_or_expires(void **state) {
     (void)state;
     struct user_cache *cache = make(4 * MIB, 0.2);
@@ -688,6 +728,8 @@ int main(void) {
         cmocka_unit_test(a_user_is_its_whole_id),
         cmocka_unit_test(a_new_state_takes_the_place_of_the_old),
         cmocka_unit_test(a_version_never_sees_anothers_state),
+        cmocka_unit_test(states_of_served_versions_stay),
+        cmocka_unit_test(a_candidate_and_the_live_version_share_the_cache),
         cmocka_unit_test(a_state_is_deleted_at_once_or_expires),
         cmocka_unit_test(a_state_expires_although_it_is_read),
         cmocka_unit_test(a_delete_stops_a_state_that_is_being_computed),

@@ -22,6 +22,8 @@
 enum { CANDIDATES = 4096, BEHAVIOURS = 60, TURNS = 100, JOBS_MAX = 256 };
 
 static struct dien_model *model;
+static struct served_model *served;
+enum { THREADS_MOST = 4 };
 static struct scoring_counts counts;
 static struct worker_pool *pool;
 static sem_t woken;
@@ -49,12 +51,13 @@ static int set_up(void **state) {
     write_body(large, sizeof large, BEHAVIOURS, CANDIDATES);
     write_body(light, sizeof light, 5, 5);
     model = dien_open("model/demo", &error);
-    return model != NULL ? 0 : -1;
+    served = model != NULL ? served_model_new(model, THREADS_MOST) : NULL;
+    return served != NULL ? 0 : -1;
 }
 
 static int tear_down(void **state) {
     (void)state;
-    dien_close(model);
+    served_model_release(served);
     return 0;
 }
 
@@ -68,7 +71,7 @@ static void start(size_t threads) {
     scoring_counts_model(&counts, model);
     sem_init(&woken, 0, 0);
     const struct worker_pool_options options = {
-        .model = model,
+        .served = served_model_hold(served),
         .limits = {.max_candidates = CANDIDATES, .max_history = 100, .memory = 1 << 26},
         .threads = threads,
         .queue = JOBS_MAX,

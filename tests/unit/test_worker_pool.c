@@ -27,6 +27,8 @@ static const char body[] =
 enum { LONG = 6000, TEXT = 1 << 17 };
 
 static struct dien_model *model;
+static struct served_model *served;
+enum { THREADS_MOST = 3 };
 static struct scoring_counts counts;
 static struct worker_pool *pool;
 static sem_t woken;   /* posted by wake() */
@@ -46,12 +48,13 @@ static int open_model(void **state) {
     struct dien_error error;
     json_decode_init();
     model = dien_open("model/demo", &error);
-    return model != NULL ? 0 : -1;
+    served = model != NULL ? served_model_new(model, THREADS_MOST) : NULL;
+    return served != NULL ? 0 : -1;
 }
 
 static int close_model(void **state) {
     (void)state;
-    dien_close(model);
+    served_model_release(served);
     return 0;
 }
 
@@ -62,7 +65,7 @@ static void start(size_t threads, size_t queue, double deadline, bool hold) {
     sem_init(&goes_on, 0, 0);
     holds = hold;
     const struct worker_pool_options options = {
-        .model = model,
+        .served = served_model_hold(served),
         .limits = {.max_candidates = LONG, .max_history = LONG, .max_body = TEXT, .memory = 1 << 24},
         .threads = threads,
         .queue = queue,

@@ -1,0 +1,250 @@
+/* registry.c: slots of models, and the thread that loads and closes them. */
+#include "server/models/registry.h"
+
+#include "server/base/thread.h"
+
+#include <errno.h>
+#include <limits.h>
+#include <pthread.h>
+#include <sched.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/syscall.h>
+#include <time.h>
+#include <unistd.h>
+
+enum { CANCEL_SECONDS = 2 };
+
+const char *const model_slot_names[MODEL_SLOTS] = {[SLOT_LIVE] = "live", [SLOT_PREVIOUS] = "previous"};
+
+enum load_state { LOAD_NONE, LOAD_WANTED, LOAD_RUNS, LOAD_ENDED };
+
+struct registry {
+    struct registry_options options;
+    pthread_t thread;
+    pthread_mutex_t mutex;
+    pthread_cond_t work_available, load_ended;
+    /* Guarded by the mutex. */
+    enum load_state state;
+    char path[PATH_MAX];
+    const char *by;
+    struct loaded loaded;
+    struct served_model *unused; /* to be closed */
+    bool stopping;
+    atomic_bool cancelled;
+    /* The loop's thread's. */
+    struct served_model *slots[MODEL_SLOTS];
+    uint64_t last_version;
+    struct registry_counts counts;
+    char failure[sizeof((struct loaded *)NULL)->message];
+};
+
+/* ---- the thread */
+
+static void close_unused(struct registry *registry) {
+    while (registry->unused != NULL) {
+        struct served_model *served = registry->unused;
+        registry->unused = served->next;
+        pthread_mutex_unlock(&registry->mutex);
+        served_model_close(served);
+        pthread_mutex_lock(&registry->mutex);
+    }
+}
+
+static void load_wanted(struct registry *registry) {
+    const struct registry_options *options = &registry->options;
+    const struct load load = {.directory = registry->path,
+                              .precision = options->precision,
+                              .tolerance = options->tolerance,
+                              .prefault = options->prefault,
+                              .threads = options->threads,
+                              .copy = options->copy,
+                              .cancelled = &registry->cancelled};
+    struct loaded loaded;
+    registry->state = LOAD_RUNS;
+    pthread_mutex_unlock(&registry->mutex);
+    loader_load(&load, &loaded);
+    pthread_mutex_lock(&registry->mutex);
+    registry->loaded = loaded;
+    registry->state = LOAD_ENDED;
+    pthread_cond_broadcast(&registry->load_ended);
+    pthread_mutex_unlock(&registry->mutex);
+    options->wake(options->context);
+    pthread_mutex_lock(&registry->mutex);
+}
+
+/* From the first load on requests are scored, and whatever this thread does may wait for them: processors and disk. */
+static void become_idle(void) {
+    enum { IOPRIO_WHO_PROCESS = 1, IOPRIO_IDLE = 3 << 13 };
+    (void)!sched_setscheduler(0, SCHED_IDLE, &(struct sched_param){.sched_priority = 0});
+    (void)!syscall(SYS_ioprio_set, IOPRIO_WHO_PROCESS, 0, IOPRIO_IDLE);
+}
+
+static void *run(void *argument) {
+    struct registry *registry = argument;
+    pthread_mutex_lock(&registry->mutex);
+    while (!registry->stopping) {
+        if (registry->unused != NULL) {
+            close_unused(registry);
+        } else if (registry->state == LOAD_WANTED) {
+            load_wanted(registry);
+            become_idle();
+        } else {
+            pthread_cond_wait(&registry->work_available, &registry->mutex);
+        }
+    }
+    close_unused(registry);
+    pthread_mutex_unlock(&registry->mutex);
+    return NULL;
+}
+
+/* A model's last reference was given back, on any thread. */
+static void take_unused(void *context, struct served_model *served) {
+    struct registry *registry = context;
+    pthread_mutex_lock(&registry->mutex);
+    served->next = registry->unused;
+    registry->unused = served;
+    pthread_cond_signal(&registry->work_available);
+    pthread_mutex_unlock(&registry->mutex);
+}
+
+struct registry *registry_start(const struct registry_options *options) {
+    struct registry *registry = calloc(1, sizeof *registry);
+    if (registry == NULL)
+        return NULL;
+    registry->options = *options;
+    pthread_mutex_init(&registry->mutex, NULL);
+    pthread_cond_init(&registry->work_available, NULL);
+    pthread_cond_init(&registry->load_ended, NULL);
+    if (thread_start(&registry->thread, "models", run, registry))
+        return registry;
+    free(registry);
+    return NULL;
+}
+
+/* ---- loads */
+
+bool registry_load(struct registry *registry, const char *path, const char *by) {
+    pthread_mutex_lock(&registry->mutex);
+    bool begins = registry->state == LOAD_NONE && !registry->cancelled;
+    if (begins) {
+        registry->state = LOAD_WANTED;
+        registry->by = by;
+        snprintf(registry->path, sizeof registry->path, "%s", path);
+        pthread_cond_signal(&registry->work_available);
+    }
+    pthread_mutex_unlock(&registry->mutex);
+    registry->counts.busy += !begins;
+    return begins;
+}
+
+bool registry_is_loading(struct registry *registry) {
+    pthread_mutex_lock(&registry->mutex);
+    bool loading = registry->state != LOAD_NONE;
+    pthread_mutex_unlock(&registry->mutex);
+    return loading;
+}
+
+bool registry_take(struct registry *registry, struct loaded *loaded) {
+    pthread_mutex_lock(&registry->mutex);
+    bool ended = registry->state == LOAD_ENDED;
+    if (ended) {
+        *loaded = registry->loaded;
+        registry->state = LOAD_NONE;
+    }
+    pthread_mutex_unlock(&registry->mutex);
+    if (ended && loaded->served != NULL) {
+        loaded->served->loaded_by = registry->by;
+        loaded->served->unused = take_unused;
+        loaded->served->context = registry;
+    } else if (ended) {
+        struct timespec now;
+        struct tm parts;
+        clock_gettime(CLOCK_REALTIME, &now);
+        gmtime_r(&now.tv_sec, &parts);
+        strftime(registry->counts.failure_at, sizeof registry->counts.failure_at, "%Y-%m-%dT%H:%M:%SZ", &parts);
+        registry->counts.failed_at = (double)now.tv_sec + 1e-9 * (double)now.tv_nsec;
+        registry->counts.refusals++;
+        memcpy(registry->failure, loaded->message, sizeof registry->failure);
+    }
+    return ended;
+}
+
+bool registry_cancel(struct registry *registry) {
+    struct timespec limit;
+    clock_gettime(CLOCK_REALTIME, &limit);
+    limit.tv_sec += CANCEL_SECONDS;
+    registry->cancelled = true;
+    pthread_mutex_lock(&registry->mutex);
+    int status = 0;
+    while ((registry->state == LOAD_WANTED || registry->state == LOAD_RUNS) && status == 0)
+        status = pthread_cond_timedwait(&registry->load_ended, &registry->mutex, &limit);
+    pthread_mutex_unlock(&registry->mutex);
+    return status == 0;
+}
+
+/* ---- slots */
+
+static bool same_files(const struct served_model *a, const struct served_model *b) {
+    return strcmp(a->config_sha256, b->config_sha256) == 0 && strcmp(a->weights_sha256, b->weights_sha256) == 0;
+}
+
+void registry_go_live(struct registry *registry, struct served_model *served) {
+    struct served_model **slots = registry->slots;
+    for (size_t i = 0; i < MODEL_SLOTS && served->version == 0; i++) {
+        if (slots[i] != NULL && same_files(slots[i], served))
+            served->version = slots[i]->version;
+    }
+    if (served->version == 0)
+        served->version = ++registry->last_version;
+    bool replaces = slots[SLOT_LIVE] == NULL || same_files(slots[SLOT_LIVE], served);
+    struct served_model *leaving = slots[replaces ? SLOT_LIVE : SLOT_PREVIOUS];
+    if (!replaces)
+        slots[SLOT_PREVIOUS] = slots[SLOT_LIVE];
+    slots[SLOT_LIVE] = served;
+    served_model_release(leaving);
+    if (!registry->options.keep_previous) {
+        served_model_release(slots[SLOT_PREVIOUS]);
+        slots[SLOT_PREVIOUS] = NULL;
+    }
+    registry->counts.lives++;
+}
+
+bool registry_roll_back(struct registry *registry) {
+    struct served_model **slots = registry->slots, *before = slots[SLOT_PREVIOUS];
+    if (before == NULL)
+        return false;
+    slots[SLOT_PREVIOUS] = slots[SLOT_LIVE];
+    slots[SLOT_LIVE] = before;
+    registry->counts.rollbacks++;
+    return true;
+}
+
+struct served_model *registry_model(const struct registry *registry, enum model_slot slot) {
+    return registry->slots[slot];
+}
+
+struct registry_counts registry_count(const struct registry *registry) {
+    struct registry_counts counts = registry->counts;
+    counts.failure = registry->failure;
+    return counts;
+}
+
+void registry_free(struct registry *registry) {
+    if (registry == NULL)
+        return;
+    for (size_t i = 0; i < MODEL_SLOTS; i++)
+        served_model_release(registry->slots[i]);
+    pthread_mutex_lock(&registry->mutex);
+    registry->stopping = true;
+    pthread_cond_signal(&registry->work_available);
+    pthread_mutex_unlock(&registry->mutex);
+    pthread_join(registry->thread, NULL);
+    if (registry->state == LOAD_ENDED && registry->loaded.served != NULL)
+        served_model_close(registry->loaded.served);
+    pthread_mutex_destroy(&registry->mutex);
+    pthread_cond_destroy(&registry->work_available);
+    pthread_cond_destroy(&registry->load_ended);
+    free(registry);
+}

@@ -1,0 +1,347 @@
+"""A model goes live, and back, while requests come: each reply is of one model, and a refused model changes nothing."""
+
+import hashlib
+import json
+import os
+import pathlib
+import random
+import shutil
+import signal
+import struct
+import threading
+import time
+
+import pytest
+
+from support import modelfile, service
+
+DIGEST = "X-Model-Digest"
+TOLERANT = ("--samples-tolerance", "1")  # the altered models have no scores of a training code
+
+
+def altered(demo, path, version, shift=0.0):
+    """A copy of the demo model with another version, and other scores where `shift` is not 0."""
+    copy = demo.copy(path)
+    copy.config["version"] = version
+    copy.write_config()
+    if shift:
+        name = max((name for name in copy.header if name.startswith("mlp.") and name.endswith("bias")), key=len)
+        name = "mlp.output.bias" if "mlp.output.bias" in copy.header else name
+        begin, end = copy.header[name]["data_offsets"]
+        values = [value + shift for value in modelfile.tensor(copy.header, copy.data, name)]
+        copy.data[begin:end] = struct.pack(f"<{len(values)}f", *values)
+        copy.write_tensors()
+    return copy
+
+
+class Link:
+    """A symbolic link as an operator's script sets it: `current` names one version after another, by a rename."""
+
+    def __init__(self, path, target):
+        self.path = pathlib.Path(path)
+        self.set(target)
+
+    def set(self, target):
+        new = self.path.with_name(self.path.name + ".new")
+        new.symlink_to(target)
+        os.replace(new, self.path)
+
+
+def loads(server, result):
+    return server.metrics()[f'dien_model_loads_total{{result="{result}"}}']
+
+
+def reload(server, result="live", seconds=60):
+    """SIGHUP, and wait for the end of the load."""
+    before = loads(server, result)
+    server.process.send_signal(signal.SIGHUP)
+    limit = time.monotonic() + seconds
+    while loads(server, result) == before:
+        assert time.monotonic() < limit, server.output[-3000:]
+        time.sleep(0.005)
+
+
+@pytest.fixture
+def versions(demo, tmp_path):
+    return [demo.copy(tmp_path / "one"), altered(demo, tmp_path / "two", "2", shift=0.5)]
+
+
+@pytest.fixture
+def link(versions, tmp_path):
+    return Link(tmp_path / "current", versions[0].path)
+
+
+@pytest.fixture
+def small(demo):
+    return demo.request(random.Random(7), history=3, candidates=4)
+
+
+def sha256(path):
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def test_the_identity_of_a_model_is_everywhere(start, versions, link, small):
+    server = start(*TOLERANT, model=link)
+    for version, by in ((versions[0], "start"), (versions[1], "signal")):
+        link.set(version.path)
+        if by == "signal":
+            reload(server)
+        config, weights = sha256(version.path / "config.json"), sha256(version.path / "model.safetensors")
+        with server.client() as client:
+            page, reply = client.get("/model"), client.post(small)
+        assert page.json()["sha256"] == {"config": config, "weights": weights}
+        assert page.json()["version"] == reply.json()["version"] == version.config["version"]
+        assert page.json()["loaded_by"] == by and "last_failure_at" not in page.json()
+        assert reply.headers[DIGEST] == page.headers[DIGEST] == f"{config[:16]}-{weights[:16]}"
+        line = server.logged_line(event="model-ready", loaded_by=by)
+        assert (line["config_sha256"], line["weights_sha256"]) == (config, weights)
+        lives = [name for name in server.metrics() if name.startswith("dien_model_info") and 'slot="live"' in name]
+        assert len(lives) == 1 and config in lives[0] and weights in lives[0]
+    previous = [name for name in server.metrics() if name.startswith("dien_model_info") and 'slot="previous"' in name]
+    assert len(previous) == 1 and sha256(versions[0].path / "config.json") in previous[0]
+
+
+def test_without_a_previous_model(start, versions, link):
+    server = start(*TOLERANT, "--keep-previous", "off", model=link)
+    link.set(versions[1].path)
+    reload(server)
+    assert not [name for name in server.metrics() if 'slot="previous"' in name]
+
+
+class Load:
+    """Clients that score one request after another, and note each reply's digest, version and scores."""
+
+    def __init__(self, server, body, threads=3):
+        self.server, self.body = server, body
+        self.replies, self.faults = set(), []
+        self.count = 0
+        self.ending = threading.Event()
+        self.threads = [threading.Thread(target=self._work) for _ in range(threads)]
+
+    def _work(self):
+        try:
+            with self.server.client() as client:
+                while not self.ending.is_set():
+                    reply = client.post(self.body)
+                    scores = tuple(score for _, score in sorted(reply.scores().items()))
+                    self.replies.add((reply.headers[DIGEST], reply.json()["version"], scores))
+                    self.count += 1
+        except Exception as error:  # noqa: BLE001: reported by the test
+            self.faults.append(repr(error))
+
+    def __enter__(self):
+        for thread in self.threads:
+            thread.start()
+        return self
+
+    def __exit__(self, *exception):
+        self.ending.set()
+        for thread in self.threads:
+            thread.join()
+        assert not self.faults, self.faults
+        assert self.count > 0
+
+
+def expected(build, directories, body):
+    """What each model alone answers: (digest, version, scores)."""
+    found = set()
+    for directory in directories:
+        with service.Service(build, directory.path, *TOLERANT) as server:
+            reply = server.score(body)
+            scores = tuple(score for _, score in sorted(reply.scores().items()))
+            found.add((reply.headers[DIGEST], reply.json()["version"], scores))
+    return found
+
+
+@pytest.mark.parametrize("threads, memory", [("1", "map"), ("3", "map"), ("2", "copy")])
+def test_twenty_reloads_under_load(build, start, demo, versions, link, threads, memory):
+    """No request fails, and each reply is one model's: digest, version and all scores. Large ones are scored by several
+    threads, so a request is under way at each swap."""
+    body = demo.request(random.Random(3), history=20, candidates=64 if build.sanitized else 400)
+    known = expected(build, versions, body)
+    assert len({scores for _, _, scores in known}) == 2
+    server = start(*TOLERANT, "--threads", threads, "--model-memory", memory, model=link)
+    with Load(server, body) as load:
+        for turn in range(20):
+            link.set(versions[(turn + 1) % 2].path)
+            reload(server)
+    assert load.replies == known
+    assert loads(server, "live") == 21 and loads(server, "refused") == 0
+
+
+def test_memory_after_twenty_reloads(build, start, demo, versions, link):
+    """Nothing of a model stays behind."""
+    server = start(*TOLERANT, "--keep-previous", "off", model=link)
+    mapped = []
+    for turn in range(20):
+        link.set(versions[(turn + 1) % 2].path)
+        reload(server)
+        server.score(demo.request(random.Random(turn), history=20, candidates=50))
+        mapped.append(pathlib.Path(f"/proc/{server.process.pid}/maps").read_text().count("model.safetensors"))
+        if turn == 1:
+            early = server.resident_bytes()
+    time.sleep(0.5)  # the last model is closed by a thread at idle priority
+    mapped.append(pathlib.Path(f"/proc/{server.process.pid}/maps").read_text().count("model.safetensors"))
+    assert mapped[-1] == 1 and max(mapped) <= 3, mapped
+    if not build.sanitized:
+        assert server.resident_bytes() <= early * 1.02 + (2 << 20), "a model has 1.3 MB"
+
+
+# User states.
+
+def test_a_state_of_another_version_is_never_used(start, demo, versions, link, rng):
+    server = start(*TOLERANT, model=link)
+    body = demo.request(rng, history=5, candidates=3, user_id="u")
+    first = server.score(body)
+    token = first.json()["history"]["token"]
+    assert server.score(body).json()["user_state"] == "cached"
+    link.set(versions[1].path)
+    reload(server)
+    again = server.score(body)
+    assert again.json()["user_state"] == "computed" and again.json()["version"] == "2"
+    assert server.metrics()['dien_user_state_misses_total{reason="version"}'] == 1
+    assert server.score(body).json()["user_state"] == "cached"
+    assert again.json()["history"]["token"] != token
+    only = {name: value for name, value in body.items() if name != "history"}
+    assert server.score({**only, "history_token": token}).status == 409
+
+
+def test_a_token_of_another_version_is_unknown(start, demo, versions, link, rng):
+    server = start(*TOLERANT, model=link)
+    body = demo.request(rng, history=5, candidates=3, user_id="u")
+    token = server.score(body).json()["history"]["token"]
+    link.set(versions[1].path)
+    reload(server)
+    only = {name: value for name, value in body.items() if name != "history"}
+    told = server.score({**only, "history_token": token})
+    assert told.status == 409 and told.json()["type"].endswith("unknown-history-token")
+
+
+def test_states_outlive_a_reload_of_the_same_files(start, demo, versions, link, rng):
+    """A copy of the files elsewhere is the same model: tokens stay good, and the way back leads to the model before."""
+    server = start(*TOLERANT, model=link)
+    link.set(versions[1].path)
+    reload(server)
+    body = demo.request(rng, history=5, candidates=3, user_id="u")
+    token = server.score(body).json()["history"]["token"]
+    copy = versions[1].copy(versions[1].path.with_name("two-again"))
+    for name in ("config.json", "model.safetensors", "samples.json"):
+        shutil.copy(versions[1].path / name, copy.path / name)
+    link.set(copy.path)
+    reload(server)
+    only = {name: value for name, value in body.items() if name != "history"}
+    told = server.score({**only, "history_token": token})
+    assert told.status == 200 and told.json()["user_state"] == "cached"
+    assert any('slot="previous"' in name and 'version="1"' in name for name in server.metrics())
+
+
+# A model that is refused.
+
+def spoil(directory, kind):
+    files = {name: directory / name for name in ("config.json", "model.safetensors", "samples.json")}
+    if kind.startswith("no "):
+        files[kind[3:]].unlink()
+    elif kind == "samples off":
+        document = json.loads(files["samples.json"].read_text())
+        document["samples"][0]["scores"][0] += 0.5
+        files["samples.json"].write_text(json.dumps(document))
+    else:
+        name, keep = kind.split(" to ")
+        os.truncate(files[name], int(files[name].stat().st_size * float(keep)))
+
+
+KINDS = ["no config.json", "no model.safetensors", "no samples.json", "config.json to 0.5", "model.safetensors to 0",
+         "model.safetensors to 0.99", "samples.json to 0.9", "samples off"]
+
+
+def test_a_refused_model_changes_nothing(start, demo, link, small, tmp_path):
+    server = start(model=link)
+    before = server.score(small)
+    digest = before.headers[DIGEST]
+    with Load(server, small) as load:
+        for number, kind in enumerate(KINDS):
+            bad = demo.copy(tmp_path / f"bad{number}")
+            spoil(bad.path, kind)
+            link.set(bad.path)
+            reload(server, "refused")
+        link.set(tmp_path / "nowhere")
+        reload(server, "refused")
+    assert load.replies == {(digest, "1", tuple(score for _, score in sorted(before.scores().items())))}
+    lines = [line for line in server.log() if line["event"] == "model-refused"]
+    assert len(lines) == len(KINDS) + 1
+    for kind, line in zip(KINDS, lines):
+        assert kind.split(" to ")[0].removeprefix("no ").replace("samples off", "samples.json") in line["message"]
+    with server.client() as client:
+        assert "last_failure_at" in client.get("/model").json()
+    assert server.metrics()["dien_model_last_failure_timestamp_seconds"] == pytest.approx(time.time(), abs=60)
+    link.set(demo.path)
+    reload(server)
+
+
+def test_a_reload_while_another_runs_is_answered(start, demo, tmp_path, small):
+    """It is refused at once, in the log and in a metric, and not done later."""
+    slow = demo.copy(tmp_path / "slow")
+    document = json.loads((slow.path / "samples.json").read_text())
+    document["samples"] = document["samples"] * 60
+    (slow.path / "samples.json").write_text(json.dumps(document))
+    server = start(model=slow)
+    server.process.send_signal(signal.SIGHUP)
+    limit = time.monotonic() + 60
+    while loads(server, "busy") == 0:
+        assert time.monotonic() < limit
+        server.process.send_signal(signal.SIGHUP)
+        time.sleep(0.001)
+    server.logged_line(event="reload-refused")
+    while server.metrics()["dien_model_loading"]:
+        time.sleep(0.01)
+    began = sum(line["event"] == "reload" for line in server.log())
+    time.sleep(0.2)
+    assert loads(server, "live") == 1 + began and server.score(small).status == 200
+
+
+@pytest.mark.parametrize("delay", [0, 0.002, 0.01, 0.05])
+def test_a_signal_to_end_in_the_middle_of_a_load(start, demo, tmp_path, small, delay):
+    slow = demo.copy(tmp_path / "slow")
+    document = json.loads((slow.path / "samples.json").read_text())
+    document["samples"] = document["samples"] * 20
+    (slow.path / "samples.json").write_text(json.dumps(document))
+    server = start(model=slow)
+    assert server.score(small).status == 200
+    server.process.send_signal(signal.SIGHUP)
+    time.sleep(delay)
+    server.terminate()
+    server.stop()
+
+
+def test_reload_during_a_drain(build, demo, small):
+    server = service.Service(build, demo.path, "--drain-delay", "1")
+    server.terminate()
+    server.logged_line(event="draining")
+    server.process.send_signal(signal.SIGHUP)
+    server.logged_line(event="reload-refused")
+    server.stop()
+
+
+def test_a_directory_that_is_replaced_while_it_is_read(start, demo, versions, link, tmp_path):
+    """Each load is of one directory: the digests are of files that belong together."""
+    server = start(*TOLERANT, model=link)
+    pairs = {f"{sha256(each.path / 'config.json')[:16]}-{sha256(each.path / 'model.safetensors')[:16]}"
+             for each in versions}
+    ending = threading.Event()
+
+    def swap():
+        turn = 0
+        while not ending.is_set():
+            link.set(versions[turn % 2].path)
+            turn += 1
+
+    thread = threading.Thread(target=swap)
+    thread.start()
+    try:
+        for _ in range(20):
+            reload(server)
+            with server.client() as client:
+                assert client.get("/model").headers[DIGEST] in pairs
+    finally:
+        ending.set()
+        thread.join()
