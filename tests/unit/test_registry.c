@@ -178,17 +178,15 @@ static void no_load_begins_after_a_cancel(void **state) {
     assert_false(registry_load(registry, directories[1], "signal"));
 }
 
-#define TEST(test) cmocka_unit_test_setup_teardown(test, start, finish)
-
 int main(void) {
     const struct CMUnitTest tests[] = {
-        TEST(a_thread_loads),
-        TEST(a_refusal_is_noted),
-        TEST(one_load_at_a_time),
-        TEST(models_take_their_slots),
-        TEST(the_same_files_are_the_same_version),
-        TEST(a_model_is_closed_after_its_last_user),
-        TEST(no_load_begins_after_a_cancel),
+        cmocka_unit_test_setup_teardown(a_thread_loads, start, finish),
+        cmocka_unit_test_setup_teardown(a_refusal_is_noted, start, finish),
+        cmocka_unit_test_setup_teardown(one_load_at_a_time, start, finish),
+        cmocka_unit_test_setup_teardown(models_take_their_slots, start, finish),
+        cmocka_unit_test_setup_teardown(the_same_files_are_the_same_version, start, finish),
+        cmocka_unit_test_setup_teardown(a_model_is_closed_after_its_last_user, start, finish),
+        cmocka_unit_test_setup_teardown(no_load_begins_after_a_cancel, start, finish),
     };
     return cmocka_run_group_tests(tests, make_models, remove_models);
 }
