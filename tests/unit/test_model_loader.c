@@ -3,10 +3,10 @@
 
 #include "proto/json_decode.h"
 #include "server/base/clock.h"
+#include "server/models/model_files.h"
 #include "tests/unit/small_model.h"
 
 #include <fcntl.h>
-#include <pthread.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -125,30 +125,19 @@ static void a_load_that_is_cancelled(void **state) {
     assert_string_equal(loaded.message, "");
 }
 
-/* The file's time changes between its opening and the end of the load. */
-static void *touch_it(void *argument) {
-    char path[128];
-    atomic_bool *ended = argument;
-    snprintf(path, sizeof path, "%s/config.json", directory);
-    while (!*ended)
-        utimensat(AT_FDCWD, path, NULL, 0);
-    return NULL;
-}
-
 static void files_that_are_written_meanwhile(void **state) {
     (void)state;
-    pthread_t thread;
-    atomic_bool ended = false;
-    struct loaded loaded;
-    struct load load = load_of(1);
+    char path[128], message[256];
+    struct model_files files;
+    const struct timespec times[] = {{1000, 1}, {1000, 2}};
     write_sample(score);
-    assert_int_equal(pthread_create(&thread, NULL, touch_it, &ended), 0);
-    usleep(20000);
-    loader_load(&load, &loaded);
-    ended = true;
-    pthread_join(thread, NULL);
-    assert_null(loaded.served);
-    assert_non_null(strstr(loaded.message, "config.json: it was written while it was read"));
+    assert_true(model_files_open(&files, directory, message, sizeof message));
+    assert_true(model_files_unchanged(&files, message, sizeof message));
+    snprintf(path, sizeof path, "%s/config.json", directory);
+    assert_int_equal(utimensat(AT_FDCWD, path, times, 0), 0);
+    assert_false(model_files_unchanged(&files, message, sizeof message));
+    assert_non_null(strstr(message, "config.json: it was written while it was read"));
+    model_files_close(&files);
 }
 
 /* Digests of files as sha256sum prints them. */
