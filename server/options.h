@@ -55,6 +55,8 @@ struct options {
     size_t prefault; /* bytes; 0: none; OPTIONS_AUTO: up to half of the memory that the process may have */
     bool model_copy; /* the model's file is read into memory in place of being mapped */
     bool keep_previous;
+    double model_poll;         /* seconds; 0: never */
+    size_t model_memory_limit; /* bytes; 0: any */
     enum log_level log_level;
     size_t log_buffer;
     bool access_log;

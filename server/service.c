@@ -211,10 +211,24 @@ static bool serve_live(struct service *service) {
     return true;
 }
 
+/* The previous model is in memory and proved: it takes the live one's place at once. */
+static void roll_back(struct service *service) {
+    if (!registry_roll_back(service->api.models) || !serve_live(service))
+        return;
+    const struct served_model *live = api_live(&service->api);
+    log_line(LEVEL_INFO, "model-rolled-back", LOG_STRING("model", dien_name(live->model)),
+             LOG_STRING("version", dien_version(live->model)), LOG_STRING("config_sha256", live->config_sha256),
+             LOG_STRING("weights_sha256", live->weights_sha256));
+}
+
 /* A load has ended: go live, or stay with the model before. Without one the process ends, with the reason in the log.
  */
 static void take_model(struct service *service, const struct loaded *loaded) {
     bool first = service->api.workers == NULL;
+    if (loaded->is_previous) {
+        roll_back(service);
+        return;
+    }
     if (loaded->served == NULL) {
         if (*loaded->message != '\0')
             log_message(LEVEL_ERROR, "model-refused", "%s", loaded->message);
@@ -243,14 +257,23 @@ static void take_model(struct service *service, const struct loaded *loaded) {
     notify("READY=1");
 }
 
-/* SIGHUP: load what --model names now. */
+/* SIGHUP: load what --model names now. systemd waits for the end of a reload that it asked for, so a refusal ends it.
+ */
 static void reload(struct service *service, const char *by) {
-    if (service->api.state >= API_DRAINING)
+    const char *model = service->api.options->model;
+    if (service->api.state >= API_DRAINING) {
         log_message(LEVEL_WARNING, "reload-refused", "The server is draining.");
-    else if (!registry_load(service->api.models, service->api.options->model, by))
-        log_message(LEVEL_WARNING, "reload-refused", "Another model is being loaded; ask again when it is done.");
-    else
-        log_line(LEVEL_INFO, "reload", LOG_STRING("model", service->api.options->model), LOG_STRING("loaded_by", by));
+        return;
+    }
+    if (service->api.state == API_READY)
+        notify_reloading();
+    if (registry_load(service->api.models, model, by)) {
+        log_line(LEVEL_INFO, "reload", LOG_STRING("model", model), LOG_STRING("loaded_by", by));
+        return;
+    }
+    log_message(LEVEL_WARNING, "reload-refused", "Another model is being loaded; ask again when it is done.");
+    if (service->api.state == API_READY)
+        notify("READY=1");
 }
 
 /* ---- The end. */
@@ -288,8 +311,12 @@ static void step_down(struct service *service) {
 static void on_wake(void *context) {
     struct service *service = context;
     struct loaded loaded;
-    if (registry_take(service->api.models, &loaded))
+    if (registry_take(service->api.models, &loaded)) {
+        bool was_ready = service->api.state == API_READY;
         take_model(service, &loaded);
+        if (was_ready) /* a reload has ended */
+            notify("READY=1");
+    }
     if (service->api.workers != NULL)
         api_give_answers(&service->api);
     run_http(service);
@@ -319,6 +346,7 @@ _Static_assert((int)SWEEPS_A_ROUND <= (int)LOOP_TICK_MILLISECONDS, "a part has a
 static int on_tick(void *context) {
     struct service *service = context;
     watchdog_beat(service->api.watchdog);
+    notify_alive();
     size_t parts = service->api.http != NULL ? http_sweep(service->api.http) : 1;
     keep_house(service);
     run_http(service);
@@ -396,6 +424,9 @@ static bool start(struct service *service, char *error, size_t error_size) {
                                             .threads = service->api.threads,
                                             .copy = options->model_copy,
                                             .keep_previous = options->keep_previous,
+                                            .memory_limit = options->model_memory_limit,
+                                            .poll_path = options->model,
+                                            .poll_seconds = options->model_poll,
                                             .wake = wake_loop,
                                             .context = service->loop};
     service->api.models = registry_start(&models);

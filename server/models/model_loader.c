@@ -50,10 +50,46 @@ static struct served_model *make_served(struct dien_model *model, const struct m
     return served;
 }
 
+static void note_files(const struct model_files *files, struct served_model *served) {
+    const struct stat *all[] = {&files->config.status, &files->weights.status};
+    for (size_t i = 0; i < 2; i++) {
+        served->file_times[i] = all[i]->st_ctim;
+        served->file_numbers[2 * i] = (uint64_t)all[i]->st_dev;
+        served->file_numbers[2 * i + 1] = (uint64_t)all[i]->st_ino;
+    }
+}
+
+/* Whether these very files were loaded as that model, and nobody has written to them since. */
+static bool are_of(const struct model_files *files, const struct served_model *served) {
+    struct served_model now;
+    note_files(files, &now);
+    for (size_t i = 0; i < 2; i++) {
+        if (now.file_times[i].tv_sec != served->file_times[i].tv_sec ||
+            now.file_times[i].tv_nsec != served->file_times[i].tv_nsec)
+            return false;
+    }
+    return memcmp(now.file_numbers, served->file_numbers, sizeof now.file_numbers) == 0;
+}
+
+/* A model's packed weights are smaller than its file, except where the file is small. */
+static bool fits(const struct model_files *files, const struct load *load, struct loaded *loaded) {
+    size_t wanted = (size_t)files->weights.status.st_size;
+    if (load->memory_limit == 0 ||
+        (load->memory_held <= load->memory_limit && wanted <= load->memory_limit - load->memory_held))
+        return true;
+    snprintf(loaded->message, sizeof loaded->message,
+             "%s: the model has %zu bytes, the models that stay in memory have %zu, and --model-memory-limit is %zu",
+             load->directory, wanted, load->memory_held, load->memory_limit);
+    return false;
+}
+
 static struct served_model *open_and_prove(struct model_files *files, const struct load *load, struct loaded *loaded) {
     struct dien_error error = {""};
     char *message = loaded->message;
-    if (!model_files_open(files, load->directory, message, sizeof loaded->message) ||
+    if (!model_files_open(files, load->directory, message, sizeof loaded->message))
+        return NULL;
+    loaded->is_previous = load->previous != NULL && are_of(files, load->previous);
+    if (loaded->is_previous || !fits(files, load, loaded) ||
         !model_files_digest(files, load->cancelled, message, sizeof loaded->message))
         return NULL;
     const struct dien_source source = {.directory = load->directory,
@@ -77,6 +113,7 @@ static struct served_model *open_and_prove(struct model_files *files, const stru
     }
     struct served_model *served = make_served(model, files, load, loaded);
     if (served != NULL) {
+        note_files(files, served);
         served->prefaulted_bytes = prefaulted;
         served->prefault_seconds = seconds;
     }

@@ -16,15 +16,19 @@
 struct load {
     const char *directory;
     enum dien_precision precision;
-    double tolerance; /* of the samples' scores; at least DIEN_REDUCED_TOLERANCE where the precision is reduced */
-    size_t prefault;  /* bytes of the model's file to read into memory, at most */
-    size_t threads;   /* that will score with it */
-    bool copy;        /* the model's file is read into memory in place of being mapped */
-    const atomic_bool *cancelled; /* true: the load ends soon, refused without a message; NULL: never */
+    double tolerance;    /* of the samples' scores; at least DIEN_REDUCED_TOLERANCE where the precision is reduced */
+    size_t prefault;     /* bytes of the model's file to read into memory, at most */
+    size_t threads;      /* that will score with it */
+    bool copy;           /* the model's file is read into memory in place of being mapped */
+    size_t memory_limit; /* bytes that all models may have in memory; 0: any */
+    size_t memory_held;  /* bytes that those which stay have */
+    struct served_model *previous; /* may be found again, unread, where its files are unchanged; NULL: none */
+    const atomic_bool *cancelled;  /* true: the load ends soon, refused without a message; NULL: never */
 };
 
 struct loaded {
-    struct served_model *served; /* open, checked, and the caller's; NULL: refused */
+    struct served_model *served; /* open, checked, and the caller's; NULL: refused, or the previous one */
+    bool is_previous;            /* the directory is that of load.previous, which needs no loading */
     char message[600];           /* the reason of a refusal */
     struct samples_report samples;
     double tolerance; /* that was applied */

@@ -5,6 +5,7 @@
 
 #include <errno.h>
 #include <limits.h>
+#include <math.h>
 #include <pthread.h>
 #include <sched.h>
 #include <stdio.h>
@@ -30,9 +31,12 @@ struct registry {
     char path[PATH_MAX];
     const char *by;
     struct loaded loaded;
-    struct served_model *unused; /* to be closed */
+    struct served_model *unused;   /* to be closed */
+    struct served_model *previous; /* held while the load runs, which may find it again; NULL: none */
+    size_t bytes_held;             /* by models that stay when another goes live */
     bool stopping;
     atomic_bool cancelled;
+    char target[PATH_MAX]; /* of the link at the last load; the registry's thread's */
     /* The loop's thread's. */
     struct served_model *slots[MODEL_SLOTS];
     uint64_t last_version;
@@ -52,7 +56,15 @@ static void close_unused(struct registry *registry) {
     }
 }
 
+/* The target of --model; "" where it is no symbolic link, or nobody wants to know. */
+static void read_link(const struct registry *registry, char target[PATH_MAX]) {
+    bool wanted = registry->options.poll_seconds > 0;
+    ssize_t length = wanted ? readlink(registry->options.poll_path, target, PATH_MAX - 1) : 0;
+    target[length > 0 ? length : 0] = '\0';
+}
+
 static void load_wanted(struct registry *registry) {
+    struct served_model *previous = registry->previous != NULL ? served_model_hold(registry->previous) : NULL;
     const struct registry_options *options = &registry->options;
     const struct load load = {.directory = registry->path,
                               .precision = options->precision,
@@ -60,11 +72,16 @@ static void load_wanted(struct registry *registry) {
                               .prefault = options->prefault,
                               .threads = options->threads,
                               .copy = options->copy,
+                              .memory_limit = options->memory_limit,
+                              .memory_held = registry->bytes_held,
+                              .previous = previous,
                               .cancelled = &registry->cancelled};
     struct loaded loaded;
     registry->state = LOAD_RUNS;
     pthread_mutex_unlock(&registry->mutex);
+    read_link(registry, registry->target);
     loader_load(&load, &loaded);
+    served_model_release(previous);
     pthread_mutex_lock(&registry->mutex);
     registry->loaded = loaded;
     registry->state = LOAD_ENDED;
@@ -81,6 +98,39 @@ static void become_idle(void) {
     (void)!syscall(SYS_ioprio_set, IOPRIO_WHO_PROCESS, 0, IOPRIO_IDLE);
 }
 
+/* True when the link has another target than at the last load, which is then to be loaded. */
+static bool poll_link(struct registry *registry) {
+    const struct registry_options *options = &registry->options;
+    char target[PATH_MAX];
+    if (options->poll_seconds == 0 || registry->state != LOAD_NONE || registry->cancelled)
+        return false;
+    pthread_mutex_unlock(&registry->mutex);
+    read_link(registry, target);
+    pthread_mutex_lock(&registry->mutex);
+    bool changed = *target != '\0' && strcmp(target, registry->target) != 0;
+    if (!changed || registry->state != LOAD_NONE)
+        return false;
+    registry->state = LOAD_WANTED;
+    registry->by = "poll";
+    snprintf(registry->path, sizeof registry->path, "%s", options->poll_path);
+    return true;
+}
+
+static void wait_for_work(struct registry *registry) {
+    double seconds = registry->options.poll_seconds;
+    struct timespec limit;
+    if (seconds == 0) {
+        pthread_cond_wait(&registry->work_available, &registry->mutex);
+        return;
+    }
+    clock_gettime(CLOCK_REALTIME, &limit);
+    limit.tv_sec += (time_t)seconds;
+    limit.tv_nsec += (long)(1e9 * (seconds - floor(seconds)));
+    limit.tv_sec += limit.tv_nsec / 1000000000;
+    limit.tv_nsec %= 1000000000;
+    pthread_cond_timedwait(&registry->work_available, &registry->mutex, &limit);
+}
+
 static void *run(void *argument) {
     struct registry *registry = argument;
     pthread_mutex_lock(&registry->mutex);
@@ -90,8 +140,8 @@ static void *run(void *argument) {
         } else if (registry->state == LOAD_WANTED) {
             load_wanted(registry);
             become_idle();
-        } else {
-            pthread_cond_wait(&registry->work_available, &registry->mutex);
+        } else if (!poll_link(registry)) {
+            wait_for_work(registry);
         }
     }
     close_unused(registry);
@@ -158,7 +208,7 @@ bool registry_take(struct registry *registry, struct loaded *loaded) {
         loaded->served->loaded_by = registry->by;
         loaded->served->unused = take_unused;
         loaded->served->context = registry;
-    } else if (ended) {
+    } else if (ended && !loaded->is_previous) {
         struct timespec now;
         struct tm parts;
         clock_gettime(CLOCK_REALTIME, &now);
@@ -186,6 +236,28 @@ bool registry_cancel(struct registry *registry) {
 
 /* ---- slots */
 
+size_t registry_bytes(const struct registry *registry) {
+    size_t bytes = 0;
+    for (size_t i = 0; i < MODEL_SLOTS; i++) {
+        const struct served_model *served = registry->slots[i];
+        bytes += served != NULL ? dien_mapped_bytes(served->model) + dien_packed_bytes(served->model) : 0;
+    }
+    return bytes;
+}
+
+/* Tells the registry's thread of changed slots. It holds the previous model, which a load may find again. The live one
+ * stays in memory beside a new one; the previous one leaves when that goes live. */
+static void publish_slots(struct registry *registry) {
+    const struct served_model *live = registry->slots[SLOT_LIVE];
+    struct served_model *previous = registry->slots[SLOT_PREVIOUS];
+    pthread_mutex_lock(&registry->mutex);
+    struct served_model *before = registry->previous;
+    registry->previous = previous != NULL ? served_model_hold(previous) : NULL;
+    registry->bytes_held = live != NULL ? dien_mapped_bytes(live->model) + dien_packed_bytes(live->model) : 0;
+    pthread_mutex_unlock(&registry->mutex);
+    served_model_release(before);
+}
+
 static bool same_files(const struct served_model *a, const struct served_model *b) {
     return strcmp(a->config_sha256, b->config_sha256) == 0 && strcmp(a->weights_sha256, b->weights_sha256) == 0;
 }
@@ -209,6 +281,7 @@ void registry_go_live(struct registry *registry, struct served_model *served) {
         slots[SLOT_PREVIOUS] = NULL;
     }
     registry->counts.lives++;
+    publish_slots(registry);
 }
 
 bool registry_roll_back(struct registry *registry) {
@@ -218,6 +291,7 @@ bool registry_roll_back(struct registry *registry) {
     slots[SLOT_PREVIOUS] = slots[SLOT_LIVE];
     slots[SLOT_LIVE] = before;
     registry->counts.rollbacks++;
+    publish_slots(registry);
     return true;
 }
 
@@ -236,6 +310,7 @@ void registry_free(struct registry *registry) {
         return;
     for (size_t i = 0; i < MODEL_SLOTS; i++)
         served_model_release(registry->slots[i]);
+    served_model_release(registry->previous);
     pthread_mutex_lock(&registry->mutex);
     registry->stopping = true;
     pthread_cond_signal(&registry->work_available);

@@ -24,6 +24,9 @@ struct registry_options {
     size_t threads;  /* that score */
     bool copy;
     bool keep_previous;
+    size_t memory_limit;         /* bytes that all models may have in memory; 0: any */
+    const char *poll_path;       /* a symbolic link whose target is looked at */
+    double poll_seconds;         /* every so often; a new target is loaded, by "poll"; 0: never */
     void (*wake)(void *context); /* called from the registry's thread when registry_take() has a load */
     void *context;
 };
@@ -35,8 +38,9 @@ struct registry *registry_start(const struct registry_options *options);
  * nothing has changed. */
 bool registry_load(struct registry *registry, const char *path, const char *by);
 bool registry_is_loading(struct registry *registry);
-/* False while no load has ended since the last call. Otherwise fills in *loaded, whose model is the caller's; a refusal
- * is noted as the last failure. */
+/* False while no load has ended since the last call. Otherwise fills in *loaded, whose model is the caller's. A refusal
+ * is noted as the last failure. loaded->is_previous: the files are those of the previous model, unchanged, which
+ * registry_roll_back() makes the live one. */
 bool registry_take(struct registry *registry, struct loaded *loaded);
 /* True when the load that is under way ended within some seconds of being told to. Otherwise its thread is stuck in
  * the kernel, and the process can only exit. */
@@ -49,6 +53,8 @@ void registry_go_live(struct registry *registry, struct served_model *served);
 bool registry_roll_back(struct registry *registry);
 /* The model of a slot, or NULL. Valid until the next of these calls; hold it for longer. */
 struct served_model *registry_model(const struct registry *registry, enum model_slot slot);
+/* Bytes of all models in slots: mapped or copied, and packed. */
+size_t registry_bytes(const struct registry *registry);
 
 struct registry_counts {
     uint64_t lives, refusals, busy, rollbacks; /* loads by their end: live, refused, not begun; and ways back */

@@ -12,6 +12,7 @@
 #include <stdatomic.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <time.h>
 
 enum { SHA256_TEXT = 65, MODEL_TAG_TEXT = 34 };
 
@@ -20,6 +21,8 @@ struct served_model {
     char config_sha256[SHA256_TEXT];  /* of config.json, in hexadecimal digits */
     char weights_sha256[SHA256_TEXT]; /* of model.safetensors */
     char tag[MODEL_TAG_TEXT];         /* the first 16 digits of each: the identity in a reply's header */
+    struct timespec file_times[2];    /* last status change of config.json and model.safetensors, */
+    uint64_t file_numbers[4];         /* and their devices and inodes: unchanged, the files are the same */
     char loaded_at[32];               /* RFC 3339 */
     const char *loaded_by;            /* a literal */
     uint64_t version;                 /* of its user states: equal for equal files */

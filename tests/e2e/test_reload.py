@@ -7,6 +7,7 @@ import pathlib
 import random
 import shutil
 import signal
+import socket
 import struct
 import threading
 import time
@@ -345,3 +346,94 @@ def test_a_directory_that_is_replaced_while_it_is_read(start, demo, versions, li
     finally:
         ending.set()
         thread.join()
+
+
+# The way back, by the link.
+
+def test_the_way_back_needs_no_load(start, versions, link, small, demo, rng):
+    """The link names the model before again: it is in memory, proved, and so are its users' states."""
+    server = start(*TOLERANT, model=link)
+    body = demo.request(rng, history=5, candidates=3, user_id="u")
+    token = server.score(body).json()["history"]["token"]
+    first = server.score(small)
+    link.set(versions[1].path)
+    reload(server)
+    assert server.score(small).json()["version"] == "2"
+    link.set(versions[0].path)
+    before = server.metrics()["dien_model_rollbacks_total"]
+    server.process.send_signal(signal.SIGHUP)
+    server.logged_line(event="model-rolled-back", version="1")
+    assert server.metrics()["dien_model_rollbacks_total"] == before + 1 and loads(server, "live") == 2
+    again = server.score(small)
+    assert again.scores() == first.scores() and again.headers[DIGEST] == first.headers[DIGEST]
+    only = {name: value for name, value in body.items() if name != "history"}
+    assert server.score({**only, "history_token": token}).json()["user_state"] == "cached"
+    link.set(versions[1].path)
+    server.process.send_signal(signal.SIGHUP)
+    server.logged_line(event="model-rolled-back", version="2")
+
+
+def test_a_previous_model_whose_files_were_written_is_loaded(start, versions, link):
+    server = start(*TOLERANT, model=link)
+    link.set(versions[1].path)
+    reload(server)
+    versions[0].config["version"] = "3"
+    versions[0].write_config()
+    link.set(versions[0].path)
+    reload(server)
+    with server.client() as client:
+        assert client.get("/model").json()["version"] == "3"
+
+
+def test_polling_follows_the_link(start, versions, link):
+    server = start(*TOLERANT, "--model-poll", "0.05", model=link)
+    time.sleep(0.3)
+    assert loads(server, "live") == 1
+    link.set(versions[1].path)
+    server.logged_line(event="model-ready", loaded_by="poll", version="2")
+    link.set(versions[0].path.with_name("nowhere"))
+    server.logged_line(event="model-refused")
+    time.sleep(0.3)
+    assert loads(server, "refused") == 1, "a refused target is not tried again and again"
+
+
+def test_a_model_beyond_the_memory_limit_is_refused(start, demo, versions, link, small):
+    size = (demo.path / "model.safetensors").stat().st_size
+    server = start(*TOLERANT, "--model-memory-limit", str(size), model=link)
+    assert server.metrics()['dien_limit_bytes{name="model_memory_limit"}'] == size
+    link.set(versions[1].path)
+    reload(server, "refused")
+    assert "--model-memory-limit" in server.logged_line(event="model-refused")["message"]
+    assert server.score(small).json()["version"] == "1"
+
+
+# systemd.
+
+def test_systemd_is_told(build, versions, link, tmp_path):
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
+        manager.bind(str(tmp_path / "notify"))
+        manager.settimeout(60)
+        server = service.Service(build, link.path, *TOLERANT, NOTIFY_SOCKET=str(tmp_path / "notify"),
+                                 WATCHDOG_USEC="2000000")
+        alive = []
+
+        def told():
+            while (text := manager.recv(1000).decode()) == "WATCHDOG=1":
+                alive.append(time.monotonic())
+            return text
+
+        assert told() == "READY=1"
+        link.set(versions[1].path)
+        before = time.clock_gettime(time.CLOCK_MONOTONIC)
+        server.process.send_signal(signal.SIGHUP)
+        first, second = told().split("\n")
+        assert first == "RELOADING=1"
+        assert before <= int(second.removeprefix("MONOTONIC_USEC=")) / 1e6 <= time.clock_gettime(time.CLOCK_MONOTONIC)
+        assert told() == "READY=1"
+        link.set(tmp_path / "nowhere")
+        server.process.send_signal(signal.SIGHUP)
+        assert told().startswith("RELOADING=1") and told() == "READY=1", "a refused reload has ended, too"
+        time.sleep(1.2)
+        server.terminate()
+        assert told() == "STOPPING=1" and alive
+        server.stop()

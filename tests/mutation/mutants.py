@@ -186,6 +186,8 @@ TABLE = [
           ("registry.c", "bool replaces = slots[SLOT_LIVE] == NULL || same_files(slots[SLOT_LIVE], served);",
            "bool replaces = slots[SLOT_LIVE] == NULL;", "test_registry e2e"),
           ("registry.c", "if (slots[i] != NULL && same_files(slots[i], served))", "if (false)", "test_registry e2e"),
+          ("registry.c", "if (!changed || registry->state != LOAD_NONE)", "if (registry->state != LOAD_NONE)", "e2e"),
+          ("model_loader.c", "now.file_times[i].tv_nsec != served->file_times[i].tv_nsec", "false", "e2e"),
           ("registry.c", "served->next = registry->unused;", "served->next = NULL;", "e2e",),
           ("model_files.c", "now.st_mtim.tv_nsec != then->st_mtim.tv_nsec", "false", "test_model_loader"),
           ("model_files.c", "else if (good)\n        good = fail(&fault, \"%s\", \"\");", "else if (good)\n        good = true;",
