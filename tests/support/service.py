@@ -241,7 +241,7 @@ class Service:
         """The log's line of a request. It is written when the request has ended, which may be after its answer."""
         return self.logged_line(seconds, request_id=request_id)
 
-    def logged_line(self, seconds=60, **members):
+    def logged_line(self, seconds=REPLY_SECONDS, **members):
         """The log's last line with these members, waited for."""
         limit = time.monotonic() + seconds
         while True:
