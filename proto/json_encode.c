@@ -417,8 +417,7 @@ struct proto_string json_encode_user_summary(const struct proto_user_summary *su
     open_with(&writer, "{");
     member_string(&writer, "model", summary->model);
     member_string(&writer, "version", summary->version);
-    put_history(&writer, summary->interest_count, summary->interests, (struct proto_string){NULL, 0}, NULL,
-                0);
+    put_history(&writer, summary->interest_count, summary->interests, (struct proto_string){NULL, 0}, NULL, 0);
     member_size(&writer, "bytes", summary->bytes);
     member_number(&writer, "age_seconds", summary->age_seconds);
     member_number(&writer, "idle_seconds", summary->idle_seconds);

@@ -95,7 +95,7 @@ struct proto_request {
     bool has_history_token; /* replaces the history */
     struct proto_string history_token;
     struct proto_table history_append; /* behaviours to append to the history of the token, or of the user */
-    bool history_is_stored; /* by the history store, and not sent: what does not fit the model is unknown */
+    bool history_is_stored;            /* by the history store, and not sent: what does not fit the model is unknown */
     bool has_event_id;
     struct proto_string event_id; /* of the append, or of the whole history that POST /users/{id}/history brings */
     struct proto_table candidates;

@@ -41,7 +41,7 @@ struct service {
     int status; /* exit status */
     struct loop *loop;
     struct listen_socket listening;
-    struct loader *loader;      /* while the model is loaded */
+    struct loader *loader; /* while the model is loaded */
     char write_token[256];
     uint64_t housekeeping_done; /* clock_now() of the last keep_house() */
 };
@@ -412,18 +412,18 @@ static bool start_histories(struct service *service, char *error, size_t error_s
     if (!read_sync(options->histories_sync, &sync_seconds, error, error_size) ||
         !read_user_write(service, error, error_size))
         return false;
-    const struct history_store_options store = {
-        .where = options->histories,
-        .prefix = options->histories_prefix != NULL ? options->histories_prefix : "",
-        .password_file = options->histories_password_file,
-        .timeout = options->histories_timeout,
-        .sync_seconds = sync_seconds,
-        .map_bytes = options->histories_map,
-        .ttl = options->histories_ttl,
-        .limits = {.keep = options->histories_keep,
-                   .dedupe = options->histories_dedupe,
-                   .user_bytes = options->histories_user_bytes},
-        .counts = &service->api.metrics.histories};
+    const struct history_store_options store = {.where = options->histories,
+                                                .prefix =
+                                                    options->histories_prefix != NULL ? options->histories_prefix : "",
+                                                .password_file = options->histories_password_file,
+                                                .timeout = options->histories_timeout,
+                                                .sync_seconds = sync_seconds,
+                                                .map_bytes = options->histories_map,
+                                                .ttl = options->histories_ttl,
+                                                .limits = {.keep = options->histories_keep,
+                                                           .dedupe = options->histories_dedupe,
+                                                           .user_bytes = options->histories_user_bytes},
+                                                .counts = &service->api.metrics.histories};
     service->api.histories = history_store_open(&store, service->loop, reason, sizeof reason);
     if (service->api.histories == NULL)
         snprintf(error, error_size, "--histories: %s", reason);

@@ -25,14 +25,14 @@ struct api {
     size_t prefaulted_bytes;   /* of the model's file, read before it was ready */
     double prefault_seconds;
     struct worker_pool *workers;
-    struct user_cache *cache; /* NULL: no user states are kept */
+    struct user_cache *cache;        /* NULL: no user states are kept */
     struct history_store *histories; /* NULL: there is none */
     bool writes_are_free;            /* whoever can reach the server may change histories */
     const char *write_token;         /* else whoever has this; NULL: nobody */
     void (*wake)(void *context);     /* the loop, so that answers are sent that were given outside of its turn */
     void *wake_context;
-    uint64_t version;         /* of the model, for the cache: the first is 1 */
-    char *description;        /* GET /model's body, malloc'ed */
+    uint64_t version;  /* of the model, for the cache: the first is 1 */
+    char *description; /* GET /model's body, malloc'ed */
     size_t description_size;
 };
 

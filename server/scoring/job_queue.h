@@ -40,9 +40,9 @@ struct job {
     char event_id[PROTO_EVENT_ID_MAX]; /* of a header */
     size_t event_id_length;            /* 0: none */
     bool may_write;                    /* what the history store keeps */
-    uint64_t arrived;   /* clock_now() at the end of its head; 0: when it was submitted */
-    uint64_t submitted; /* clock_now() */
-    uint64_t deadline;  /* the request's own, by clock_now(); 0: none */
+    uint64_t arrived;                  /* clock_now() at the end of its head; 0: when it was submitted */
+    uint64_t submitted;                /* clock_now() */
+    uint64_t deadline;                 /* the request's own, by clock_now(); 0: none */
     uint64_t client_key;
     enum proto_format format; /* of the body, and of the reply */
     enum proto_coding coding; /* of the body */

@@ -67,7 +67,9 @@ static bool is_in_time(struct scorer *scorer, struct request *request) {
     uint64_t own = request->arrived + clock_from_seconds(1e-3 * request->decoded.timeout_ms);
     if (request->decoded.timeout_ms > 0 && (request->deadline == 0 || own < request->deadline))
         request->deadline = own;
-    if (request->deadline == 0 || clock_now() < request->deadline || is_stored(request))
+    if (is_stored(request))
+        return true;
+    if (request->deadline == 0 || clock_now() < request->deadline)
         return true;
     problem_set(&request->problem, PROBLEM_DEADLINE_PASSED, "", "The time that the request gave ran out: %.3f s.",
                 clock_seconds(request->deadline - request->arrived));
@@ -108,7 +110,8 @@ static bool means_held(const struct request *request) {
 
 /* The server holds the history, or its beginning. */
 static bool is_held(const struct request *request) {
-    return request->stored_counts != NULL || request->decoded.has_history_token || request->decoded.history_append.present || means_held(request);
+    return request->stored_counts != NULL || request->decoded.has_history_token ||
+           request->decoded.history_append.present || means_held(request);
 }
 
 static bool refuse(struct request *request, enum problem_kind kind, const char *pointer, const char *reason) {
@@ -353,8 +356,8 @@ static bool want_append(struct scorer *scorer, struct request *request) {
         !check_explain(scorer, request, request->decoded.explain) || !names_held_state(scorer, request))
         return false;
     if (!stored_change(scorer->model, table, append ? "history_append" : "history",
-                       decoded->has_event_id ? decoded->event_id : none, scorer->limits.behaviour_bytes,
-                       &scorer->arena, &request->change, &request->problem))
+                       decoded->has_event_id ? decoded->event_id : none, scorer->limits.behaviour_bytes, &scorer->arena,
+                       &request->change, &request->problem))
         return false;
     request->replaces = !append;
     request->wants = STORED_APPEND;
@@ -505,8 +508,8 @@ void request_score(struct scorer *scorer, struct request *request) {
 
 void request_update(struct scorer *scorer, struct request *request) {
     begin(scorer, request);
-    if (timed(PHASE_DECODE, decode, scorer, request) && is_in_time(scorer, request) &&
-        consult_store(scorer, request) && timed(PHASE_RESOLVE, resolve_ids, scorer, request) && make_room(scorer, request) &&
+    if (timed(PHASE_DECODE, decode, scorer, request) && is_in_time(scorer, request) && consult_store(scorer, request) &&
+        timed(PHASE_RESOLVE, resolve_ids, scorer, request) && make_room(scorer, request) &&
         timed(PHASE_STATE, find_state, scorer, request))
         timed(PHASE_ENCODE, encode, scorer, request);
 }

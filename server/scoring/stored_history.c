@@ -125,8 +125,9 @@ bool stored_change(const struct dien_model *model, const struct proto_table *tab
             lists[addition.list_count++] = list;
     }
     struct history_place place;
-    enum history_fault fault =
-        lists != NULL ? history_addition_encode(&addition, behaviour_bytes, arena, change, &place) : HISTORY_FAULT_MEMORY;
+    enum history_fault fault = lists != NULL
+                                   ? history_addition_encode(&addition, behaviour_bytes, arena, change, &place)
+                                   : HISTORY_FAULT_MEMORY;
     if (fault == HISTORY_FAULT_NONE)
         return true;
     if (fault == HISTORY_FAULT_MEMORY)

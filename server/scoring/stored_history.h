@@ -27,16 +27,16 @@ enum stored_want {
 /* What a request asks of the store, and the answer. */
 struct stored_history {
     enum stored_want want;
-    bool replaces;              /* the change is the whole history */
-    size_t user_length;         /* bytes */
-    size_t change_size;         /* as history_addition_encode() wrote it */
-    bool answered;              /* the rest is set, and the request may run again */
-    bool failed;                /* the store gave no answer: only of STORED_GET, in whose place a state may serve */
-    uint64_t count;             /* of the change: behaviours ever received, after it */
-    char *record;               /* malloc'ed; NULL: the store does not know the user */
+    bool replaces;      /* the change is the whole history */
+    size_t user_length; /* bytes */
+    size_t change_size; /* as history_addition_encode() wrote it */
+    bool answered;      /* the rest is set, and the request may run again */
+    bool failed;        /* the store gave no answer: only of STORED_GET, in whose place a state may serve */
+    uint64_t count;     /* of the change: behaviours ever received, after it */
+    char *record;       /* malloc'ed; NULL: the store does not know the user */
     size_t record_size;
-    char detail[160];           /* if it failed */
-    void *context;              /* whoever asks the store */
+    char detail[160]; /* if it failed */
+    void *context;    /* whoever asks the store */
     char user[USER_ID_MAX];
     char change[];
 };

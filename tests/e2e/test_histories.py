@@ -47,7 +47,7 @@ def split(demo, rng):
 
 def test_a_history_that_was_appended_is_scored(build, demo, rng, plain, file):
     request, history = split(demo, rng)
-    whole = plain.client().score({**request, "history": history})
+    whole = plain.score({**request, "history": history})
     with Service(build, demo.path, "--histories", file) as server:
         client = server.client()
         reply = client.post({"history_append": part(history, 0, 3), "event_id": "e1"}, path_of("u", "/history"))
@@ -56,29 +56,30 @@ def test_a_history_that_was_appended_is_scored(build, demo, rng, plain, file):
         again = client.post({"history_append": part(history, 0, 3), "event_id": "e1"}, path_of("u", "/history"))
         assert again.status == 200 and again.json()["history"]["count"] == 3
         append = {**request, "user_id": "u", "history_append": part(history, 3), "event_id": "e2"}
-        assert bits(client.score(append)) == bits(whole)
-        held = client.score({**request, "user_id": "u"})
+        assert bits(client.post(append)) == bits(whole)
+        held = client.post({**request, "user_id": "u"})
         assert bits(held) == bits(whole)
         assert held.json()["history"]["origin"] == "store"
         assert "stale" not in held.json()
-        server.kill()
+        server.process.kill()
+        server.process.wait()
     with Service(build, demo.path, "--histories", file, "--cache-bytes", "0") as server:
         client = server.client()
-        assert bits(client.score({**request, "user_id": "u"})) == bits(whole)
+        assert bits(client.post({**request, "user_id": "u"})) == bits(whole)
         # Nobody knows this one; and a whole history in a request changes nothing.
-        nobody = client.score({**request, "user_id": "v"}).json()
+        nobody = client.post({**request, "user_id": "v"}).json()
         assert nobody["user_state"] == "absent" and nobody["history"]["origin"] == "none"
-        client.score({**request, "user_id": "u", "history": part(history, 0, 1)})
-        assert bits(client.score({**request, "user_id": "u"})) == bits(whole)
+        client.post({**request, "user_id": "u", "history": part(history, 0, 1)})
+        assert bits(client.post({**request, "user_id": "u"})) == bits(whole)
         assert client.ask("DELETE", path_of("u")).status == 204
-        assert client.score({**request, "user_id": "u"}).json()["user_state"] == "absent"
+        assert client.post({**request, "user_id": "u"}).json()["user_state"] == "absent"
 
 
 def test_an_append_can_be_repeated(build, demo, rng, file):
     request, history = split(demo, rng)
     with Service(build, demo.path, "--histories", file) as server:
         client = server.client()
-        nameless = client.score({**request, "user_id": "u", "history_append": part(history, 0, 1)})
+        nameless = client.post({**request, "user_id": "u", "history_append": part(history, 0, 1)})
         assert nameless.status == 400 and nameless.json()["pointer"] == "/history_append"
         for _ in range(3):
             reply = client.post({**request, "user_id": "u", "history_append": part(history, 0, 2)},
@@ -88,9 +89,10 @@ def test_an_append_can_be_repeated(build, demo, rng, file):
                           **{"Idempotency-Key": "k-1"})
         assert two.status == 400 and two.json()["pointer"] == "/event_id"
         # A request that is refused changes nothing.
-        bad = {**request, "user_id": "u", "history_append": part(history, 0, 2), "event_id": "k-3", "candidates": {"x": [1]}}
-        assert client.score(bad).status == 400
-        assert client.score({**request, "user_id": "u"}).json()["history"]["count"] == 2
+        bad = {**request, "user_id": "u", "history_append": part(history, 0, 2), "event_id": "k-3",
+               "candidates": {"x": [1]}}
+        assert client.post(bad).status == 400
+        assert client.post({**request, "user_id": "u"}).json()["history"]["count"] == 2
 
 
 def test_random_users_have_the_bits_of_whole_histories(build, demo, rng, plain, file):
@@ -120,13 +122,13 @@ def test_random_users_have_the_bits_of_whole_histories(build, demo, rng, plain, 
                     held.pop(user, None)
                 else:
                     extra = {"history_append": piece, "event_id": f"e{number}"} if act != "score" else {}
-                    reply = client.score({**request, "user_id": user, **extra})
+                    reply = client.post({**request, "user_id": user, **extra})
                     if extra:
                         held[user] = joined(held.get(user, {}), piece)
                     if user not in held:
                         assert reply.json()["user_state"] == "absent"
                     expected = {"history": held[user]} if user in held else {}
-                    assert bits(reply) == bits(plainly.score({**request, **expected}))
+                    assert bits(reply) == bits(plainly.post({**request, **expected}))
 
 
 def test_who_may_write(build, demo, rng, file, tmp_path):
@@ -140,7 +142,7 @@ def test_who_may_write(build, demo, rng, file, tmp_path):
             assert client.post(append, **headers).status == 403
             assert client.post({"history": part(history, 0, 2)}, path_of("u", "/history"), **headers).status == 403
             assert client.ask("DELETE", path_of("u"), headers=headers).status == 403
-        assert client.score({**request, "user_id": "u"}).json()["user_state"] == "absent"
+        assert client.post({**request, "user_id": "u"}).json()["user_state"] == "absent"
         right = {"Authorization": "Bearer s3cret"}
         assert client.post(append, **right).status == 200
         assert client.ask("DELETE", path_of("u"), headers=right).status == 204
@@ -152,14 +154,14 @@ def test_a_store_that_is_down_is_no_empty_history(build, demo, rng, tmp_path):
     with Service(build, demo.path, "--histories", f"unix:{tmp_path}/no.sock") as server:
         client = server.client()
         for _ in range(8):
-            reply = client.score({**request, "user_id": "u"})
+            reply = client.post({**request, "user_id": "u"})
             assert reply.status == 503 and reply.json()["type"].endswith("histories-unavailable")
             assert int(reply.headers["Retry-After"]) >= 1
             append = {**request, "user_id": "u", "history_append": part(history, 0, 2), "event_id": "e"}
-            assert client.score(append).status == 503
-        whole = client.score({**request, "user_id": "w", "history": history})
+            assert client.post(append).status == 503
+        whole = client.post({**request, "user_id": "w", "history": history})
         assert whole.json()["history"]["origin"] == "request"
-        stale = client.score({**request, "user_id": "w"})
+        stale = client.post({**request, "user_id": "w"})
         assert bits(stale) == bits(whole) and stale.json()["stale"] is True
         assert stale.json()["history"]["origin"] == "state"
 
