@@ -61,8 +61,6 @@ def test_a_history_that_was_appended_is_scored(build, demo, rng, plain, file):
         assert bits(held) == bits(whole)
         assert held.json()["history"]["origin"] == "store"
         assert "stale" not in held.json()
-        server.process.kill()
-        server.process.wait()
     with Service(build, demo.path, "--histories", file, "--cache-bytes", "0") as server:
         client = server.client()
         assert bits(client.post({**request, "user_id": "u"})) == bits(whole)
