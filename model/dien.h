@@ -57,7 +57,8 @@ struct dien_interest {
     size_t max_length;
     const size_t *history; /* indices into the behaviour group: the fields that it reads */
     size_t history_count;
-    bool attends; /* it has attention scores to explain */
+    bool attends;     /* it has attention scores to explain */
+    bool keeps_first; /* of a longer history, the first max_length behaviours in place of the last */
 };
 
 /* Open a model directory: map, validate and pack it. NULL on error, and then *error says why. The caller closes the
@@ -110,6 +111,7 @@ int32_t dien_row_of_integer(const struct dien_model *model, const struct dien_fi
 int32_t dien_row_of_unsigned(const struct dien_model *model, const struct dien_field *field, uint64_t id, bool *known);
 int32_t dien_row_of_string(const struct dien_model *model, const struct dien_field *field, const char *id,
                            size_t length, bool *known);
+int32_t dien_unknown_row(const struct dien_model *model, const struct dien_field *field);
 /* An attribute's row, or its width numbers, given its parent's row. */
 int32_t dien_attribute_row(const struct dien_model *model, const struct dien_field *field, int32_t parent_row);
 const float *dien_attribute_values(const struct dien_model *model, const struct dien_field *field, int32_t parent_row);

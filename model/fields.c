@@ -40,7 +40,8 @@ bool model_describe(struct dien_model *model) {
                                                             .max_length = interest->max_length,
                                                             .history = interest->history.items,
                                                             .history_count = interest->history.count,
-                                                            .attends = interest->attention.kind != ATTENTION_NONE};
+                                                            .attends = interest->attention.kind != ATTENTION_NONE,
+                                                            .keeps_first = interest->keep_first};
     }
     return true;
 }
@@ -95,6 +96,10 @@ static int32_t row_of(const struct dien_model *model, const struct field_config 
     int64_t rows = (int64_t)model->config.tables[field->table].rows;
     *known = i >= 0 && i < rows - field->first_row;
     return *known ? (int32_t)(field->first_row + i) : field->unknown_row;
+}
+
+int32_t dien_unknown_row(const struct dien_model *model, const struct dien_field *field) {
+    return model->config.fields[field->index].unknown_row;
 }
 
 int32_t dien_row_of_integer(const struct dien_model *model, const struct dien_field *field, int64_t id, bool *known) {

@@ -346,6 +346,17 @@ static bool decode_token(struct decoder *decoder, const char *name, const json_t
     return true;
 }
 
+static bool decode_event_id(struct decoder *decoder, const char *name, const json_t *node,
+                            struct proto_request *request) {
+    const char *text = json_string_value(node);
+    size_t length = json_string_length(node); /* 0 if this is no string */
+    if (!proto_is_event_id(text, length))
+        return fail(decoder, name, proto_event_id_rule);
+    request->has_event_id = true;
+    request->event_id = (struct proto_string){copy_text(decoder, text, length), length};
+    return true;
+}
+
 /* A number of results, in any form that JSON has for a whole number: 10, 10.0 and 1e1. */
 static bool decode_top_k(struct decoder *decoder, const char *name, const json_t *node, struct proto_request *request) {
     struct proto_value number;
@@ -363,6 +374,8 @@ static bool decode_history_member(struct decoder *decoder, const char *name, jso
         return decode_table(decoder, name, node, &request->history);
     if (strcmp(name, "history_token") == 0)
         return decode_token(decoder, name, node, request);
+    if (strcmp(name, "event_id") == 0)
+        return decode_event_id(decoder, name, node, request);
     return decode_table(decoder, name, node, &request->history_append);
 }
 
@@ -405,13 +418,14 @@ typedef bool member_decoder(struct decoder *decoder, const char *name, json_t *n
 /* The members that a kind of request can have; NULL ends the list. */
 struct members {
     member_decoder *decode;
-    const char *names[12];
+    const char *names[13];
 };
 static const struct members score_members = {decode_score_member,
                                              {"user_id", "user", "context", "history", "history_token",
                                               "history_append", "candidates", "top_k", "explain", "timeout_ms",
-                                              "partial"}};
-static const struct members history_members = {decode_history_member, {"history", "history_token", "history_append"}};
+                                              "partial", "event_id"}};
+static const struct members history_members = {decode_history_member,
+                                               {"history", "history_token", "history_append", "event_id"}};
 
 static bool has_member(const struct members *members, const char *name) {
     size_t i = 0;

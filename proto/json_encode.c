@@ -309,7 +309,7 @@ static void put_lengths(struct writer *writer, size_t length, size_t received) {
 
 /* Writes the lengths of the longest interest, and of each interest if there are several. */
 static void put_history(struct writer *writer, size_t count, const struct proto_interest *interests,
-                        struct proto_string token) {
+                        struct proto_string token, const char *origin, uint64_t ever) {
     size_t length = 0;
     size_t received = 0;
     for (size_t i = 0; i < count; i++) {
@@ -322,6 +322,10 @@ static void put_history(struct writer *writer, size_t count, const struct proto_
     if (token.data != NULL) {
         put_key(writer, "token");
         put_string(writer, token.data, token.length);
+    }
+    if (origin != NULL) {
+        member_string(writer, "origin", origin);
+        member_size(writer, "count", ever);
     }
     if (count > 1) {
         member_open(writer, "interests", "{");
@@ -388,7 +392,12 @@ struct proto_string json_encode_reply(const struct proto_reply *reply, struct ar
     member_string(&writer, "model", reply->model);
     member_string(&writer, "version", reply->version);
     member_string(&writer, "user_state", reply->user_state);
-    put_history(&writer, reply->interest_count, reply->interests, reply->token);
+    put_history(&writer, reply->interest_count, reply->interests, reply->token, reply->history_origin,
+                reply->history_count);
+    if (reply->stale) {
+        put_key(&writer, "stale");
+        put_word(&writer, "true");
+    }
     member_open(&writer, "unknown", "{");
     for (size_t i = 0; i < reply->unknown_count; i++)
         member_size(&writer, reply->unknown[i].field, reply->unknown[i].count);
@@ -406,7 +415,7 @@ struct proto_string json_encode_user_summary(const struct proto_user_summary *su
     open_with(&writer, "{");
     member_string(&writer, "model", summary->model);
     member_string(&writer, "version", summary->version);
-    put_history(&writer, summary->interest_count, summary->interests, (struct proto_string){NULL, 0});
+    put_history(&writer, summary->interest_count, summary->interests, (struct proto_string){NULL, 0}, NULL, 0);
     member_size(&writer, "bytes", summary->bytes);
     member_number(&writer, "age_seconds", summary->age_seconds);
     member_number(&writer, "idle_seconds", summary->idle_seconds);

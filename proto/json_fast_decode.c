@@ -470,6 +470,7 @@ enum member {
     HISTORY_APPEND,
     TIMEOUT_MS,
     PARTIAL,
+    EVENT_ID,
     MEMBERS
 };
 
@@ -485,6 +486,7 @@ static const char *const member_names[MEMBERS] = {
     [HISTORY_APPEND] = "history_append",
     [TIMEOUT_MS] = "timeout_ms",
     [PARTIAL] = "partial",
+    [EVENT_ID] = "event_id",
 };
 
 static bool scan_member(struct scanner *scanner, unsigned int member, struct proto_request *request) {
@@ -508,6 +510,10 @@ static bool scan_member(struct scanner *scanner, unsigned int member, struct pro
         request->has_history_token = true;
         return scan_string(scanner, &request->history_token) && request->history_token.length >= 1 &&
                utf8_count(request->history_token.data, request->history_token.length) <= PROTO_HISTORY_TOKEN_MAX;
+    case EVENT_ID:
+        request->has_event_id = true;
+        return scan_string(scanner, &request->event_id) &&
+               proto_is_event_id(request->event_id.data, request->event_id.length);
     case HISTORY_APPEND:
         return scan_table(scanner, &request->history_append);
     case TOP_K:
@@ -577,7 +583,8 @@ bool json_fast_decode_request(const char *body, size_t size, struct arena *arena
         return false;
 
     /* The rules of proto_check_request(), without the words. */
-    bool token = request->has_history_token;
-    return request->candidates.rows > 0 && request->candidates.columns > 0 && !(request->history.present && token) &&
-           (!token || request->has_user_id) && (token || !request->history_append.present);
+    bool token = request->has_history_token, append = request->history_append.present;
+    return request->candidates.rows > 0 && request->candidates.columns > 0 &&
+           !(request->history.present && (token || append)) && (!(token || append) || request->has_user_id) &&
+           (append || !request->has_event_id);
 }

@@ -17,6 +17,7 @@ static const struct {
     [PROBLEM_INVALID_USER_ID] = {"invalid-user-id", "The user id is not valid", 400, false},
     [PROBLEM_INVALID_HTTP] = {"invalid-http", "The HTTP headers are ambiguous or malformed", 400, false},
     [PROBLEM_INVALID_CODING] = {"invalid-content-coding", "The body is not compressed as its headers say", 400, false},
+    [PROBLEM_WRITE_REFUSED] = {"write-refused", "The request may not change a stored history", 403, false},
     [PROBLEM_EXPLAIN_HELD] = {"explain-held", "A history that the server holds is not explained", 403, true},
     [PROBLEM_NOT_FOUND] = {"not-found", "There is nothing at this path", 404, false},
     [PROBLEM_NO_USER_STATE] = {"no-user-state", "There is no state of this user", 404, false},
@@ -31,15 +32,23 @@ static const struct {
                                     415, false},
     [PROBLEM_TOO_MANY_CANDIDATES] = {"too-many-candidates", "The request has too many candidates", 422, true},
     [PROBLEM_HISTORY_TOO_LONG] = {"history-too-long", "The request has too long a history", 422, true},
+    [PROBLEM_HISTORY_TOO_LARGE] = {"history-too-large", "The history store keeps no history of this size", 422, false},
     [PROBLEM_HEADERS_TOO_LARGE] = {"headers-too-large", "The request's headers are too large", 431, false},
     [PROBLEM_MODEL_FAULT] = {"model-fault", "The model gives no valid score", 500, false},
     [PROBLEM_OUT_OF_MEMORY] = {"out-of-memory", "The request needs more memory than there is", 503, false},
     [PROBLEM_SATURATED] = {"saturated", "The server is saturated", 503, false},
     [PROBLEM_DRAINING] = {"draining", "The server is stopping", 503, false},
     [PROBLEM_NOT_READY] = {"not-ready", "The server has no model yet", 503, false},
+    [PROBLEM_HISTORIES_UNAVAILABLE] = {"histories-unavailable", "The history store does not answer", 503, false},
     [PROBLEM_DEADLINE_PASSED] = {"deadline-passed", "The request's deadline passed", 504, false},
     [PROBLEM_HTTP_VERSION] = {"http-version", "The version of HTTP is not supported", 505, false},
+    [PROBLEM_HISTORIES_FULL] = {"histories-full", "The history store has no room", 507, false},
 };
+
+void problem_clear(struct problem *problem) {
+    problem->kind = PROBLEM_NONE;
+    problem->detail[0] = problem->pointer[0] = '\0';
+}
 
 int problem_status(enum problem_kind kind) {
     return table[kind].status;

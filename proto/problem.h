@@ -11,31 +11,35 @@
 
 enum problem_kind {
     PROBLEM_NONE,
-    PROBLEM_INVALID_JSON,        /* 400: not JSON (RFC 8259), a key twice, too deep */
-    PROBLEM_INVALID_REQUEST,     /* 400: JSON, but not a request: a wrong type, an unknown or missing member */
-    PROBLEM_INVALID_USER_ID,     /* 400: in the path or, with a pointer, in the body */
-    PROBLEM_INVALID_HTTP,        /* 400: headers or chunks that could smuggle a request */
-    PROBLEM_INVALID_CODING,      /* 400: not compressed as Content-Encoding says */
-    PROBLEM_EXPLAIN_HELD,        /* 403: explain over a history that the server holds, without --explain-held */
-    PROBLEM_NOT_FOUND,           /* 404 */
-    PROBLEM_NO_USER_STATE,       /* 404: the server keeps no state of this user */
-    PROBLEM_METHOD_NOT_ALLOWED,  /* 405 */
-    PROBLEM_REQUEST_TIMEOUT,     /* 408: the body did not arrive in time */
-    PROBLEM_UNKNOWN_TOKEN,       /* 409: its state is no longer kept; send the history */
-    PROBLEM_LENGTH_REQUIRED,     /* 411: neither a Content-Length nor chunked */
-    PROBLEM_BODY_TOO_LARGE,      /* 413 */
-    PROBLEM_UNSUPPORTED_MEDIA,   /* 415 */
-    PROBLEM_UNSUPPORTED_CODING,  /* 415: a Content-Encoding other than gzip */
-    PROBLEM_TOO_MANY_CANDIDATES, /* 422: more than --max-candidates */
-    PROBLEM_HISTORY_TOO_LONG,    /* 422: more than --max-history */
-    PROBLEM_HEADERS_TOO_LARGE,   /* 431: no room for a body and a reply within --connection-memory */
-    PROBLEM_MODEL_FAULT,         /* 500: a score is not a finite number */
-    PROBLEM_OUT_OF_MEMORY,       /* 503: at the request's memory limit, or the machine's */
-    PROBLEM_SATURATED,           /* 503: the queue is full */
-    PROBLEM_DRAINING,            /* 503: the server is stopping */
-    PROBLEM_NOT_READY,           /* 503: no model is loaded yet */
-    PROBLEM_DEADLINE_PASSED,     /* 504: the request waited longer than --deadline */
-    PROBLEM_HTTP_VERSION,        /* 505: not HTTP/1 */
+    PROBLEM_INVALID_JSON,          /* 400: not JSON (RFC 8259), a key twice, too deep */
+    PROBLEM_INVALID_REQUEST,       /* 400: JSON, but not a request: a wrong type, an unknown or missing member */
+    PROBLEM_INVALID_USER_ID,       /* 400: in the path or, with a pointer, in the body */
+    PROBLEM_INVALID_HTTP,          /* 400: headers or chunks that could smuggle a request */
+    PROBLEM_INVALID_CODING,        /* 400: not compressed as Content-Encoding says */
+    PROBLEM_WRITE_REFUSED,         /* 403: a change of a stored history, without the token of --user-write */
+    PROBLEM_EXPLAIN_HELD,          /* 403: explain over a history that the server holds, without --explain-held */
+    PROBLEM_NOT_FOUND,             /* 404 */
+    PROBLEM_NO_USER_STATE,         /* 404: the server keeps no state of this user */
+    PROBLEM_METHOD_NOT_ALLOWED,    /* 405 */
+    PROBLEM_REQUEST_TIMEOUT,       /* 408: the body did not arrive in time */
+    PROBLEM_UNKNOWN_TOKEN,         /* 409: its state is no longer kept; send the history */
+    PROBLEM_LENGTH_REQUIRED,       /* 411: neither a Content-Length nor chunked */
+    PROBLEM_BODY_TOO_LARGE,        /* 413 */
+    PROBLEM_UNSUPPORTED_MEDIA,     /* 415 */
+    PROBLEM_UNSUPPORTED_CODING,    /* 415: a Content-Encoding other than gzip */
+    PROBLEM_TOO_MANY_CANDIDATES,   /* 422: more than --max-candidates */
+    PROBLEM_HISTORY_TOO_LONG,      /* 422: more than --max-history */
+    PROBLEM_HISTORY_TOO_LARGE,     /* 422: more bytes than the history store keeps of a behaviour or a user */
+    PROBLEM_HEADERS_TOO_LARGE,     /* 431: no room for a body and a reply within --connection-memory */
+    PROBLEM_MODEL_FAULT,           /* 500: a score is not a finite number */
+    PROBLEM_OUT_OF_MEMORY,         /* 503: at the request's memory limit, or the machine's */
+    PROBLEM_SATURATED,             /* 503: the queue is full */
+    PROBLEM_DRAINING,              /* 503: the server is stopping */
+    PROBLEM_NOT_READY,             /* 503: no model is loaded yet */
+    PROBLEM_HISTORIES_UNAVAILABLE, /* 503: the history store does not answer, or a record cannot be read */
+    PROBLEM_DEADLINE_PASSED,       /* 504: the request waited longer than --deadline */
+    PROBLEM_HTTP_VERSION,          /* 505: not HTTP/1 */
+    PROBLEM_HISTORIES_FULL,        /* 507: the history store has no room */
     PROBLEM_KINDS
 };
 
@@ -48,6 +52,8 @@ struct problem {
 /* Fills in a problem; `format` makes the detail. Both texts are cut to fit, between characters. */
 void problem_set(struct problem *problem, enum problem_kind kind, const char *pointer, const char *format, ...)
     __attribute__((format(printf, 4, 5)));
+
+void problem_clear(struct problem *problem);
 
 /* The request's arena or the machine has no more memory. Returns false, so that a decoder can return it. */
 bool problem_out_of_memory(struct problem *problem);

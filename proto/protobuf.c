@@ -152,6 +152,13 @@ static bool read_token(struct reader *reader, bool sent, const bytes *from, stru
            fail(reader, "history_token", "The history_token must be a string of 1 to 256 characters, without U+0000.");
 }
 
+static bool read_event_id(struct reader *reader, bool sent, const bytes *from, struct proto_request *request) {
+    request->has_event_id = sent;
+    request->event_id = to_string(from);
+    return !sent || proto_is_event_id(request->event_id.data, request->event_id.length) ||
+           fail(reader, "event_id", proto_event_id_rule);
+}
+
 /* The members that both kinds of request can have. */
 static bool read_history(struct reader *reader, bool has_token, const bytes *token, const Dien__Table *history,
                          const Dien__Table *append, struct proto_request *request) {
@@ -225,6 +232,8 @@ bool protobuf_decode_request(const char *body, size_t size, bool strict, struct 
            read_table(&reader, "user", true, from->user, &request->user) &&
            read_table(&reader, "context", true, from->context, &request->context) &&
            read_history(&reader, has_token, &from->history_token, from->history, from->history_append, request) &&
+           read_event_id(&reader, from->event_id_there_case != DIEN__SCORE_REQUEST__EVENT_ID_THERE__NOT_SET,
+                         &from->event_id, request) &&
            read_table(&reader, "candidates", false, from->candidates, &request->candidates) &&
            proto_check_request(request, "", problem);
 }
@@ -238,6 +247,8 @@ bool protobuf_decode_history(const char *body, size_t size, bool strict, struct 
         return false;
     bool has_token = from->history_token_there_case != DIEN__HISTORY_REQUEST__HISTORY_TOKEN_THERE__NOT_SET;
     return read_history(&reader, has_token, &from->history_token, from->history, from->history_append, request) &&
+           read_event_id(&reader, from->event_id_there_case != DIEN__HISTORY_REQUEST__EVENT_ID_THERE__NOT_SET,
+                         &from->event_id, request) &&
            proto_check_history(request, "", problem);
 }
 
@@ -422,6 +433,9 @@ struct proto_string protobuf_encode_reply(const struct proto_reply *reply, struc
     message.user_state = borrow_text(reply->user_state);
     message.history_token = borrow(reply->token.data, reply->token.length);
     message.coverage = reply->coverage;
+    message.history_origin = borrow_text(reply->history_origin != NULL ? reply->history_origin : "");
+    message.history_count = reply->history_count;
+    message.stale = reply->stale;
     build_interests(&builder, reply, &message);
 
     Dien__Unknown *unknown = take(&builder, reply->unknown_count, sizeof *unknown);

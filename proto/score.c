@@ -22,6 +22,15 @@ bool proto_is_user_id(const char *text, size_t length) {
     return characters >= 1 && characters <= PROTO_USER_ID_MAX && characters * widest <= PROTO_USER_ID_BYTES;
 }
 
+const char proto_event_id_rule[] = "An event_id must be a string of 1 to 128 visible characters of ASCII.";
+
+bool proto_is_event_id(const char *text, size_t length) {
+    for (size_t i = 0; i < length; i++)
+        if (text[i] < '!' || text[i] > '~')
+            return false;
+    return length >= 1 && length <= PROTO_EVENT_ID_MAX;
+}
+
 /* Reports a mistake in a member, or in the whole request if `member` is NULL. */
 static bool fail(struct problem *problem, const char *prefix, const char *member, const char *reason) {
     problem_set(problem, PROBLEM_INVALID_REQUEST, prefix, "%s", reason);
@@ -43,9 +52,10 @@ bool proto_check_request(const struct proto_request *request, const char *prefix
         return fail(problem, prefix, "candidates", "A request must have candidates.");
     if (request->has_history_token && !request->has_user_id)
         return fail(problem, prefix, "history_token", "A history_token needs the user_id that it was given for.");
-    if (request->history_append.present && !request->has_history_token)
-        return fail(problem, prefix, "history_append",
-                    "A history_append needs the history_token of the history that it is appended to.");
+    if (request->history_append.present && !request->has_user_id)
+        return fail(problem, prefix, "history_append", "A history_append needs the user_id of the history.");
+    if (request->has_event_id && !request->history_append.present)
+        return fail(problem, prefix, "event_id", "An event_id belongs to a history_append.");
     if (!check_token(request, prefix, problem))
         return false;
     if (request->candidates.rows == 0 || request->candidates.columns == 0)

@@ -20,6 +20,7 @@ enum {
     PROTO_USER_ID_MAX = 256,       /* characters, see proto_is_user_id() */
     PROTO_USER_ID_BYTES = 400,     /* of the longest */
     PROTO_HISTORY_TOKEN_MAX = 256, /* characters */
+    PROTO_EVENT_ID_MAX = 128,      /* characters of ASCII, see proto_is_event_id() */
     PROTO_TIMEOUT_MAX = 86400000,  /* milliseconds: a day */
     PROTO_FIELDS_MAX = 256         /* fields of one group: the row form costs rows x fields */
 };
@@ -84,7 +85,7 @@ struct proto_table {
     const struct proto_column *column;
 };
 
-/* The body of POST /score. POST /users/{id}/history uses only history, history_token and history_append. */
+/* The body of POST /score. POST /users/{id}/history uses only history, history_token, history_append and event_id. */
 struct proto_request {
     bool has_user_id;
     struct proto_string user_id;
@@ -93,7 +94,10 @@ struct proto_request {
     struct proto_table history;
     bool has_history_token; /* replaces the history */
     struct proto_string history_token;
-    struct proto_table history_append; /* behaviours to append to the history of the token */
+    struct proto_table history_append; /* behaviours to append to the history of the token, or of the user */
+    bool history_is_stored;            /* by the history store, and not sent: what does not fit the model is unknown */
+    bool has_event_id;
+    struct proto_string event_id; /* of the append, or of the whole history that POST /users/{id}/history brings */
     struct proto_table candidates;
     size_t top_k;        /* 0: all */
     uint32_t timeout_ms; /* for which the client waits; 0: not said */
@@ -107,6 +111,10 @@ struct proto_request {
 bool proto_is_user_id(const char *text, size_t length);
 /* The rule in words, for problems. */
 extern const char proto_user_id_rule[];
+
+/* Whether this is an event's id: 1 to PROTO_EVENT_ID_MAX characters from "!" to "~". */
+bool proto_is_event_id(const char *text, size_t length);
+extern const char proto_event_id_rule[];
 
 /* Check that the members of a decoded POST /score are allowed together. On error both functions return false and set
  * *problem; its pointer starts with `prefix`, the JSON pointer to the request within the body ("" for the whole). */
@@ -142,7 +150,10 @@ struct proto_reply {
     const struct proto_table *candidates;
     size_t interest_count;
     const struct proto_interest *interests;
-    struct proto_string token; /* of the kept state; data NULL: no state is kept */
+    struct proto_string token;  /* of the kept state; data NULL: no state is kept */
+    const char *history_origin; /* with a history store: "request", "store", "state" or "none"; NULL: left out */
+    uint64_t history_count;     /* beside it: behaviours ever received, of all lists */
+    bool stale;                 /* the store did not answer, and a state in memory took its place */
     size_t unknown_count;
     const struct proto_unknown *unknown;
     double coverage;                    /* the share of the candidates that were scored; 0: left out */

@@ -40,6 +40,15 @@ struct options {
     size_t request_memory;
     size_t cache_bytes;    /* 0: no user states are kept */
     double cache_ttl;      /* seconds; 0: for ever */
+    const char *histories; /* NULL: no history store */
+    const char *histories_password_file;
+    const char *histories_prefix;
+    const char *histories_sync; /* "commit", or seconds */
+    double histories_timeout;   /* 0: the engine's own */
+    double histories_ttl;       /* 0: for ever */
+    size_t histories_keep, histories_dedupe, histories_user_bytes, histories_behaviour_bytes, histories_map;
+    const char *user_write; /* "public", "token", "off"; NULL: by `histories` and `listen` */
+    const char *user_write_token_file;
     double header_timeout; /* seconds, as all times here */
     double body_timeout;
     double reply_timeout;
@@ -85,7 +94,7 @@ struct options_limit {
     bool for_clients; /* a client meets it, so GET /model tells it */
     char flag[48], name[64];
 };
-enum { OPTIONS_MAX_LIMITS = 80 };
+enum { OPTIONS_MAX_LIMITS = 100 };
 size_t options_limits(const struct options *options, struct options_limit limits[OPTIONS_MAX_LIMITS]);
 
 #endif

@@ -13,14 +13,17 @@
 #include "server/api/api.h"
 #include "server/api/model_page.h"
 #include "server/api/user_page.h"
+#include "server/base/address.h"
 #include "server/base/clock.h"
 #include "server/base/cpu_quota.h"
+#include "server/base/file.h"
 #include "server/base/listen.h"
 #include "server/base/loop.h"
 #include "server/base/memory_limit.h"
 #include "server/base/notify.h"
 #include "server/base/process.h"
 #include "server/base/watchdog.h"
+#include "server/histories/history_store.h"
 #include "server/http/connections.h"
 #include "server/http/http.h"
 #include "server/models/registry.h"
@@ -39,6 +42,7 @@ struct service {
     int status; /* exit status */
     struct loop *loop;
     struct listen_socket listening;
+    char write_token[256];
     uint64_t housekeeping_done; /* clock_now() of the last keep_house() */
 };
 
@@ -154,6 +158,28 @@ static void fail(struct service *service) {
     loop_stop(service->loop);
 }
 
+/* Cut at the start, a history would lack the behaviours that such a model reads. */
+static bool model_fits_store(const struct service *service, const struct dien_model *model, char *reason,
+                             size_t reason_size) {
+    const struct dien_interest *interests;
+    size_t count = dien_interests(model, &interests), keep = service->api.options->histories_keep;
+    for (size_t i = 0; service->api.histories != NULL && i < count; i++) {
+        if (interests[i].max_length <= keep && !interests[i].keeps_first)
+            continue;
+        if (interests[i].keeps_first)
+            snprintf(reason, reason_size,
+                     "The interest \"%s\" keeps the first behaviours of a history, and the history store the last "
+                     "(--histories).",
+                     interests[i].name);
+        else
+            snprintf(reason, reason_size,
+                     "The interest \"%s\" reads %zu behaviours, and the history store keeps %zu (--histories-keep).",
+                     interests[i].name, interests[i].max_length, keep);
+        return false;
+    }
+    return true;
+}
+
 static const char by_start[] = "start", by_signal[] = "signal";
 
 static void log_ready(const struct service *service, const struct loaded *loaded) {
@@ -184,7 +210,9 @@ static bool start_workers(struct service *service, struct served_model *served) 
                    .max_body = options->max_body,
                    .memory = options->request_memory,
                    .explain_held = options->explain_held,
-                   .strict_protobuf = options->strict_protobuf},
+                   .strict_protobuf = options->strict_protobuf,
+                   .has_store = service->api.histories != NULL,
+                   .behaviour_bytes = options->histories_behaviour_bytes},
         .cache = service->api.cache,
         .threads = service->api.threads,
         .queue = options->queue,
@@ -232,6 +260,16 @@ static void take_model(struct service *service, const struct loaded *loaded) {
     if (loaded->served == NULL) {
         if (*loaded->message != '\0')
             log_message(LEVEL_ERROR, "model-refused", "%s", loaded->message);
+        if (first)
+            fail(service);
+        else
+            (void)!api_describe_model(&service->api);
+        return;
+    }
+    char reason[256];
+    if (!model_fits_store(service, loaded->served->model, reason, sizeof reason)) {
+        log_message(LEVEL_ERROR, "model-refused", "%s", reason);
+        registry_refuse(service->api.models, loaded->served, reason);
         if (first)
             fail(service);
         else
@@ -396,6 +434,73 @@ static bool start_cache(struct service *service, char *error, size_t error_size)
     return service->api.cache != NULL;
 }
 
+/* ---- The history store. */
+
+/* Seconds, or 0 for "commit". */
+static bool read_sync(const char *text, double *seconds, char *error, size_t error_size) {
+    char *end = NULL;
+    *seconds = strcmp(text, "commit") == 0 ? 0 : strtod(text, &end);
+    bool good = *seconds == 0 ? strcmp(text, "commit") == 0 : *end == '\0' && *seconds >= 0.001 && *seconds <= 3600;
+    if (!good)
+        snprintf(error, error_size, "--histories-sync: \"%s\" is neither commit nor 0.001 to 3600 seconds", text);
+    return good;
+}
+
+/* With a store a write lasts, so that by default only whoever is on this machine may write without a token. */
+static bool read_user_write(struct service *service, char *error, size_t error_size) {
+    const struct options *options = service->api.options;
+    const char *rule = options->user_write;
+    if (rule == NULL)
+        rule = address_is_loopback(options->listen) && options->user_write_token_file == NULL ? "public" : "token";
+    service->api.writes_are_free = strcmp(rule, "public") == 0;
+    if (service->api.writes_are_free || strcmp(rule, "off") == 0)
+        return true;
+    if (strcmp(rule, "token") != 0) {
+        snprintf(error, error_size, "--user-write: \"%s\" is neither public, token nor off", rule);
+        return false;
+    }
+    size_t length = 0;
+    if (options->user_write_token_file != NULL)
+        length = file_read(options->user_write_token_file, service->write_token, sizeof service->write_token);
+    while (length > 0 && strchr("\r\n ", service->write_token[length - 1]) != NULL)
+        length--;
+    service->write_token[length] = '\0';
+    service->api.write_token = service->write_token;
+    if (length == 0)
+        snprintf(error, error_size,
+                 "--user-write-token-file: a token is needed to write stored histories, and %s; --user-write says "
+                 "who may write: public, token or off",
+                 options->user_write_token_file != NULL ? "the file cannot be read, or is empty" : "no file is named");
+    return length > 0;
+}
+
+static bool start_histories(struct service *service, char *error, size_t error_size) {
+    const struct options *options = service->api.options;
+    double sync_seconds = 0;
+    char reason[400];
+    if (options->histories == NULL)
+        return true;
+    if (!read_sync(options->histories_sync, &sync_seconds, error, error_size) ||
+        !read_user_write(service, error, error_size))
+        return false;
+    const struct history_store_options store = {.where = options->histories,
+                                                .prefix =
+                                                    options->histories_prefix != NULL ? options->histories_prefix : "",
+                                                .password_file = options->histories_password_file,
+                                                .timeout = options->histories_timeout,
+                                                .sync_seconds = sync_seconds,
+                                                .map_bytes = options->histories_map,
+                                                .ttl = options->histories_ttl,
+                                                .limits = {.keep = options->histories_keep,
+                                                           .dedupe = options->histories_dedupe,
+                                                           .user_bytes = options->histories_user_bytes},
+                                                .counts = &service->api.metrics.histories};
+    service->api.histories = history_store_open(&store, service->loop, reason, sizeof reason);
+    if (service->api.histories == NULL)
+        snprintf(error, error_size, "--histories: %s", reason);
+    return service->api.histories != NULL;
+}
+
 static size_t prefault_bytes(const struct options *options) {
     return options->prefault == OPTIONS_AUTO ? memory_limit_read("") / 2 : options->prefault;
 }
@@ -413,8 +518,12 @@ static bool start(struct service *service, char *error, size_t error_size) {
         return false;
     snprintf(error, error_size, "The event loop cannot start: %s", strerror(errno));
     service->loop = loop_new(&handlers);
+    service->api.wake = wake_loop;
+    service->api.wake_context = service->loop;
     if (service->loop == NULL || !listen_bind(&service->listening, options->listen, options->reuse_port,
                                               options->listen_mode, error, error_size))
+        return false;
+    if (!start_histories(service, error, error_size))
         return false;
     if (!options->reuse_port && !options->listen_when_ready && !start_http(service, error, error_size))
         return false;
@@ -457,6 +566,10 @@ static void stop(struct service *service) {
         log_stop();
         _exit(service->status);
     }
+    /* Calls that are under way end now, and their requests are answered. */
+    struct history_store *histories = service->api.histories;
+    service->api.histories = NULL;
+    history_store_close(histories);
     stop_workers(service);
     registry_free(service->api.models); /* whose thread wakes the loop */
     if (service->loop != NULL) {

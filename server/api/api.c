@@ -9,6 +9,7 @@
 #include "proto/content_coding.h"
 #include "proto/json_encode.h"
 #include "server/api/access_log.h"
+#include "server/api/history_calls.h"
 #include "server/api/model_page.h"
 #include "server/api/request_headers.h"
 #include "server/api/user_page.h"
@@ -198,6 +199,11 @@ static bool submit(struct api *api, struct exchange *exchange) {
                         .socket = exchange->socket};
     if (!request_headers_read(exchange, api->options->client_key, job))
         return true;
+    if (api->histories != NULL) {
+        job->may_write = history_calls_may_write(api, exchange);
+        if (!history_calls_read_event_id(exchange, job))
+            return true;
+    }
     if (worker_pool_submit(api->workers, job))
         return false;
     refuse(api, exchange);
@@ -215,6 +221,8 @@ bool api_handle(void *context, struct exchange *exchange) {
             answer_user(api, exchange);
             break;
         }
+        if (api->histories != NULL)
+            return history_calls_delete(api, exchange);
         delete_user(api, exchange);
         break;
     case ROUTE_MODEL:
@@ -241,6 +249,8 @@ bool api_handle(void *context, struct exchange *exchange) {
 
 static void give_answer(struct job *job) {
     struct exchange *exchange = job->owner;
+    stored_history_free(job->stored);
+    job->stored = NULL;
     bool scored = job->problem == PROBLEM_NONE;
     exchange->answer = (struct answer){
         .status = job->cancelled ? 0 : problem_status(job->problem),
@@ -259,7 +269,10 @@ void api_give_answers(struct api *api) {
     struct job *next = NULL;
     for (struct job *job = worker_pool_take_done(api->workers); job != NULL; job = next) {
         next = job->next;
-        give_answer(job);
+        if (worker_pool_waits(job))
+            history_calls_ask(api, job);
+        else
+            give_answer(job);
     }
 }
 

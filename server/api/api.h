@@ -9,6 +9,8 @@
 #include "server/options.h"
 #include "server/scoring/worker_pool.h"
 
+struct history_store;
+
 enum api_state { API_LOADING, API_READY, API_DRAINING, API_CLOSING };
 
 /* The service owns all of it and keeps it up to date. */
@@ -21,9 +23,14 @@ struct api {
     struct http *http;
     struct watchdog *watchdog; /* NULL before the loop turns */
     struct registry *models;
-    struct worker_pool *workers; /* NULL while the first model is loaded */
-    struct user_cache *cache;    /* NULL: no user states are kept */
-    char *description;           /* GET /model's body, malloc'ed */
+    struct worker_pool *workers;     /* NULL while the first model is loaded */
+    struct user_cache *cache;        /* NULL: no user states are kept */
+    struct history_store *histories; /* NULL: there is none */
+    bool writes_are_free;            /* whoever can reach the server may change histories */
+    const char *write_token;         /* else whoever has this; NULL: nobody */
+    void (*wake)(void *context);     /* the loop, so that answers are sent that were given outside of its turn */
+    void *wake_context;
+    char *description; /* GET /model's body, malloc'ed */
     size_t description_size;
 };
 

@@ -4,6 +4,7 @@
 
 #include "server/base/log.h"
 #include "server/base/loop_turns.h"
+#include "server/histories/history_store.h"
 #include "server/http/http_counts.h"
 #include "server/models/registry.h"
 #include "server/options.h"
@@ -17,6 +18,7 @@ struct metrics {
     struct http_counts http;
     struct scoring_counts scoring;
     struct loop_turns turns;
+    struct history_counts histories;
 };
 
 /* The state of this moment, from the parts that know it. */

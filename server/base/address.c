@@ -3,6 +3,7 @@
 
 #include <ctype.h>
 #include <netdb.h>
+#include <netinet/in.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -63,4 +64,21 @@ bool address_of_path(const char *path, struct sockaddr_un *address, char *error,
     }
     memcpy(address->sun_path, path, length);
     return true;
+}
+
+bool address_is_loopback(const char *text) {
+    char error[256];
+    if (address_path(text) != NULL)
+        return true;
+    struct addrinfo *addresses = address_find(text, true, error, sizeof error);
+    bool loopback = addresses != NULL;
+    for (const struct addrinfo *each = addresses; each != NULL; each = each->ai_next) {
+        const struct sockaddr_in *four = (const void *)each->ai_addr;
+        const struct sockaddr_in6 *six = (const void *)each->ai_addr;
+        loopback = loopback && (each->ai_family == AF_INET ? ntohl(four->sin_addr.s_addr) >> 24 == IN_LOOPBACKNET
+                                                           : IN6_IS_ADDR_LOOPBACK(&six->sin6_addr));
+    }
+    if (addresses != NULL)
+        freeaddrinfo(addresses);
+    return loopback;
 }

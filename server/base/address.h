@@ -18,5 +18,7 @@ struct addrinfo *address_find(const char *text, bool listening, char *error, siz
 const char *address_path(const char *text);
 /* The socket address of a PATH. False where it is empty or too long, with the reason in `error`. */
 bool address_of_path(const char *path, struct sockaddr_un *address, char *error, size_t error_size);
+/* Whether it is listened to on the loopback alone, so that only this machine can connect to it. */
+bool address_is_loopback(const char *text);
 
 #endif

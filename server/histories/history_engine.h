@@ -18,6 +18,7 @@ struct history_call {
     uint64_t known;
     struct history_change *changes;
     size_t change_count;
+    bool wants_record;
     struct history_result result;      /* the engine's to fill in */
     _Atomic(enum history_stage) stage; /* the engine's, for changes that can be withdrawn */
     unsigned conflicts;                /* the engine's: attempts that another server's change undid */
@@ -61,6 +62,10 @@ void history_call_post(struct history_store *store, struct history_call *call);
 /* Sets a result other than HISTORY_DONE. */
 void history_call_fail(struct history_call *call, enum history_status status, const char *format, ...)
     __attribute__((format(printf, 3, 4)));
+
+/* Copies the record into the result, where the call wants it. False: memory is out. */
+bool history_call_keep_record(struct history_call *call, struct proto_string record);
+void history_call_drop_record(struct history_call *call);
 
 /* A random revision, never 0. From any thread. */
 uint64_t history_new_revision(void);

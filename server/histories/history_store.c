@@ -89,6 +89,27 @@ void history_call_fail(struct history_call *call, enum history_status status, co
     call->result.status = status;
 }
 
+bool history_call_keep_record(struct history_call *call, struct proto_string record) {
+    struct history_result *result = &call->result;
+    if (call->action == HISTORY_APPEND && !call->wants_record)
+        return true;
+    free(result->record);
+    result->record = malloc(record.length > 0 ? record.length : 1);
+    if (result->record == NULL)
+        return false;
+    memcpy(result->record, record.data, record.length);
+    result->size = record.length;
+    result->revision = history_record_revision(record);
+    return true;
+}
+
+void history_call_drop_record(struct history_call *call) {
+    free(call->result.record);
+    call->result.record = NULL;
+    call->result.size = 0;
+    call->result.revision = 0;
+}
+
 /* ---- deadlines */
 
 static void unlink_call(struct history_store *store, struct history_call *call) {
@@ -266,12 +287,13 @@ void history_store_get(struct history_store *store, struct proto_string user, ui
 }
 
 void history_store_append(struct history_store *store, struct proto_string user, const struct history_change *changes,
-                          size_t count, history_done *done, void *context) {
+                          size_t count, bool wants_record, history_done *done, void *context) {
     struct history_call *call = new_call(store, HISTORY_APPEND, user, done, context);
     if (call == NULL || !copy_changes(call, changes, count)) {
         no_memory(store, call, done, context);
         return;
     }
+    call->wants_record = wants_record;
     start(store, call);
 }
 

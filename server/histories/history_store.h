@@ -67,9 +67,9 @@ struct history_result {
     bool uncertain; /* a change without a result may have been applied: repeat it with its event id */
     bool unchanged; /* get: the record still has the revision that the caller knows */
     bool existed;   /* delete */
-    char *record;   /* get: malloc'ed, the callback's from now on; NULL: the user is unknown, or `unchanged` */
+    char *record;   /* malloc'ed, the callback's from now on; NULL: the user is unknown, or `unchanged` */
     size_t size;
-    uint64_t revision;                    /* get: of the record; 0: the user is unknown */
+    uint64_t revision;                    /* of the record; 0: the user is unknown */
     const struct history_change *changes; /* append: outcome and count of each */
     size_t change_count;
     char detail[160]; /* for a person, unless HISTORY_DONE */
@@ -80,9 +80,9 @@ typedef void history_done(void *context, struct history_result *result);
 /* `known`: a revision that the caller has already, or 0. */
 void history_store_get(struct history_store *store, struct proto_string user, uint64_t known, history_done *done,
                        void *context);
-/* Applies the changes in order, all at once. Copies them. */
+/* Applies the changes in order, all at once. Copies them. With `wants_record` the result has the record afterwards. */
 void history_store_append(struct history_store *store, struct proto_string user, const struct history_change *changes,
-                          size_t count, history_done *done, void *context);
+                          size_t count, bool wants_record, history_done *done, void *context);
 void history_store_delete(struct history_store *store, struct proto_string user, history_done *done, void *context);
 
 /* These two wait, and are for a process that serves nobody. False with the reason in `error`. */

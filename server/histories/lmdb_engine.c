@@ -149,9 +149,9 @@ static int apply_append(struct lmdb_engine *engine, MDB_txn *transaction, struct
                                  history_milliseconds(), &engine->arena, &merged)) {
     case HISTORY_MERGED:
         value = value_of(merged);
-        return mdb_put(transaction, engine->table, &key, &value, 0);
+        return history_call_keep_record(call, merged) ? mdb_put(transaction, engine->table, &key, &value, 0) : ENOMEM;
     case HISTORY_UNCHANGED:
-        return 0;
+        return record.data == NULL || history_call_keep_record(call, record) ? 0 : ENOMEM;
     case HISTORY_UNREADABLE:
         history_call_fail(call, HISTORY_BAD_RECORD, "The user's record cannot be read: another encoding, or damaged.");
         return 0;
@@ -261,12 +261,7 @@ static int look_up(struct lmdb_engine *engine, MDB_txn *transaction, struct hist
         history_call_fail(call, HISTORY_BAD_RECORD, "The user's record cannot be read: another encoding, or damaged.");
         return 0;
     }
-    result->record = malloc(value.mv_size);
-    if (result->record == NULL)
-        return ENOMEM;
-    memcpy(result->record, value.mv_data, value.mv_size);
-    result->size = value.mv_size;
-    return 0;
+    return history_call_keep_record(call, string_of(value)) ? 0 : ENOMEM;
 }
 
 /* A transaction lasts for one look, since an old one keeps pages from being used again. */

@@ -305,14 +305,10 @@ static void take_record(struct command *command, struct proto_string record) {
         fail(command, HISTORY_BAD_RECORD, unreadable);
         return;
     }
-    result->record = malloc(record.length);
-    if (result->record == NULL) {
+    if (history_call_keep_record(command->call, record))
+        finish(command);
+    else
         fail(command, HISTORY_DOWN, "There is no memory for the record.");
-        return;
-    }
-    memcpy(result->record, record.data, record.length);
-    result->size = record.length;
-    finish(command);
 }
 
 static void take_peek(struct command *command, struct proto_string stamp) {
@@ -345,10 +341,16 @@ static void change_record(struct command *command, struct proto_string record) {
     switch (history_record_merge(record, call->changes, call->change_count, &engine->limits, history_new_revision(),
                                  history_milliseconds(), &engine->arena, &merged)) {
     case HISTORY_MERGED:
-        send_write(command, merged);
+        if (history_call_keep_record(call, merged))
+            send_write(command, merged);
+        else
+            fail(command, HISTORY_DOWN, "There is no memory for the record.");
         break;
     case HISTORY_UNCHANGED:
-        finish(command);
+        if (record.data == NULL || history_call_keep_record(call, record))
+            finish(command);
+        else
+            fail(command, HISTORY_DOWN, "There is no memory for the record.");
         break;
     case HISTORY_UNREADABLE:
         fail(command, HISTORY_BAD_RECORD, unreadable);
@@ -363,6 +365,8 @@ static void change_record(struct command *command, struct proto_string record) {
  * too: it must not bring the user back. */
 static void take_written(struct command *command, const redisReply *reply) {
     if (reply->type == REDIS_REPLY_INTEGER || redis_is_tombstone(text_of(reply))) {
+        if (reply->type != REDIS_REPLY_INTEGER)
+            history_call_drop_record(command->call);
         finish(command);
         return;
     }

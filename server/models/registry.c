@@ -196,6 +196,17 @@ bool registry_is_loading(struct registry *registry) {
     return loading;
 }
 
+static void note_refusal(struct registry *registry, const char *message) {
+    struct timespec now;
+    struct tm parts;
+    clock_gettime(CLOCK_REALTIME, &now);
+    gmtime_r(&now.tv_sec, &parts);
+    strftime(registry->counts.failure_at, sizeof registry->counts.failure_at, "%Y-%m-%dT%H:%M:%SZ", &parts);
+    registry->counts.failed_at = (double)now.tv_sec + 1e-9 * (double)now.tv_nsec;
+    registry->counts.refusals++;
+    snprintf(registry->failure, sizeof registry->failure, "%s", message);
+}
+
 bool registry_take(struct registry *registry, struct loaded *loaded) {
     pthread_mutex_lock(&registry->mutex);
     bool ended = registry->state == LOAD_ENDED;
@@ -209,16 +220,14 @@ bool registry_take(struct registry *registry, struct loaded *loaded) {
         loaded->served->unused = take_unused;
         loaded->served->context = registry;
     } else if (ended && !loaded->is_previous) {
-        struct timespec now;
-        struct tm parts;
-        clock_gettime(CLOCK_REALTIME, &now);
-        gmtime_r(&now.tv_sec, &parts);
-        strftime(registry->counts.failure_at, sizeof registry->counts.failure_at, "%Y-%m-%dT%H:%M:%SZ", &parts);
-        registry->counts.failed_at = (double)now.tv_sec + 1e-9 * (double)now.tv_nsec;
-        registry->counts.refusals++;
-        memcpy(registry->failure, loaded->message, sizeof registry->failure);
+        note_refusal(registry, loaded->message);
     }
     return ended;
+}
+
+void registry_refuse(struct registry *registry, struct served_model *served, const char *message) {
+    note_refusal(registry, message);
+    served_model_release(served);
 }
 
 bool registry_cancel(struct registry *registry) {

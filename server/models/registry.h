@@ -42,6 +42,8 @@ bool registry_is_loading(struct registry *registry);
  * is noted as the last failure. loaded->is_previous: the files are those of the previous model, unchanged, which
  * registry_roll_back() makes the live one. */
 bool registry_take(struct registry *registry, struct loaded *loaded);
+/* Notes that a model which was loaded is refused after all, and takes the caller's reference. */
+void registry_refuse(struct registry *registry, struct served_model *served, const char *message);
 /* True when the load that is under way ended within some seconds of being told to. Otherwise its thread is stuck in
  * the kernel, and the process can only exit. */
 bool registry_cancel(struct registry *registry);

@@ -258,6 +258,12 @@ void job_queue_put_back(struct job_queue *queue, struct job *job, double units, 
     enter(queue, job);
 }
 
+void job_queue_resume(struct job_queue *queue, struct job *job, uint64_t now) {
+    job->client = client_table_find(&queue->clients, job->client_key, now);
+    job->number = queue->arrivals++;
+    enter(queue, job);
+}
+
 void job_queue_done(struct job_queue *queue, struct job *job, uint64_t now) {
     cease_work(queue, job);
     settle(job, job->seconds > 0 ? job->seconds : job->charged, now);

@@ -38,9 +38,12 @@ struct job {
     const char *body;
     size_t size;
     const char *request_id;
-    uint64_t arrived;   /* clock_now() at the end of its head; 0: when it was submitted */
-    uint64_t submitted; /* clock_now() */
-    uint64_t deadline;  /* the request's own, by clock_now(); 0: none */
+    char event_id[PROTO_EVENT_ID_MAX]; /* of a header */
+    size_t event_id_length;            /* 0: none */
+    bool may_write;                    /* what the history store keeps */
+    uint64_t arrived;                  /* clock_now() at the end of its head; 0: when it was submitted */
+    uint64_t submitted;                /* clock_now() */
+    uint64_t deadline;                 /* the request's own, by clock_now(); 0: none */
     uint64_t client_key;
     enum proto_format format; /* of the body, and of the reply */
     enum proto_coding coding; /* of the body */
@@ -62,6 +65,9 @@ struct job {
     uint64_t number; /* in order of arrival */
     enum job_refusal refusal;
     struct served_model *served; /* while a thread has it */
+
+    /* What the request asks of the history store, or its answer; NULL: nothing. The caller's to free. */
+    struct stored_history *stored;
 
     /* The answer. */
     enum problem_kind problem; /* PROBLEM_NONE: the reply is a 200's body */
@@ -104,6 +110,8 @@ struct job *job_queue_take(struct job_queue *queue, uint64_t now);
 struct job *job_queue_take_light(struct job_queue *queue, uint64_t now);
 /* Puts a job back that was taken and turned out to be heavy: it has so many units, and took `spent` seconds so far. */
 void job_queue_put_back(struct job_queue *queue, struct job *job, double units, double spent, uint64_t now);
+/* Takes a job in again that was given out and done, and is to run once more; it is not refused. */
+void job_queue_resume(struct job_queue *queue, struct job *job, uint64_t now);
 /* Tells the queue that a job it gave out is finished, and learns from job->seconds. */
 void job_queue_done(struct job_queue *queue, struct job *job, uint64_t now);
 /* Walks the jobs that have waited for JOB_PRESSURE_SECONDS, one a call, oldest first, lane by lane, and begins again at

@@ -61,12 +61,19 @@ static bool decode(struct scorer *scorer, struct request *request) {
                                                                    &request->decoded, &request->problem);
 }
 
+/* The store has applied the request's change, so that it is to be answered in any case. */
+static bool is_stored(const struct request *request) {
+    return request->stored != NULL && request->stored->want == STORED_APPEND;
+}
+
 /* A request whose time is over is not begun. */
 static bool is_in_time(struct scorer *scorer, struct request *request) {
     (void)scorer;
     uint64_t own = request->arrived + clock_from_seconds(1e-3 * request->decoded.timeout_ms);
     if (request->decoded.timeout_ms > 0 && (request->deadline == 0 || own < request->deadline))
         request->deadline = own;
+    if (is_stored(request))
+        return true;
     if (request->deadline == 0 || clock_now() < request->deadline)
         return true;
     problem_set(&request->problem, PROBLEM_DEADLINE_PASSED, "", "The time that the request gave ran out: %.3f s.",
@@ -108,7 +115,36 @@ static bool means_held(const struct request *request) {
 
 /* The server holds the history, or its beginning. */
 static bool is_held(const struct request *request) {
-    return request->decoded.has_history_token || request->decoded.history_append.present || means_held(request);
+    return request->stored_counts != NULL || request->decoded.has_history_token ||
+           request->decoded.history_append.present || means_held(request);
+}
+
+static bool refuse(struct request *request, enum problem_kind kind, const char *pointer, const char *reason) {
+    problem_set(&request->problem, kind, pointer, "%s", reason);
+    return false;
+}
+
+/* The user whose history the request is about; id NULL: it names none. */
+struct user_key request_user(const struct request *request) {
+    if (request->path_user.id != NULL || !request->decoded.has_user_id)
+        return request->path_user;
+    return (struct user_key){request->decoded.user_id.data, request->decoded.user_id.length};
+}
+
+/* What the reply says of the history, where there is a store. */
+static void tell_history(const struct scorer *scorer, const struct request *request, struct proto_reply *reply) {
+    const struct stored_history *stored = request->stored;
+    if (!scorer->limits.has_store || request->state.user == NULL)
+        return;
+    if (request->stored_counts != NULL) {
+        reply->history_origin = "store";
+        reply->history_count = stored->count;
+        return;
+    }
+    bool held = request->decoded.has_history_token || means_held(request);
+    reply->history_origin = request->state.origin == USER_NOBODY ? "none" : held ? "state" : "request";
+    reply->history_count = stored_received(scorer->model, request->interests);
+    reply->stale = stored != NULL && stored->failed;
 }
 
 /* ---- room for the answer */
@@ -196,7 +232,8 @@ static void describe_interests(const struct scorer *scorer, struct request *requ
     const struct dien_user *user = request->state.user;
     size_t count = dien_interests(scorer->model, &interests);
     for (size_t i = 0; i < count; i++) {
-        size_t received = is_held(request)
+        size_t received = request->stored_counts != NULL ? request->stored_counts[i]
+                          : is_held(request)
                               ? dien_user_received(user, i)
                               : request->resolved.columns[DIEN_BEHAVIOUR].column[interests[i].history[0]].count;
         request->interests[i].received = received;
@@ -223,13 +260,11 @@ static struct state_builder builder_of(struct scorer *scorer) {
 
 static struct state_query query_of(const struct request *request) {
     const struct proto_request *decoded = &request->decoded;
-    struct state_query query = {.key = request->path_user,
-                                .append = decoded->has_history_token || decoded->history_append.present,
+    struct state_query query = {.append = decoded->has_history_token || decoded->history_append.present,
                                 .held = means_held(request),
                                 .has_token = decoded->has_history_token,
                                 .behaviours = &request->resolved.columns[DIEN_BEHAVIOUR]};
-    if (query.key.id == NULL && decoded->has_user_id)
-        query.key = (struct user_key){decoded->user_id.data, decoded->user_id.length};
+    query.key = request_user(request);
     return query;
 }
 
@@ -237,7 +272,7 @@ static bool find_state(struct scorer *scorer, struct request *request) {
     const struct proto_request *decoded = &request->decoded;
     struct state_builder builder = builder_of(scorer);
     struct state_query query = query_of(request);
-    if (!check_explain(scorer, request, query.has_token))
+    if (!check_explain(scorer, request, query.has_token || request->stored_counts != NULL))
         return false;
     if (query.has_token && !user_token_read(decoded->history_token, &query.token))
         return unknown_state(request);
@@ -251,6 +286,8 @@ static bool find_state(struct scorer *scorer, struct request *request) {
     }
     if (!check_explain(scorer, request, query.held && request->state.origin == USER_CACHED))
         return false;
+    if (request->stored != NULL && request->stored->failed && request->state.origin == USER_NOBODY)
+        return refuse(request, PROBLEM_HISTORIES_UNAVAILABLE, "", request->stored->detail);
     request->has_miss = scorer->cache != NULL && request->state.origin == USER_COMPUTED &&
                         (request->path_user.id != NULL || decoded->has_user_id);
     request->summary.user_state = user_origin_names[request->state.origin];
@@ -266,6 +303,107 @@ static bool take_back(struct scorer *scorer, const struct request *request) {
     return false;
 }
 
+/* ---- the history store */
+
+/* An append that names a token must name the state that is held now. */
+static bool names_held_state(struct scorer *scorer, struct request *request) {
+    struct user_copy held = {0};
+    struct user_token token;
+    if (!request->decoded.has_history_token)
+        return true;
+    if (scorer->cache == NULL || !user_token_read(request->decoded.history_token, &token))
+        return unknown_state(request);
+    enum user_answer answer =
+        user_cache_peek(scorer->cache, request_user(request), scorer->version, &scorer->arena, &held);
+    if (answer == USER_NO_MEMORY)
+        return out_of_memory(scorer, request);
+    return (answer == USER_HELD && user_token_equal(&held.token, &token)) || unknown_state(request);
+}
+
+/* The event's id of the body or of the header, which must not be two. */
+static bool find_event_id(struct request *request) {
+    struct proto_request *decoded = &request->decoded;
+    const struct proto_string *header = &request->event_id;
+    if (header->length == 0)
+        return true;
+    if (decoded->has_event_id && !proto_string_is(&decoded->event_id, header->data, header->length))
+        return refuse(request, PROBLEM_INVALID_REQUEST, "/event_id", "The header Idempotency-Key is another event_id.");
+    decoded->has_event_id = true;
+    decoded->event_id = *header;
+    return true;
+}
+
+/* Without a store, appends go to states in memory, which remember no events. */
+static bool check_without_store(struct request *request) {
+    const struct proto_request *decoded = &request->decoded;
+    if (decoded->has_event_id)
+        return refuse(request, PROBLEM_INVALID_REQUEST, "/event_id",
+                      "This server has no history store, so it cannot tell events by their ids.");
+    if (request->path_user.id == NULL && decoded->history_append.present && !decoded->has_history_token)
+        return refuse(request, PROBLEM_INVALID_REQUEST, "/history_append",
+                      "A history_append needs the history_token of the history that it is appended to.");
+    return true;
+}
+
+/* Everything that can be refused is refused before the store changes. */
+static bool want_append(struct scorer *scorer, struct request *request) {
+    const struct proto_request *decoded = &request->decoded;
+    bool append = decoded->history_append.present;
+    const struct proto_table *table = append ? &decoded->history_append : &decoded->history;
+    struct proto_string none = {"", 0};
+    if (!request->may_write)
+        return refuse(request, PROBLEM_WRITE_REFUSED, append ? "/history_append" : "/history",
+                      "This server changes histories only for those who have the token of --user-write.");
+    if (append && !decoded->has_event_id && !decoded->has_history_token)
+        return refuse(request, PROBLEM_INVALID_REQUEST, "/history_append",
+                      "A history_append needs an event_id, or the header Idempotency-Key, so that it can be repeated.");
+    if (!resolve_ids(scorer, request) || !make_room(scorer, request) ||
+        !check_explain(scorer, request, request->decoded.explain) || !names_held_state(scorer, request))
+        return false;
+    if (!stored_change(scorer->model, table, append ? "history_append" : "history",
+                       decoded->has_event_id ? decoded->event_id : none, scorer->limits.behaviour_bytes, &scorer->arena,
+                       &request->change, &request->problem))
+        return false;
+    request->replaces = !append;
+    request->wants = STORED_APPEND;
+    return false;
+}
+
+/* The store's answer in place of what the request says of its history. */
+static bool take_stored(struct scorer *scorer, struct request *request) {
+    struct proto_request *decoded = &request->decoded;
+    const struct stored_history *stored = request->stored;
+    if (stored->want == STORED_GET && stored->record == NULL)
+        return true; /* the state in memory, if there is one */
+    struct proto_string record = {stored->record, stored->record_size};
+    uint64_t count;
+    if (!stored_table(scorer->model, record, &scorer->arena, &decoded->history, &request->stored_counts, &count))
+        return refuse(request, PROBLEM_HISTORIES_UNAVAILABLE, "",
+                      "The user's history in the store cannot be read: another encoding, or damaged.");
+    if (stored->want == STORED_GET)
+        request->stored->count = count;
+    decoded->history_is_stored = true;
+    decoded->has_history_token = decoded->history_append.present = false;
+    return true;
+}
+
+/* True: the request goes on. False: it is refused, or wants the store's answer first. */
+static bool consult_store(struct scorer *scorer, struct request *request) {
+    const struct proto_request *decoded = &request->decoded;
+    bool changes = decoded->history_append.present || (request->path_user.id != NULL && decoded->history.present);
+    if (changes && !find_event_id(request))
+        return false;
+    if (!scorer->limits.has_store)
+        return check_without_store(request);
+    if (request->stored != NULL)
+        return take_stored(scorer, request);
+    if (changes)
+        return want_append(scorer, request);
+    if (means_held(request))
+        request->wants = STORED_GET;
+    return request->wants == STORED_NOTHING;
+}
+
 /* ---- score */
 
 static bool score(struct scorer *scorer, struct request *request) {
@@ -275,7 +413,7 @@ static bool score(struct scorer *scorer, struct request *request) {
                                                 .candidates = resolved->columns[DIEN_CANDIDATE],
                                                 .candidate_count = resolved->candidate_count};
     request->scored = resolved->candidate_count;
-    request->runs_to_end = request->decoded.history_append.present;
+    request->runs_to_end = request->decoded.history_append.present || is_stored(request);
     if (scorer->score_parallel != NULL)
         scorer->score_parallel(scorer, request);
     else
@@ -326,6 +464,7 @@ static bool encode(struct scorer *scorer, struct request *request) {
         user_token_write(&request->state.token, token);
         reply.token = (struct proto_string){token, sizeof token};
     }
+    tell_history(scorer, request, &reply);
     arena_release(&scorer->arena);
     request->reply = request->format == PROTO_PROTOBUF ? protobuf_encode_reply(&reply, &scorer->arena)
                                                        : json_encode_reply(&reply, &scorer->arena);
@@ -351,7 +490,10 @@ static void begin(struct scorer *scorer, struct request *request) {
                                 .size = request->size,
                                 .path_user = request->path_user,
                                 .arrived = request->arrived != 0 ? request->arrived : clock_now(),
-                                .deadline = request->deadline};
+                                .deadline = request->deadline,
+                                .event_id = request->event_id,
+                                .may_write = request->may_write,
+                                .stored = request->stored};
     arena_reset(&scorer->arena);
 }
 
@@ -360,6 +502,7 @@ void request_score(struct scorer *scorer, struct request *request) {
     if (timed(PHASE_DECODE, decode, scorer, request) &&       /* the body to plain structs */
         is_in_time(scorer, request) &&                        /* somebody still waits */
         weigh(scorer, request) &&                             /* it is as light as it looked */
+        consult_store(scorer, request) &&                     /* the history that is meant is here */
         timed(PHASE_RESOLVE, resolve_ids, scorer, request) && /* ids to rows of the model's tables */
         make_room(scorer, request) &&                         /* nothing after the state fails for memory */
         timed(PHASE_STATE, find_state, scorer, request) &&    /* cached, extended, or computed */
@@ -370,7 +513,7 @@ void request_score(struct scorer *scorer, struct request *request) {
 
 void request_update(struct scorer *scorer, struct request *request) {
     begin(scorer, request);
-    if (timed(PHASE_DECODE, decode, scorer, request) && is_in_time(scorer, request) &&
+    if (timed(PHASE_DECODE, decode, scorer, request) && is_in_time(scorer, request) && consult_store(scorer, request) &&
         timed(PHASE_RESOLVE, resolve_ids, scorer, request) && make_room(scorer, request) &&
         timed(PHASE_STATE, find_state, scorer, request))
         timed(PHASE_ENCODE, encode, scorer, request);

@@ -11,15 +11,18 @@
 #include "proto/arena.h"
 #include "proto/problem.h"
 #include "proto/score.h"
+#include "server/scoring/stored_history.h"
 #include "server/users/user_state.h"
 
 struct request_limits {
-    size_t max_candidates; /* a request */
-    size_t max_history;    /* behaviours a request, before the cut to the model's max_length */
-    size_t max_body;       /* bytes of a decoded body */
-    size_t memory;         /* bytes of the arena */
-    bool explain_held;     /* explain also over a history that the request did not bring */
-    bool strict_protobuf;  /* a message with an unknown field is an error */
+    size_t max_candidates;  /* a request */
+    size_t max_history;     /* behaviours a request, before the cut to the model's max_length */
+    size_t max_body;        /* bytes of a decoded body */
+    size_t memory;          /* bytes of the arena */
+    bool explain_held;      /* explain also over a history that the request did not bring */
+    bool strict_protobuf;   /* a message with an unknown field is an error */
+    bool has_store;         /* a history store is configured */
+    size_t behaviour_bytes; /* of one behaviour in the store */
 };
 
 /* The phases of a request, for the metrics. request.c times the first five; the job queue and the event loop
@@ -60,9 +63,12 @@ struct request {
     enum proto_coding coding; /* of the body */
     const char *body;
     size_t size;
-    struct user_key path_user; /* POST /users/{id}/history: {id}; POST /score: id NULL */
-    uint64_t arrived;          /* clock_now(); 0: now */
-    uint64_t deadline;         /* by clock_now(), after which nobody waits; 0: none */
+    struct user_key path_user;     /* POST /users/{id}/history: {id}; POST /score: id NULL */
+    uint64_t arrived;              /* clock_now(); 0: now */
+    uint64_t deadline;             /* by clock_now(), after which nobody waits; 0: none */
+    struct proto_string event_id;  /* of a header; length 0: none */
+    bool may_write;                /* what the history store keeps */
+    struct stored_history *stored; /* the store's answer to an earlier run; NULL: there was none */
     /* Decoded, resolved, and the state of the user. */
     struct proto_request decoded;
     struct resolved resolved;
@@ -71,11 +77,15 @@ struct request {
     struct proto_interest *interests; /* what the reply says of each */
     /* Scored: [candidate_count]; attention [interest][candidate, length], NULL without `explain`. */
     struct dien_request candidates;
-    size_t scored;    /* candidates, the first ones: all, unless the time ran out */
-    bool has_miss;    /* the cache was asked, and the state was computed all the same, because of state.miss */
-    bool runs_to_end; /* its state has changed, so it is answered even if its client has left */
-    bool postponed;   /* by scorer.weigh(): to be run once more, later */
-    bool departed;    /* its client has left, and nothing is to be answered */
+    size_t scored;          /* candidates, the first ones: all, unless the time ran out */
+    bool has_miss;          /* the cache was asked, and the state was computed all the same, because of state.miss */
+    bool runs_to_end;       /* its state has changed, so it is answered even if its client has left */
+    bool postponed;         /* by scorer.weigh(): to be run once more, later */
+    enum stored_want wants; /* of the store; if anything, it is to be run once more with the answer in `stored` */
+    struct proto_string change; /* STORED_APPEND, in the arena */
+    bool replaces;
+    const uint64_t *stored_counts; /* behaviours ever received, by interest; NULL: the history is not the store's */
+    bool departed;                 /* its client has left, and nothing is to be answered */
     float *scores;
     float **attention;
     size_t room; /* most bytes of the reply, set aside before a state changes; 0: none were */
@@ -112,6 +122,9 @@ void scorer_init_unbound(struct scorer *scorer, const struct request_limits *lim
 /* False when memory is out. The model, and the cache, outlive the scorer. */
 bool scorer_init(struct scorer *scorer, const struct dien_model *model, const struct request_limits *limits);
 void scorer_free(struct scorer *scorer);
+
+/* The user whose history the decoded request is about; id NULL: it names none. */
+struct user_key request_user(const struct request *request);
 
 /* POST /score. */
 void request_score(struct scorer *scorer, struct request *request);

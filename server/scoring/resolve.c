@@ -193,6 +193,18 @@ static size_t column_count(const struct group *group, const struct dien_field *f
     return sent != NULL ? sent->count : 0;
 }
 
+/* A stored value that does not fit the model, or is not there, is unknown: it may be from another model. */
+static void set_unknown(struct resolver *resolver, const struct dien_field *field, size_t i, int32_t *rows,
+                        float *values) {
+    problem_clear(resolver->problem);
+    if (rows == NULL) {
+        memset(values + i * field->width, 0, field->width * sizeof *values);
+        return;
+    }
+    rows[i] = dien_unknown_row(resolver->model, field);
+    resolver->unknown[field->index]++;
+}
+
 static bool resolve_column(struct resolver *resolver, const struct group *group, size_t place) {
     const struct dien_field *field = group->fields[place];
     const struct proto_column *sent = sent_column(group, field);
@@ -211,7 +223,9 @@ static bool resolve_column(struct resolver *resolver, const struct group *group,
                         ? fill_attribute(resolver, group, field, i, rows, values)
                     : dense ? resolve_dense(resolver, group, field, value, i, values + i * field->width)
                             : resolve_id(resolver, group, field, value, i, &rows[i]);
-        if (!good)
+        if (!good && group->group == DIEN_BEHAVIOUR && resolver->request->history_is_stored)
+            set_unknown(resolver, field, i, rows, values);
+        else if (!good)
             return false;
     }
     return true;

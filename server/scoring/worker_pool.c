@@ -161,13 +161,23 @@ static bool serve(struct worker *worker, struct scorer *scorer, struct job *job)
                               .size = job->size,
                               .path_user = job->user,
                               .arrived = job->arrived != 0 ? job->arrived : job->submitted,
-                              .deadline = job->deadline};
+                              .deadline = job->deadline,
+                              .event_id = {job->event_id, job->event_id_length},
+                              .may_write = job->may_write,
+                              .stored = job->stored};
     if (job->user.id == NULL)
         request_score(scorer, &request);
     else
         request_update(scorer, &request);
     if (request.postponed)
         return false;
+    if (request.wants != STORED_NOTHING) {
+        drop_room(job);
+        job->stored = stored_history_new(request.wants, request_user(&request), request.change, request.replaces);
+        if (job->stored != NULL)
+            return true;
+        problem_out_of_memory(&request.problem);
+    }
     scoring_counts_request(worker->pool->options.counts, &request);
     job->summary = request.summary;
     job->cancelled = request.departed;
@@ -196,6 +206,8 @@ static uint64_t expiry_of(const struct worker_pool *pool, const struct job *job)
 /* True when a job that has waited is of no more use: its time is over, or its client has left. The loop writes the
  * reply. */
 static bool is_hopeless(struct worker_pool *pool, struct job *job, uint64_t now) {
+    if (job->stored != NULL && job->stored->want == STORED_APPEND)
+        return false; /* it is applied, and to be told so */
     job->waited = now > job->submitted ? clock_seconds(now - job->submitted) : 0;
     if (job->waited > JOB_PRESSURE_SECONDS && peer_look(job->socket) == PEER_GONE) {
         job->cancelled = true;
@@ -265,13 +277,14 @@ static bool run_job(struct worker *worker, struct scorer *scorer, struct job *jo
     bool ended = is_hopeless(pool, job, start) || serve(worker, scorer, job);
     served_model_release(job->served);
     job->served = NULL;
-    if (ended && job->user.id == NULL)
+    if (ended && job->user.id == NULL && !worker_pool_waits(job))
         histogram_add(&options->counts->phases[PHASE_QUEUE], clock_seconds(start - job->submitted));
 
     /* The cost is the time that one thread would have taken alone. */
     uint64_t end = clock_now();
     int64_t spent = (int64_t)(end - start) - worker->excluded_ns;
-    job->seconds = job->problem == PROBLEM_NONE && !job->cancelled ? 1e-9 * (double)spent : 0;
+    bool whole = job->problem == PROBLEM_NONE && !job->cancelled && !worker_pool_waits(job);
+    job->seconds = whole ? 1e-9 * (double)spent : 0;
 
     pthread_mutex_lock(&pool->mutex);
     bool first = ended && pool->done.first == NULL;
@@ -545,6 +558,27 @@ bool worker_pool_submit(struct worker_pool *pool, struct job *job) {
     if (wake_loop)
         pool->options.wake(pool->options.context);
     return admitted;
+}
+
+void worker_pool_resume(struct worker_pool *pool, struct job *job) {
+    pthread_mutex_lock(&pool->mutex);
+    bool stopping = pool->stopping, wake_one = !stopping && pool->idle > 0, first = pool->done.first == NULL;
+    if (stopping) {
+        job->problem = PROBLEM_DRAINING;
+        job_append(&pool->done, job);
+    } else {
+        job_queue_resume(&pool->queue, job, clock_now());
+        publish_counts(pool);
+    }
+    pthread_mutex_unlock(&pool->mutex);
+    if (wake_one)
+        pthread_cond_signal(&pool->work_available);
+    if (stopping && first)
+        pool->options.wake(pool->options.context);
+}
+
+bool worker_pool_waits(const struct job *job) {
+    return job->stored != NULL && !job->stored->answered && job->problem == PROBLEM_NONE && !job->cancelled;
 }
 
 struct job *worker_pool_take_done(struct worker_pool *pool) {

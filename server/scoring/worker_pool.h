@@ -42,6 +42,10 @@ struct served_model *worker_pool_serve(struct worker_pool *pool, struct served_m
 
 /* False when the job is not admitted: job->refusal has the reason, and the job stays the caller's. */
 bool worker_pool_submit(struct worker_pool *pool, struct job *job);
+/* A job that worker_pool_take_done() returned with a wish in `stored`, and that has the answer now, runs once more. */
+void worker_pool_resume(struct worker_pool *pool, struct job *job);
+/* Whether a job that is done waits for the history store, and has no reply yet. */
+bool worker_pool_waits(const struct job *job);
 /* Returns the jobs finished since the last call, oldest first, linked by `next`; NULL when there is none. */
 struct job *worker_pool_take_done(struct worker_pool *pool);
 

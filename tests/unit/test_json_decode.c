@@ -464,9 +464,9 @@ static const struct {
     {"{\"history_append\":[1]}", "/history_append/0", "must be an object"},
     {"{\"user_id\":\"u\",\"history_token\":\"t\"}", "/candidates", "must have candidates"},
     {"{\"history_token\":\"t\",\"candidates\":[{\"i\":1}]}", "/history_token", "needs the user_id"},
-    {"{\"history_append\":[],\"candidates\":[{\"i\":1}]}", "/history_append", "needs the history_token"},
-    {"{\"user_id\":\"u\",\"history_append\":[],\"candidates\":[{\"i\":1}]}", "/history_append",
-     "needs the history_token"},
+    {"{\"history_append\":[],\"candidates\":[{\"i\":1}]}", "/history_append", "needs the user_id"},
+    {"{\"event_id\":\"e\",\"candidates\":[{\"i\":1}]}", "/event_id", "belongs to a history_append"},
+    {"{\"event_id\":\"a b\",\"candidates\":[{\"i\":1}]}", "/event_id", "visible characters"},
     {"{\"user_id\":\"u\",\"history_token\":\"t\",\"history\":[],\"candidates\":[{\"i\":1}]}", "/history_token",
      "not both"},
 };

@@ -19,6 +19,7 @@ static void every_kind_has_its_status(void **state) {
         [PROBLEM_INVALID_USER_ID] = 400,
         [PROBLEM_INVALID_HTTP] = 400,
         [PROBLEM_INVALID_CODING] = 400,
+        [PROBLEM_WRITE_REFUSED] = 403,
         [PROBLEM_EXPLAIN_HELD] = 403,
         [PROBLEM_NOT_FOUND] = 404,
         [PROBLEM_NO_USER_STATE] = 404,
@@ -31,14 +32,17 @@ static void every_kind_has_its_status(void **state) {
         [PROBLEM_UNSUPPORTED_CODING] = 415,
         [PROBLEM_TOO_MANY_CANDIDATES] = 422,
         [PROBLEM_HISTORY_TOO_LONG] = 422,
+        [PROBLEM_HISTORY_TOO_LARGE] = 422,
         [PROBLEM_HEADERS_TOO_LARGE] = 431,
         [PROBLEM_MODEL_FAULT] = 500,
         [PROBLEM_OUT_OF_MEMORY] = 503,
         [PROBLEM_SATURATED] = 503,
         [PROBLEM_DRAINING] = 503,
         [PROBLEM_NOT_READY] = 503,
+        [PROBLEM_HISTORIES_UNAVAILABLE] = 503,
         [PROBLEM_DEADLINE_PASSED] = 504,
         [PROBLEM_HTTP_VERSION] = 505,
+        [PROBLEM_HISTORIES_FULL] = 507,
     };
     for (int kind = 0; kind < PROBLEM_KINDS; kind++)
         assert_int_equal(problem_status((enum problem_kind)kind), statuses[kind]);
@@ -60,8 +64,9 @@ static void only_the_body_has_pointers(void **state) {
     (void)state;
     for (int kind = 0; kind < PROBLEM_KINDS; kind++) {
         int status = problem_status((enum problem_kind)kind);
-        bool expected = status == 403 || status == 409 || status == 422 || kind == PROBLEM_INVALID_JSON ||
-                        kind == PROBLEM_INVALID_REQUEST;
+        bool other = kind == PROBLEM_WRITE_REFUSED || kind == PROBLEM_HISTORY_TOO_LARGE; /* of the store */
+        bool expected = !other && (status == 403 || status == 409 || status == 422 || kind == PROBLEM_INVALID_JSON ||
+                                   kind == PROBLEM_INVALID_REQUEST);
         assert_int_equal(problem_in_body((enum problem_kind)kind), expected);
     }
 }

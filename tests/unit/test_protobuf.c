@@ -370,7 +370,7 @@ static void members_are_refused_at_their_place(void **state) {
     set_token("", 0);
     assert_refused_as_json("{\"history_token\":\"\",\"candidates\":{\"item\":[\"B10\"]}}");
     make_whole()->history_append = &whole.history;
-    assert_refused("/history_append", "history_token");
+    assert_refused("/history_append", "cannot have a history_append");
     make_whole()->candidates = NULL;
     assert_refused("/candidates", "must have candidates");
     make_whole();

@@ -69,6 +69,8 @@ static struct answer score_bytes(enum proto_format format, const char *body, siz
     request.coding = PROTO_IDENTITY;
     request.body = body;
     request.size = size;
+    request.event_id = (struct proto_string){NULL, 0};
+    request.stored = NULL;
     request.path_user = (struct user_key){NULL, 0};
     request_score(&scorer, &request);
     return answer_of(&request);
@@ -81,6 +83,8 @@ static struct answer update_bytes(const char *user, enum proto_format format, co
     request.coding = PROTO_IDENTITY;
     request.body = body;
     request.size = size;
+    request.event_id = (struct proto_string){NULL, 0};
+    request.stored = NULL;
     request.path_user = (struct user_key){user, strlen(user)};
     request_update(&scorer, &request);
     return answer_of(&request);

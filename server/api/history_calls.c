@@ -1,0 +1,172 @@
+/* history_calls.c: calls to the store, and their results as answers or as a second run of the request. */
+#include "server/api/history_calls.h"
+
+#include "server/base/clock.h"
+#include "server/base/log.h"
+#include "server/histories/history_store.h"
+
+#include <stdlib.h>
+#include <string.h>
+#include <strings.h>
+
+/* ---- answers without a second run */
+
+static void answer_problem(struct api *api, struct job *job, enum problem_kind kind, const char *detail) {
+    struct exchange *exchange = job->owner;
+    stored_history_free(job->stored);
+    job->stored = NULL;
+    http_problem(exchange, kind, "%s", detail);
+    http_answered(exchange);
+    api->wake(api->wake_context);
+}
+
+/* ---- results */
+
+static void run_again(struct api *api, struct job *job) {
+    job->stored->answered = true;
+    worker_pool_resume(api->workers, job);
+}
+
+/* A store that is down may be replaced by a state in memory, which the second run looks for. A record that cannot be
+ * read may not: the state would hide that. */
+static void on_got(void *context, struct history_result *result) {
+    struct job *job = context;
+    struct stored_history *stored = job->stored;
+    struct api *api = stored->context;
+    if (result->status == HISTORY_BAD_RECORD) {
+        answer_problem(api, job, PROBLEM_HISTORIES_UNAVAILABLE, result->detail);
+        return;
+    }
+    stored->failed = result->status != HISTORY_DONE;
+    stored->record = result->record;
+    stored->record_size = result->size;
+    memcpy(stored->detail, result->detail, sizeof stored->detail);
+    run_again(api, job);
+}
+
+static void on_appended(void *context, struct history_result *result) {
+    struct job *job = context;
+    struct stored_history *stored = job->stored;
+    struct api *api = stored->context;
+    stored->record = result->record;
+    stored->record_size = result->size;
+    if (result->status == HISTORY_FULL) {
+        answer_problem(api, job, PROBLEM_HISTORIES_FULL, result->detail);
+    } else if (result->status != HISTORY_DONE) {
+        answer_problem(api, job, PROBLEM_HISTORIES_UNAVAILABLE, result->detail);
+    } else if (result->changes[0].outcome == HISTORY_REFUSED) {
+        answer_problem(api, job, PROBLEM_HISTORY_TOO_LARGE,
+                       "The history of this user would have more bytes than the history store keeps of one.");
+    } else {
+        stored->count = result->changes[0].count;
+        run_again(api, job);
+    }
+}
+
+void history_calls_ask(struct api *api, struct job *job) {
+    struct stored_history *stored = job->stored;
+    struct proto_string user = {stored->user, stored->user_length};
+    if (api->histories == NULL) {
+        answer_problem(api, job, PROBLEM_HISTORIES_UNAVAILABLE, "The server ends.");
+        return;
+    }
+    stored->context = api;
+    if (stored->want == STORED_GET) {
+        history_store_get(api->histories, user, 0, on_got, job);
+        return;
+    }
+    const struct history_change change = {.encoded = {stored->change, stored->change_size},
+                                          .replaces = stored->replaces};
+    history_store_append(api->histories, user, &change, 1, true, on_appended, job);
+}
+
+/* ---- deletions */
+
+struct deletion {
+    struct api *api;
+    struct exchange *exchange;
+};
+
+/* The state in memory goes when the store has answered, too: a request meanwhile may have made it anew. */
+static void on_deleted(void *context, struct history_result *result) {
+    struct deletion *deletion = context;
+    struct api *api = deletion->api;
+    struct exchange *exchange = deletion->exchange;
+    struct user_key key = {exchange->user_id, exchange->user_id_length};
+    free(deletion);
+    bool held = api->cache != NULL && user_cache_delete(api->cache, key);
+    if (result->status == HISTORY_DONE) {
+        log_line(LEVEL_INFO, "user-deleted", LOG_STRING("request_id", exchange->request_id), LOG_NUMBER("states", held),
+                 LOG_NUMBER("histories", result->existed));
+        exchange->answer = (struct answer){.status = 204, .memory = ANSWER_BORROWED};
+    } else {
+        http_problem(exchange, PROBLEM_HISTORIES_UNAVAILABLE, "%s", result->detail);
+    }
+    http_answered(exchange);
+    api->wake(api->wake_context);
+}
+
+bool history_calls_delete(struct api *api, struct exchange *exchange) {
+    struct deletion *deletion = malloc(sizeof *deletion);
+    struct user_key key = {exchange->user_id, exchange->user_id_length};
+    bool allowed = history_calls_may_write(api, exchange);
+    if (deletion == NULL || !allowed) {
+        free(deletion);
+        if (allowed)
+            http_problem(exchange, PROBLEM_OUT_OF_MEMORY, "There is no memory for the call.");
+        else
+            http_problem(exchange, PROBLEM_WRITE_REFUSED,
+                         "This server changes histories only for those who have the token of --user-write.");
+        return true;
+    }
+    *deletion = (struct deletion){api, exchange};
+    if (api->cache != NULL)
+        user_cache_delete(api->cache, key);
+    history_store_delete(api->histories, (struct proto_string){key.id, key.length}, on_deleted, deletion);
+    return false;
+}
+
+/* ---- who may write */
+
+/* In a time that depends on the lengths alone, so that nobody finds the token letter by letter. */
+static bool same_secret(const char *left, const char *right) {
+    size_t length = strlen(left);
+    unsigned char difference = 0;
+    if (strlen(right) != length)
+        return false;
+    for (size_t i = 0; i < length; i++)
+        difference |= (unsigned char)(left[i] ^ right[i]);
+    return difference == 0;
+}
+
+bool history_calls_may_write(const struct api *api, const struct exchange *exchange) {
+    static const char scheme[] = "Bearer ";
+    if (api->writes_are_free || api->write_token == NULL)
+        return api->writes_are_free;
+    const char *header = http_header(exchange, "Authorization");
+    return header != NULL && strncasecmp(header, scheme, sizeof scheme - 1) == 0 &&
+           same_secret(header + sizeof scheme - 1, api->write_token);
+}
+
+/* ---- the header */
+
+/* The header's draft writes the key as a string in quotes. */
+bool history_calls_read_event_id(struct exchange *exchange, struct job *job) {
+    const char *text = http_header(exchange, "Idempotency-Key");
+    size_t length = text != NULL ? strlen(text) : 0;
+    if (text == NULL)
+        return true;
+    if (length >= 2 && text[0] == '"' && text[length - 1] == '"') {
+        text++;
+        length -= 2;
+    }
+    if (!proto_is_event_id(text, length)) {
+        http_problem(exchange, PROBLEM_INVALID_HTTP,
+                     "Idempotency-Key must have 1 to %d visible characters of ASCII, in quotes or not.",
+                     PROTO_EVENT_ID_MAX);
+        return false;
+    }
+    memcpy(job->event_id, text, length);
+    job->event_id_length = length;
+    return true;
+}
