@@ -204,6 +204,26 @@ static void write_refusals(FILE *out, const struct page *page) {
                  (double)counter_get(&page->metrics->scoring.refusals[i]));
 }
 
+static void write_history_calls(FILE *out, const struct page *page) {
+    const struct history_counts *counts = &page->metrics->histories;
+    const struct {
+        const char *call;
+        const _Atomic uint64_t *by_status;
+    } calls[] = {{"get", counts->gets}, {"append", counts->appends}, {"delete", counts->deletes}};
+    family(out, "dien_histories_calls_total", "counter", "Calls of the history store by their result.");
+    for (size_t i = 0; i < sizeof calls / sizeof *calls; i++)
+        for (unsigned j = 0; j < HISTORY_STATUSES; j++)
+            fprintf(out, "dien_histories_calls_total{call=\"%s\",result=\"%s\"} %.17g\n", calls[i].call,
+                    history_status_names[j], (double)counter_get(&calls[i].by_status[j]));
+    family(out, "dien_histories_changes_total", "counter", "Changes of stored histories by their outcome.");
+    labelled(out, "dien_histories_changes_total", "outcome", "applied", (double)counter_get(&counts->applied));
+    labelled(out, "dien_histories_changes_total", "outcome", "duplicate", (double)counter_get(&counts->duplicates));
+    labelled(out, "dien_histories_changes_total", "outcome", "refused", (double)counter_get(&counts->refused));
+    family(out, "dien_histories_duration_seconds", "histogram", "Time until the history store's result.");
+    write_histogram(out, "dien_histories_duration_seconds", "call", "get", &counts->get_seconds);
+    write_histogram(out, "dien_histories_duration_seconds", "call", "change", &counts->change_seconds);
+}
+
 static void write_closed_connections(FILE *out, const struct page *page) {
     family(out, "dien_connections_closed_total", "counter", "Connections closed, by reason.");
     for (unsigned i = 0; i < CONNECTION_ENDS; i++) {
@@ -356,6 +376,20 @@ static const struct row rows[] = {
     {GAUGE(COUNT, cache.waits), "dien_cache_waits_total", "counter",
      "Requests that waited while another computed their user's state.", NULL},
     FAMILY(write_eviction_ages),
+    FAMILY(write_history_calls),
+    {COUNTED(histories.pending), "dien_histories_pending", "gauge", "Calls of the history store without a result.",
+     NULL},
+    {COUNTED(histories.conflicts), "dien_histories_conflicts_total", "counter",
+     "Changes that began anew, because another server changed the record meanwhile.", NULL},
+    {COUNTED(histories.breaker_open), "dien_histories_breaker_open", "gauge",
+     "1 while the history store counts as down, and is not asked.", NULL},
+    {COUNTED(histories.breaker_opened), "dien_histories_breaker_opened_total", "counter",
+     "Times that it was found to be down.", NULL},
+    {COUNTED(histories.syncs), "dien_histories_syncs_total", "counter", "LMDB: syncs of the file.", NULL},
+    {COUNTED(histories.sync_failures), "dien_histories_sync_failures_total", "counter",
+     "LMDB: syncs that failed and are tried again.", NULL},
+    {COUNTED(histories.connects), "dien_histories_connects_total", "counter", "Redis: connections made.", NULL},
+    {COUNTED(histories.disconnects), "dien_histories_disconnects_total", "counter", "Redis: connections lost.", NULL},
     {GAUGE(SIZE, connections), "dien_connections", "gauge", "Open connections.", NULL},
     {GAUGE(SIZE, connections_lingering), "dien_connections_lingering", "gauge",
      "Refused connections that are read on until the client is done.", NULL},

@@ -907,8 +907,8 @@ static void the_limit_counts_the_parsed_tree(void **state) {
     free(body);
 }
 
-/* The fast decoder gives up at the last value, after it has decoded much. The arena is not empty before: a body that was
- * compressed lies in it. */
+/* The fast decoder gives up at the last value, after it has decoded much. The arena is not empty before: a body that
+ * was compressed lies in it. */
 static void a_failed_attempt_takes_nothing(void **state) {
     (void)state;
     static const char last[] = ",\"user\":{\"x\":true}}";
