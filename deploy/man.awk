@@ -2,13 +2,15 @@
 function escape(text) {
     gsub(/\\/, "\\e", text)
     gsub(/-/, "\\-", text)
-    sub(/^[.']/, "\\\\\\&&", text)
+    gsub(/'/, "\\(aq", text)
+    sub(/^[.]/, "\\\\\\&&", text)
     return text
 }
 function section(name) { print ".SH " name }
 BEGIN {
     print ".\\\" Made from --help by deploy/man.awk."
     print ".TH DIEN-SERVER 8 \"\" \"dien-server " version "\""
+    print ".nh"
     section("NAME")
     print "dien\\-server \\- score candidate items with a Deep Interest Evolution Network over HTTP"
     section("SYNOPSIS")
@@ -55,5 +57,5 @@ END {
     print ".TP\n.B 2\nAn option is wrong; standard error names it."
     print ".TP\n.B 3\nA file of the model was truncated while it was served."
     section("SIGNALS")
-    print "SIGTERM and SIGINT end it in order; a second one ends it at once. SIGHUP, SIGUSR1, SIGUSR2 and SIGPIPE are ignored."
+    print "SIGTERM and SIGINT end it in order; a second one ends it at once. SIGHUP loads the model that --model names now. SIGUSR1, SIGUSR2 and SIGPIPE are ignored."
 }

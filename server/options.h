@@ -17,16 +17,11 @@
 struct options {
     const char *model;
     const char *listen;
-    unsigned listen_mode;     /* permissions of the file at unix:PATH */
     const char *address_file; /* NULL: none */
-    bool reuse_port;
-    bool listen_when_ready; /* or reuse_port */
     size_t backlog;
     size_t threads; /* 0: as many as the CPU quota allows */
     size_t queue;
     size_t max_body;
-    bool explain_held;
-    bool strict_protobuf;
     size_t max_buffered;
     size_t buffer_reserve; /* at most half of max_buffered */
     size_t small_body;
@@ -60,18 +55,23 @@ struct options {
     double drain_timeout;
     double watchdog; /* 0: a stalled loop is logged only */
     double samples_tolerance;
-    enum dien_precision precision;
-    size_t prefault; /* bytes; 0: none; OPTIONS_AUTO: up to half of the memory that the process may have */
-    bool model_copy; /* the model's file is read into memory in place of being mapped */
-    bool keep_previous;
+    size_t prefault;           /* bytes; 0: none; OPTIONS_AUTO: up to half of the memory that the process may have */
     double model_poll;         /* seconds; 0: never */
     size_t model_memory_limit; /* bytes; 0: any */
-    enum log_level log_level;
     size_t log_buffer;
+    const char *probe;    /* ask this address, or with "self" that of `listen`, instead of serving; NULL: serve */
+    unsigned listen_mode; /* permissions of the file at unix:PATH */
+    enum dien_precision precision;
+    enum log_level log_level;
+    bool reuse_port;
+    bool listen_when_ready; /* or reuse_port */
+    bool explain_held;
+    bool strict_protobuf;
+    bool model_copy; /* the model's file is read into memory in place of being mapped */
+    bool keep_previous;
     bool access_log;
     bool old_names; /* renamed metrics and members of the log keep their old names beside the new */
     bool check;
-    const char *probe; /* ask this address, or with "self" that of `listen`, instead of serving; NULL: serve */
 };
 
 #define OPTIONS_AUTO SIZE_MAX
