@@ -438,9 +438,12 @@ static bool start_cache(struct service *service, char *error, size_t error_size)
 
 /* Seconds, or 0 for "commit". */
 static bool read_sync(const char *text, double *seconds, char *error, size_t error_size) {
-    char *end = NULL;
-    *seconds = strcmp(text, "commit") == 0 ? 0 : strtod(text, &end);
-    bool good = *seconds == 0 ? strcmp(text, "commit") == 0 : *end == '\0' && *seconds >= 0.001 && *seconds <= 3600;
+    *seconds = 0;
+    if (strcmp(text, "commit") == 0)
+        return true;
+    char *end;
+    *seconds = strtod(text, &end);
+    bool good = *end == '\0' && *seconds >= 0.001 && *seconds <= 3600;
     if (!good)
         snprintf(error, error_size, "--histories-sync: \"%s\" is neither commit nor 0.001 to 3600 seconds", text);
     return good;

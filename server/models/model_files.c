@@ -10,6 +10,8 @@
 #include <string.h>
 #include <unistd.h>
 
+enum { MODEL_FILES = 3 };
+
 enum { SAMPLES_MAX_BYTES = 256 << 20, READ_BYTES = 1 << 20 };
 
 struct fault {
@@ -80,8 +82,8 @@ bool model_files_open(struct model_files *files, const char *directory, char *me
 }
 
 void model_files_close(struct model_files *files) {
-    const struct model_file *all[] = {&files->config, &files->weights, &files->samples};
-    for (size_t i = 0; i < sizeof all / sizeof *all; i++) {
+    const struct model_file *all[MODEL_FILES] = {&files->config, &files->weights, &files->samples};
+    for (size_t i = 0; i < MODEL_FILES; i++) {
         if (all[i]->descriptor >= 0)
             close(all[i]->descriptor);
     }
@@ -131,9 +133,9 @@ bool model_files_digest(struct model_files *files, const atomic_bool *cancelled,
 
 bool model_files_unchanged(const struct model_files *files, char *message, size_t size) {
     const struct fault fault = {message, size};
-    static const char *const names[] = {"config.json", "model.safetensors", "samples.json"};
-    const struct model_file *all[] = {&files->config, &files->weights, &files->samples};
-    for (size_t i = 0; i < sizeof all / sizeof *all; i++) {
+    static const char *const names[MODEL_FILES] = {"config.json", "model.safetensors", "samples.json"};
+    const struct model_file *all[MODEL_FILES] = {&files->config, &files->weights, &files->samples};
+    for (size_t i = 0; i < MODEL_FILES; i++) {
         struct stat now;
         const struct stat *then = &all[i]->status;
         if (fstat(all[i]->descriptor, &now) != 0 || now.st_size != then->st_size ||

@@ -165,6 +165,7 @@ static bool fill_attribute(struct resolver *resolver, const struct group *group,
     /* Another interest may read the parent, and the histories of two interests may differ in length. */
     if (i >= group->columns[place].count)
         return refuse_value(resolver, group, field, i, "given, because its parent has no value here");
+    assert(parents != NULL);
     if (rows != NULL)
         rows[i] = dien_attribute_row(resolver->model, field, parents[i]);
     else

@@ -13,7 +13,7 @@ struct served_model *served_model_new(struct dien_model *model, size_t threads) 
     served->model = model;
     served->references = 1;
     served->threads = threads;
-    served->scratches = calloc(threads > 0 ? threads : 1, sizeof *served->scratches);
+    served->scratches = calloc(threads > 0 ? threads : 1, sizeof(struct dien_scratch *));
     bool good = served->scratches != NULL;
     for (size_t i = 0; good && i < threads; i++)
         good = (served->scratches[i] = dien_scratch_new(model)) != NULL;
