@@ -40,7 +40,6 @@ struct job {
     const char *request_id;
     char event_id[PROTO_EVENT_ID_MAX]; /* of a header */
     size_t event_id_length;            /* 0: none */
-    bool may_write;                    /* what the history store keeps */
     uint64_t arrived;                  /* clock_now() at the end of its head; 0: when it was submitted */
     uint64_t submitted;                /* clock_now() */
     uint64_t deadline;                 /* the request's own, by clock_now(); 0: none */
@@ -48,7 +47,8 @@ struct job {
     enum proto_format format; /* of the body, and of the reply */
     enum proto_coding coding; /* of the body */
     enum job_priority priority;
-    int socket; /* checked for a disconnect in a wait; -1: never checked */
+    bool may_write; /* what the history store keeps */
+    int socket;     /* checked for a disconnect in a wait; -1: never checked */
 
     bool cancelled;                             /* the client disconnected, so there is no reply */
     bool heavy;                                 /* the queue's, as all that follows */
@@ -56,24 +56,24 @@ struct job {
     struct job *older, *newer;                  /* of the client, of one priority and lane */
     struct job *arrived_before, *arrived_after; /* of the lane */
     struct client *client;
-    double units;    /* of work, by cost_guess(), or of the decoded request; set before job_queue_add() */
-    double weight;   /* units of a job that is put back */
-    double wait;     /* estimated seconds until a thread takes it */
-    double waited;   /* seconds, at its end */
-    double charged;  /* seconds that its client was charged */
-    double seconds;  /* measured cost; 0: nothing was learned from it */
-    uint64_t number; /* in order of arrival */
-    enum job_refusal refusal;
+    double units;                /* of work, by cost_guess(), or of the decoded request; set before job_queue_add() */
+    double weight;               /* units of a job that is put back */
+    double wait;                 /* estimated seconds until a thread takes it */
+    double waited;               /* seconds, at its end */
+    double charged;              /* seconds that its client was charged */
+    double seconds;              /* measured cost; 0: nothing was learned from it */
+    uint64_t number;             /* in order of arrival */
     struct served_model *served; /* while a thread has it */
+    enum job_refusal refusal;
 
     /* What the request asks of the history store, or its answer; NULL: nothing. The caller's to free. */
     struct stored_history *stored;
 
     /* The answer. */
-    enum problem_kind problem; /* PROBLEM_NONE: the reply is a 200's body */
-    char *reply;               /* malloc'ed, the caller's to free; NULL when memory for it was out */
-    size_t reply_size;
+    enum problem_kind problem;      /* PROBLEM_NONE: the reply is a 200's body */
     char model_tag[MODEL_TAG_TEXT]; /* of the model that it was scored with, or "" */
+    char *reply;                    /* malloc'ed, the caller's to free; NULL when memory for it was out */
+    size_t reply_size;
     struct request_summary summary;
 };
 

@@ -247,7 +247,7 @@ static void test_what_opens_no_breaker(void **state) {
     assert_int_equal(driver.counts.breaker_open, 0);
     /* Nor does one user whom others change so often that a call's time is over. */
     puppet.answers = false;
-    for (size_t i = 0; i < 2 * BREAKER_FAILURES; i++) {
+    for (size_t i = 0; i < (size_t)2 * BREAKER_FAILURES; i++) {
         driver_start_append(&driver, "u", "e", 1, 1);
         puppet.held[i]->conflicts = 1;
         assert_int_equal(driver_wait(&driver)->status, HISTORY_BUSY);

@@ -39,7 +39,7 @@ static struct driver driver;
 
 static _Atomic unsigned writer_syncs, failures_to_come;
 
-int fdatasync(int descriptor) {
+int fdatasync(int __fildes) {
     char name[16] = "";
     pthread_getname_np(pthread_self(), name, sizeof name);
     writer_syncs += strcmp(name, "histories-write") == 0;
@@ -48,7 +48,7 @@ int fdatasync(int descriptor) {
         errno = EIO;
         return -1;
     }
-    return (int)syscall(SYS_fdatasync, descriptor);
+    return (int)syscall(SYS_fdatasync, __fildes);
 }
 
 static int prepare(void **state) {
