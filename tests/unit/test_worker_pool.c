@@ -130,6 +130,11 @@ static void every_job_comes_back_once(void **state) {
 
 /* ---- the learned cost */
 
+static void append(char *text, const char *more) {
+    size_t at = strlen(text);
+    assert_true((size_t)snprintf(text + at, TEXT - at, "%s", more) < TEXT - at);
+}
+
 static void write_list(char *text, const char *name, const char *first, size_t count) {
     size_t at = strlen(text);
     at += (size_t)snprintf(text + at, TEXT - at, "\"%s\": {\"item\": [%s", name, first);
@@ -145,9 +150,9 @@ static void write_body(char *text, size_t behaviours, size_t candidates, const c
     snprintf(text, TEXT, "{\"user\": {\"country\": 1}, \"context\": {\"month\": 4}, %s", more);
     if (behaviours > 0)
         write_list(text, "history", "", behaviours);
-    strcat(text, behaviours > 0 ? ", " : "");
+    append(text, behaviours > 0 ? ", " : "");
     write_list(text, "candidates", "", candidates);
-    strcat(text, "}");
+    append(text, "}");
 }
 
 static size_t pack(char *text, char *packed) {
@@ -204,10 +209,10 @@ static void the_rate_is_learned_from_work_that_was_done(void **state) {
         } else if (kind == ABSENT) {
             write_body(text, 0, LONG, "\"user_id\": \"nobody\", ");
         } else {
-            strcpy(text, "{");
+            append(text, "{");
             write_list(text, "history", kind == DECOY ? "\"history\",\"candidates\"" : "",
                        kind == CUT_UPDATE ? LONG - 2 : 1000);
-            strcat(text, "}");
+            append(text, "}");
             job.user = (struct user_key){user, 1};
         }
         job.size = strlen(text);
@@ -251,7 +256,7 @@ static void a_compressed_heavy_request_is_heavy(void **state) {
     heavy.submitted = light.submitted += clock_from_seconds(10); /* from the future, so that neither has waited */
     heavy.coding = PROTO_GZIP;
     heavy.size = pack(text, packed);
-    memcpy(packed + heavy.size - 4, "\0\0\0\0", 4); /* as if there were nothing: the guess is light */
+    memset(packed + heavy.size - 4, 0, 4); /* as if there were nothing: the guess is light */
     start(1, 4, 60, true);
     assert_true(worker_pool_submit(pool, &first));
     sem_wait(&woken);
