@@ -47,12 +47,13 @@ struct job {
     enum proto_format format; /* of the body, and of the reply */
     enum proto_coding coding; /* of the body */
     enum job_priority priority;
-    bool may_write; /* what the history store keeps */
-    int socket;     /* checked for a disconnect in a wait; -1: never checked */
+    int socket; /* checked for a disconnect in a wait; -1: never checked */
 
-    bool cancelled;                             /* the client disconnected, so there is no reply */
-    bool heavy;                                 /* the queue's, as all that follows */
-    bool weighed;                               /* units are of the decoded request */
+    bool may_write; /* what the history store keeps */
+    bool cancelled; /* the client disconnected, so there is no reply */
+    bool heavy;     /* the queue's, as all that follows */
+    bool weighed;   /* units are of the decoded request */
+    enum job_refusal refusal;
     struct job *older, *newer;                  /* of the client, of one priority and lane */
     struct job *arrived_before, *arrived_after; /* of the lane */
     struct client *client;
@@ -64,7 +65,6 @@ struct job {
     double seconds;              /* measured cost; 0: nothing was learned from it */
     uint64_t number;             /* in order of arrival */
     struct served_model *served; /* while a thread has it */
-    enum job_refusal refusal;
 
     /* What the request asks of the history store, or its answer; NULL: nothing. The caller's to free. */
     struct stored_history *stored;
