@@ -107,7 +107,7 @@ bool stored_change(const struct dien_model *model, const struct proto_table *tab
     const struct dien_field *const *fields;
     size_t interest_count = dien_interests(model, &interests);
     size_t field_count = dien_fields(model, DIEN_BEHAVIOUR, &fields);
-    struct history_list *lists = arena_array(arena, interest_count, sizeof(const struct history_list *));
+    struct history_list *lists = arena_array(arena, interest_count, sizeof *lists);
     struct history_addition addition = {.event_id = event_id, .lists = lists};
     for (size_t i = 0; lists != NULL && i < interest_count; i++) {
         struct proto_column *columns = arena_array(arena, field_count, sizeof *columns);
