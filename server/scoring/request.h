@@ -67,7 +67,6 @@ struct request {
     uint64_t arrived;              /* clock_now(); 0: now */
     uint64_t deadline;             /* by clock_now(), after which nobody waits; 0: none */
     struct proto_string event_id;  /* of a header; length 0: none */
-    bool may_write;                /* what the history store keeps */
     struct stored_history *stored; /* the store's answer to an earlier run; NULL: there was none */
     /* Decoded, resolved, and the state of the user. */
     struct proto_request decoded;
@@ -78,14 +77,15 @@ struct request {
     /* Scored: [candidate_count]; attention [interest][candidate, length], NULL without `explain`. */
     struct dien_request candidates;
     size_t scored;          /* candidates, the first ones: all, unless the time ran out */
+    bool may_write;         /* what the history store keeps; the caller's to set */
+    bool replaces;          /* the whole history in the store */
+    bool departed;          /* its client has left, and nothing is to be answered */
     bool has_miss;          /* the cache was asked, and the state was computed all the same, because of state.miss */
     bool runs_to_end;       /* its state has changed, so it is answered even if its client has left */
     bool postponed;         /* by scorer.weigh(): to be run once more, later */
     enum stored_want wants; /* of the store; if anything, it is to be run once more with the answer in `stored` */
-    struct proto_string change; /* STORED_APPEND, in the arena */
-    bool replaces;
+    struct proto_string change;    /* STORED_APPEND, in the arena */
     const uint64_t *stored_counts; /* behaviours ever received, by interest; NULL: the history is not the store's */
-    bool departed;                 /* its client has left, and nothing is to be answered */
     float *scores;
     float **attention;
     size_t room; /* most bytes of the reply, set aside before a state changes; 0: none were */
