@@ -7,10 +7,10 @@
 #include <limits.h>
 #include <math.h>
 #include <pthread.h>
-#include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
@@ -94,7 +94,8 @@ static void load_wanted(struct registry *registry) {
 /* From the first load on requests are scored, and whatever this thread does may wait for them: processors and disk. */
 static void become_idle(void) {
     enum { IOPRIO_WHO_PROCESS = 1, IOPRIO_IDLE = 3 << 13 };
-    (void)!sched_setscheduler(0, SCHED_IDLE, &(struct sched_param){.sched_priority = 0});
+    /* Not SCHED_IDLE: on a machine whose processors are all busy, a load would then hardly end. */
+    (void)!setpriority(PRIO_PROCESS, 0, 19); /* on Linux of this thread alone */
     (void)!syscall(SYS_ioprio_set, IOPRIO_WHO_PROCESS, 0, IOPRIO_IDLE);
 }
 
