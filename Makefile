@@ -380,7 +380,7 @@ CLIENT_PACKAGES := golang-go openjdk-17-jdk-headless python3-requests python3-ai
 deps: ## Debian packages that the build and all tests need
 	@$(call install,$(CHECK_PACKAGES) $(CLIENT_PACKAGES) $(CROSS_PACKAGES) $(NODE_PACKAGES))
 
-# Prometheus and promtool without the daemon that their package would start; what checks OpenAPI documents; AArch64's libraries.
+# Prometheus and promtool without the daemon that their package would start; validators of OpenAPI documents; AArch64's libraries.
 tools: $(if $(CROSS_BUILD),$(SYSROOT)/.complete) $(TOOLS)/prometheus $(TOOLS)/node_modules/openapi-typescript $(TOOLS)/node_modules/undici $(TOOLS)/node_modules/kubernetes-models
 
 $(TOOLS)/prometheus: | deps

@@ -1,4 +1,4 @@
-/* history_calls.h: what requests ask of the history store: on the loop's thread, outside of the scoring threads.
+/* history_calls.h: requests' calls to the history store: on the loop's thread, outside of the scoring threads.
  *
  * A scoring thread puts a request aside that needs the store. The store is asked here, and the request runs again when
  * the answer has come; or it is answered with a problem.

@@ -189,7 +189,7 @@ def test_memory_after_twenty_reloads(build, start, demo, versions, link):
         mapped.append(pathlib.Path(f"/proc/{server.process.pid}/maps").read_text().count("model.safetensors"))
         if turn == 1:
             early = server.resident_bytes()
-    time.sleep(0.5)  # the last model is closed by a thread at idle priority
+    time.sleep(0.5)  # the last model is closed by a thread of the lowest priority
     mapped.append(pathlib.Path(f"/proc/{server.process.pid}/maps").read_text().count("model.safetensors"))
     assert mapped[-1] == 1 and max(mapped) <= 3, mapped
     if not build.sanitized:
