@@ -1,6 +1,6 @@
 /* registry.h: the versions of the model in this process: the live one, the one before, and the load that is under way.
  *
- * One thread loads models and closes those that nobody uses any more. After the first load it runs at the lowest priority.
+ * One thread loads models and closes those that nobody uses any more. After the first load it has lowest priority.
  * All calls are the loop's thread's.
  */
 #ifndef SERVER_MODELS_REGISTRY_H
