@@ -327,7 +327,7 @@ def test_nothing_in_a_file_is_run(tmp_path):
         ("ckpt.index", b"x" * 64, "part of a TensorFlow checkpoint"),
         ("ckpt.data-00000-of-00001", b"x" * 64, "part of a TensorFlow checkpoint"),
         ("a.pt", b"", "not a PyTorch state dict"),
-        ("a.pt", b"hello", "not a PyTorch state dict"),
+        ("a.pt", b"hello", "is text, not a checkpoint"),
         ("a.npz", b"PK\x03\x04", "zip"),
         ("a.pt", b"\x80\x02}", "a.pt"),
         ("a.safetensors", b"\xff\0\0\0\0\0\0\0{", "header"),

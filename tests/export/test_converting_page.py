@@ -10,8 +10,8 @@ import pytest
 
 from dien.model import documents
 from dien.model.model_directory import Scorer
-from dien.sources import convert
-from dien.sources.source import Source, check_keys
+from dien.sources import architecture, convert
+from dien.sources.source import Source
 from support import dien_command
 from test_convert import GOLDEN, converted
 
@@ -32,7 +32,7 @@ def test_every_framework_has_a_section():
 def test_architecture_file(framework):
     """Its keys are understood, and what it says of the case is what the case's own file says."""
     shown = blocks(framework)[0]
-    check_keys(shown, importlib.import_module(convert.FRAMEWORKS[framework]).KEYS, Source({}))
+    architecture.check(shown, importlib.import_module(convert.FRAMEWORKS[framework]).RULES, Source({}))
     case = re.search(r"cd tests/golden/(\S+)", SECTIONS[framework]).group(1)
     own = documents.read(GOLDEN / case / "architecture.json")
     for key in set(shown) & set(own) - {

@@ -89,7 +89,9 @@ static void check_request(const struct proto_request *request) {
     require(!request->has_user_id || proto_is_user_id(request->user_id.data, request->user_id.length));
     require(request->candidates.present && request->candidates.rows > 0 && request->candidates.columns > 0);
     require(!request->has_history_token || request->has_user_id);
-    require(!request->history_append.present || request->has_history_token);
+    require(!request->history_append.present || request->has_user_id);
+    require(!request->has_event_id || request->history_append.present);
+    require(!request->has_event_id || proto_is_event_id(request->event_id.data, request->event_id.length));
     volatile size_t sum = read_table(&request->user) + read_table(&request->context) + check_histories(request) +
                           read_table(&request->candidates);
     (void)sum;

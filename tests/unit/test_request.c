@@ -70,6 +70,7 @@ static struct answer score_bytes(enum proto_format format, const char *body, siz
     request.body = body;
     request.size = size;
     request.event_id = (struct proto_string){NULL, 0};
+    request.may_write = true;
     request.stored = NULL;
     request.path_user = (struct user_key){NULL, 0};
     request_score(&scorer, &request);
@@ -84,6 +85,7 @@ static struct answer update_bytes(const char *user, enum proto_format format, co
     request.body = body;
     request.size = size;
     request.event_id = (struct proto_string){NULL, 0};
+    request.may_write = true;
     request.stored = NULL;
     request.path_user = (struct user_key){user, strlen(user)};
     request_update(&scorer, &request);
