@@ -2,28 +2,10 @@
 request with the whole history; an event counts once; a store that is down is never taken for an empty history.
 """
 
-import urllib.parse
-
 import pytest
 
+from support.histories import Users, bits, part, path_of, split
 from support.service import Service
-
-
-def path_of(user, more=""):
-    return "/users/" + urllib.parse.quote(user, safe="") + more
-
-
-def part(columns, begin, end=None):
-    return {name: values[begin:end] for name, values in columns.items()}
-
-
-def joined(left, right):
-    return {name: left.get(name, []) + right[name] for name in right}
-
-
-def bits(reply):
-    assert reply.status == 200, reply.body
-    return reply.json()["results"]
 
 
 @pytest.fixture(scope="session")
@@ -36,13 +18,6 @@ def plain(build, demo):
 @pytest.fixture(name="file")
 def file_fixture(tmp_path):
     return f"lmdb:{tmp_path}/histories"
-
-
-def split(demo, rng):
-    """A request without a word of a history, and a history."""
-    body = demo.request(rng, history=0, candidates=7)
-    history = {name: rng.sample(demo.known_ids(name), 12) for name in body.pop("history")}
-    return body, history
 
 
 def test_a_history_that_was_appended_is_scored(build, demo, rng, plain, file):
@@ -95,38 +70,12 @@ def test_an_append_can_be_repeated(build, demo, rng, file):
 
 def test_random_users_have_the_bits_of_whole_histories(build, demo, rng, plain, file):
     """Appends, repeated ones, whole histories, deletions and restarts, beside a model in Python."""
-    draw = rng
-    request, history = split(demo, rng)
-    length = len(next(iter(history.values())))
-    held, number = {}, 0
-    plainly = plain.client()
+    users = Users(demo, rng, plain)
     for _ in range(4):
-        with Service(build, demo.path, "--histories", file, "--cache-bytes", draw.choice(["0", "16M"])) as server:
-            client = server.client()
+        with Service(build, demo.path, "--histories", file, "--cache-bytes", rng.choice(["0", "16M"])) as server, \
+                server.client() as client:
             for _ in range(60):
-                user = f"user {draw.randrange(5)}"
-                begin = draw.randrange(length - 1)
-                piece = part(history, begin, draw.randint(begin + 1, length))
-                act = draw.choice(["append", "append", "append", "score", "score and append", "whole", "delete"])
-                number += 1
-                if act in ("append", "whole"):
-                    name = "history_append" if act == "append" else "history"
-                    for _ in range(draw.randint(1, 2)):
-                        body = {name: piece, "event_id": f"e{number}"}
-                        assert client.post(body, path_of(user, "/history")).status == 200
-                    held[user] = joined(held.get(user, {}) if act == "append" else {}, piece)
-                elif act == "delete":
-                    assert client.ask("DELETE", path_of(user)).status == 204
-                    held.pop(user, None)
-                else:
-                    extra = {"history_append": piece, "event_id": f"e{number}"} if act != "score" else {}
-                    reply = client.post({**request, "user_id": user, **extra})
-                    if extra:
-                        held[user] = joined(held.get(user, {}), piece)
-                    if user not in held:
-                        assert reply.json()["user_state"] == "absent"
-                    expected = {"history": held[user]} if user in held else {}
-                    assert bits(reply) == bits(plainly.post({**request, **expected}))
+                users.turn((client,))
 
 
 def test_who_may_write(build, demo, rng, file, tmp_path):

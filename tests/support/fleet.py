@@ -44,12 +44,7 @@ class Fleet:
         return running
 
     def kill(self, number):
-        """kill -9, and nothing else is asked of that server."""
-        process = self.servers[number].process
-        process.kill()
-        process.wait()
-        self.servers[number].terminated = True
-        self.servers[number].wait = lambda seconds=0: 0
+        self.servers[number].kill()
 
     def up(self):
         """HAProxy's own view: the server's name and whether it is up."""

@@ -182,6 +182,7 @@ class Service:
         self.arguments = [str(argument) for argument in (*arguments, *options)]
         self.output_file = self.directory / "output"
         self.terminated = False  # told to stop
+        self.killed = False
         with open(self.output_file, "wb") as output:
             self.process = subprocess.Popen(self.arguments, cwd=builds.TOP, stdin=subprocess.DEVNULL, stdout=output,
                                             stderr=log, env=builds.environment(**variables))
@@ -259,6 +260,12 @@ class Service:
         self.terminated = self.terminated or number in (signal.SIGTERM, signal.SIGINT)
         self.process.send_signal(number)
 
+    def kill(self):
+        """kill -9: nothing is asked of its end."""
+        self.killed = True
+        self.process.kill()
+        self.process.wait()
+
     def wait(self, seconds=180):
         try:
             return self.process.wait(seconds)
@@ -272,6 +279,9 @@ class Service:
 
     def stop(self):
         """Stop in order; everything that the server must hold to at its end is checked here."""
+        if self.killed:
+            self.clean()
+            return
         expected = self.terminated or self.process.poll() is None
         if not self.terminated:
             self.terminate()
