@@ -185,6 +185,13 @@ bench-log: deps-bench ## what the access log costs, in pairs with and without it
 	@$(PYTHON) tests/bench/reference_shape.py --output build/bench/reference-shape
 	$(PYTHON) tests/bench/access_log.py --build $(BUILD)
 
+.PHONY: bench-histories
+bench-histories: deps-bench ## a history store of a million users, LMDB and Redis; the server with and without (10 minutes)
+	@$(call install,redis-server)
+	@$(MAKE) --no-print-directory -s -j$(JOBS) build $(BUILD)/bench/histories
+	@$(PYTHON) tests/bench/reference_shape.py --output build/bench/reference-shape
+	$(PYTHON) tests/bench/histories.py --build $(BUILD) $(if $(PARTS),--parts $(PARTS))
+
 bench-figures: ## draw the figures from the CSV
 	$(PYTHON) tests/bench/figures.py
 

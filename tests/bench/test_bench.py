@@ -59,6 +59,20 @@ def test_peers_compute_the_same_scores(build, model, tmp_path):
 
 
 @pytest.mark.only_on("release")
+def test_history_stores_are_measured(build, model, tmp_path):
+    """Both engines, and the server with each: users are found, and requests by id alone are smaller."""
+    run("histories.py", "--build", build.directory, "--model", model, "--store", tmp_path, "--users", 300, "--seconds", 0.1,
+        "--counts", 10, "--output", tmp_path)
+    rows = rows_in(tmp_path, "histories")
+    assert {row["engine"] for row in rows} == {"LMDB", "Redis"}
+    assert {row["what"] for row in rows} >= {"import", "open and first read", "open cold", "read", "read cold", "append"}
+    assert all(float(row["p99_us"]) >= float(row["p50_us"]) for row in rows)
+    wire = rows_in(tmp_path, "histories-wire")
+    size = {row["form"]: int(row["request_bytes"]) for row in wire}
+    assert size["user alone"] < size["whole history"]
+
+
+@pytest.mark.only_on("release")
 def test_open_loop_counts_every_answer(start, demo, build, tmp_path):
     """Good answers, refusals and percentiles that are in order; nothing is lost."""
     bodies = tmp_path / "bodies"
