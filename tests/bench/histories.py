@@ -2,7 +2,7 @@
 that name the user alone beside requests that bring the whole history.
 
     make bench-histories
-    python3 tests/bench/histories.py --parts lmdb,redis,wire
+    python3 tests/bench/histories.py --parts lmdb,redis,redis-aof,wire
 
 histories.c fills and measures the stores; a store that is there is not filled again. The server's runs are those of
 server.py: closed loop, users with histories of 50 behaviours on the reference shape, server and load on a processor each.
@@ -11,7 +11,6 @@ server.py: closed loop, users with histories of 50 behaviours on the reference s
 import argparse
 import contextlib
 import csv
-import json
 import os
 import pathlib
 import subprocess
@@ -25,9 +24,10 @@ from support import builds, redis_server, service  # noqa: E402
 from support.modelfile import ModelDirectory  # noqa: E402
 
 LENGTH = 50
-PARTS = "lmdb", "redis", "wire"
 # How Redis keeps what it was told.
-PERSISTENCE = {"memory alone": (), "append-only file": ("--appendonly", "yes", "--appendfsync", "everysec")}
+PERSISTENCE = {"redis": ("memory alone", ()),
+               "redis-aof": ("append-only file", ("--appendonly", "yes", "--appendfsync", "everysec"))}
+PARTS = "lmdb", *PERSISTENCE, "wire"
 TOKENLESS = "--user-write", "public"
 
 
@@ -75,15 +75,15 @@ def run_lmdb(options, scratch):
     return [{"engine": "LMDB", "persistence": "file", **row} for row in rows]
 
 
-def run_redis(options, scratch):
-    for persistence, flags in PERSISTENCE.items():
-        with redis_server.Redis(*flags) as redis:
-            rows = program(options, "fill", redis.where, scratch)
-            info = redis.ask("INFO", "memory").decode()
-            used = int(next(line for line in info.splitlines() if line.startswith("used_memory:")).split(":")[1])
-            rows.append({**rows[-1], "what": "bytes a user in memory", "count": round(used / options.users), "file_bytes": ""})
-            rows += program(options, "measure", redis.where, scratch)
-            yield from ({"engine": "Redis", "persistence": persistence, **row} for row in rows)
+def run_redis(options, part, scratch):
+    persistence, flags = PERSISTENCE[part]
+    with redis_server.Redis(*flags) as redis:
+        rows = program(options, "fill", redis.where, scratch)
+        info = redis.ask("INFO", "memory").decode()
+        used = int(next(line for line in info.splitlines() if line.startswith("used_memory:")).split(":")[1])
+        rows.append({**rows[-1], "what": "bytes a user in memory", "count": used // options.users, "file_bytes": ""})
+        rows += program(options, "measure", redis.where, scratch)
+    return [{"engine": "Redis", "persistence": persistence, **row} for row in rows]
 
 
 # ---- the server
@@ -156,20 +156,25 @@ def run_wire(options, scratch):
             os.sched_setaffinity(0, sorted({*processors.server, *processors.load}))
 
 
+def identity(row):
+    """What a row is of: measured once more, it takes the place of the former."""
+    return row["engine"], row["persistence"], row["what"], row["sync"], str(row["outstanding"])
+
+
 def main():
     options = arguments()
     machine.check_quiet()
     parts = options.parts.split(",")
     with tempfile.TemporaryDirectory(prefix="dien-bench-") as scratch:
         stores = run_lmdb(options, scratch) if "lmdb" in parts else []
-        stores += [] if options.fill_only or "redis" not in parts else run_redis(options, scratch)
+        for part in PERSISTENCE:
+            stores += run_redis(options, part, scratch) if part in parts else []
         wire = list(run_wire(options, scratch)) if "wire" in parts else []
-    measured = {(row["engine"], row["what"] == "import") for row in stores}
-    for name, rows, replaces in (("histories", stores, lambda old: (old["engine"], old["what"] == "import") in measured),
+    measured = set(map(identity, stores))
+    for name, rows, replaces in (("histories", stores, lambda old: identity(old) in measured),
                                  ("histories-wire", wire, lambda old: True)):
         if rows:
             print(f"rows in {os.path.relpath(machine.save(name, rows, options.output, replaces=replaces))}")
-    print(json.dumps({"parts": parts, "users": options.users}))
 
 
 if __name__ == "__main__":

@@ -18,12 +18,12 @@ import random
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
 import machine  # noqa: E402
 from support import builds, dien_command, service  # noqa: E402
+from support.load import Callers  # noqa: E402
 from support.modelfile import ModelDirectory  # noqa: E402
 
 HERE = pathlib.Path(__file__).resolve().parent
@@ -63,38 +63,28 @@ def write_bodies(model, options, path):
             file.write(json.dumps(model.request(rng, history=length, candidates=options.candidates)) + "\n")
 
 
-class Watch:
+class Watch(Callers):
     """Beside the load: resident memory once a second, and a client whose answer must keep its bits."""
 
     def __init__(self, running, model):
+        super().__init__(running, self._memory, self._client)
         self.running = running
         self.body = model.request(random.Random(6), history=20, candidates=20)
         self.expected = running.score(self.body).scores()
-        self.resident, self.faults, self.answers = [], [], 0
-        self.ending = threading.Event()
-        self.threads = [threading.Thread(target=self._memory), threading.Thread(target=self._client)]
+        self.resident, self.answers = [], 0
 
-    def _memory(self):
-        while not self.ending.wait(1):
+    def _memory(self, _):
+        if not self.ending.wait(1):
             self.resident.append(self.running.resident_bytes())
 
-    def _client(self):
-        with self.running.client() as client:
-            while not self.ending.wait(0.1):
-                reply = client.post(self.body)
-                self.answers += 1
-                if reply.status != 200 or reply.scores() != self.expected:
-                    self.faults.append(repr(reply))
+    def _client(self, client):
+        if not self.ending.wait(0.1):
+            reply = client.post(self.body)
+            self.answers += 1
+            assert reply.status == 200 and reply.scores() == self.expected, reply
 
-    def __enter__(self):
-        for thread in self.threads:
-            thread.start()
-        return self
-
-    def __exit__(self, *exception):
-        self.ending.set()
-        for thread in self.threads:
-            thread.join()
+    def check(self):
+        """Faults are counted as errors of the run."""
 
     def growth(self):
         """Bytes between the end of the first sixth and the end."""

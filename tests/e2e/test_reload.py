@@ -15,6 +15,8 @@ import time
 import pytest
 
 from support import modelfile, service
+from support.load import Callers
+from support.modelfile import Link
 
 DIGEST = "X-Model-Digest"
 TOLERANT = ("--samples-tolerance", "1")  # the altered models have no scores of a training code
@@ -33,19 +35,6 @@ def altered(demo, path, version, shift=0.0):
         copy.data[begin:end] = struct.pack(f"<{len(values)}f", *values)
         copy.write_tensors()
     return copy
-
-
-class Link:
-    """A symbolic link as an operator's script sets it: `current` names one version after another, by a rename."""
-
-    def __init__(self, path, target):
-        self.path = pathlib.Path(path)
-        self.set(target)
-
-    def set(self, target):
-        new = self.path.with_name(self.path.name + ".new")
-        new.symlink_to(target)
-        os.replace(new, self.path)
 
 
 def loads(server, result):
@@ -116,38 +105,17 @@ def test_without_a_previous_model(start, versions, link):
     assert not [name for name in server.metrics() if 'slot="previous"' in name]
 
 
-class Load:
+class Load(Callers):
     """Clients that score one request after another, and note each reply's digest, version and scores."""
 
     def __init__(self, server, body, threads=3):
-        self.server, self.body = server, body
-        self.replies, self.faults = set(), []
-        self.count = 0
-        self.ending = threading.Event()
-        self.threads = [threading.Thread(target=self._work) for _ in range(threads)]
+        super().__init__(server, *[self._score] * threads)
+        self.body, self.replies = body, set()
 
-    def _work(self):
-        try:
-            with self.server.client() as client:
-                while not self.ending.is_set():
-                    reply = client.post(self.body)
-                    scores = tuple(score for _, score in sorted(reply.scores().items()))
-                    self.replies.add((reply.headers[DIGEST], reply.json()["version"], scores))
-                    self.count += 1
-        except Exception as error:  # noqa: BLE001: reported by the test
-            self.faults.append(repr(error))
-
-    def __enter__(self):
-        for thread in self.threads:
-            thread.start()
-        return self
-
-    def __exit__(self, *exception):
-        self.ending.set()
-        for thread in self.threads:
-            thread.join()
-        assert not self.faults, self.faults
-        assert self.count > 0
+    def _score(self, client):
+        reply = client.post(self.body)
+        scores = tuple(score for _, score in sorted(reply.scores().items()))
+        self.replies.add((reply.headers[DIGEST], reply.json()["version"], scores))
 
 
 def expected(build, directories, body):

@@ -4,13 +4,12 @@ known user is scored as an unknown one, and the servers find Redis again by them
 
 import collections
 import contextlib
-import http.client
-import threading
 import time
 
 import pytest
 
 from support import builds, histories, redis_server
+from support.load import Callers
 from support.service import START_SECONDS, Service
 
 pytestmark = pytest.mark.only_on("release")  # the unit tests of the engine run on the sanitizers' builds
@@ -25,35 +24,6 @@ def plain(build, demo):
     """A server that keeps nothing: its scores are the right ones."""
     with Service(build, demo.path, "--cache-bytes", "0") as running:
         yield running
-
-
-class Callers:
-    """Threads that call a function with a client, again and again, until the block ends. A fault is reported there."""
-
-    def __init__(self, server, *functions):
-        self.server = server
-        self.faults = []
-        self.ending = threading.Event()
-        self.threads = [threading.Thread(target=self._run, args=(function,)) for function in functions]
-
-    def _run(self, function):
-        try:
-            with self.server.client() as client:
-                while not self.ending.is_set():
-                    function(client)
-        except (AssertionError, OSError, http.client.HTTPException) as error:
-            self.faults.append(error)
-
-    def __enter__(self):
-        for thread in self.threads:
-            thread.start()
-        return self
-
-    def __exit__(self, *exception):
-        self.ending.set()
-        for thread in self.threads:
-            thread.join()
-        assert not self.faults, self.faults[:3]
 
 
 class Load:
@@ -166,7 +136,7 @@ def test_redis_goes_and_comes_back(build, demo, rng, plain, fault):
 def wait_for(holds, callers):
     limit = time.monotonic() + START_SECONDS
     while not holds():
-        assert not callers.faults, callers.faults[:3]
+        callers.check()
         assert time.monotonic() < limit, "no progress"
         time.sleep(0.01)
 

@@ -1,13 +1,11 @@
 """Servers behind a balancer with a configuration of deploy/, and callers. Addresses are put in; a test may alter the rest."""
 
 import contextlib
-import http.client
-import json
 import random
-import threading
 import time
 
 from . import builds, proxies, service
+from .load import Callers
 
 FILES = {"haproxy": "haproxy/haproxy.cfg", "nginx": "nginx/nginx.conf"}
 
@@ -18,7 +16,10 @@ class Fleet:
     def __init__(self, build, model, *options, count=3):
         self.build, self.model, self.options = build, model, options
         self.stack = contextlib.ExitStack()
-        self.servers = [self.stack.enter_context(service.Service(build, model, *options)) for _ in range(count)]
+        self.servers = []
+        for number in range(count):
+            self.servers.append(service.Service(build, model, *options))
+            self.stack.callback(self._stop, number)
         self.balancers = contextlib.ExitStack()
 
     def configuration(self, name, change=lambda text: text):
@@ -43,8 +44,18 @@ class Fleet:
         time.sleep(0.1)
         return running
 
+    def _stop(self, number):
+        self.servers[number].stop()
+
     def kill(self, number):
         self.servers[number].kill()
+
+    def start_again(self, number):
+        """A server at the address of one that has ended."""
+        ended = self.servers[number]
+        ended.stop()
+        listen = ("--listen", "%s:%d" % ended.address)
+        self.servers[number] = service.Service(self.build, self.model, *self.options, *listen)
 
     def up(self):
         """HAProxy's own view: the server's name and whether it is up."""
@@ -58,40 +69,16 @@ class Fleet:
         self.stack.close()
 
 
-class Load:
-    """Callers in threads that score users by header until the block ends; `failed` has each answer that is not 200."""
+class Load(Callers):
+    """Callers that score users by header until the block ends; each answer has to be 200."""
 
     def __init__(self, balancer, demo, callers=8):
-        self.balancer, self.demo = balancer, demo
-        self.failed, self.answered = [], 0
-        self.ending = threading.Event()
-        self.threads = [threading.Thread(target=self._call, args=(number,)) for number in range(callers)]
+        super().__init__(balancer, *(self._call(demo, random.Random(number)) for number in range(callers)))
 
-    def _call(self, number):
-        rng = random.Random(number)
-        while not self.ending.is_set():
-            connection = http.client.HTTPConnection(*self.balancer.address, timeout=60)
-            try:
-                while not self.ending.is_set():
-                    user = f"user-{rng.randrange(300)}"
-                    body = json.dumps({**self.demo.request(rng, history=4, candidates=5), "user_id": user})
-                    connection.request("POST", "/score", body, {"Content-Type": "application/json", "X-User-Id": user})
-                    reply = connection.getresponse()
-                    reply.read()
-                    if reply.status != 200:
-                        self.failed.append(reply.status)
-                    self.answered += 1
-            except (OSError, http.client.HTTPException) as error:
-                self.failed.append(repr(error))
-            finally:
-                connection.close()
-
-    def __enter__(self):
-        for thread in self.threads:
-            thread.start()
-        return self
-
-    def __exit__(self, *exception):
-        self.ending.set()
-        for thread in self.threads:
-            thread.join()
+    @staticmethod
+    def _call(demo, rng):
+        def call(client):
+            user = f"user-{rng.randrange(300)}"
+            reply = client.post({**demo.request(rng, history=4, candidates=5), "user_id": user}, **{"X-User-Id": user})
+            assert reply.status == 200, reply
+        return call

@@ -2,6 +2,7 @@
 
 import json
 import math
+import os
 import pathlib
 import shutil
 import struct
@@ -118,6 +119,19 @@ class ModelDirectory:
 
     def write_tensors(self):
         write_safetensors(self.path / "model.safetensors", self.header, self.data)
+
+
+class Link:
+    """A symbolic link as an operator's script sets it: `current` names one version after another, by a rename."""
+
+    def __init__(self, path, target):
+        self.path = pathlib.Path(path)
+        self.set(target)
+
+    def set(self, target):
+        new = self.path.with_name(self.path.name + ".new")
+        new.symlink_to(target)
+        os.replace(new, self.path)
 
 
 def rows(columns):

@@ -169,7 +169,9 @@ class Service:
         self.temporary = tempfile.TemporaryDirectory(prefix="dien-e2e-")
         self.directory = pathlib.Path(self.temporary.name)
         address_file = self.directory / "address"
-        arguments = [build.server, "--model", model, "--listen", "127.0.0.1:0", "--address-file", address_file]
+        arguments = [build.server, "--model", model, "--address-file", address_file]
+        if "--listen" not in options:
+            arguments += ["--listen", "127.0.0.1:0"]
         if "--drain-delay" not in options:
             arguments += ["--drain-delay", "0"]
         if "--deadline" not in options:  # a second, by default: a busy machine's answers are late
