@@ -67,7 +67,8 @@ enum history_outcome {
     HISTORY_APPLIED,
     HISTORY_DUPLICATE,  /* the event was applied before; nothing changed */
     HISTORY_REFUSED,    /* the record would be larger than user_bytes; nothing changed */
-    HISTORY_UNAVAILABLE /* the store gave no answer, or the record cannot be read */
+    HISTORY_UNAVAILABLE, /* the store gave no answer, or the record cannot be read */
+    HISTORY_OUTCOMES
 };
 
 /* One addition in the order of its arrival, and its result. */

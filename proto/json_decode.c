@@ -427,6 +427,8 @@ static const struct members score_members = {decode_score_member,
 static const struct members history_members = {decode_history_member,
                                                {"history", "history_token", "history_append", "event_id"}};
 
+static const struct members event_members = {decode_score_member, {"user_id", "event_id", "history_append"}};
+
 static bool has_member(const struct members *members, const char *name) {
     size_t i = 0;
     while (members->names[i] != NULL && strcmp(members->names[i], name) != 0)
@@ -684,6 +686,14 @@ bool json_decode_history(const char *body, size_t size, struct arena *arena, str
     json_t *root = parse(&decoder, body, size);
     return root != NULL && decode_members(&decoder, root, &history_members, NULL, request) &&
            proto_check_history(request, "", problem);
+}
+
+bool json_decode_event(const char *line, size_t size, struct arena *arena, struct proto_request *request,
+                       struct problem *problem) {
+    struct decoder decoder = {.arena = arena, .problem = problem};
+    json_t *root = parse(&decoder, line, size);
+    return root != NULL && decode_members(&decoder, root, &event_members, NULL, request) &&
+           proto_check_event(request, "", problem);
 }
 
 /* {"samples": [{..., "scores": [0.5, 0.25]}]}: each sample is a request with one more member. */

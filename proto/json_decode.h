@@ -28,6 +28,10 @@ bool json_decode_request_tree(const char *body, size_t size, struct arena *arena
 bool json_decode_history(const char *body, size_t size, struct arena *arena, struct proto_request *request,
                          struct problem *problem);
 
+/* One line of POST /events: a user_id, an event_id and a history_append. */
+bool json_decode_event(const char *line, size_t size, struct arena *arena, struct proto_request *request,
+                       struct problem *problem);
+
 /* One sample of samples.json: a request and the scores that the training code computed for it. */
 struct proto_sample {
     struct proto_request request;

@@ -455,6 +455,39 @@ struct proto_string json_encode_problem(const struct problem *problem, const cha
     return writer_end(&writer);
 }
 
+/* ---- outcomes ---- */
+
+struct proto_string json_encode_outcomes(const struct proto_outcome *outcomes, size_t count, struct arena *arena) {
+    enum { LINE_BYTES = 64 }; /* of an outcome without a problem */
+    struct writer writer = writer_new(arena, FIRST_ROOM + count * LINE_BYTES);
+    writer.lenient = true;
+    for (size_t i = 0; i < count; i++) {
+        const struct proto_outcome *outcome = &outcomes[i];
+        open_with(&writer, "{");
+        member_size(&writer, "line", outcome->line);
+        member_string(&writer, "outcome", outcome->name);
+        if (outcome->has_count)
+            member_size(&writer, "count", outcome->count);
+        if (outcome->problem != PROBLEM_NONE) {
+            put_key(&writer, "type");
+            put_word(&writer, "\"" URN "problem:");
+            put_text(&writer, problem_slug(outcome->problem));
+            put_text(&writer, "\"");
+        }
+        if (outcome->detail.length > 0) {
+            put_key(&writer, "detail");
+            put_string(&writer, outcome->detail.data, outcome->detail.length);
+        }
+        if (outcome->problem != PROBLEM_NONE) {
+            put_key(&writer, "pointer");
+            put_string(&writer, outcome->pointer.length > 0 ? outcome->pointer.data : "", outcome->pointer.length);
+        }
+        close_with(&writer, "}\n");
+        writer.comma = false;
+    }
+    return writer_end(&writer);
+}
+
 /* ---- health ---- */
 
 struct proto_string json_encode_health(const struct proto_health *health, struct arena *arena) {

@@ -19,6 +19,18 @@ size_t json_reply_most(const struct proto_reply *reply);
 /* The 200 of GET /users/{id}. */
 struct proto_string json_encode_user_summary(const struct proto_user_summary *summary, struct arena *arena);
 
+/* The outcome of an event of POST /events. */
+struct proto_outcome {
+    size_t line;      /* of the request's body, from 1 */
+    const char *name; /* NUL-terminated */
+    uint64_t count;   /* behaviours ever received */
+    bool has_count;
+    enum problem_kind problem;           /* PROBLEM_NONE: none is told */
+    struct proto_string detail, pointer; /* length 0: none; with a problem the pointer is told in any case */
+};
+/* The 200 of POST /events: a line for each. */
+struct proto_string json_encode_outcomes(const struct proto_outcome *outcomes, size_t count, struct arena *arena);
+
 /* application/problem+json. `request_id`, if not NULL, becomes its `instance`: the URI "urn:dien:request:ID". */
 struct proto_string json_encode_problem(const struct problem *problem, const char *request_id, struct arena *arena);
 

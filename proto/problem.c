@@ -33,6 +33,7 @@ static const struct {
     [PROBLEM_TOO_MANY_CANDIDATES] = {"too-many-candidates", "The request has too many candidates", 422, true},
     [PROBLEM_HISTORY_TOO_LONG] = {"history-too-long", "The request has too long a history", 422, true},
     [PROBLEM_HISTORY_TOO_LARGE] = {"history-too-large", "The history store keeps no history of this size", 422, false},
+    [PROBLEM_TOO_MANY_EVENTS] = {"too-many-events", "The request has too many events", 422, true},
     [PROBLEM_HEADERS_TOO_LARGE] = {"headers-too-large", "The request's headers are too large", 431, false},
     [PROBLEM_MODEL_FAULT] = {"model-fault", "The model gives no valid score", 500, false},
     [PROBLEM_OUT_OF_MEMORY] = {"out-of-memory", "The request needs more memory than there is", 503, false},

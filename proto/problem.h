@@ -30,6 +30,7 @@ enum problem_kind {
     PROBLEM_TOO_MANY_CANDIDATES,   /* 422: more than --max-candidates */
     PROBLEM_HISTORY_TOO_LONG,      /* 422: more than --max-history */
     PROBLEM_HISTORY_TOO_LARGE,     /* 422: more bytes than the history store keeps of a behaviour or a user */
+    PROBLEM_TOO_MANY_EVENTS,       /* 422: more than --max-events, or of one user more than --histories-dedupe */
     PROBLEM_HEADERS_TOO_LARGE,     /* 431: no room for a body and a reply within --connection-memory */
     PROBLEM_MODEL_FAULT,           /* 500: a score is not a finite number */
     PROBLEM_OUT_OF_MEMORY,         /* 503: at the request's memory limit, or the machine's */

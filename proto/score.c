@@ -4,8 +4,9 @@
 #include "proto/problem.h"
 #include "proto/utf8.h"
 
-const char *const proto_media_types[] = {
-    [PROTO_JSON] = "application/json", [PROTO_PROTOBUF] = "application/x-protobuf"};
+const char *const proto_media_types[] = {[PROTO_JSON] = "application/json",
+                                         [PROTO_PROTOBUF] = "application/x-protobuf",
+                                         [PROTO_LINES] = "application/x-ndjson"};
 
 const char proto_user_id_rule[] =
     "A user id is UTF-8 without U+0000: 1 to 256 characters of ASCII, or up to 100 of any kind.";
@@ -60,6 +61,16 @@ bool proto_check_request(const struct proto_request *request, const char *prefix
         return false;
     if (request->candidates.rows == 0 || request->candidates.columns == 0)
         return fail(problem, prefix, "candidates", "A request needs at least one candidate.");
+    return true;
+}
+
+bool proto_check_event(const struct proto_request *request, const char *prefix, struct problem *problem) {
+    if (!request->has_user_id)
+        return fail(problem, prefix, "user_id", "An event needs a user_id.");
+    if (!request->has_event_id)
+        return fail(problem, prefix, "event_id", "An event needs an event_id, so that it can be sent again.");
+    if (!request->history_append.present)
+        return fail(problem, prefix, "history_append", "An event needs a history_append.");
     return true;
 }
 

@@ -37,7 +37,8 @@ static inline bool proto_string_is(const struct proto_string *string, const char
 /* Format of a request's body and of its reply. Problems are always JSON. */
 enum proto_format {
     PROTO_JSON,
-    PROTO_PROTOBUF /* score.proto */
+    PROTO_PROTOBUF, /* score.proto */
+    PROTO_LINES     /* POST /events alone: JSON, a document a line */
 };
 
 /* Content-Encoding of a request's body. No reply is compressed. */
@@ -121,6 +122,9 @@ extern const char proto_event_id_rule[];
 bool proto_check_request(const struct proto_request *request, const char *prefix, struct problem *problem);
 /* Check a decoded POST /users/{id}/history. */
 bool proto_check_history(const struct proto_request *request, const char *prefix, struct problem *problem);
+
+/* Check a decoded event: one line of POST /events, which has a user_id, an event_id and a history_append. */
+bool proto_check_event(const struct proto_request *request, const char *prefix, struct problem *problem);
 
 struct proto_result {
     size_t index; /* of the candidate in the request */

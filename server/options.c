@@ -70,6 +70,7 @@ static const struct row rows[] = {
      "what a large body must bring each second, over two; less: 408; 0: any"},
     {"max-candidates", COUNT, CLIENT_LIMIT, FIELD(max_candidates), "4096", 1, 1e6, "a request's candidates; more: 422"},
     {"max-history", COUNT, CLIENT_LIMIT, FIELD(max_history), "65536", 1, 1e7, "a request's behaviours; more: 422"},
+    {"max-events", COUNT, CLIENT_LIMIT, FIELD(max_events), "10000", 1, 1e6, "events of one POST /events; more: 422"},
     {"max-reply-buffered", BYTES, LIMIT, FIELD(max_reply_buffered), "256M", 1, SIZE_MOST,
      "replies that clients have not taken; more: the longest waiting are dropped"},
     {"max-connections", COUNT, LIMIT, FIELD(max_connections), "10000", 1, 1e6,

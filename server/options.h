@@ -28,6 +28,7 @@ struct options {
     size_t body_rate; /* bytes a second; 0: any */
     size_t max_candidates;
     size_t max_history;
+    size_t max_events;
     size_t max_reply_buffered;
     size_t max_connections;
     size_t reserved_connections;

@@ -20,6 +20,7 @@
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 
 static const char json_type[] = "application/json";
 /* LIVE_SECONDS: ticks that do not come for so long mean that the loop serves one thing and nothing else. */
@@ -173,6 +174,12 @@ static void refuse(struct api *api, struct exchange *exchange) {
     exchange->answer.retry_after = (unsigned)ceil(job->wait);
 }
 
+/* RFC 7240: a sender of events that looks at no outcome wants an error in place of one that was not applied. */
+static bool is_strict(const struct exchange *exchange) {
+    const char *prefer = exchange->route == ROUTE_EVENTS ? http_header(exchange, "Prefer") : NULL;
+    return prefer != NULL && strcasecmp(prefer, "handling=strict") == 0;
+}
+
 /* True when it is answered already, with a refusal. */
 static bool submit(struct api *api, struct exchange *exchange) {
     if (api->workers == NULL) {
@@ -194,12 +201,16 @@ static bool submit(struct api *api, struct exchange *exchange) {
                         .body = exchange->body.bytes != NULL ? exchange->body.bytes : "",
                         .size = exchange->body.size,
                         .request_id = exchange->request_id,
+                        .strict = is_strict(exchange),
                         .submitted = clock_now(),
                         .arrived = exchange->began,
                         .socket = exchange->socket};
     if (!request_headers_read(exchange, api->options->client_key, job))
         return true;
-    if (api->histories != NULL) {
+    if (exchange->route == ROUTE_EVENTS) {
+        if (!history_calls_may_send_events(api, exchange))
+            return true;
+    } else if (api->histories != NULL) {
         job->may_write = history_calls_may_write(api, exchange);
         if (!history_calls_read_event_id(exchange, job))
             return true;
@@ -215,6 +226,7 @@ bool api_handle(void *context, struct exchange *exchange) {
     switch (exchange->route) {
     case ROUTE_SCORE:
     case ROUTE_HISTORY:
+    case ROUTE_EVENTS:
         return submit(api, exchange);
     case ROUTE_USER:
         if (strcmp(exchange->method, "DELETE") != 0) {

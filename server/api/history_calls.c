@@ -9,6 +9,10 @@
 #include <string.h>
 #include <strings.h>
 
+/* Calls to the store for one body of events. So many of Redis are answered well within its time limit, and share a
+ * commit of LMDB. */
+enum { EVENT_GROUPS_AT_ONCE = 64 };
+
 /* ---- answers without a second run */
 
 static void answer_problem(struct api *api, struct job *job, enum problem_kind kind, const char *detail) {
@@ -63,6 +67,42 @@ static void on_appended(void *context, struct history_result *result) {
     }
 }
 
+/* ---- events */
+
+static void ask_for_groups(struct api *api, struct job *job);
+
+static void on_group(void *context, struct history_result *result) {
+    struct event_group *group = context;
+    struct job *job = group->context;
+    struct event_batch *batch = job->stored->events;
+    free(result->record);
+    event_batch_take(batch, group, result->status == HISTORY_DONE ? result->changes : NULL, result->detail);
+    batch->down = batch->down || result->status == HISTORY_DOWN;
+    batch->running--;
+    if (!batch->asking)
+        ask_for_groups(job->stored->context, job);
+}
+
+/* A store that is down is not asked for the rest: that would take the loop's time for nothing. */
+static void ask_for_groups(struct api *api, struct job *job) {
+    struct event_batch *batch = job->stored->events;
+    batch->asking = true;
+    while (batch->next < batch->group_count && batch->running < EVENT_GROUPS_AT_ONCE) {
+        struct event_group *group = &batch->groups[batch->next++];
+        if (batch->down || api->histories == NULL) {
+            event_batch_take(batch, group, NULL, "The history store failed at an event before this one.");
+            continue;
+        }
+        group->context = job;
+        batch->running++;
+        history_store_append(api->histories, group->user, batch->changes + group->first, group->count, false, on_group,
+                             group);
+    }
+    batch->asking = false;
+    if (batch->running == 0)
+        run_again(api, job);
+}
+
 void history_calls_ask(struct api *api, struct job *job) {
     struct stored_history *stored = job->stored;
     struct proto_string user = {stored->user, stored->user_length};
@@ -71,6 +111,10 @@ void history_calls_ask(struct api *api, struct job *job) {
         return;
     }
     stored->context = api;
+    if (stored->want == STORED_EVENTS) {
+        ask_for_groups(api, job);
+        return;
+    }
     if (stored->want == STORED_GET) {
         history_store_get(api->histories, user, 0, on_got, job);
         return;
@@ -106,6 +150,8 @@ static void on_deleted(void *context, struct history_result *result) {
     api->wake(api->wake_context);
 }
 
+static const char write_refused[] = "This server changes histories only for those who have the token of --user-write.";
+
 bool history_calls_delete(struct api *api, struct exchange *exchange) {
     struct deletion *deletion = malloc(sizeof *deletion);
     struct user_key key = {exchange->user_id, exchange->user_id_length};
@@ -115,8 +161,7 @@ bool history_calls_delete(struct api *api, struct exchange *exchange) {
         if (allowed)
             http_problem(exchange, PROBLEM_OUT_OF_MEMORY, "There is no memory for the call.");
         else
-            http_problem(exchange, PROBLEM_WRITE_REFUSED,
-                         "This server changes histories only for those who have the token of --user-write.");
+            http_problem(exchange, PROBLEM_WRITE_REFUSED, write_refused);
         return true;
     }
     *deletion = (struct deletion){api, exchange};
@@ -146,6 +191,15 @@ bool history_calls_may_write(const struct api *api, const struct exchange *excha
     const char *header = http_header(exchange, "Authorization");
     return header != NULL && strncasecmp(header, scheme, sizeof scheme - 1) == 0 &&
            same_secret(header + sizeof scheme - 1, api->write_token);
+}
+
+bool history_calls_may_send_events(const struct api *api, struct exchange *exchange) {
+    bool allowed = api->histories != NULL && history_calls_may_write(api, exchange);
+    if (api->histories == NULL)
+        http_problem(exchange, PROBLEM_NOT_FOUND, "This server has no history store for events: see --histories.");
+    else if (!allowed)
+        http_problem(exchange, PROBLEM_WRITE_REFUSED, write_refused);
+    return allowed;
 }
 
 /* ---- the header */

@@ -17,6 +17,9 @@ bool history_calls_delete(struct api *api, struct exchange *exchange);
 /* Whether the request has the token of --user-write, if that asks for one. */
 bool history_calls_may_write(const struct api *api, const struct exchange *exchange);
 
+/* Whether this server takes events, and from this client. False: the exchange's answer says why not. */
+bool history_calls_may_send_events(const struct api *api, struct exchange *exchange);
+
 /* The event's id in the header Idempotency-Key, without its quotes, into job->event_id. False: it is none, and the
  * exchange's answer says so. */
 bool history_calls_read_event_id(struct exchange *exchange, struct job *job);

@@ -219,6 +219,10 @@ static void write_history_calls(FILE *out, const struct page *page) {
     labelled(out, "dien_histories_changes_total", "outcome", "applied", (double)counter_get(&counts->applied));
     labelled(out, "dien_histories_changes_total", "outcome", "duplicate", (double)counter_get(&counts->duplicates));
     labelled(out, "dien_histories_changes_total", "outcome", "refused", (double)counter_get(&counts->refused));
+    family(out, "dien_events_total", "counter", "Events of POST /events by their outcome.");
+    for (size_t i = 0; i < HISTORY_OUTCOMES; i++)
+        labelled(out, "dien_events_total", "outcome", event_outcome_names[i],
+                 (double)counter_get(&page->metrics->scoring.events[i]));
     family(out, "dien_histories_duration_seconds", "histogram", "Time until the history store's result.");
     write_histogram(out, "dien_histories_duration_seconds", "call", "get", &counts->get_seconds);
     write_histogram(out, "dien_histories_duration_seconds", "call", "change", &counts->change_seconds);

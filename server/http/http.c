@@ -375,6 +375,24 @@ static enum MHD_Result take_coding(void *context, enum MHD_ValueKind kind, const
     return MHD_YES;
 }
 
+/* Sets exchange->format, or the problem. */
+static void check_media_type(struct exchange *exchange) {
+    const char *type = http_header(exchange, "Content-Type");
+    bool is_message = is_type(type, proto_media_types[PROTO_PROTOBUF]) || is_type(type, "application/protobuf");
+    bool is_lines = is_type(type, proto_media_types[PROTO_LINES]) || is_type(type, "application/jsonl");
+    if (exchange->route == ROUTE_EVENTS) {
+        exchange->format = PROTO_LINES;
+        if (!is_lines)
+            problem_set(&exchange->problem, PROBLEM_UNSUPPORTED_MEDIA, "", "The Content-Type must be %s.",
+                        proto_media_types[PROTO_LINES]);
+        return;
+    }
+    exchange->format = is_message ? PROTO_PROTOBUF : PROTO_JSON;
+    if (!is_message && !is_type(type, proto_media_types[PROTO_JSON]))
+        problem_set(&exchange->problem, PROBLEM_UNSUPPORTED_MEDIA, "", "The Content-Type must be %s or %s.",
+                    proto_media_types[PROTO_JSON], proto_media_types[PROTO_PROTOBUF]);
+}
+
 /* Sets exchange->problem when this cannot be a request of ours. */
 static void check_request(struct exchange *exchange, const struct header_check *check, const char *path,
                           const char *method) {
@@ -394,12 +412,7 @@ static void check_request(struct exchange *exchange, const struct header_check *
         problem_set(problem, PROBLEM_LENGTH_REQUIRED, "",
                     "The request has neither a Content-Length nor Transfer-Encoding: chunked.");
     } else if (routes_has_body(exchange->route)) {
-        const char *type = http_header(exchange, "Content-Type");
-        bool is_message = is_type(type, proto_media_types[PROTO_PROTOBUF]) || is_type(type, "application/protobuf");
-        exchange->format = is_message ? PROTO_PROTOBUF : PROTO_JSON;
-        if (exchange->format == PROTO_JSON && !is_type(type, proto_media_types[PROTO_JSON]))
-            problem_set(problem, PROBLEM_UNSUPPORTED_MEDIA, "", "The Content-Type must be %s or %s.",
-                        proto_media_types[PROTO_JSON], proto_media_types[PROTO_PROTOBUF]);
+        check_media_type(exchange);
         if (problem->kind == PROBLEM_NONE)
             MHD_get_connection_values(exchange->handle, MHD_HEADER_KIND, take_coding, exchange);
     }

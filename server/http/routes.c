@@ -26,6 +26,7 @@ static const struct {
     [ROUTE_METRICS] = {"/metrics", get},
     [ROUTE_USER] = {"/users/{id}", "GET, HEAD, DELETE"},
     [ROUTE_HISTORY] = {"/users/{id}/history", post},
+    [ROUTE_EVENTS] = {"/events", post},
 };
 
 /* A proxy may ask for "http://host/path" (RFC 9112, section 3.2.2), or for "https:" if it has taken off the TLS. */
@@ -95,7 +96,7 @@ bool routes_user_id(const char *target, char id[ROUTES_USER_ID_MAX], size_t *len
 }
 
 bool routes_has_body(enum route route) {
-    return route == ROUTE_SCORE || route == ROUTE_HISTORY;
+    return route == ROUTE_SCORE || route == ROUTE_HISTORY || route == ROUTE_EVENTS;
 }
 
 bool routes_allow(enum route route, const char *method) {

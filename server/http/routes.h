@@ -18,6 +18,7 @@ enum route {
     ROUTE_METRICS, /* GET /metrics */
     ROUTE_USER,    /* GET, DELETE /users/{id} */
     ROUTE_HISTORY, /* POST /users/{id}/history */
+    ROUTE_EVENTS,  /* POST /events */
     ROUTES
 };
 
@@ -30,7 +31,7 @@ void routes_logged(enum route route, const char *target, char *text, size_t size
 /* The {id} of a path of ROUTE_USER or ROUTE_HISTORY, percent-decoded. False when it is empty, longer than
  * ROUTES_USER_ID_MAX, badly encoded, or no id (proto/score.h). */
 bool routes_user_id(const char *target, char id[ROUTES_USER_ID_MAX], size_t *length);
-/* A request must have a body, of JSON or protobuf; elsewhere one is ignored. */
+/* A request must have a body; elsewhere one is ignored. */
 bool routes_has_body(enum route route);
 /* HEAD is allowed wherever GET is. */
 bool routes_allow(enum route route, const char *method);

@@ -34,7 +34,7 @@ struct job {
     void *owner;      /* the caller's */
 
     /* The request. */
-    struct user_key user; /* id NULL: POST /score; otherwise POST /users/{id}/history */
+    struct user_key user; /* id NULL: POST /score, or with PROTO_LINES /events; else POST /users/{id}/history */
     const char *body;
     size_t size;
     const char *request_id;
@@ -50,6 +50,7 @@ struct job {
     int socket; /* checked for a disconnect in a wait; -1: never checked */
 
     bool may_write; /* what the history store keeps */
+    bool strict;    /* POST /events: all lines, or an error */
     bool cancelled; /* the client disconnected, so there is no reply */
     bool heavy;     /* the queue's, as all that follows */
     bool weighed;   /* units are of the decoded request */

@@ -11,6 +11,7 @@
 #include "proto/arena.h"
 #include "proto/problem.h"
 #include "proto/score.h"
+#include "server/scoring/event_batch.h"
 #include "server/scoring/stored_history.h"
 #include "server/users/user_state.h"
 
@@ -23,6 +24,8 @@ struct request_limits {
     bool strict_protobuf;   /* a message with an unknown field is an error */
     bool has_store;         /* a history store is configured */
     size_t behaviour_bytes; /* of one behaviour in the store */
+    size_t max_events;      /* lines of a body of POST /events */
+    size_t dedupe;          /* of them, of one user: as many ids the store remembers */
 };
 
 /* The phases of a request, for the metrics. request.c times the first five; the job queue and the event loop
@@ -55,6 +58,7 @@ struct request_summary {
     size_t behaviours;              /* received, the longest interest's */
     const char *user_state;         /* a literal, or NULL before there is one */
     double seconds[SCORING_PHASES]; /* of the phases that it came through */
+    size_t events[HISTORY_OUTCOMES];
 };
 
 struct request {
@@ -68,6 +72,7 @@ struct request {
     uint64_t deadline;             /* by clock_now(), after which nobody waits; 0: none */
     struct proto_string event_id;  /* of a header; length 0: none */
     struct stored_history *stored; /* the store's answer to an earlier run; NULL: there was none */
+    bool strict;                   /* POST /events: all lines, or an error */
     /* Decoded, resolved, and the state of the user. */
     struct proto_request decoded;
     struct resolved resolved;
@@ -85,6 +90,7 @@ struct request {
     bool postponed;         /* by scorer.weigh(): to be run once more, later */
     enum stored_want wants; /* of the store; if anything, it is to be run once more with the answer in `stored` */
     struct proto_string change;    /* STORED_APPEND, in the arena */
+    struct event_batch *events;    /* STORED_EVENTS; the caller's to free, in any case */
     const uint64_t *stored_counts; /* behaviours ever received, by interest; NULL: the history is not the store's */
     float *scores;
     float **attention;
@@ -115,6 +121,8 @@ struct scorer {
      * thread scores alone. The caller's to set. */
     void (*score_parallel)(struct scorer *scorer, struct request *request);
     void *parallel_context; /* whose score_parallel() it is */
+    /* Called between two slices of long work, with the nanoseconds of the last one. NULL: nobody waits. */
+    void (*pause)(struct scorer *scorer, uint64_t nanoseconds);
 };
 
 /* Without a model: the caller sets model, scratch and version before each request, and frees the arena at the end. */

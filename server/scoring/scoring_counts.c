@@ -31,6 +31,11 @@ void scoring_counts_model(struct scoring_counts *counts, const struct dien_model
 void scoring_counts_request(struct scoring_counts *counts, const struct request *request) {
     const struct request_summary *summary = &request->summary;
     bool good = request->problem.kind == PROBLEM_NONE && !request->departed, scores = request->path_user.id == NULL;
+    if (request->format == PROTO_LINES) {
+        for (size_t i = 0; i < HISTORY_OUTCOMES; i++)
+            counter_add(&counts->events[i], summary->events[i]);
+        return;
+    }
     if (scores)
         histogram_add(&counts->phases[PHASE_DECODE], summary->seconds[PHASE_DECODE]);
     if (!good)

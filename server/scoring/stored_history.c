@@ -14,7 +14,8 @@ struct stored_history *stored_history_new(enum stored_want want, struct user_key
     stored->want = want;
     stored->replaces = replaces;
     stored->user_length = user.length;
-    memcpy(stored->user, user.id, user.length);
+    if (user.length > 0)
+        memcpy(stored->user, user.id, user.length);
     stored->change_size = change.length;
     if (change.length > 0)
         memcpy(stored->change, change.data, change.length);
@@ -22,8 +23,10 @@ struct stored_history *stored_history_new(enum stored_want want, struct user_key
 }
 
 void stored_history_free(struct stored_history *stored) {
-    if (stored != NULL)
+    if (stored != NULL) {
         free(stored->record);
+        event_batch_free(stored->events);
+    }
     free(stored);
 }
 

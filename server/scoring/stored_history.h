@@ -12,6 +12,7 @@
 #include "proto/history_record.h"
 #include "proto/problem.h"
 #include "proto/score.h"
+#include "server/scoring/event_batch.h"
 #include "server/users/user_cache.h"
 
 #include <stdbool.h>
@@ -22,6 +23,7 @@ enum stored_want {
     STORED_NOTHING,
     STORED_GET,    /* the record of the user */
     STORED_APPEND, /* `change` to be applied, and then the record */
+    STORED_EVENTS  /* the changes of `events` */
 };
 
 /* What a request asks of the store, and the answer. */
@@ -35,8 +37,9 @@ struct stored_history {
     uint64_t count;     /* of the change: behaviours ever received, after it */
     char *record;       /* malloc'ed; NULL: the store does not know the user */
     size_t record_size;
-    char detail[160]; /* if it failed */
-    void *context;    /* whoever asks the store */
+    struct event_batch *events; /* STORED_EVENTS: owned */
+    char detail[160];           /* if it failed */
+    void *context;              /* whoever asks the store */
     char user[USER_ID_MAX];
     char change[];
 };

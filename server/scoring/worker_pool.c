@@ -10,6 +10,7 @@
 #include "server/base/clock.h"
 #include "server/base/peer.h"
 #include "server/base/thread.h"
+#include "server/scoring/event_lines.h"
 #include "server/scoring/work_split.h"
 
 #include <pthread.h>
@@ -164,8 +165,11 @@ static bool serve(struct worker *worker, struct scorer *scorer, struct job *job)
                               .deadline = job->deadline,
                               .event_id = {job->event_id, job->event_id_length},
                               .may_write = job->may_write,
+                              .strict = job->strict,
                               .stored = job->stored};
-    if (job->user.id == NULL)
+    if (job->format == PROTO_LINES)
+        request_events(scorer, &request);
+    else if (job->user.id == NULL)
         request_score(scorer, &request);
     else
         request_update(scorer, &request);
@@ -174,8 +178,10 @@ static bool serve(struct worker *worker, struct scorer *scorer, struct job *job)
     if (request.wants != STORED_NOTHING) {
         drop_room(job);
         job->stored = stored_history_new(request.wants, request_user(&request), request.change, request.replaces);
-        if (job->stored != NULL)
+        if (job->stored != NULL) {
+            job->stored->events = request.events;
             return true;
+        }
         problem_out_of_memory(&request.problem);
     }
     scoring_counts_request(worker->pool->options.counts, &request);
@@ -192,6 +198,7 @@ static bool serve(struct worker *worker, struct scorer *scorer, struct job *job)
         drop_room(job);
         reply_problem(worker, job, &request.problem);
     }
+    event_batch_free(request.events);
     return true;
 }
 
@@ -206,7 +213,7 @@ static uint64_t expiry_of(const struct worker_pool *pool, const struct job *job)
 /* True when a job that has waited is of no more use: its time is over, or its client has left. The loop writes the
  * reply. */
 static bool is_hopeless(struct worker_pool *pool, struct job *job, uint64_t now) {
-    if (job->stored != NULL && job->stored->want == STORED_APPEND)
+    if (job->stored != NULL && job->stored->want != STORED_GET)
         return false; /* it is applied, and to be told so */
     job->waited = now > job->submitted ? clock_seconds(now - job->submitted) : 0;
     if (job->waited > JOB_PRESSURE_SECONDS && peer_look(job->socket) == PEER_GONE) {
@@ -277,13 +284,14 @@ static bool run_job(struct worker *worker, struct scorer *scorer, struct job *jo
     bool ended = is_hopeless(pool, job, start) || serve(worker, scorer, job);
     served_model_release(job->served);
     job->served = NULL;
-    if (ended && job->user.id == NULL && !worker_pool_waits(job))
+    if (ended && job->user.id == NULL && job->format != PROTO_LINES && !worker_pool_waits(job))
         histogram_add(&options->counts->phases[PHASE_QUEUE], clock_seconds(start - job->submitted));
 
     /* The cost is the time that one thread would have taken alone. */
     uint64_t end = clock_now();
     int64_t spent = (int64_t)(end - start) - worker->excluded_ns;
-    bool whole = job->problem == PROBLEM_NONE && !job->cancelled && !worker_pool_waits(job);
+    bool whole = job->problem == PROBLEM_NONE && !job->cancelled && !worker_pool_waits(job) &&
+                 job->format != PROTO_LINES; /* their lines say nothing of what scoring costs */
     job->seconds = whole ? 1e-9 * (double)spent : 0;
 
     pthread_mutex_lock(&pool->mutex);
@@ -327,6 +335,11 @@ static void run_light_jobs(struct worker *worker, uint64_t budget) {
     }
     worker->excluded_ns = excluded_ns + (int64_t)spent;
     worker->job = heavy;
+}
+
+/* The scorer's pause(). */
+static void pause_for_light_jobs(struct scorer *scorer, uint64_t nanoseconds) {
+    run_light_jobs(scorer->parallel_context, nanoseconds);
 }
 
 /* ---- the scoring of one request by several threads */
@@ -501,6 +514,7 @@ struct worker_pool *worker_pool_start(const struct worker_pool_options *options)
         worker->interleaved = worker->scorer;
         arena_init(&worker->interleaved.arena, options->limits.memory, INTERLEAVED_ARENA_KEEP);
         worker->scorer.score_parallel = score_parallel;
+        worker->scorer.pause = pause_for_light_jobs;
         worker->has_thread = thread_start(&worker->thread, "score", work, worker);
         good = worker->has_thread;
     }
@@ -526,7 +540,7 @@ bool worker_pool_submit(struct worker_pool *pool, struct job *job) {
     job->reply = NULL;
     job->reply_size = 0;
     /* cost_guess() reads the whole body, so not under the lock. */
-    job->units = job->user.id != NULL            ? cost_guess_update(decoded_size(job))
+    job->units = job->user.id != NULL || job->format == PROTO_LINES            ? cost_guess_update(decoded_size(job))
                  : job->coding == PROTO_IDENTITY ? cost_guess(job->format, job->body, job->size)
                                                  : cost_guess_compressed(decoded_size(job));
     /* In an overload the request may have waited in the kernel, too, until its client gave up. */
