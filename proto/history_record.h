@@ -65,8 +65,8 @@ struct history_limits {
 
 enum history_outcome {
     HISTORY_APPLIED,
-    HISTORY_DUPLICATE,  /* the event was applied before; nothing changed */
-    HISTORY_REFUSED,    /* the record would be larger than user_bytes; nothing changed */
+    HISTORY_DUPLICATE,   /* the event was applied before; nothing changed */
+    HISTORY_REFUSED,     /* the record would be larger than user_bytes; nothing changed */
     HISTORY_UNAVAILABLE, /* the store gave no answer, or the record cannot be read */
     HISTORY_OUTCOMES
 };

@@ -540,9 +540,9 @@ bool worker_pool_submit(struct worker_pool *pool, struct job *job) {
     job->reply = NULL;
     job->reply_size = 0;
     /* cost_guess() reads the whole body, so not under the lock. */
-    job->units = job->user.id != NULL || job->format == PROTO_LINES            ? cost_guess_update(decoded_size(job))
-                 : job->coding == PROTO_IDENTITY ? cost_guess(job->format, job->body, job->size)
-                                                 : cost_guess_compressed(decoded_size(job));
+    job->units = job->user.id != NULL || job->format == PROTO_LINES ? cost_guess_update(decoded_size(job))
+                 : job->coding == PROTO_IDENTITY                    ? cost_guess(job->format, job->body, job->size)
+                                                                    : cost_guess_compressed(decoded_size(job));
     /* In an overload the request may have waited in the kernel, too, until its client gave up. */
     if (pool->waiting_count > 0 && peer_look(job->socket) == PEER_GONE) {
         job->refusal = JOB_CLIENT_GONE;

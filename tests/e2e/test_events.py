@@ -144,7 +144,7 @@ def test_a_user_that_is_full_is_refused(build, demo, rng, file):
     _, history = split(demo, rng)
     with Service(build, demo.path, "--histories", file, "--histories-user-bytes", "1024") as server:
         client = server.client()
-        body = body_of([event(user, number, history, 0, 12) for number in range(12) for user in "uv"])
+        body = body_of([event(user, number, history, 0, 12) for number in range(90) for user in "uv"])
         said = outcomes(client.post(body, "/events", **LINES))
         assert {each["outcome"] for each in said} == {"applied", "refused"}
         refused = next(each for each in said if each["outcome"] == "refused")
