@@ -5,6 +5,7 @@ import json
 
 import pytest
 
+from support.histories import bits, part, split
 from support.service import Service
 
 LINES = {"Content-Type": "application/x-ndjson"}
@@ -20,22 +21,6 @@ def plain(build, demo):
 @pytest.fixture(name="file")
 def file_fixture(tmp_path):
     return f"lmdb:{tmp_path}/histories"
-
-
-def part(columns, begin, end):
-    return {name: values[begin:end] for name, values in columns.items()}
-
-
-def split(demo, rng):
-    """A request without a word of a history, and a history."""
-    body = demo.request(rng, history=0, candidates=7)
-    history = {name: rng.sample(demo.known_ids(name), 12) for name in body.pop("history")}
-    return body, history
-
-
-def bits(reply):
-    assert reply.status == 200, reply
-    return reply.json()["results"]
 
 
 def event(user, number, history, begin, end):

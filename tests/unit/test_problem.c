@@ -33,6 +33,7 @@ static void every_kind_has_its_status(void **state) {
         [PROBLEM_TOO_MANY_CANDIDATES] = 422,
         [PROBLEM_HISTORY_TOO_LONG] = 422,
         [PROBLEM_HISTORY_TOO_LARGE] = 422,
+        [PROBLEM_TOO_MANY_EVENTS] = 422,
         [PROBLEM_HEADERS_TOO_LARGE] = 431,
         [PROBLEM_MODEL_FAULT] = 500,
         [PROBLEM_OUT_OF_MEMORY] = 503,
