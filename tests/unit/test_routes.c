@@ -75,7 +75,8 @@ static void methods_fit_their_paths(void **state) {
 static void bodies_are_where_they_are_due(void **state) {
     (void)state;
     for (enum route route = ROUTE_NONE; route < ROUTES; route++)
-        assert_int_equal(routes_has_body(route), route == ROUTE_SCORE || route == ROUTE_HISTORY);
+        assert_int_equal(routes_has_body(route),
+                         route == ROUTE_SCORE || route == ROUTE_HISTORY || route == ROUTE_EVENTS);
 }
 
 static void assert_user(const char *target, const char *expected, size_t expected_length) {
