@@ -18,7 +18,7 @@ TYPED = [("model/export", ["."]), ("", ["deploy"]), ("", ["tests/bench"]), ("", 
 
 
 # The rooms of the package `dien`; each imports only those before it.
-PACKAGE_ROOMS = ["model", "data", "training", "sources", "serving"]
+PACKAGE_ROOMS = ["client", "request_log", "model", "data", "training", "sources", "serving"]
 
 
 def run(command, folder=""):

@@ -1,6 +1,6 @@
 """DIEN offline: train, convert, freeze, inspect and verify models for the scoring server.
 
-The rooms, each of which imports only those before it: `model` (the network and the model directory), `data` (clicks to
+The rooms, each of which imports only those before it: `client` and `request_log` (both without PyTorch), `model` (the network and the model directory), `data` (clicks to
 examples), `training`, `sources` (other frameworks' checkpoints), `serving` (a running server).
 """
 
