@@ -22,6 +22,8 @@ COMMANDS = {
     "freeze": ("dien.training.freeze", "write a model directory from a checkpoint of `dien train`"),
     "convert": ("dien.sources.convert", "write a model directory from another framework's checkpoint"),
     "inspect": ("dien.sources.inspect", "show the contents of a model directory or of a checkpoint"),
+    "replay": ("dien.serving.replay", "send a request log again, or compare its scores with another model's"),
+    "label": ("dien.serving.label", "join a request log with clicks to examples for `dien train`"),
     "verify": ("dien.serving.verify", "compare a running server's scores with PyTorch's"),
 }
 INTERRUPTED = 130  # as shells count SIGINT
