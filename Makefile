@@ -53,7 +53,7 @@ DEPENDENCIES := $(patsubst %.o,%.d,$(LIBRARY_O) $(MAIN_O) $(call objects,$(UNIT_
 DEMO_PACKAGES := build-essential pkg-config libmicrohttpd-dev libjansson-dev libprotobuf-c-dev protobuf-c-compiler libuv1-dev libopenblas-serial-dev libxxhash-dev zlib1g-dev liblmdb-dev libhiredis-dev libssl-dev python3 curl
 TEST_PACKAGES := $(DEMO_PACKAGES) libcmocka-dev redis-server protobuf-compiler python3-protobuf python3-numpy python3-pytest python3-pytest-xdist python3-torch
 CHECK_PACKAGES := $(TEST_PACKAGES) ca-certificates systemd groff-base debhelper dpkg-dev clang clang-format clang-tidy libclang-rt-14-dev valgrind wrk python3-tqdm python3-zstandard python3-matplotlib haproxy nginx-light strace \
-                  mypy flake8 python3-jsonschema python3-yaml libprotobuf-dev python3-venv python3-pip python3-setuptools python3-wheel
+                  mypy flake8 python3-jsonschema python3-yaml libprotobuf-dev python3-venv python3-pip python3-setuptools python3-wheel python3-h5py python3-plyvel python3-snappy python3-crcmod
 # Tools that the tests call, kept in the build tree.
 TOOLS := build/tools
 # To build for AArch64 and to run what was built: a compiler, an emulator, and that architecture's libraries under

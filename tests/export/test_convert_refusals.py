@@ -324,8 +324,8 @@ def test_nothing_in_a_file_is_run(tmp_path):
 @pytest.mark.parametrize(
     "name, content, message",
     [
-        ("ckpt.index", b"x" * 64, "part of a TensorFlow checkpoint"),
-        ("ckpt.data-00000-of-00001", b"x" * 64, "part of a TensorFlow checkpoint"),
+        ("ckpt.index", b"x" * 64, "does not end as a LevelDB table"),
+        ("ckpt.data-00000-of-00001", b"x" * 64, "data without its index: ckpt.index is missing"),
         ("a.pt", b"", "not a PyTorch state dict"),
         ("a.pt", b"hello", "is text, not a checkpoint"),
         ("a.npz", b"PK\x03\x04", "zip"),
@@ -343,7 +343,7 @@ def test_files_that_are_none(tmp_path, name, content, message):
 
 def test_a_checkpoint_prefix(tmp_path):
     (tmp_path / "ckpt.index").write_bytes(b"x")
-    with pytest.raises(ConversionError, match="NewCheckpointReader"):
+    with pytest.raises(ConversionError, match="does not end as a LevelDB table"):
         weights.read(str(tmp_path / "ckpt"))
 
 

@@ -18,6 +18,7 @@ from dien.sources.builder import Model, groups_of
 from dien.sources.fold import Norm, tf1_cell
 from dien.sources.layers import Layer
 from dien.sources.source import ConversionError, Source, required
+from dien.sources.tensorflow_checkpoint import OPTIMISER
 
 FIELDS = {"uid": "user", "mid": "item", "cat": "item"}
 # The class of the model, which train.py chooses, determines the evolution. The tensors do not show it.
@@ -27,7 +28,6 @@ RULES: dict[str, rules.Rule] = {
     "HIDDEN_SIZE": rules.count, "ATTENTION_SIZE": rules.count, "use_dice": rules.flag, "max_length": rules.length,
     "batch_norm_eps": rules.positive, "mlp_input_order": rules.names, "groups": rules.groups, "model": rules.text}
 INPUT_ORDER = ("uid", "item(mid,cat)", "sum over history(mid,cat)", "item*sum", "final_state2")
-OPTIMISER = r".*/Adam(_1)?|(.*/)?beta[12]_power|(.*/)?global_step"
 AUXILIARY = r"(.*/)?(bn1gru|f[123]gru)/.*"
 BATCH_NORM_EPSILON = 1e-3
 KEEP = "last"

@@ -1,4 +1,4 @@
-"""Reads a foreign checkpoint's tensors: PyTorch state dicts, safetensors, .npz. The first bytes tell which.
+"""Reads a foreign checkpoint's tensors: PyTorch state dicts, safetensors, .npz, TensorFlow's checkpoints and frozen graphs.
 
 Each other form that people have is recognised by its own signs, and the error says what it is and what to do.
 """
@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import os
 import pickle
+import re
 import zipfile
 import zlib
 from typing import Any, Callable, Mapping, Optional
@@ -14,9 +15,12 @@ import numpy as np
 import torch
 
 from dien.model import pickles, safetensors
+from dien.sources import leveldb_table, tensorflow_checkpoint, tensorflow_graph
+from dien.sources.leveldb_table import TableError
 from dien.sources.source import ConversionError
 
 HDF5 = b"\x89HDF\r\n\x1a\n"
+DATA_FILE = r"[.]data-\d{5}-of-\d{5}$"  # the end of the names of a TensorFlow checkpoint's data
 # Keys under which training scripts put a state dict.
 INNER = ("state_dict", "model_state_dict", "model_state", "model", "net", "network", "module", "params")
 # Prefixes of every name, and who adds them.
@@ -33,11 +37,9 @@ and convert state_dict.pt"""
 KERAS = """{path} is HDF5, a Keras file, which is not read here.{missing} Dump it where TensorFlow is:
     numpy.savez("weights.npz", **{{variable.name: variable.numpy() for variable in model.variables}})"""
 
-TENSORFLOW = """{path} is part of a TensorFlow checkpoint. Dump it where TensorFlow is:
-    reader = tf.train.load_checkpoint("path/to/ckpt")     # TensorFlow 1: tf.train.NewCheckpointReader
-    numpy.savez("weights.npz", **{{name: reader.get_tensor(name) for name in reader.get_variable_to_shape_map()}})
-and convert weights.npz"""
-
+VERSION_1 = """{path} is a checkpoint of TensorFlow's first format, which is not read. Write it again where TensorFlow is:
+    tf.train.Saver(write_version=tf.train.SaverDef.V2).save(session, "ckpt")
+and convert --weights ckpt"""
 
 PADDLEREC = ("PaddleRec's dygraph registers the attention's layers and the top's under the same names, so that the attention's "
              "weights are in no checkpoint: it cannot be scored as it was trained, and there is no converter for it")
@@ -112,24 +114,37 @@ def _check_types(tensors: Mapping[str, np.ndarray]) -> None:
 # ---- forms that are not read
 
 FORMS = {
-    "saved_model": "{path} is a TensorFlow SavedModel: a program with its variables. {dump}",
+    "meta": "{path} is the graph of a TensorFlow checkpoint, without its values. Name the checkpoint by its prefix, the name of "
+            "its .index file without .index",
+    "saved_model": "{path} is the program of a TensorFlow SavedModel: name the directory that it is in",
+    "data": "{path} is a TensorFlow checkpoint's data without its index: {prefix}.index is missing",
     "keras": "{path} is a Keras 3 model: its tensors have no names of their own. Where it was made: "
              "model.save_weights(\"weights.h5\"), and convert weights.h5",
     "onnx": "{path} is ONNX: a graph of operators, in which the model's parts have lost their names. Convert the checkpoint that "
             "it was made of",
-    "pb": "{path} is a TensorFlow graph (.pb), in a form that is not read. {dump}",
     "tflite": "{path} is a TensorFlow Lite program. Convert the checkpoint that it was made of",
     "paddle": "{path} is PaddlePaddle's. " + PADDLEREC,
     "text": "{path} is text, not a checkpoint",
 }
-DUMP = ("Dump its variables where TensorFlow is: reader = tf.train.load_checkpoint(\"{variables}\"), then numpy.savez("
-        "\"weights.npz\", **{{name: reader.get_tensor(name) for name in reader.get_variable_to_shape_map()}}), and convert "
-        "weights.npz")
 
 
-def _unread(form: str, path: str) -> ConversionError:
-    variables = os.path.join(path, "variables", "variables") if form == "saved_model" else "path/to/ckpt"
-    return ConversionError(FORMS[form].format(path=path, dump=DUMP.format(variables=variables)))
+def _of_tensorflow(path: str, reader: Callable[[str], Mapping[str, np.ndarray]]) -> Mapping[str, np.ndarray]:
+    """What a reader of TensorFlow's files finds, with the file's name in its errors."""
+    try:
+        return reader(path)
+    except TableError as error:
+        raise ConversionError(f"{path}: {error}") from error
+    except OSError as error:
+        raise ConversionError(f"{error.filename}: {error.strerror}, and it is a part of the checkpoint {path}") from error
+
+
+def _prefix_of(path: str) -> Optional[str]:
+    """The prefix of the TensorFlow checkpoint that a path names: by itself, one of its files, or a directory that holds it."""
+    if os.path.isdir(path):
+        path = os.path.join(path, "variables", "variables")
+    else:
+        path = re.sub(rf"[.]index$|{DATA_FILE}", "", path)
+    return path if os.path.exists(f"{path}.index") else None
 
 
 def _form_of_zip(names: list[str]) -> str:
@@ -144,6 +159,8 @@ def _form(path: str, start: bytes) -> str:
     base = os.path.basename(path)
     if path.endswith((".pdparams", ".pdopt", ".pdmodel")):
         return "paddle"
+    if re.search(DATA_FILE, path):
+        return "data"
     if start.startswith(HDF5):
         return "hdf5"
     if start[8:9] == b"{":
@@ -156,23 +173,41 @@ def _form(path: str, start: bytes) -> str:
         return "tflite"
     if base.endswith(".onnx") or (start[:1] == b"\x08" and start[2:3] == b"\x12" and base != "saved_model.pb"):
         return "onnx"
-    if base.endswith((".pb", ".pbtxt", ".meta")) or base == "saved_model.pb":
-        return "pb"
-    if base.endswith(".index") or ".data-0" in base:
-        return "bundle"
+    if base == "saved_model.pb":
+        return "saved_model"
+    if base.endswith(".meta"):
+        return "meta"
+    if base.endswith(".pb"):
+        return "graph"
     if start and all(byte in b"\t\n\r" or 32 <= byte < 127 for byte in start):
         return "text"
     return ""
 
 
-def _read(path: str) -> Mapping[str, np.ndarray]:
+def _is_table(path: str) -> bool:
+    """Whether a file ends as a LevelDB table."""
+    with open(path, "rb") as file:
+        file.seek(max(os.path.getsize(path) - 8, 0))
+        return file.read() == leveldb_table.MAGIC.to_bytes(8, "little")
+
+
+def _read_directory(path: str) -> ConversionError:
+    """Why a directory cannot be read, by what is in it."""
+    if os.path.exists(os.path.join(path, "saved_model.pb")):
+        return ConversionError(f"{path} is a TensorFlow SavedModel without its variables (variables/variables.index)")
+    found = sorted({name[:-len(".index")] for name in os.listdir(path) if name.endswith(".index")})
+    if found:
+        return ConversionError(f"{path} is a directory with TensorFlow checkpoints: name one by its prefix, {', '.join(found)}")
+    return ConversionError(f"{path} is a directory without a saved_model.pb or a checkpoint: name the file")
+
+
+def _read(path: str, note: Callable[[str], None]) -> Mapping[str, np.ndarray]:
+    prefix = _prefix_of(path)
+    if prefix is not None:
+        return _of_tensorflow(prefix, lambda each: tensorflow_checkpoint.read(each, note))
     if os.path.isdir(path):
-        if os.path.exists(os.path.join(path, "saved_model.pb")):
-            raise _unread("saved_model", path)
-        raise ConversionError(f"{path} is a directory without a saved_model.pb: name the file")
+        raise _read_directory(path)
     if not os.path.exists(path):
-        if os.path.exists(f"{path}.index"):
-            raise ConversionError(TENSORFLOW.format(path=path))
         raise ConversionError(f"{path}: no such file")
     with open(path, "rb") as file:
         form = _form(path, file.read(16))
@@ -184,19 +219,21 @@ def _read(path: str) -> Mapping[str, np.ndarray]:
             raise ConversionError(f"{path}: a damaged zip file: {error}") from error
     if form == "hdf5":
         raise _of_keras(path)
-    if form == "bundle":
-        raise ConversionError(TENSORFLOW.format(path=path))
     if form in FORMS:
-        raise _unread(form, path)
+        raise ConversionError(FORMS[form].format(path=path, prefix=re.sub(DATA_FILE, "", os.path.basename(path))))
     readers: dict[str, Callable[[str], Mapping[str, np.ndarray]]] = {
-        "torch": _of_torch, "npz": _of_npz, "safetensors": safetensors.read}
+        "torch": _of_torch, "npz": _of_npz, "safetensors": safetensors.read,
+        "graph": lambda each: _of_tensorflow(each, tensorflow_graph.read)}
     if form not in readers:
-        raise ConversionError(f"{path}: not a PyTorch state dict (.pt, .pth), safetensors or .npz")
+        raise ConversionError(VERSION_1.format(path=path) if _is_table(path) else
+                              f"{path}: not a PyTorch state dict (.pt, .pth), safetensors, .npz, a Keras file (.h5), "
+                              "or a TensorFlow checkpoint")
     return readers[form](path)
 
 
 def read(path: str, note: Optional[Callable[[str], None]] = None) -> dict[str, np.ndarray]:
     """Every tensor of a file, by name; `note` is told what was left out of the names."""
-    tensors = _plain_names(_read(path), note or (lambda text: None))
+    note = note or (lambda text: None)
+    tensors = _plain_names(_read(path, note), note)
     _check_types(tensors)
     return tensors
