@@ -95,6 +95,11 @@ demo: deps-demo ## install what is missing, build, score one shopper's session, 
 	@$(MAKE) --no-print-directory -s -j$(JOBS) build
 	@$(PYTHON) deploy/demo.py --server $(BUILD)/dien-server --model model/demo
 
+.PHONY: fleet
+fleet: deps-fleet fleet-prometheus ## three servers, HAProxy, Redis and Prometheus; faults under load, SECONDS (10) each; a table (2 minutes)
+	@$(MAKE) --no-print-directory -s -j$(JOBS) build
+	$(PYTHON) deploy/fleet.py --build $(BUILD) --seconds $(or $(SECONDS),10)
+
 run: deps-demo ## serve MODEL (model/demo) on LISTEN (127.0.0.1:8080) until interrupted
 	@$(MAKE) --no-print-directory -s -j$(JOBS) build
 	exec $(BUILD)/dien-server --model $(MODEL) --listen $(LISTEN)
@@ -375,6 +380,10 @@ deps-demo:
 # Node.js often comes from elsewhere than Debian: looked for as a command.
 NODE_PACKAGES = $(if $(shell command -v node),,nodejs) $(if $(shell command -v npm),,npm)
 
+.PHONY: deps-fleet
+deps-fleet:
+	@$(call install,$(DEMO_PACKAGES) haproxy redis-server)
+
 .PHONY: deps-bench
 deps-bench:
 	@$(call install,$(DEMO_PACKAGES) wrk protobuf-compiler python3-protobuf python3-numpy python3-torch python3-tqdm $(NODE_PACKAGES))
@@ -390,12 +399,19 @@ deps: ## Debian packages that the build and all tests need
 # Prometheus and promtool without the daemon that their package would start; validators of OpenAPI documents; AArch64's libraries.
 tools: $(if $(CROSS_BUILD),$(SYSROOT)/.complete) $(TOOLS)/prometheus $(TOOLS)/node_modules/openapi-typescript $(TOOLS)/node_modules/undici $(TOOLS)/node_modules/kubernetes-models
 
-$(TOOLS)/prometheus: | deps
+define fetch_prometheus
 	@mkdir -p $(TOOLS)/prometheus-package
 	cd $(TOOLS)/prometheus-package && (apt-get download -qq prometheus || (apt-get update -qq && apt-get download -qq prometheus)) && dpkg -x prometheus_*.deb .
 	mv $(TOOLS)/prometheus-package/usr/bin/promtool $(TOOLS)/promtool
-	mv $(TOOLS)/prometheus-package/usr/bin/prometheus $@
+	mv $(TOOLS)/prometheus-package/usr/bin/prometheus $(TOOLS)/prometheus
 	rm -r $(TOOLS)/prometheus-package
+endef
+$(TOOLS)/prometheus: | deps
+	$(fetch_prometheus)
+# The fleet needs no other tool, and so not the packages of all tests.
+.PHONY: fleet-prometheus
+fleet-prometheus:
+	$(if $(wildcard $(TOOLS)/prometheus),,$(fetch_prometheus))
 
 $(TOOLS)/node_modules/openapi-typescript: | deps
 	@mkdir -p $(TOOLS)

@@ -73,14 +73,16 @@ class Process:
         nginx = ["nginx", "-e", self.directory / "error.log", "-g", f"pid {self.directory}/nginx.pid; daemon off;", "-c", file]
         command = {"haproxy": ["haproxy", "-db", "-f", file], "nginx": nginx}[name]
         self.address = ("127.0.0.1", port)
-        self.process = subprocess.Popen([str(each) for each in command])
+        log = self.directory / "log"
+        with open(log, "wb") as output:
+            self.process = subprocess.Popen([str(each) for each in command], stdout=output, stderr=output)
         limit = time.monotonic() + service.START_SECONDS
         while True:
             try:
                 socket.create_connection(self.address).close()
                 break
             except ConnectionRefusedError:
-                assert self.process.poll() is None and time.monotonic() < limit
+                assert self.process.poll() is None and time.monotonic() < limit, log.read_text()
                 time.sleep(0.01)
 
     def client(self):
