@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <openssl/evp.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -30,10 +31,11 @@ static bool fail(const struct fault *fault, const char *format, ...) {
 
 /* ---- opening */
 
-static bool open_file(struct model_file *file, int directory, const struct model_files *files, const char *name,
-                      const struct fault *fault) {
+/* `follow`: 0, or O_NOFOLLOW. */
+static bool open_file(struct model_file *file, int directory, int follow, const struct model_files *files,
+                      const char *name, const struct fault *fault) {
     /* O_NONBLOCK: a pipe without a writer would block. */
-    file->descriptor = openat(directory, name, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+    file->descriptor = openat(directory, name, O_RDONLY | O_CLOEXEC | O_NONBLOCK | follow);
     if (file->descriptor < 0)
         return fail(fault, "%s/%s: cannot open: %s", files->directory, name, strerror(errno));
     if (fstat(file->descriptor, &file->status) != 0 || !S_ISREG(file->status.st_mode))
@@ -63,16 +65,52 @@ static char *read_file(const struct model_file *file, const struct model_files *
     return NULL;
 }
 
-bool model_files_open(struct model_files *files, const char *directory, char *message, size_t size) {
+/* The part of a path after the root, or NULL: it lies elsewhere. */
+static const char *path_below(const char *root, const char *directory) {
+    size_t length = strlen(root);
+    if (strncmp(directory, root, length) == 0 && (directory[length] == '/' || root[length - 1] == '/'))
+        return directory + length;
+    return *directory == '/' ? NULL : directory;
+}
+
+/* Opens one directory after another, each below the one before. */
+static bool open_below(const char *root, const char *directory, int *folder, const struct fault *fault) {
+    const char *at = path_below(root, directory);
+    if (at == NULL || at[strspn(at, "/")] == '\0')
+        return fail(fault, "\"%s\" names no directory below --model-root, %s", directory, root);
+    *folder = open(root, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (*folder < 0)
+        return fail(fault, "--model-root, %s: cannot open: %s", root, strerror(errno));
+    while (*(at += strspn(at, "/")) != '\0') {
+        char part[NAME_MAX + 1];
+        size_t length = strcspn(at, "/");
+        snprintf(part, sizeof part, "%.*s", (int)(length < sizeof part ? length : sizeof part - 1), at);
+        at += length;
+        bool is_name = length < sizeof part && strcmp(part, "..") != 0 && strcmp(part, ".") != 0;
+        int above = *folder;
+        *folder = is_name ? openat(above, part, O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW) : -1;
+        int reason = errno;
+        close(above);
+        if (*folder < 0)
+            return fail(fault, "%s: \"%s\" is no directory below --model-root, %s: %s", directory, part, root,
+                        is_name ? strerror(reason) : "it is not a name");
+    }
+    return true;
+}
+
+bool model_files_open(struct model_files *files, const char *root, const char *directory, char *message, size_t size) {
     const struct fault fault = {message, size};
     *files = (struct model_files){
         .directory = directory, .config.descriptor = -1, .weights.descriptor = -1, .samples.descriptor = -1};
-    int folder = open(directory, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    int follow = root != NULL ? O_NOFOLLOW : 0;
+    int folder = root == NULL ? open(directory, O_RDONLY | O_DIRECTORY | O_CLOEXEC) : -1;
+    if (root != NULL && !open_below(root, directory, &folder, &fault))
+        return false;
     if (folder < 0)
         return fail(&fault, "%s: cannot open: %s", directory, strerror(errno));
-    bool good = open_file(&files->config, folder, files, "config.json", &fault) &&
-                open_file(&files->weights, folder, files, "model.safetensors", &fault) &&
-                open_file(&files->samples, folder, files, "samples.json", &fault);
+    bool good = open_file(&files->config, folder, follow, files, "config.json", &fault) &&
+                open_file(&files->weights, folder, follow, files, "model.safetensors", &fault) &&
+                open_file(&files->samples, folder, follow, files, "samples.json", &fault);
     close(folder);
     if (good)
         files->config_text = read_file(&files->config, files, "config.json", DIEN_CONFIG_BYTES_MAX, &fault);

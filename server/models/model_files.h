@@ -26,8 +26,11 @@ struct model_files {
 };
 
 /* Opens the directory and its files, and reads the two small ones. False on error, with the file and the fault in
- * `message`; model_files_close() in either case. */
-bool model_files_open(struct model_files *files, const char *directory, char *message, size_t size);
+ * `message`; model_files_close() in either case.
+ *
+ * With a `root` the directory lies below it, as a path from there or as one that begins with it. Then neither ".." nor
+ * a symbolic link is followed, not for the files either. */
+bool model_files_open(struct model_files *files, const char *root, const char *directory, char *message, size_t size);
 /* Reads the weights to their end for their digest. False when they cannot be read, or with an empty message when
  * *cancelled became true. */
 bool model_files_digest(struct model_files *files, const atomic_bool *cancelled, char *message, size_t size);

@@ -86,7 +86,7 @@ static bool fits(const struct model_files *files, const struct load *load, struc
 static struct served_model *open_and_prove(struct model_files *files, const struct load *load, struct loaded *loaded) {
     struct dien_error error = {""};
     char *message = loaded->message;
-    if (!model_files_open(files, load->directory, message, sizeof loaded->message))
+    if (!model_files_open(files, load->root, load->directory, message, sizeof loaded->message))
         return NULL;
     loaded->is_previous = load->previous != NULL && are_of(files, load->previous);
     if (loaded->is_previous || !fits(files, load, loaded) ||

@@ -7,6 +7,7 @@
 #define SERVER_MODELS_MODEL_LOADER_H
 
 #include "server/scoring/request.h"
+#include "server/scoring/rollout.h"
 #include "server/scoring/sample_check.h"
 #include "server/scoring/served_model.h"
 
@@ -14,6 +15,7 @@
 #include <stdbool.h>
 
 struct load {
+    const char *root; /* that the directory must lie below; NULL: anywhere, and links are followed */
     const char *directory;
     enum dien_precision precision;
     double tolerance;    /* of the samples' scores; at least DIEN_REDUCED_TOLERANCE where the precision is reduced */
@@ -29,7 +31,9 @@ struct load {
 struct loaded {
     struct served_model *served; /* open, checked, and the caller's; NULL: refused, or the previous one */
     bool is_previous;            /* the directory is that of load.previous, which needs no loading */
-    char message[600];           /* the reason of a refusal */
+    bool is_candidate;           /* the registry's, as the next: it was loaded to be tried out */
+    struct rollout_shares shares;
+    char message[600]; /* the reason of a refusal */
     struct samples_report samples;
     double tolerance; /* that was applied */
     bool reduced;     /* the model scores in reduced precision */

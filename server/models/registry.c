@@ -17,7 +17,8 @@
 
 enum { CANCEL_SECONDS = 2 };
 
-const char *const model_slot_names[MODEL_SLOTS] = {[SLOT_LIVE] = "live", [SLOT_PREVIOUS] = "previous"};
+const char *const model_slot_names[MODEL_SLOTS] = {
+    [SLOT_LIVE] = "live", [SLOT_PREVIOUS] = "previous", [SLOT_CANDIDATE] = "candidate"};
 
 enum load_state { LOAD_NONE, LOAD_WANTED, LOAD_RUNS, LOAD_ENDED };
 
@@ -33,7 +34,10 @@ struct registry {
     struct loaded loaded;
     struct served_model *unused;   /* to be closed */
     struct served_model *previous; /* held while the load runs, which may find it again; NULL: none */
-    size_t bytes_held;             /* by models that stay when another goes live */
+    struct rollout_shares shares;  /* of the candidate that is loaded */
+    size_t bytes_beside_live;      /* of models that stay when another goes live, */
+    size_t bytes_beside_candidate; /* and when a candidate comes */
+    bool is_candidate;             /* that is loaded */
     bool stopping;
     atomic_bool cancelled;
     char target[PATH_MAX]; /* of the link at the last load; the registry's thread's */
@@ -66,21 +70,27 @@ static void read_link(const struct registry *registry, char target[PATH_MAX]) {
 static void load_wanted(struct registry *registry) {
     struct served_model *previous = registry->previous != NULL ? served_model_hold(registry->previous) : NULL;
     const struct registry_options *options = &registry->options;
-    const struct load load = {.directory = registry->path,
+    bool is_candidate = registry->is_candidate;
+    const struct load load = {.root = is_candidate ? options->root : NULL,
+                              .directory = registry->path,
                               .precision = options->precision,
                               .tolerance = options->tolerance,
                               .prefault = options->prefault,
                               .threads = options->threads,
                               .copy = options->copy,
                               .memory_limit = options->memory_limit,
-                              .memory_held = registry->bytes_held,
-                              .previous = previous,
+                              .memory_held =
+                                  is_candidate ? registry->bytes_beside_candidate : registry->bytes_beside_live,
+                              .previous = is_candidate ? NULL : previous,
                               .cancelled = &registry->cancelled};
     struct loaded loaded;
     registry->state = LOAD_RUNS;
     pthread_mutex_unlock(&registry->mutex);
-    read_link(registry, registry->target);
+    if (!is_candidate)
+        read_link(registry, registry->target);
     loader_load(&load, &loaded);
+    loaded.is_candidate = is_candidate;
+    loaded.shares = registry->shares;
     served_model_release(previous);
     pthread_mutex_lock(&registry->mutex);
     registry->loaded = loaded;
@@ -113,6 +123,7 @@ static bool poll_link(struct registry *registry) {
         return false;
     registry->state = LOAD_WANTED;
     registry->by = "poll";
+    registry->is_candidate = false;
     snprintf(registry->path, sizeof registry->path, "%s", options->poll_path);
     return true;
 }
@@ -176,18 +187,31 @@ struct registry *registry_start(const struct registry_options *options) {
 
 /* ---- loads */
 
-bool registry_load(struct registry *registry, const char *path, const char *by) {
+/* `shares` is NULL for a model that is to go live. */
+static bool begin_load(struct registry *registry, const char *path, const char *by,
+                       const struct rollout_shares *shares) {
     pthread_mutex_lock(&registry->mutex);
     bool begins = registry->state == LOAD_NONE && !registry->cancelled;
     if (begins) {
         registry->state = LOAD_WANTED;
         registry->by = by;
+        registry->is_candidate = shares != NULL;
+        registry->shares = shares != NULL ? *shares : (struct rollout_shares){.canary = 0};
         snprintf(registry->path, sizeof registry->path, "%s", path);
         pthread_cond_signal(&registry->work_available);
     }
     pthread_mutex_unlock(&registry->mutex);
     registry->counts.busy += !begins;
     return begins;
+}
+
+bool registry_load(struct registry *registry, const char *path, const char *by) {
+    return begin_load(registry, path, by, NULL);
+}
+
+bool registry_load_candidate(struct registry *registry, const char *path, const char *by,
+                             struct rollout_shares shares) {
+    return begin_load(registry, path, by, &shares);
 }
 
 bool registry_is_loading(struct registry *registry) {
@@ -246,24 +270,24 @@ bool registry_cancel(struct registry *registry) {
 
 /* ---- slots */
 
+static size_t slot_bytes(const struct registry *registry, enum model_slot slot) {
+    const struct served_model *served = registry->slots[slot];
+    return served != NULL ? dien_mapped_bytes(served->model) + dien_packed_bytes(served->model) : 0;
+}
+
 size_t registry_bytes(const struct registry *registry) {
-    size_t bytes = 0;
-    for (size_t i = 0; i < MODEL_SLOTS; i++) {
-        const struct served_model *served = registry->slots[i];
-        bytes += served != NULL ? dien_mapped_bytes(served->model) + dien_packed_bytes(served->model) : 0;
-    }
-    return bytes;
+    return slot_bytes(registry, SLOT_LIVE) + slot_bytes(registry, SLOT_PREVIOUS) + slot_bytes(registry, SLOT_CANDIDATE);
 }
 
 /* Tells the registry's thread of changed slots. It holds the previous model, which a load may find again. The live one
- * stays in memory beside a new one; the previous one leaves when that goes live. */
+ * stays in memory beside a new one; the previous one leaves when that goes live, and a candidate when another comes. */
 static void publish_slots(struct registry *registry) {
-    const struct served_model *live = registry->slots[SLOT_LIVE];
     struct served_model *previous = registry->slots[SLOT_PREVIOUS];
     pthread_mutex_lock(&registry->mutex);
     struct served_model *before = registry->previous;
     registry->previous = previous != NULL ? served_model_hold(previous) : NULL;
-    registry->bytes_held = live != NULL ? dien_mapped_bytes(live->model) + dien_packed_bytes(live->model) : 0;
+    registry->bytes_beside_live = slot_bytes(registry, SLOT_LIVE) + slot_bytes(registry, SLOT_CANDIDATE);
+    registry->bytes_beside_candidate = slot_bytes(registry, SLOT_LIVE) + slot_bytes(registry, SLOT_PREVIOUS);
     pthread_mutex_unlock(&registry->mutex);
     served_model_release(before);
 }
@@ -272,14 +296,19 @@ static bool same_files(const struct served_model *a, const struct served_model *
     return strcmp(a->config_sha256, b->config_sha256) == 0 && strcmp(a->weights_sha256, b->weights_sha256) == 0;
 }
 
-void registry_go_live(struct registry *registry, struct served_model *served) {
-    struct served_model **slots = registry->slots;
+/* A model of the files of another one has that one's version, so that user states are good for both. */
+static void number_version(struct registry *registry, struct served_model *served) {
+    struct served_model *const *slots = registry->slots;
     for (size_t i = 0; i < MODEL_SLOTS && served->version == 0; i++) {
         if (slots[i] != NULL && same_files(slots[i], served))
             served->version = slots[i]->version;
     }
     if (served->version == 0)
         served->version = ++registry->last_version;
+}
+
+static void take_live_slot(struct registry *registry, struct served_model *served) {
+    struct served_model **slots = registry->slots;
     bool replaces = slots[SLOT_LIVE] == NULL || same_files(slots[SLOT_LIVE], served);
     struct served_model *leaving = slots[replaces ? SLOT_LIVE : SLOT_PREVIOUS];
     if (!replaces)
@@ -290,8 +319,42 @@ void registry_go_live(struct registry *registry, struct served_model *served) {
         served_model_release(slots[SLOT_PREVIOUS]);
         slots[SLOT_PREVIOUS] = NULL;
     }
-    registry->counts.lives++;
     publish_slots(registry);
+}
+
+void registry_go_live(struct registry *registry, struct served_model *served) {
+    number_version(registry, served);
+    take_live_slot(registry, served);
+    registry->counts.lives++;
+}
+
+void registry_set_candidate(struct registry *registry, struct served_model *served) {
+    number_version(registry, served);
+    served_model_release(registry->slots[SLOT_CANDIDATE]);
+    registry->slots[SLOT_CANDIDATE] = served;
+    registry->counts.candidates++;
+    publish_slots(registry);
+}
+
+bool registry_promote(struct registry *registry) {
+    struct served_model *candidate = registry->slots[SLOT_CANDIDATE];
+    if (candidate == NULL)
+        return false;
+    registry->slots[SLOT_CANDIDATE] = NULL;
+    take_live_slot(registry, candidate);
+    registry->counts.promotions++;
+    return true;
+}
+
+bool registry_drop(struct registry *registry, enum candidate_drop reason) {
+    struct served_model *candidate = registry->slots[SLOT_CANDIDATE];
+    if (candidate == NULL)
+        return false;
+    registry->slots[SLOT_CANDIDATE] = NULL;
+    publish_slots(registry);
+    served_model_release(candidate);
+    registry->counts.drops[reason]++;
+    return true;
 }
 
 bool registry_roll_back(struct registry *registry) {

@@ -37,7 +37,7 @@ ENTRANCES = {
     "hiredis.h": {"server/histories/redis_engine.c", "server/histories/redis_node.c", "server/histories/redis_transfer.c"},
     "lmdb.h": {"server/histories/lmdb_engine.c"},
     "zlib.h": {"proto/content_coding.c"},
-    "xxhash.h": {"server/users/user_cache.c"},
+    "xxhash.h": {"server/scoring/rollout.c", "server/users/user_cache.c"},
 }
 
 

@@ -132,7 +132,7 @@ static void files_that_are_written_meanwhile(void **state) {
     struct model_files files;
     const struct timespec times[] = {{1000, 1}, {1000, 2}};
     write_sample(score);
-    assert_true(model_files_open(&files, directory, message, sizeof message));
+    assert_true(model_files_open(&files, NULL, directory, message, sizeof message));
     assert_true(model_files_unchanged(&files, message, sizeof message));
     snprintf(path, sizeof path, "%s/config.json", directory);
     assert_int_equal(utimensat(AT_FDCWD, path, times, 0), 0);

@@ -13,6 +13,7 @@
     "{'user': {'country': 1, 'age': 0.5}, 'context': {'month': -7, 'weather': [1, 0.5, -1]}, 'history': {},"           \
     " 'candidates': {'item': ['i1'], 'price': [1], 'position': [[1, 2]]}, 'scores': [0.5]}"
 
+static const char root[] = "/tmp"; /* where small_make() puts models */
 static char directories[3][64];
 static sem_t woken;
 static pthread_t waker;
@@ -54,7 +55,7 @@ static int start(void **state) {
     (void)state;
     sem_init(&woken, 0, 0);
     const struct registry_options options = {
-        .tolerance = 1, .threads = 2, .keep_previous = true, .wake = wake, .context = &woken};
+        .tolerance = 1, .threads = 2, .keep_previous = true, .root = root, .wake = wake, .context = &woken};
     registry = registry_start(&options);
     return registry != NULL ? 0 : -1;
 }
@@ -182,6 +183,137 @@ static void no_load_begins_after_a_cancel(void **state) {
     assert_false(registry_load(registry, directories[1], "signal"));
 }
 
+static struct loaded load_candidate(const char *path) {
+    struct loaded loaded;
+    const struct rollout_shares shares = {.canary = 0.25, .shadow = 0.5};
+    assert_true(registry_load_candidate(registry, path, "admin", shares));
+    sem_wait(&woken);
+    assert_true(registry_take(registry, &loaded));
+    assert_true(loaded.is_candidate);
+    assert_true(loaded.shares.canary == 0.25 && loaded.shares.shadow == 0.5);
+    return loaded;
+}
+
+static struct served_model *set_candidate(const char *path) {
+    struct loaded loaded = load_candidate(path);
+    if (loaded.served == NULL)
+        fail_msg("%s", loaded.message);
+    registry_set_candidate(registry, loaded.served);
+    return loaded.served;
+}
+
+static void a_candidate_is_promoted_or_dropped(void **state) {
+    (void)state;
+    assert_false(registry_promote(registry));
+    assert_false(registry_drop(registry, DROP_ASKED));
+    struct served_model *first = go_live(directories[0]);
+    struct served_model *second = set_candidate(directories[1]);
+    assert_ptr_equal(registry_model(registry, SLOT_LIVE), first);
+    assert_ptr_equal(registry_model(registry, SLOT_CANDIDATE), second);
+    assert_int_equal(second->version, 2);
+    assert_string_equal(second->loaded_by, "admin");
+    assert_true(registry_drop(registry, DROP_SLOW));
+    assert_null(registry_model(registry, SLOT_CANDIDATE));
+    struct served_model *third = set_candidate(directories[2] + strlen("/tmp/")); /* from the root */
+    assert_int_equal(third->version, 3);
+    assert_true(registry_promote(registry));
+    assert_ptr_equal(registry_model(registry, SLOT_LIVE), third);
+    assert_ptr_equal(registry_model(registry, SLOT_PREVIOUS), first);
+    assert_null(registry_model(registry, SLOT_CANDIDATE));
+    assert_true(registry_roll_back(registry));
+    assert_ptr_equal(registry_model(registry, SLOT_LIVE), first);
+    struct registry_counts counts = registry_count(registry);
+    assert_int_equal(counts.candidates, 2);
+    assert_int_equal(counts.promotions, 1);
+    assert_int_equal(counts.drops[DROP_SLOW], 1);
+    assert_int_equal(counts.drops[DROP_ASKED], 0);
+}
+
+static void a_candidate_takes_the_place_of_another(void **state) {
+    (void)state;
+    struct served_model *live = go_live(directories[0]);
+    struct served_model *held = served_model_hold(set_candidate(directories[1]));
+    struct served_model *same = set_candidate(directories[0]);
+    assert_int_equal(same->version, live->version); /* of the same files */
+    assert_int_equal(held->references, 1);
+    served_model_release(held);
+    assert_true(registry_promote(registry));
+    assert_ptr_equal(registry_model(registry, SLOT_LIVE), same);
+    assert_null(registry_model(registry, SLOT_PREVIOUS));
+}
+
+static void assert_not_below(const char *path) {
+    struct loaded loaded = load_candidate(path);
+    assert_null(loaded.served);
+    if (strstr(loaded.message, "below --model-root") == NULL)
+        fail_msg("%s: \"%s\"", path, loaded.message);
+}
+
+static void a_candidate_lies_below_the_root(void **state) {
+    (void)state;
+    char link[80], text[400];
+    const char *name = directories[1] + strlen("/tmp/");
+    struct served_model *live = go_live(directories[0]);
+    assert_not_below("/tmp");
+    assert_not_below("/tmp/");
+    assert_not_below("/");
+    assert_not_below("");
+    assert_not_below("/etc");
+    assert_not_below("/tmpfile");
+    assert_not_below("..");
+    assert_not_below(".");
+    snprintf(text, sizeof text, "../tmp/%s", name);
+    assert_not_below(text);
+    snprintf(text, sizeof text, "/tmp/../tmp/%s", name);
+    assert_not_below(text);
+    snprintf(text, sizeof text, "%s/%0300d", directories[1], 0);
+    assert_not_below(text);
+    snprintf(link, sizeof link, "%s-link", directories[1]);
+    assert_int_equal(symlink(directories[1], link), 0);
+    assert_not_below(link);
+    snprintf(text, sizeof text, "%s/./model", link);
+    assert_not_below(text);
+    assert_int_equal(unlink(link), 0);
+    assert_ptr_equal(registry_model(registry, SLOT_LIVE), live);
+    assert_int_equal(registry_count(registry).refusals, 13);
+}
+
+static void a_file_of_a_candidate_is_no_link(void **state) {
+    (void)state;
+    char here[96], there[96];
+    go_live(directories[0]);
+    snprintf(here, sizeof here, "%s/model.safetensors", directories[1]);
+    snprintf(there, sizeof there, "%s.moved", directories[1]);
+    assert_int_equal(rename(here, there), 0);
+    assert_int_equal(symlink(there, here), 0);
+    struct loaded refused = load_candidate(directories[1]), loaded = load(directories[1]);
+    assert_int_equal(rename(there, here), 0);
+    assert_null(refused.served);
+    assert_non_null(strstr(refused.message, "model.safetensors: cannot open"));
+    assert_non_null(loaded.served);
+    registry_go_live(registry, loaded.served);
+}
+
+static void a_load_and_a_candidate_wait_for_each_other(void **state) {
+    (void)state;
+    struct loaded loaded;
+    const struct rollout_shares shares = {.canary = 1};
+    go_live(directories[0]);
+    assert_true(registry_load_candidate(registry, directories[1], "admin", shares));
+    assert_false(registry_load(registry, directories[2], "signal"));
+    assert_false(registry_load_candidate(registry, directories[2], "admin", shares));
+    sem_wait(&woken);
+    assert_true(registry_take(registry, &loaded));
+    assert_true(loaded.is_candidate);
+    registry_set_candidate(registry, loaded.served);
+    assert_int_equal(registry_count(registry).busy, 2);
+    loaded = load(directories[1]); /* the candidate's files, as the live model */
+    assert_false(loaded.is_candidate);
+    assert_int_equal(loaded.served->version, 0);
+    registry_go_live(registry, loaded.served);
+    assert_int_equal(loaded.served->version, 2);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(a_thread_loads, start, finish),
@@ -190,6 +322,11 @@ int main(void) {
         cmocka_unit_test_setup_teardown(models_take_their_slots, start, finish),
         cmocka_unit_test_setup_teardown(the_same_files_are_the_same_version, start, finish),
         cmocka_unit_test_setup_teardown(a_model_is_closed_after_its_last_user, start, finish),
+        cmocka_unit_test_setup_teardown(a_candidate_is_promoted_or_dropped, start, finish),
+        cmocka_unit_test_setup_teardown(a_candidate_takes_the_place_of_another, start, finish),
+        cmocka_unit_test_setup_teardown(a_candidate_lies_below_the_root, start, finish),
+        cmocka_unit_test_setup_teardown(a_file_of_a_candidate_is_no_link, start, finish),
+        cmocka_unit_test_setup_teardown(a_load_and_a_candidate_wait_for_each_other, start, finish),
         cmocka_unit_test_setup_teardown(no_load_begins_after_a_cancel, start, finish),
     };
     return cmocka_run_group_tests(tests, make_models, remove_models);
