@@ -92,8 +92,8 @@ static bool open_below(const char *root, const char *directory, int *folder, con
         int reason = errno;
         close(above);
         if (*folder < 0)
-            return fail(fault, "%s: \"%s\" is no directory below --model-root, %s: %s", directory, part, root,
-                        is_name ? strerror(reason) : "it is not a name");
+            return fail(fault, "no directory below --model-root, %s: %s: %s", root,
+                        is_name ? strerror(reason) : "not a name", directory);
     }
     return true;
 }
