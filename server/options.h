@@ -58,6 +58,11 @@ struct options {
     double samples_tolerance;
     size_t prefault;           /* bytes; 0: none; OPTIONS_AUTO: up to half of the memory that the process may have */
     double model_poll;         /* seconds; 0: never */
+    const char *model_root;    /* of candidates; NULL: there are none */
+    const char *hash_key_file; /* NULL: no share of users has a candidate */
+    double candidate_p99_factor, candidate_difference; /* 0: any */
+    size_t candidate_guard_after;                      /* requests */
+    size_t shadow_buffer;
     size_t model_memory_limit; /* bytes; 0: any */
     size_t log_buffer;
     const char *probe;    /* ask this address, or with "self" that of `listen`, instead of serving; NULL: serve */
@@ -70,6 +75,7 @@ struct options {
     bool strict_protobuf;
     bool model_copy; /* the model's file is read into memory in place of being mapped */
     bool keep_previous;
+    bool candidate_guard;
     bool access_log;
     bool old_names; /* renamed metrics and members of the log keep their old names beside the new */
     bool check;

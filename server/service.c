@@ -12,6 +12,7 @@
 #include "proto/json_encode.h"
 #include "server/api/api.h"
 #include "server/api/model_page.h"
+#include "server/api/model_slots.h"
 #include "server/api/user_page.h"
 #include "server/base/address.h"
 #include "server/base/clock.h"
@@ -220,6 +221,8 @@ static bool start_workers(struct service *service, struct served_model *served) 
         .queue = options->queue,
         .deadline = clock_from_seconds(options->deadline),
         .counts = &service->api.metrics.scoring,
+        .comparison = &service->api.comparison,
+        .shadow_buffer = options->shadow_buffer,
         .wake = wake_loop,
         .context = service->loop,
     };
@@ -230,15 +233,10 @@ static bool start_workers(struct service *service, struct served_model *served) 
 /* Requests that a scoring thread takes from now on are scored with the live model of the registry. False when the
  * scoring threads cannot start. */
 static bool serve_live(struct service *service) {
-    struct served_model *live = api_live(&service->api);
-    scoring_counts_model(&service->api.metrics.scoring, live->model);
-    if (service->api.cache != NULL)
-        user_cache_serve(service->api.cache, live->version, 0);
-    if (service->api.workers == NULL)
-        return start_workers(service, served_model_hold(live)) && api_describe_model(&service->api);
-    served_model_release(worker_pool_serve(service->api.workers, served_model_hold(live)));
-    (void)!api_describe_model(&service->api);
-    return true;
+    if (service->api.workers == NULL && !start_workers(service, served_model_hold(api_live(&service->api))))
+        return false;
+    model_slots_serve(&service->api);
+    return service->api.description != NULL;
 }
 
 /* The previous model is in memory and proved: it takes the live one's place at once. */
@@ -276,6 +274,10 @@ static void take_model(struct service *service, const struct loaded *loaded) {
             fail(service);
         else
             (void)!api_describe_model(&service->api);
+        return;
+    }
+    if (loaded->is_candidate) {
+        model_slots_set_candidate(&service->api, loaded->served, loaded->shares);
         return;
     }
     registry_go_live(service->api.models, loaded->served);
@@ -376,6 +378,7 @@ static void keep_house(struct service *service) {
         http_expire_lingering(service->api.http);
     if (service->api.workers != NULL)
         worker_pool_examine(service->api.workers);
+    model_slots_guard(&service->api);
     if (service->api.state >= API_DRAINING)
         step_down(service);
 }
@@ -519,7 +522,7 @@ static bool start(struct service *service, char *error, size_t error_size) {
                                            .signal = on_signal,
                                            .timer_name = "http",
                                            .turns = &service->api.metrics.turns};
-    if (!start_cache(service, error, error_size))
+    if (!model_slots_read_key(&service->api, error, error_size) || !start_cache(service, error, error_size))
         return false;
     snprintf(error, error_size, "The event loop cannot start: %s", strerror(errno));
     service->loop = loop_new(&handlers);
@@ -539,6 +542,7 @@ static bool start(struct service *service, char *error, size_t error_size) {
                                             .copy = options->model_copy,
                                             .keep_previous = options->keep_previous,
                                             .memory_limit = options->model_memory_limit,
+                                            .root = options->model_root,
                                             .poll_path = options->model,
                                             .poll_seconds = options->model_poll,
                                             .wake = wake_loop,
@@ -587,6 +591,7 @@ static void stop(struct service *service) {
     listen_remove(&service->listening);
     free(service->api.description);
     user_cache_free(service->api.cache);
+    comparison_free(&service->api.comparison);
 }
 
 int service_run(const struct options *options) {
@@ -594,6 +599,7 @@ int service_run(const struct options *options) {
     char error[512];
     service = (struct service){.api = {.options = options, .started = clock_now()}, .listening = {.descriptor = -1}};
     service.api.threads = options->threads > 0 ? options->threads : cpu_quota_threads("");
+    comparison_init(&service.api.comparison);
     enter(&service, API_LOADING);
     if (start(&service, error, sizeof error)) {
         service.api.watchdog = watchdog_start(options->watchdog);

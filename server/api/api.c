@@ -68,15 +68,16 @@ static void answer_user(struct api *api, struct exchange *exchange) {
     struct arena arena;
     struct proto_string text = {NULL, 0};
     struct user_key key = {exchange->user_id, exchange->user_id_length};
-    const struct served_model *live = api_live(api);
-    if (live == NULL) {
+    struct served_model *served = api_live(api);
+    if (served == NULL) {
         http_problem(exchange, PROBLEM_NOT_READY, "The model is still loading.");
         return;
     }
+    served = rollout_choose(&api->rollout, served, key.id, key.length);
     arena_init(&arena, 0, 0);
-    switch (user_page_describe(api->cache, live->model, live->version, key, &arena, &text)) {
+    switch (user_page_describe(api->cache, served->model, served->version, key, &arena, &text)) {
     case USER_PAGE_DESCRIBED:
-        exchange->answer.model_tag = live->tag;
+        exchange->answer.model_tag = served->tag;
         http_text(exchange, 200, json_type, text.data, text.length);
         break;
     case USER_PAGE_ABSENT:
@@ -98,7 +99,7 @@ static void delete_user(struct api *api, struct exchange *exchange) {
     exchange->answer = (struct answer){.status = 204, .memory = ANSWER_BORROWED};
 }
 
-static struct metric_gauges read_gauges(const struct api *api) {
+static struct metric_gauges read_gauges(struct api *api) {
     const struct served_model *live = api_live(api);
     const struct dien_model *model = live != NULL ? live->model : NULL;
     struct worker_pool *workers = api->workers;
@@ -108,7 +109,13 @@ static struct metric_gauges read_gauges(const struct api *api) {
         kernels = dien_kernels_name(&(struct dien_error){""});
     if (api->cache != NULL)
         user_cache_count(api->cache, &cache);
+    struct comparison_counts comparison;
+    comparison_read(&api->comparison, &comparison);
     return (struct metric_gauges){
+        .comparison = comparison,
+        .candidate = api->rollout.candidate,
+        .canary_share = api->rollout.candidate != NULL ? api->rollout.shares.canary : 0,
+        .shadow_share = api->rollout.candidate != NULL ? api->rollout.shares.shadow : 0,
         .ready = api->state == API_READY,
         .draining = api->state > API_READY,
         .uptime_seconds = clock_seconds(clock_now() - api->started),

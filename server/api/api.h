@@ -23,6 +23,9 @@ struct api {
     struct http *http;
     struct watchdog *watchdog; /* NULL before the loop turns */
     struct registry *models;
+    struct rollout rollout;          /* of the candidate in the registry's slot */
+    struct comparison comparison;    /* of the candidate with the live model */
+    bool has_hash_key;               /* in rollout.key, for a share of users */
     struct worker_pool *workers;     /* NULL while the first model is loaded */
     struct user_cache *cache;        /* NULL: no user states are kept */
     struct history_store *histories; /* NULL: there is none */

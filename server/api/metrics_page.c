@@ -286,8 +286,9 @@ static void write_build(FILE *out, const struct page *page) {
 }
 
 static void write_model(FILE *out, const struct page *page) {
-    const struct served_model *const models[MODEL_SLOTS] = {
-        [SLOT_LIVE] = page->gauges->live, [SLOT_PREVIOUS] = page->gauges->previous};
+    const struct served_model *const models[MODEL_SLOTS] = {[SLOT_LIVE] = page->gauges->live,
+                                                            [SLOT_PREVIOUS] = page->gauges->previous,
+                                                            [SLOT_CANDIDATE] = page->gauges->candidate};
     family(out, "dien_model_info", "gauge", "The models in memory, by their slot: always 1.");
     for (unsigned i = 0; i < MODEL_SLOTS; i++) {
         if (models[i] == NULL)
@@ -308,8 +309,71 @@ static void write_loads(FILE *out, const struct page *page) {
     static const char name[] = "dien_model_loads_total";
     family(out, name, "counter", "Loads of a model by their end; busy: not begun, since another was under way.");
     labelled(out, name, "result", "live", (double)counts->lives);
+    labelled(out, name, "result", "candidate", (double)counts->candidates);
     labelled(out, name, "result", "refused", (double)counts->refusals);
     labelled(out, name, "result", "busy", (double)counts->busy);
+}
+
+/* The sum and the count of numbers that have no buckets. */
+static void write_mean(FILE *out, const char *name, const char *top, double sum, uint64_t count) {
+    struct series series = {name, top != NULL ? "top" : NULL, top, 0, NULL, sum};
+    write_end(out, &series, "_sum");
+    fprintf(out, "%.9f\n", sum);
+    write_end(out, &series, "_count");
+    put_count(out, count);
+    put(out, "\n");
+}
+
+static void write_candidate_requests(FILE *out, const struct page *page) {
+    const struct comparison_counts *counts = &page->gauges->comparison;
+    const char *name = "dien_candidate_drops_total";
+    family(out, name, "counter", "Candidates dropped, by the reason.");
+    for (unsigned i = 0; i < CANDIDATE_DROPS; i++)
+        labelled(out, name, "reason", candidate_drop_names[i], (double)page->gauges->models.drops[i]);
+    name = "dien_candidate_requests_total";
+    family(
+        out, name, "counter",
+        "Requests of the candidate's share of users, by who answered; live: the candidate's scores were no numbers.");
+    labelled(out, name, "answered_by", "candidate", (double)counts->canary_requests);
+    labelled(out, name, "answered_by", "live", (double)counts->canary_rescued);
+    name = "dien_candidate_shadows_total";
+    family(out, name, "counter", "Requests sampled to be scored by the candidate as well, by how that ended.");
+    for (unsigned i = 0; i < SHADOW_ENDS; i++)
+        labelled(out, name, "end", shadow_end_names[i], (double)counts->shadows[i]);
+}
+
+/* All are of the last candidate, and begin anew with each, and with another live model. */
+static void write_candidate_comparison(FILE *out, const struct page *page) {
+    const struct comparison_counts *counts = &page->gauges->comparison;
+    const char *name = "dien_candidate_difference";
+    struct series series = {
+        name, NULL, NULL, COMPARISON_DIFFERENCES, comparison_difference_bounds, counts->difference_sum};
+    family(out, name, "histogram", "Differences between the candidate's scores and the live model's, without sign.");
+    write_series(out, &series, counts->differences);
+    name = "dien_candidate_score";
+    family(out, name, "histogram", "Scores of the same items by both models.");
+    for (unsigned i = 0; i < COMPARED; i++) {
+        series = (struct series){
+            name, "model", compared_names[i], COMPARISON_SCORES, comparison_score_bounds, counts->score_sum[i]};
+        write_series(out, &series, counts->scores[i]);
+    }
+    name = "dien_candidate_overlap";
+    family(out, name, "summary", "The part of the live model's first items that are among the candidate's first.");
+    for (unsigned i = 0; i < COMPARISON_TOPS; i++) {
+        char top[DIGITS_ROOM];
+        snprintf(top, sizeof top, "%zu", comparison_tops[i]);
+        write_mean(out, name, top, counts->overlap_sum[i], counts->requests);
+    }
+    name = "dien_candidate_rank_correlation";
+    family(out, name, "summary", "Spearman's rank correlation of both orders of a request's items.");
+    write_mean(out, name, NULL, counts->correlation_sum, counts->correlations);
+    name = "dien_candidate_scoring_seconds";
+    family(out, name, "histogram", "The threads' time of scoring a request, without its user's state, by model.");
+    for (unsigned i = 0; i < COMPARED; i++) {
+        series = (struct series){
+            name, "model", compared_names[i], HISTOGRAM_BUCKETS, histogram_bounds, counts->seconds_sum[i]};
+        write_series(out, &series, counts->seconds[i]);
+    }
 }
 
 /* Where a single value lies, and its type there. */
@@ -416,6 +480,14 @@ static const struct row rows[] = {
     FAMILY(write_loads),
     {GAUGE(COUNT, models.rollbacks), "dien_model_rollbacks_total", "counter",
      "Times that the previous model became the live one.", NULL},
+    {GAUGE(COUNT, models.promotions), "dien_model_promotions_total", "counter",
+     "Times that the candidate became the live model.", NULL},
+    {GAUGE(REAL, canary_share), "dien_candidate_canary_share", "gauge", "Share of users whom the candidate serves.",
+     NULL},
+    {GAUGE(REAL, shadow_share), "dien_candidate_shadow_share", "gauge",
+     "Share of the live model's requests that the candidate scores as well.", NULL},
+    FAMILY(write_candidate_requests),
+    FAMILY(write_candidate_comparison),
     {GAUGE(FLAG, model_loading), "dien_model_loading", "gauge", "1 while a model is loaded.", NULL},
     {GAUGE(REAL, model_load_seconds), "dien_model_load_seconds", "gauge", "Time that loading the live model took.",
      NULL},

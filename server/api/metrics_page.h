@@ -8,6 +8,7 @@
 #include "server/http/http_counts.h"
 #include "server/models/registry.h"
 #include "server/options.h"
+#include "server/scoring/comparison.h"
 #include "server/scoring/scoring_counts.h"
 
 #include <stdbool.h>
@@ -32,7 +33,9 @@ struct metric_gauges {
     size_t requests_in_flight;
     size_t connections, connections_lingering;
     size_t buffered_bytes, reply_buffered_bytes;
-    const struct served_model *live, *previous; /* NULL: none */
+    const struct served_model *live, *previous, *candidate; /* NULL: none */
+    double canary_share, shadow_share;
+    struct comparison_counts comparison;
     struct registry_counts models;
     bool model_loading;
     size_t model_mapped_bytes, model_packed_bytes, model_prefaulted_bytes;

@@ -14,6 +14,7 @@
 #include "server/scoring/client_table.h"
 #include "server/scoring/cost_model.h"
 #include "server/scoring/request.h"
+#include "server/scoring/rollout.h"
 #include "server/scoring/served_model.h"
 
 #include <stdbool.h>
@@ -49,11 +50,13 @@ struct job {
     enum job_priority priority;
     int socket; /* checked for a disconnect in a wait; -1: never checked */
 
-    bool may_write; /* what the history store keeps */
-    bool strict;    /* POST /events: all lines, or an error */
-    bool cancelled; /* the client disconnected, so there is no reply */
-    bool heavy;     /* the queue's, as all that follows */
-    bool weighed;   /* units are of the decoded request */
+    bool may_write;  /* what the history store keeps */
+    bool strict;     /* POST /events: all lines, or an error */
+    bool cancelled;  /* the client disconnected, so there is no reply */
+    bool is_canary;  /* it is scored with the candidate */
+    bool is_rescued; /* the candidate failed it, so that the live model scores it */
+    bool heavy;      /* the queue's, as all that follows */
+    bool weighed;    /* units are of the decoded request */
     enum job_refusal refusal;
     struct job *older, *newer;                  /* of the client, of one priority and lane */
     struct job *arrived_before, *arrived_after; /* of the lane */
@@ -65,7 +68,8 @@ struct job {
     double charged;              /* seconds that its client was charged */
     double seconds;              /* measured cost; 0: nothing was learned from it */
     uint64_t number;             /* in order of arrival */
-    struct served_model *served; /* while a thread has it */
+    struct served_model *served; /* while a thread has it, as the next: the model that it is scored with, */
+    struct rollout rollout;      /* and the other one of live and candidate, if there is a candidate */
 
     /* What the request asks of the history store, or its answer; NULL: nothing. The caller's to free. */
     struct stored_history *stored;

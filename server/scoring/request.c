@@ -81,6 +81,12 @@ static bool is_in_time(struct scorer *scorer, struct request *request) {
     return false;
 }
 
+static bool choose_model(struct scorer *scorer, struct request *request) {
+    if (scorer->choose_model != NULL)
+        scorer->choose_model(scorer, request);
+    return true;
+}
+
 static bool weigh(struct scorer *scorer, struct request *request) {
     return scorer->weigh == NULL || scorer->weigh(scorer, request);
 }
@@ -414,11 +420,14 @@ static bool score(struct scorer *scorer, struct request *request) {
                                                 .candidate_count = resolved->candidate_count};
     request->scored = resolved->candidate_count;
     request->runs_to_end = request->decoded.history_append.present || is_stored(request);
-    if (scorer->score_parallel != NULL)
+    uint64_t start = clock_now();
+    if (scorer->score_parallel != NULL) {
         scorer->score_parallel(scorer, request);
-    else
+    } else {
         dien_score(scorer->model, scorer->scratch, request->state.user, &request->candidates, request->scores,
                    request->attention);
+        request->scoring_seconds = clock_seconds(clock_now() - start);
+    }
     if (request->departed)
         return take_back(scorer, request);
     if (request->scored < resolved->candidate_count && (!request->decoded.partial || request->scored == 0)) {
@@ -501,6 +510,7 @@ void request_score(struct scorer *scorer, struct request *request) {
     begin(scorer, request);
     if (timed(PHASE_DECODE, decode, scorer, request) &&       /* the body to plain structs */
         is_in_time(scorer, request) &&                        /* somebody still waits */
+        choose_model(scorer, request) &&                      /* the live one, or the candidate for its users */
         weigh(scorer, request) &&                             /* it is as light as it looked */
         consult_store(scorer, request) &&                     /* the history that is meant is here */
         timed(PHASE_RESOLVE, resolve_ids, scorer, request) && /* ids to rows of the model's tables */
@@ -513,10 +523,21 @@ void request_score(struct scorer *scorer, struct request *request) {
 
 void request_update(struct scorer *scorer, struct request *request) {
     begin(scorer, request);
-    if (timed(PHASE_DECODE, decode, scorer, request) && is_in_time(scorer, request) && consult_store(scorer, request) &&
-        timed(PHASE_RESOLVE, resolve_ids, scorer, request) && make_room(scorer, request) &&
-        timed(PHASE_STATE, find_state, scorer, request))
+    if (timed(PHASE_DECODE, decode, scorer, request) && is_in_time(scorer, request) && choose_model(scorer, request) &&
+        consult_store(scorer, request) && timed(PHASE_RESOLVE, resolve_ids, scorer, request) &&
+        make_room(scorer, request) && timed(PHASE_STATE, find_state, scorer, request))
         timed(PHASE_ENCODE, encode, scorer, request);
+}
+
+void request_rescore(struct scorer *scorer, struct request *request) {
+    begin(scorer, request);
+    if (decode(scorer, request) && consult_store(scorer, request) && resolve_ids(scorer, request) &&
+        make_room(scorer, request) && find_state(scorer, request))
+        score(scorer, request);
+}
+
+bool request_has_history(const struct request *request) {
+    return request->stored_counts != NULL || !is_held(request) || request->state.origin == USER_NOBODY;
 }
 
 bool request_run(struct scorer *scorer, struct request *request) {

@@ -82,6 +82,7 @@ struct request {
     /* Scored: [candidate_count]; attention [interest][candidate, length], NULL without `explain`. */
     struct dien_request candidates;
     size_t scored;          /* candidates, the first ones: all, unless the time ran out */
+    double scoring_seconds; /* of all threads that scored it, without decoding and the user's state */
     bool may_write;         /* what the history store keeps; the caller's to set */
     bool replaces;          /* the whole history in the store */
     bool departed;          /* its client has left, and nothing is to be answered */
@@ -114,11 +115,13 @@ struct scorer {
     /* Called before a state changes, with the most bytes that the reply may have: makes room for it, so that nothing
      * can fail for memory afterwards. False when there is none. NULL: the arena's room is enough. */
     bool (*make_room)(struct scorer *scorer, struct request *request, size_t reply_most);
+    /* May bind the scorer to another model, since the decoded request names its user. NULL: the model stays. */
+    void (*choose_model)(struct scorer *scorer, const struct request *request);
     /* Looks at the decoded request. False: it is not to be run now, and request->postponed. NULL: it always is. */
     bool (*weigh)(struct scorer *scorer, struct request *request);
-    /* Fills in request->scores and attention with the help of other threads, each by dien_score_range() for a range of
-     * its own. It may stop early, with request->scored or departed, unless the request runs_to_end. NULL: the calling
-     * thread scores alone. The caller's to set. */
+    /* Fills in request->scores, attention and scoring_seconds with the help of other threads, each by
+     * dien_score_range() for a range of its own. It may stop early, with request->scored or departed, unless the
+     * request runs_to_end. NULL: the calling thread scores alone. The caller's to set. */
     void (*score_parallel)(struct scorer *scorer, struct request *request);
     void *parallel_context; /* whose score_parallel() it is */
     /* Called between two slices of long work, with the nanoseconds of the last one. NULL: nobody waits. */
@@ -139,6 +142,11 @@ void request_score(struct scorer *scorer, struct request *request);
 
 /* POST /users/{id}/history: makes or extends the user's state, so that it is there before the next request. */
 void request_update(struct scorer *scorer, struct request *request);
+
+/* Scores a request once more, by another model; nothing is ranked or encoded. The scorer has no cache. */
+void request_rescore(struct scorer *scorer, struct request *request);
+/* Whether a request that was scored brought its history or got it of the store, so that another model can score it. */
+bool request_has_history(const struct request *request);
 
 /* The middle of request_score() for a request that is decoded already, in request->decoded: resolve, user state, score.
  * False on error, with request->problem. The arena is not reset. */

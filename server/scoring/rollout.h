@@ -19,7 +19,8 @@ struct rollout_shares {
 struct rollout {
     struct served_model *candidate; /* NULL: none */
     struct rollout_shares shares;
-    uint64_t key; /* of the hash that decides a user's side */
+    uint64_t key;   /* of the hash that decides a user's side */
+    uint64_t round; /* of the comparison */
 };
 
 /* The hash key of the text of a key file: its XXH3, 64 bits. */

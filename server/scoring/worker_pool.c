@@ -11,6 +11,7 @@
 #include "server/base/peer.h"
 #include "server/base/thread.h"
 #include "server/scoring/event_lines.h"
+#include "server/scoring/shadow.h"
 #include "server/scoring/work_split.h"
 
 #include <pthread.h>
@@ -23,9 +24,11 @@ struct worker {
     struct worker_pool *pool;
     size_t index; /* of its scratch in each model */
     struct scorer scorer;
+    struct scorer comparing;   /* for shadows: no cache, and an arena of its own */
     struct scorer interleaved; /* for light jobs between chunks of a heavy one: its own arena, the scorer's scratch */
     struct arena arena;        /* for problem details, since the scorer's arena may be full */
     struct job *job;           /* that it runs now, the interleaved one included */
+    uint64_t random;           /* for the sample of requests that have a shadow */
     struct cost_rate rate;     /* of scoring alone, without decoding and encoding */
     int64_t excluded_ns;       /* of the job's elapsed time: spent on interleaved jobs, less the time helpers gave it */
     pthread_t thread;
@@ -41,8 +44,11 @@ struct worker_pool {
     struct job_queue queue;
     struct job_list done;
     struct work_split *splits;
-    struct served_model *served; /* of the jobs that are taken from now on */
-    size_t idle;                 /* threads that wait for work_available */
+    struct served_model *served; /* of the jobs that are taken from now on, as the next */
+    struct rollout rollout;
+    struct shadow *shadows; /* that wait, newest first */
+    size_t shadow_count, shadow_bytes;
+    size_t idle; /* threads that wait for work_available */
     bool stopping;
     /* Read without the mutex. */
     _Atomic size_t waiting_count, light_count;
@@ -154,27 +160,169 @@ static bool weigh(struct scorer *scorer, struct request *request) {
     return !request->postponed;
 }
 
+/* ---- live model and candidate */
+
+static void bind_scorer(const struct worker *worker, struct scorer *scorer, const struct served_model *served) {
+    scorer->model = served->model;
+    scorer->scratch = served->scratches[worker->index];
+    scorer->version = served->version;
+}
+
+static void change_sides(const struct worker *worker, struct scorer *scorer, struct job *job) {
+    struct served_model *other = job->rollout.candidate;
+    job->rollout.candidate = job->served;
+    job->served = other;
+    job->is_canary = !job->is_canary;
+    bind_scorer(worker, scorer, job->served);
+}
+
+/* The scorer's choose_model(): the candidate, for its share of users. */
+static void choose_model(struct scorer *scorer, const struct request *request) {
+    struct worker *worker = scorer->parallel_context;
+    struct job *job = worker->job;
+    struct user_key user = request_user(request);
+    bool has_user = user.id != NULL;
+    if (job->rollout.candidate == NULL || job->is_canary || job->is_rescued)
+        return;
+    if (rollout_choose(&job->rollout, job->served, has_user ? user.id : job->request_id,
+                       has_user ? user.length : strlen(job->request_id)) != job->served)
+        change_sides(worker, scorer, job);
+}
+
+/* The candidate's score is not a number: the live model answers, and the candidate's guard is told. */
+static void rescue(struct worker *worker, struct scorer *scorer, struct job *job) {
+    comparison_add_canary(worker->pool->options.comparison, job->rollout.round, true);
+    job->is_rescued = true;
+    change_sides(worker, scorer, job);
+}
+
+/* xorshift: one draw is enough of a random number for a sample. */
+static bool is_sampled(struct worker *worker, double share) {
+    worker->random ^= worker->random << 13;
+    worker->random ^= worker->random >> 7;
+    worker->random ^= worker->random << 17;
+    return 0x1p-53 * (double)(worker->random >> 11) < share;
+}
+
+static void offer_shadow(struct worker *worker, const struct job *job, const struct request *request) {
+    struct worker_pool *pool = worker->pool;
+    struct comparison *comparison = pool->options.comparison;
+    struct shadow *shadow = NULL;
+    if (!request_has_history(request)) {
+        comparison_add_shadow(comparison, job->rollout.round, SHADOW_NO_HISTORY);
+        return;
+    }
+    pthread_mutex_lock(&pool->mutex);
+    bool has_room = pool->shadow_count < pool->options.threads && !pool->stopping;
+    size_t room = pool->options.shadow_buffer - pool->shadow_bytes;
+    pthread_mutex_unlock(&pool->mutex);
+    if (has_room)
+        shadow = shadow_new(request, &job->rollout, room);
+    if (shadow == NULL) {
+        comparison_add_shadow(comparison, job->rollout.round, SHADOW_BUSY);
+        return;
+    }
+    pthread_mutex_lock(&pool->mutex);
+    has_room = pool->shadow_count < pool->options.threads && !pool->stopping &&
+               shadow->bytes <= pool->options.shadow_buffer - pool->shadow_bytes &&
+               pool->rollout.round == job->rollout.round;
+    if (has_room) {
+        shadow->next = pool->shadows;
+        pool->shadows = shadow;
+        pool->shadow_count++;
+        pool->shadow_bytes += shadow->bytes;
+    }
+    pthread_mutex_unlock(&pool->mutex);
+    if (has_room)
+        return;
+    comparison_add_shadow(comparison, job->rollout.round, SHADOW_BUSY);
+    shadow_free(shadow);
+}
+
+/* A request was scored while there is a candidate. */
+static void compare(struct worker *worker, const struct job *job, const struct request *request) {
+    struct comparison *comparison = worker->pool->options.comparison;
+    const struct rollout *rollout = &job->rollout;
+    bool scores = job->user.id == NULL && job->format != PROTO_LINES;
+    if (job->is_canary)
+        comparison_add_canary(comparison, rollout->round, false);
+    if (!scores)
+        return;
+    if (rollout->shares.canary > 0)
+        comparison_add_seconds(comparison, rollout->round, job->is_canary ? COMPARED_CANDIDATE : COMPARED_LIVE,
+                               request->scoring_seconds);
+    bool whole = request->scored == request->resolved.candidate_count;
+    if (!job->is_canary && !job->is_rescued && whole && is_sampled(worker, rollout->shares.shadow))
+        offer_shadow(worker, job, request);
+}
+
+/* With the mutex held. A thread that takes a shadow leaves an idle one for the next job, where there are several. */
+static struct shadow *take_shadow(struct worker_pool *pool) {
+    struct shadow *shadow = pool->idle > 0 || pool->options.threads == 1 ? pool->shadows : NULL;
+    if (shadow == NULL)
+        return NULL;
+    pool->shadows = shadow->next;
+    pool->shadow_count--;
+    pool->shadow_bytes -= shadow->bytes;
+    return shadow;
+}
+
+static void run_shadow(struct worker *worker, struct shadow *shadow) {
+    bind_scorer(worker, &worker->comparing, shadow->rollout.candidate);
+    shadow_run(shadow, &worker->comparing, worker->pool->options.comparison);
+    shadow_free(shadow);
+}
+
+/* The score_parallel() of shadows: chunk by chunk on this thread alone, until a job waits. */
+static void score_while_idle(struct scorer *scorer, struct request *request) {
+    struct worker *worker = scorer->parallel_context;
+    double units = cost_of_candidate(scorer->model, request->state.user);
+    struct work_split split;
+    struct range range;
+    work_split_init(&split, scorer->model, request, CHUNK_SECONDS / cost_seconds(&worker->rate, units));
+    while (!request->departed && work_split_take(&split, &range)) {
+        uint64_t start = clock_now();
+        work_split_score(&split, scorer->scratch, range);
+        request->scoring_seconds += clock_seconds(clock_now() - start);
+        request->departed = work_split_has_more(&split) && worker->pool->waiting_count > 0;
+    }
+}
+
+/* ---- one job, on */
+
+/* False when the job is to be put back. */
+static bool score_request(struct scorer *scorer, const struct job *job, struct request *request) {
+    *request = (struct request){.format = job->format,
+                                .coding = job->coding,
+                                .body = job->body,
+                                .size = job->size,
+                                .path_user = job->user,
+                                .arrived = job->arrived != 0 ? job->arrived : job->submitted,
+                                .deadline = job->deadline,
+                                .event_id = {job->event_id, job->event_id_length},
+                                .may_write = job->may_write,
+                                .strict = job->strict,
+                                .stored = job->stored};
+    if (job->format == PROTO_LINES)
+        request_events(scorer, request);
+    else if (job->user.id == NULL)
+        request_score(scorer, request);
+    else
+        request_update(scorer, request);
+    return !request->postponed;
+}
+
 /* False when the job is to be put back. */
 static bool serve(struct worker *worker, struct scorer *scorer, struct job *job) {
-    struct request request = {.format = job->format,
-                              .coding = job->coding,
-                              .body = job->body,
-                              .size = job->size,
-                              .path_user = job->user,
-                              .arrived = job->arrived != 0 ? job->arrived : job->submitted,
-                              .deadline = job->deadline,
-                              .event_id = {job->event_id, job->event_id_length},
-                              .may_write = job->may_write,
-                              .strict = job->strict,
-                              .stored = job->stored};
-    if (job->format == PROTO_LINES)
-        request_events(scorer, &request);
-    else if (job->user.id == NULL)
-        request_score(scorer, &request);
-    else
-        request_update(scorer, &request);
-    if (request.postponed)
+    struct request request;
+    if (!score_request(scorer, job, &request))
         return false;
+    if (job->is_canary && request.problem.kind == PROBLEM_MODEL_FAULT) {
+        drop_room(job);
+        rescue(worker, scorer, job);
+        if (!score_request(scorer, job, &request))
+            return false;
+    }
     if (request.wants != STORED_NOTHING) {
         drop_room(job);
         job->stored = stored_history_new(request.wants, request_user(&request), request.change, request.replaces);
@@ -188,6 +336,8 @@ static bool serve(struct worker *worker, struct scorer *scorer, struct job *job)
     job->summary = request.summary;
     job->cancelled = request.departed;
     memcpy(job->model_tag, job->served->tag, sizeof job->model_tag);
+    if (job->rollout.candidate != NULL && request.problem.kind == PROBLEM_NONE && !request.departed)
+        compare(worker, job, &request);
     if (request.interest_count > 0)
         correct_units(worker->pool, job, units_done(job, &request));
     if (request.departed) {
@@ -264,12 +414,10 @@ static void explain(struct worker_pool *pool, struct job *job) {
 /* A job was taken from the queue, with the mutex held: from here to its reply it has this model. */
 static void hold_model(struct worker_pool *pool, struct job *job) {
     job->served = served_model_hold(pool->served);
-}
-
-static void bind_scorer(const struct worker *worker, struct scorer *scorer, const struct served_model *served) {
-    scorer->model = served->model;
-    scorer->scratch = served->scratches[worker->index];
-    scorer->version = served->version;
+    job->rollout = pool->rollout;
+    job->is_canary = false;
+    if (job->rollout.candidate != NULL)
+        served_model_hold(job->rollout.candidate);
 }
 
 /* The life of a job after the queue: check that somebody still wants it in time, score it, measure its cost, and hand
@@ -283,7 +431,8 @@ static bool run_job(struct worker *worker, struct scorer *scorer, struct job *jo
     bind_scorer(worker, scorer, job->served);
     bool ended = is_hopeless(pool, job, start) || serve(worker, scorer, job);
     served_model_release(job->served);
-    job->served = NULL;
+    served_model_release(job->rollout.candidate);
+    job->served = job->rollout.candidate = NULL;
     if (ended && job->user.id == NULL && job->format != PROTO_LINES && !worker_pool_waits(job))
         histogram_add(&options->counts->phases[PHASE_QUEUE], clock_seconds(start - job->submitted));
 
@@ -371,6 +520,7 @@ static void score_parallel(struct scorer *scorer, struct request *request) {
     work_split_init(&split, scorer->model, request, CHUNK_SECONDS / cost_seconds(&worker->rate, units));
     split.served = worker->job->served;
     size_t chunks = work_split_chunks(&split);
+    uint64_t own_ns = 0;
     bool heavy = cost_seconds(&worker->rate, units * (double)request->candidates.candidate_count) > JOB_HEAVY_SECONDS;
 
     if (chunks > 1) { /* oldest first: a helper takes the first split that has chunks left */
@@ -388,6 +538,7 @@ static void score_parallel(struct scorer *scorer, struct request *request) {
         uint64_t start = clock_now();
         work_split_score(&split, scorer->scratch, range);
         uint64_t spent = clock_now() - start;
+        own_ns += spent;
         cost_learn(&worker->rate, units * (double)range.count, clock_seconds(spent));
         if (heavy)
             run_light_jobs(worker, spent);
@@ -405,6 +556,7 @@ static void score_parallel(struct scorer *scorer, struct request *request) {
             pthread_cond_wait(&pool->helpers_left, &pool->mutex);
         pthread_mutex_unlock(&pool->mutex);
     }
+    request->scoring_seconds = clock_seconds(own_ns + split.helper_ns);
     worker->excluded_ns -= (int64_t)split.helper_ns;
     if (split.helper_chunks > 0) {
         counter_add(&pool->options.counts->requests_split, 1);
@@ -452,6 +604,13 @@ static void *work(void *argument) {
         struct work_split *split = pool->splits;
         while (split != NULL && !work_split_has_more(split))
             split = split->next;
+        struct shadow *shadow = split == NULL ? take_shadow(pool) : NULL;
+        if (shadow != NULL) {
+            pthread_mutex_unlock(&pool->mutex);
+            run_shadow(worker, shadow);
+            pthread_mutex_lock(&pool->mutex);
+            continue;
+        }
         if (split == NULL) {
             pool->idle++;
             pthread_cond_wait(&pool->work_available, &pool->mutex);
@@ -508,6 +667,8 @@ struct worker_pool *worker_pool_start(const struct worker_pool_options *options)
         worker->index = i;
         scorer_init_unbound(&worker->scorer, &options->limits);
         worker->scorer.cache = options->cache;
+        worker->random = clock_now() + i + 1;
+        worker->scorer.choose_model = choose_model;
         worker->scorer.weigh = weigh;
         worker->scorer.make_room = make_room;
         worker->scorer.parallel_context = worker;
@@ -515,6 +676,10 @@ struct worker_pool *worker_pool_start(const struct worker_pool_options *options)
         arena_init(&worker->interleaved.arena, options->limits.memory, INTERLEAVED_ARENA_KEEP);
         worker->scorer.score_parallel = score_parallel;
         worker->scorer.pause = pause_for_light_jobs;
+        scorer_init_unbound(&worker->comparing, &options->limits);
+        arena_init(&worker->comparing.arena, options->limits.memory, INTERLEAVED_ARENA_KEEP);
+        worker->comparing.score_parallel = score_while_idle;
+        worker->comparing.parallel_context = worker;
         worker->has_thread = thread_start(&worker->thread, "score", work, worker);
         good = worker->has_thread;
     }
@@ -528,12 +693,31 @@ struct worker_pool *worker_pool_start(const struct worker_pool_options *options)
 
 /* ---- the loop's side */
 
-struct served_model *worker_pool_serve(struct worker_pool *pool, struct served_model *served) {
+static void free_shadows(struct shadow *shadow) {
+    for (struct shadow *next; shadow != NULL; shadow = next) {
+        next = shadow->next;
+        shadow_free(shadow);
+    }
+}
+
+void worker_pool_serve(struct worker_pool *pool, struct served_model *live, const struct rollout *rollout) {
+    served_model_hold(live);
+    if (rollout->candidate != NULL)
+        served_model_hold(rollout->candidate);
     pthread_mutex_lock(&pool->mutex);
-    struct served_model *before = pool->served;
-    pool->served = served;
+    struct served_model *before = pool->served, *candidate = pool->rollout.candidate;
+    struct shadow *shadows = NULL;
+    if (rollout->round != pool->rollout.round) {
+        shadows = pool->shadows;
+        pool->shadows = NULL;
+        pool->shadow_count = pool->shadow_bytes = 0;
+    }
+    pool->served = live;
+    pool->rollout = *rollout;
     pthread_mutex_unlock(&pool->mutex);
-    return before;
+    free_shadows(shadows);
+    served_model_release(before);
+    served_model_release(candidate);
 }
 
 bool worker_pool_submit(struct worker_pool *pool, struct job *job) {
@@ -664,10 +848,13 @@ void worker_pool_free(struct worker_pool *pool) {
     for (size_t i = 0; pool->workers != NULL && i < pool->options.threads; i++) {
         arena_free(&pool->workers[i].scorer.arena); /* its scratch is the model's */
         arena_free(&pool->workers[i].interleaved.arena);
+        arena_free(&pool->workers[i].comparing.arena);
         arena_free(&pool->workers[i].arena);
     }
     free(pool->workers);
+    free_shadows(pool->shadows);
     served_model_release(pool->served);
+    served_model_release(pool->rollout.candidate);
     arena_free(&pool->arena);
     pthread_cond_destroy(&pool->work_available);
     pthread_cond_destroy(&pool->helpers_left);

@@ -4,12 +4,16 @@
  * request are split into chunks. Idle threads help to score them and leave as soon as a job is queued. The thread that
  * owns a heavy request runs light jobs between two of its chunks.
  *
+ * A candidate serves its share of users, and scores a share of the live model's requests after their answer: only on a
+ * thread that has nothing else to do while another thread is idle, and only until a job waits.
+ *
  * A job belongs to the pool from worker_pool_submit() until worker_pool_take_done() returns it; nobody else touches it
  * meanwhile. The pool wakes the event loop and never blocks it.
  */
 #ifndef SERVER_SCORING_WORKER_POOL_H
 #define SERVER_SCORING_WORKER_POOL_H
 
+#include "server/scoring/comparison.h"
 #include "server/scoring/job_queue.h"
 #include "server/scoring/request.h"
 #include "server/scoring/scoring_counts.h"
@@ -29,16 +33,18 @@ struct worker_pool_options {
     size_t queue;      /* the most jobs that may wait */
     uint64_t deadline; /* the longest time that a job may wait, in nanoseconds */
     struct scoring_counts *counts;
-    void (*wake)(void *context); /* called from a scoring thread when worker_pool_take_done() has a job */
+    struct comparison *comparison; /* of a candidate with the live model; outlives the pool */
+    size_t shadow_buffer;          /* bytes of requests that wait to be scored by the candidate, too */
+    void (*wake)(void *context);   /* called from a scoring thread when worker_pool_take_done() has a job */
     void *context;
 };
 
 /* NULL when there is no memory or no thread to be had. */
 struct worker_pool *worker_pool_start(const struct worker_pool_options *options);
 
-/* Jobs that a thread takes from now on are scored with this model; those that one has begun keep theirs. Takes the
- * caller's reference, and gives back the pool's reference to the model before. */
-struct served_model *worker_pool_serve(struct worker_pool *pool, struct served_model *served);
+/* Jobs that a thread takes from now on are scored with this model, or with the rollout's candidate where there is one;
+ * those that one has begun keep theirs. The pool takes references of its own. */
+void worker_pool_serve(struct worker_pool *pool, struct served_model *live, const struct rollout *rollout);
 
 /* False when the job is not admitted: job->refusal has the reason, and the job stays the caller's. */
 bool worker_pool_submit(struct worker_pool *pool, struct job *job);
