@@ -50,13 +50,11 @@ struct job {
     enum job_priority priority;
     int socket; /* checked for a disconnect in a wait; -1: never checked */
 
-    bool may_write;  /* what the history store keeps */
-    bool strict;     /* POST /events: all lines, or an error */
-    bool cancelled;  /* the client disconnected, so there is no reply */
-    bool is_canary;  /* it is scored with the candidate */
-    bool is_rescued; /* the candidate failed it, so that the live model scores it */
-    bool heavy;      /* the queue's, as all that follows */
-    bool weighed;    /* units are of the decoded request */
+    bool may_write; /* what the history store keeps */
+    bool strict;    /* POST /events: all lines, or an error */
+    bool cancelled; /* the client disconnected, so there is no reply */
+    bool heavy;     /* the queue's, as all that follows */
+    bool weighed;   /* units are of the decoded request */
     enum job_refusal refusal;
     struct job *older, *newer;                  /* of the client, of one priority and lane */
     struct job *arrived_before, *arrived_after; /* of the lane */
@@ -77,6 +75,8 @@ struct job {
     /* The answer. */
     enum problem_kind problem;      /* PROBLEM_NONE: the reply is a 200's body */
     char model_tag[MODEL_TAG_TEXT]; /* of the model that it was scored with, or "" */
+    bool is_canary;                 /* that was the candidate */
+    bool is_rescued;                /* the candidate failed it, so that the live model scored it */
     char *reply;                    /* malloc'ed, the caller's to free; NULL when memory for it was out */
     size_t reply_size;
     struct request_summary summary;

@@ -40,7 +40,8 @@ static struct served_model *open_model(uint64_t version, const char *tag) {
     struct dien_error error;
     struct dien_model *model = dien_open("model/demo", &error);
     struct served_model *served = model != NULL ? served_model_new(model, THREADS_MOST) : NULL;
-    assert_non_null(served);
+    if (served == NULL)
+        abort();
     served->version = version;
     snprintf(served->tag, sizeof served->tag, "%s", tag);
     return served;

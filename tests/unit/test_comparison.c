@@ -135,7 +135,8 @@ static void an_earlier_round_counts_no_more(void **state) {
 static void a_quantile_is_exact_to_five_percent(void **state) {
     (void)state;
     assert_true(comparison_p99(&(struct comparison_counts){.requests = 0}, COMPARED_LIVE) == 0);
-    for (double seconds = 1e-7; seconds < 100; seconds *= 7) {
+    for (int power = -17; power < 4; power++) {
+        double seconds = 7 * pow(3, power);
         round_number = comparison_begin(&comparison);
         for (size_t i = 0; i < 1000; i++)
             comparison_add_seconds(&comparison, round_number, COMPARED_CANDIDATE, i < 985 ? 1e-9 : seconds);
