@@ -696,6 +696,46 @@ bool json_decode_event(const char *line, size_t size, struct arena *arena, struc
            proto_check_event(request, "", problem);
 }
 
+static bool take_text(struct decoder *decoder, const json_t *object, const char *name, struct proto_string *value) {
+    const json_t *member = json_object_get(object, name);
+    size_t length = json_string_length(member);
+    if (!json_is_string(member) || length == 0 || memchr(json_string_value(member), '\0', length) != NULL)
+        return fail(decoder, name, "This must be a text that is not empty.");
+    char *copy = allocate(decoder, length + 1, 1);
+    if (copy == NULL)
+        return false;
+    memcpy(copy, json_string_value(member), length + 1);
+    *value = (struct proto_string){copy, length};
+    return true;
+}
+
+bool json_decode_call(const char *body, size_t size, const char *name, struct arena *arena, struct proto_string *value,
+                      struct problem *problem) {
+    struct decoder decoder = {.arena = arena, .problem = problem};
+    if (name == NULL && size == 0)
+        return true;
+    json_t *root = parse(&decoder, body, size);
+    if (root == NULL)
+        return false;
+    if (!json_is_object(root))
+        return fail(&decoder, NULL, "This must be an object.");
+    const char *key;
+    json_t *node;
+    json_object_foreach(root, key, node) {
+        if (name == NULL || strcmp(key, name) != 0)
+            return fail(&decoder, key, "There is no such member here.");
+    }
+    return name == NULL || take_text(&decoder, root, name, value);
+}
+
+bool json_decode_member(const char *text, size_t size, const char *name, struct arena *arena,
+                        struct proto_string *value) {
+    struct problem problem;
+    struct decoder decoder = {.arena = arena, .problem = &problem};
+    const json_t *root = parse(&decoder, text, size);
+    return root != NULL && take_text(&decoder, root, name, value);
+}
+
 /* {"samples": [{..., "scores": [0.5, 0.25]}]}: each sample is a request with one more member. */
 bool json_decode_samples(const char *text, size_t size, struct arena *arena, const struct proto_sample **samples,
                          size_t *count, struct problem *problem) {

@@ -32,6 +32,15 @@ bool json_decode_history(const char *body, size_t size, struct arena *arena, str
 bool json_decode_event(const char *line, size_t size, struct arena *arena, struct proto_request *request,
                        struct problem *problem);
 
+/* A call of the admin plane: an object with the one member `name`, a string, and nothing else. The value ends with a
+ * NUL. With NULL for the name: an object without members, or no text at all. */
+bool json_decode_call(const char *body, size_t size, const char *name, struct arena *arena, struct proto_string *value,
+                      struct problem *problem);
+
+/* A text member of any object, as json_decode_call() gives it. False where there is none; nothing says why. */
+bool json_decode_member(const char *text, size_t size, const char *name, struct arena *arena,
+                        struct proto_string *value);
+
 /* One sample of samples.json: a request and the scores that the training code computed for it. */
 struct proto_sample {
     struct proto_request request;

@@ -565,3 +565,51 @@ struct proto_string json_encode_model(const struct proto_model *model, struct ar
     close_with(&writer, "}");
     return writer_end(&writer);
 }
+
+/* ---- the admin plane ---- */
+
+struct proto_string json_encode_slots(const struct proto_slots *slots, struct arena *arena) {
+    struct writer writer = writer_new(arena, FIRST_ROOM);
+    open_with(&writer, "{");
+    member_open(&writer, "models", "[");
+    for (size_t i = 0; i < slots->count; i++) {
+        const struct proto_slot *slot = &slots->slots[i];
+        open_with(&writer, "{");
+        member_string(&writer, "slot", slot->slot);
+        member_string(&writer, "name", slot->name);
+        member_string(&writer, "version", slot->version);
+        member_open(&writer, "sha256", "{");
+        member_string(&writer, "config", slot->config_sha256);
+        member_string(&writer, "weights", slot->weights_sha256);
+        close_with(&writer, "}");
+        member_string(&writer, "loaded_at", slot->loaded_at);
+        member_string(&writer, "loaded_by", slot->loaded_by);
+        member_size(&writer, "bytes", slot->bytes);
+        close_with(&writer, "}");
+    }
+    close_with(&writer, "]");
+    put_key(&writer, "loading");
+    put_word(&writer, slots->loading ? "true" : "false");
+    member_open(&writer, "loads", "{");
+    member_size(&writer, "live", slots->live);
+    member_size(&writer, "refused", slots->refused);
+    member_size(&writer, "busy", slots->busy);
+    close_with(&writer, "}");
+    member_size(&writer, "rollbacks", slots->rollbacks);
+    if (slots->failure != NULL) {
+        member_open(&writer, "last_failure", "{");
+        member_string(&writer, "at", slots->failed_at);
+        member_string(&writer, "reason", slots->failure);
+        close_with(&writer, "}");
+    }
+    close_with(&writer, "}");
+    return writer_end(&writer);
+}
+
+struct proto_string json_encode_member(const char *name, const char *value, struct arena *arena) {
+    struct writer writer = writer_new(arena, FIRST_ROOM);
+    open_with(&writer, "{");
+    member_string(&writer, name, value);
+    close_with(&writer, "}");
+    return writer_end(&writer);
+}

@@ -80,4 +80,23 @@ struct proto_model {
 };
 struct proto_string json_encode_model(const struct proto_model *model, struct arena *arena);
 
+/* GET /models: those in memory, and how loads ended. */
+struct proto_slot {
+    const char *slot; /* "live", "previous" */
+    const char *name, *version;
+    const char *config_sha256, *weights_sha256;
+    const char *loaded_at, *loaded_by;
+    size_t bytes;
+};
+struct proto_slots {
+    size_t count;
+    const struct proto_slot *slots;
+    bool loading;
+    size_t live, refused, busy, rollbacks; /* loads by their end */
+    const char *failed_at, *failure;       /* the last refusal; NULL: none */
+};
+struct proto_string json_encode_slots(const struct proto_slots *slots, struct arena *arena);
+/* One member, a string. */
+struct proto_string json_encode_member(const char *name, const char *value, struct arena *arena);
+
 #endif

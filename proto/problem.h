@@ -16,13 +16,17 @@ enum problem_kind {
     PROBLEM_INVALID_USER_ID,       /* 400: in the path or, with a pointer, in the body */
     PROBLEM_INVALID_HTTP,          /* 400: headers or chunks that could smuggle a request */
     PROBLEM_INVALID_CODING,        /* 400: not compressed as Content-Encoding says */
+    PROBLEM_UNAUTHORIZED,          /* 401: a call of the admin plane without its token */
     PROBLEM_WRITE_REFUSED,         /* 403: a change of a stored history, without the token of --user-write */
     PROBLEM_EXPLAIN_HELD,          /* 403: explain over a history that the server holds, without --explain-held */
+    PROBLEM_FOREIGN_CALL,          /* 403: of the admin plane, with a Host or an Origin that is not its own */
     PROBLEM_NOT_FOUND,             /* 404 */
     PROBLEM_NO_USER_STATE,         /* 404: the server keeps no state of this user */
     PROBLEM_METHOD_NOT_ALLOWED,    /* 405 */
     PROBLEM_REQUEST_TIMEOUT,       /* 408: the body did not arrive in time */
     PROBLEM_UNKNOWN_TOKEN,         /* 409: its state is no longer kept; send the history */
+    PROBLEM_LOAD_UNDER_WAY,        /* 409: another model is being loaded */
+    PROBLEM_NO_PREVIOUS_MODEL,     /* 409: there is no model to go back to */
     PROBLEM_LENGTH_REQUIRED,       /* 411: neither a Content-Length nor chunked */
     PROBLEM_BODY_TOO_LARGE,        /* 413 */
     PROBLEM_UNSUPPORTED_MEDIA,     /* 415 */
@@ -31,6 +35,7 @@ enum problem_kind {
     PROBLEM_HISTORY_TOO_LONG,      /* 422: more than --max-history */
     PROBLEM_HISTORY_TOO_LARGE,     /* 422: more bytes than the history store keeps of a behaviour or a user */
     PROBLEM_TOO_MANY_EVENTS,       /* 422: more than --max-events, or of one user more than --histories-dedupe */
+    PROBLEM_MODEL_REFUSED,         /* 422: the model that was to be loaded is not served */
     PROBLEM_HEADERS_TOO_LARGE,     /* 431: no room for a body and a reply within --connection-memory */
     PROBLEM_MODEL_FAULT,           /* 500: a score is not a finite number */
     PROBLEM_OUT_OF_MEMORY,         /* 503: at the request's memory limit, or the machine's */

@@ -5,6 +5,7 @@
  */
 #include "model/dien.h"
 #include "proto/json_decode.h"
+#include "server/api/admin_client.h"
 #include "server/base/cpu_quota.h"
 #include "server/base/crash.h"
 #include "server/base/log.h"
@@ -106,6 +107,10 @@ int main(int argc, char **argv) {
         fputs(ready ? "" : error, stderr);
         fputs(ready ? "" : "\n", stderr);
         return ready ? 0 : 1;
+    }
+    if (options.admin != NULL) {
+        json_decode_init();
+        return admin_client_run(&options, stdout, stderr);
     }
     process_return_memory();
     log_start(options.log_level);

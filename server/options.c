@@ -54,6 +54,22 @@ static const struct row rows[] = {
     {"listen-mode", MODE, NO_LIMIT, FIELD(listen_mode), "660", 0, 0, "permissions of that file, in octal"},
     {"listen-when-ready", SWITCH, NO_LIMIT, FIELD(listen_when_ready), "off", 0, 0,
      "accept no connection before the model is proved, not for health either; --reuse-port on does so, too"},
+    {"admin-listen", TEXT, NO_LIMIT, FIELD(admin_listen), NULL, 0, 0,
+     "HOST:PORT or unix:PATH (mode 600) for operators: models, log level, drain, users, metrics; without it nowhere"},
+    {"admin-token-file", TEXT, NO_LIMIT, FIELD(admin_token_file), NULL, 0, 0,
+     "the bearer token that its requests must bring; needed where other machines reach it; read again on SIGHUP"},
+    {"admin-host", TEXT, NO_LIMIT, FIELD(admin_host), NULL, 0, 0,
+     "HOST:PORT that its requests may name in Host, beside its address"},
+    {"admin-connections", COUNT, LIMIT, FIELD(admin_connections), "64", 1, 1e5,
+     "open connections to it; more: the longest idle is closed"},
+    {"admin-max-body", BYTES, LIMIT, FIELD(admin_max_body), "4K", 64, 65536,
+     "the body of one of its own calls; more: 413"},
+    {"admin-max-buffered", BYTES, LIMIT, FIELD(admin_max_buffered), "16M", 65536, SIZE_MOST,
+     "bodies of all requests to it; more: 503"},
+    {"public-users", SWITCH, NO_LIMIT, FIELD(public_users), "on", 0, 0,
+     "off: /users, and history_append in /score, are not on the public port, but on the admin plane alone"},
+    {"public-metrics", SWITCH, NO_LIMIT, FIELD(public_metrics), "on", 0, 0,
+     "off: /metrics is not on the public port, but on the admin plane alone"},
     {"address-file", TEXT, NO_LIMIT, FIELD(address_file), NULL, 0, 0, "write the address in use to this file"},
     {"reuse-port", SWITCH, NO_LIMIT, FIELD(reuse_port), "off", 0, 0, "let several servers share the port"},
     {"backlog", COUNT, LIMIT, FIELD(backlog), "1024", 1, 65535, "connections that wait to be accepted"},
@@ -169,6 +185,10 @@ static const struct row rows[] = {
     {"check", FLAG, NO_LIMIT, FIELD(check), "off", 0, 0, "load the model, prove its samples, say how well, and exit"},
     {"probe", TEXT, NO_LIMIT, FIELD(probe), NULL, 0, 0,
      "ask the server at HOST:PORT or unix:PATH, or at --listen with \"self\", whether it is ready, and exit"},
+    {"admin", TEXT, NO_LIMIT, FIELD(admin), NULL, 0, 0,
+     "call the admin plane at HOST:PORT or unix:PATH, or at --admin-listen with \"self\": models, reload, rollback, "
+     "log-level LEVEL or drain; with --admin-token-file; and exit"},
+    {"admin-timeout", SECONDS, LIMIT, FIELD(admin_timeout), "600", 0.1, DAY, "what --admin waits for its answer"},
     {"version", COMMAND, NO_LIMIT, 0, NULL, 0, 0, "print the version and exit"},
     {"help", COMMAND, NO_LIMIT, 0, NULL, 0, 0, "print this and exit"},
 };
@@ -364,10 +384,15 @@ static void print_help(FILE *out) {
 
 static enum options_result read_flags(struct options *options, int argc, char *const *argv, FILE *out, char *error,
                                       size_t error_size) {
+    size_t words = 0;
     for (int i = 1; i < argc; i++) {
         const char *value = NULL;
         const struct row *row = find_row(argv[i], &value);
         struct complaint complaint = {argv[i], error, error_size};
+        if (row == NULL && argv[i][0] != '-' && words < OPTIONS_WORDS) {
+            options->words[words++] = argv[i];
+            continue;
+        }
         if (row == NULL) {
             complain(&complaint, "is not an option; --help lists them");
             return OPTIONS_BAD;
@@ -415,7 +440,12 @@ enum options_result options_parse(struct options *options, int argc, char *const
             return OPTIONS_BAD;
     }
     enum options_result result = read_flags(options, argc, argv, out, error, error_size);
-    if (result == OPTIONS_RUN && options->model == NULL && options->probe == NULL) {
+    if (result == OPTIONS_RUN && options->words[0] != NULL && options->admin == NULL) {
+        struct complaint complaint = {options->words[0], error, error_size};
+        complain(&complaint, "is not an option; --help lists them");
+        return OPTIONS_BAD;
+    }
+    if (result == OPTIONS_RUN && options->model == NULL && options->probe == NULL && options->admin == NULL) {
         snprintf(error, error_size, "--model: is required: the directory of the model to serve");
         return OPTIONS_BAD;
     }

@@ -14,9 +14,17 @@
 #include <stdint.h>
 #include <stdio.h>
 
+enum { OPTIONS_WORDS = 2 };
+
 struct options {
     const char *model;
     const char *listen;
+    const char *admin_listen; /* NULL: no admin plane */
+    const char *admin_token_file;
+    const char *admin;          /* call the server at this address, or with "self" at admin_listen; NULL: serve */
+    char *words[OPTIONS_WORDS]; /* of that call; NULL: no more */
+    const char *admin_host;     /* HOST:PORT that its requests may name; NULL: the address alone */
+    size_t admin_connections, admin_max_body, admin_max_buffered;
     const char *address_file; /* NULL: none */
     size_t backlog;
     size_t threads; /* 0: as many as the CPU quota allows */
@@ -45,6 +53,7 @@ struct options {
     size_t histories_keep, histories_dedupe, histories_user_bytes, histories_behaviour_bytes, histories_map;
     const char *user_write; /* "public", "token", "off"; NULL: by `histories` and `listen` */
     const char *user_write_token_file;
+    double admin_timeout;
     double header_timeout; /* seconds, as all times here */
     double body_timeout;
     double reply_timeout;
@@ -69,6 +78,7 @@ struct options {
     unsigned listen_mode; /* permissions of the file at unix:PATH */
     enum dien_precision precision;
     enum log_level log_level;
+    bool public_users, public_metrics; /* are on the public port */
     bool reuse_port;
     bool listen_when_ready; /* or reuse_port */
     bool explain_held;

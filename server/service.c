@@ -10,6 +10,8 @@
 
 #include "model/dien.h"
 #include "proto/json_encode.h"
+#include "server/api/admin_access.h"
+#include "server/api/admin_calls.h"
 #include "server/api/api.h"
 #include "server/api/model_page.h"
 #include "server/api/model_slots.h"
@@ -17,7 +19,6 @@
 #include "server/base/address.h"
 #include "server/base/clock.h"
 #include "server/base/cpu_quota.h"
-#include "server/base/file.h"
 #include "server/base/listen.h"
 #include "server/base/loop.h"
 #include "server/base/memory_limit.h"
@@ -42,13 +43,18 @@ struct service {
     uint64_t state_began;
     int status; /* exit status */
     struct loop *loop;
-    struct listen_socket listening;
-    char write_token[256];
+    bool drain_wanted; /* by a call of the admin plane */
+    bool signalled;    /* SIGTERM or SIGINT has come */
+    struct listen_socket listening, admin_listening;
+    struct admin_access access;
+    uint64_t due, admin_due;    /* clock_now() when HTTP and the admin plane want their next turns; UINT64_MAX: never */
     uint64_t housekeeping_done; /* clock_now() of the last keep_house() */
 };
 
 /* GRACE_SECONDS: a request that is on its way when we stop accepting still gets its answer. */
-enum { GRACE_SECONDS = 1, DESCRIPTOR_RESERVE = 64, LAST_RUNS = 100 };
+enum { GRACE_SECONDS = 1, DESCRIPTOR_RESERVE = 64, LAST_RUNS = 100, ADMIN_RESERVE = 32 };
+
+static const uint64_t nanoseconds_per_millisecond = 1000000;
 
 static void wake_loop(void *context) {
     loop_wake(context);
@@ -63,16 +69,55 @@ static double seconds_in_state(const struct service *service) {
     return clock_seconds(clock_now() - service->state_began);
 }
 
-/* Serves the connections that are ready, and arms the timer for the next call. */
+/* Serves the connections of a listener that are ready. NULL: there is none. Returns when its next turn is due. */
+static uint64_t run_listener(struct http *http) {
+    int milliseconds = http != NULL ? http_run(http) : -1;
+    return milliseconds < 0 ? UINT64_MAX : clock_now() + (uint64_t)milliseconds * nanoseconds_per_millisecond;
+}
+
+/* The loop's one timer is for whichever of the two is due first. */
+static void arm_timer(struct service *service) {
+    uint64_t now = clock_now(), due = service->due < service->admin_due ? service->due : service->admin_due;
+    uint64_t wait = due > now ? due - now : 0;
+    if (due == UINT64_MAX)
+        loop_after(service->loop, -1);
+    else
+        loop_after(service->loop, (int)((wait + nanoseconds_per_millisecond - 1) / nanoseconds_per_millisecond));
+}
+
 static void run_http(struct service *service) {
-    if (service->api.http != NULL)
-        loop_after(service->loop, http_run(service->api.http));
+    service->due = run_listener(service->api.http);
+    service->admin_due = run_listener(service->api.admin);
+    arm_timer(service);
 }
 
 /* ---- HTTP. */
 
+static void on_timer(void *context) {
+    struct service *service = context;
+    uint64_t now = clock_now();
+    if (service->due <= now)
+        service->due = run_listener(service->api.http);
+    if (service->admin_due <= now)
+        service->admin_due = run_listener(service->api.admin);
+    arm_timer(service);
+}
+
 static void on_readable(void *context) {
-    run_http(context);
+    struct service *service = context;
+    service->due = run_listener(service->api.http);
+    arm_timer(service);
+}
+
+static void on_admin_readable(void *context) {
+    struct service *service = context;
+    service->admin_due = run_listener(service->api.admin);
+    arm_timer(service);
+}
+
+static void on_admin_linger(void *context) {
+    struct service *service = context;
+    http_linger(service->api.admin);
 }
 
 static void on_linger(void *context) {
@@ -101,7 +146,9 @@ static size_t lingering(size_t connections) {
  * that is read on from has a descriptor beside that of its connection, or of the next client's. */
 static size_t max_connections(const struct options *options) {
     size_t descriptors = process_raise_descriptors();
-    size_t others = options->reserved_connections + DESCRIPTOR_RESERVE;
+    size_t admin =
+        options->admin_listen != NULL ? options->admin_connections + lingering(options->admin_connections) : 0;
+    size_t others = options->reserved_connections + DESCRIPTOR_RESERVE + admin + (admin > 0 ? ADMIN_RESERVE : 0);
     if (options->max_connections + lingering(options->max_connections) + others <= descriptors)
         return options->max_connections;
     size_t room = descriptors > 2 * others ? descriptors - others : descriptors / 2;
@@ -112,17 +159,14 @@ static size_t max_connections(const struct options *options) {
     return most;
 }
 
-/* Connections are accepted from here on. */
-static bool start_http(struct service *service, char *error, size_t error_size) {
+/* Limits and handler that the two listeners share. The one that is returned has no socket yet. */
+static struct http_options http_options(struct service *service) {
     const struct options *options = service->api.options;
-    const char *address = service->listening.address;
-    if (!listen_begin(&service->listening, (int)options->backlog, error, error_size))
-        return false;
-    const struct http_options http = {
+    return (struct http_options){
         .limits = {.max_body = options->max_body,
+                   .max_call = options->admin_max_body,
                    .max_buffered = options->max_buffered,
                    .max_reply_buffered = options->max_reply_buffered,
-                   .max_connections = max_connections(options),
                    .reserved_connections = options->reserved_connections,
                    .buffer_reserve = options->buffer_reserve,
                    .small_body = options->small_body,
@@ -135,11 +179,58 @@ static bool start_http(struct service *service, char *error, size_t error_size) 
                    .linger_timeout = options->linger_timeout},
         .counts = &service->api.metrics.http,
         .work_size = sizeof(struct job),
-        .listening = service->listening.descriptor,
         .context = &service->api,
         .handle = api_handle,
         .ended = api_ended,
     };
+}
+
+/* Operators are let in from here on. Their connections and bodies have budgets of their own, so that a flood at the
+ * public port leaves room for them. */
+static bool start_admin(struct service *service, char *error, size_t error_size) {
+    const struct options *options = service->api.options;
+    struct http_options http = http_options(service);
+    if (options->admin_listen == NULL)
+        return true;
+    if (!listen_begin(&service->admin_listening, (int)options->backlog, error, error_size))
+        return false;
+    http.limits.max_connections = options->admin_connections;
+    http.limits.reserved_connections = ADMIN_RESERVE;
+    http.limits.max_buffered = options->admin_max_buffered;
+    http.limits.buffer_reserve = 0;
+    http.plane = PLANE_ADMIN;
+    http.admit = api_admit;
+    http.listening = service->admin_listening.descriptor;
+    service->api.admin = http_start(&http);
+    service->admin_listening.descriptor = -1; /* http's */
+    if (service->api.admin == NULL ||
+        !loop_watch(service->loop, http_descriptor(service->api.admin), "admin", on_admin_readable) ||
+        !loop_watch(service->loop, http_linger_descriptor(service->api.admin), "admin-linger", on_admin_linger)) {
+        snprintf(error, error_size, "--admin-listen: HTTP cannot start: %s", strerror(errno));
+        return false;
+    }
+    log_line(LEVEL_INFO, "admin-listening", LOG_STRING("address", service->admin_listening.address));
+    return true;
+}
+
+/* Of the public port: those that --public-users and --public-metrics leave to the admin plane. */
+static uint32_t hidden_routes(const struct options *options) {
+    uint32_t hidden = options->public_metrics ? 0 : UINT32_C(1) << ROUTE_METRICS;
+    for (enum route route = ROUTE_NONE + 1; route < ROUTES; route++)
+        hidden |= !options->public_users && routes_about_users(route) ? UINT32_C(1) << route : 0;
+    return hidden;
+}
+
+/* Connections are accepted from here on. */
+static bool start_http(struct service *service, char *error, size_t error_size) {
+    const struct options *options = service->api.options;
+    const char *address = service->listening.address;
+    struct http_options http = http_options(service);
+    if (!listen_begin(&service->listening, (int)options->backlog, error, error_size))
+        return false;
+    http.limits.max_connections = max_connections(options);
+    http.hidden_routes = hidden_routes(options);
+    http.listening = service->listening.descriptor;
     service->api.http = http_start(&http);
     service->listening.descriptor = -1; /* http's */
     if (service->api.http == NULL ||
@@ -181,7 +272,7 @@ static bool model_fits_store(const struct service *service, const struct dien_mo
     return true;
 }
 
-static const char by_start[] = "start", by_signal[] = "signal";
+static const char by_start[] = "start", by_signal[] = "signal", by_admin[] = "admin";
 
 static void log_ready(const struct service *service, const struct loaded *loaded) {
     const struct served_model *served = loaded->served;
@@ -213,6 +304,7 @@ static bool start_workers(struct service *service, struct served_model *served) 
                    .explain_held = options->explain_held,
                    .strict_protobuf = options->strict_protobuf,
                    .has_store = service->api.histories != NULL,
+                   .refuses_appends = !options->public_users,
                    .behaviour_bytes = options->histories_behaviour_bytes,
                    .max_events = options->max_events,
                    .dedupe = options->histories_dedupe},
@@ -239,100 +331,120 @@ static bool serve_live(struct service *service) {
     return service->api.description != NULL;
 }
 
-/* The previous model is in memory and proved: it takes the live one's place at once. */
-static void roll_back(struct service *service) {
+/* The previous model is in memory and proved: it takes the live one's place at once. False when there is none. */
+static bool roll_back(struct service *service) {
     if (!registry_roll_back(service->api.models) || !serve_live(service))
-        return;
+        return false;
     const struct served_model *live = api_live(&service->api);
     log_line(LEVEL_INFO, "model-rolled-back", LOG_STRING("model", dien_name(live->model)),
              LOG_STRING("version", dien_version(live->model)), LOG_STRING("config_sha256", live->config_sha256),
              LOG_STRING("weights_sha256", live->weights_sha256));
+    return true;
 }
 
 /* A load has ended: go live, or stay with the model before. Without one the process ends, with the reason in the log.
- */
-static void take_model(struct service *service, const struct loaded *loaded) {
+ * False: it was refused, for the reason in loaded->message, which is "" where the load was given up. */
+static bool take_model(struct service *service, struct loaded *loaded) {
     bool first = service->api.workers == NULL;
-    if (loaded->is_previous) {
-        roll_back(service);
-        return;
-    }
-    if (loaded->served == NULL) {
+    if (loaded->is_previous)
+        return roll_back(service);
+    bool fits = loaded->served != NULL &&
+                model_fits_store(service, loaded->served->model, loaded->message, sizeof loaded->message);
+    if (!fits) {
         if (*loaded->message != '\0')
             log_message(LEVEL_ERROR, "model-refused", "%s", loaded->message);
+        if (loaded->served != NULL)
+            registry_refuse(service->api.models, loaded->served, loaded->message);
         if (first)
             fail(service);
         else
             (void)!api_describe_model(&service->api);
-        return;
-    }
-    char reason[256];
-    if (!model_fits_store(service, loaded->served->model, reason, sizeof reason)) {
-        log_message(LEVEL_ERROR, "model-refused", "%s", reason);
-        registry_refuse(service->api.models, loaded->served, reason);
-        if (first)
-            fail(service);
-        else
-            (void)!api_describe_model(&service->api);
-        return;
+        return false;
     }
     if (loaded->is_candidate) {
         model_slots_set_candidate(&service->api, loaded->served, loaded->shares);
-        return;
+        return true;
     }
     registry_go_live(service->api.models, loaded->served);
     if (!serve_live(service)) {
         log_message(LEVEL_ERROR, "start-failed", "There is no memory for %zu scoring threads.", service->api.threads);
         fail(service);
-        return;
+        return false;
     }
     log_ready(service, loaded);
     if (service->api.state != API_LOADING)
-        return;
+        return true;
     char error[512];
     if (service->api.http == NULL && !start_http(service, error, sizeof error)) {
         log_message(LEVEL_ERROR, "start-failed", "%s", error);
         fail(service);
-        return;
+        return false;
     }
     enter(service, API_READY);
     notify("READY=1");
+    return true;
 }
 
-/* SIGHUP: load what --model names now. systemd waits for the end of a reload that it asked for, so a refusal ends it.
- */
-static void reload(struct service *service, const char *by) {
+/* Load what --model names now. systemd waits for the end of a reload that it asked for, so a refusal ends it. False: it
+ * is refused. */
+static bool reload(struct service *service, const char *by) {
     const char *model = service->api.options->model;
     if (service->api.state >= API_DRAINING) {
         log_message(LEVEL_WARNING, "reload-refused", "The server is draining.");
-        return;
+        return false;
     }
     if (service->api.state == API_READY)
         notify_reloading();
     if (registry_load(service->api.models, model, by)) {
         log_line(LEVEL_INFO, "reload", LOG_STRING("model", model), LOG_STRING("loaded_by", by));
-        return;
+        return true;
     }
     log_message(LEVEL_WARNING, "reload-refused", "Another model is being loaded; ask again when it is done.");
     if (service->api.state == API_READY)
         notify("READY=1");
+    return false;
+}
+
+/* ---- What the admin plane asks for. */
+
+static bool on_admin_reload(void *context) {
+    return reload(context, by_admin);
+}
+
+static bool on_admin_roll_back(void *context) {
+    return roll_back(context);
+}
+
+static void on_admin_drain(void *context) {
+    struct service *service = context;
+    service->drain_wanted = true;
+    loop_wake(service->loop);
 }
 
 /* ---- The end. */
 
-/* Closes the listener after --drain-delay. Stops the loop once nothing is left to be done, or after --drain-timeout. */
+static size_t requests_in_flight(const struct service *service) {
+    const struct http *http = service->api.http, *admin = service->api.admin;
+    return (http != NULL ? http_in_flight(http) : 0) + (admin != NULL ? http_in_flight(admin) : 0);
+}
+
+/* Closes the listeners after --drain-delay. Stops the loop once nothing is left to be done, or after --drain-timeout.
+ */
 static void step_down(struct service *service) {
-    struct http *http = service->api.http;
-    if (http == NULL) { /* nobody has been let in */
+    struct http *http = service->api.http, *admin = service->api.admin;
+    if (http == NULL) { /* no client has been let in */
         loop_stop(service->loop);
         return;
     }
-    double in_flight = (double)http_in_flight(http);
+    double in_flight = (double)requests_in_flight(service);
     if (service->api.state == API_DRAINING && seconds_in_state(service) >= service->api.options->drain_delay) {
         log_line(LEVEL_INFO, "closing", LOG_NUMBER("requests_in_flight", in_flight),
                  LOG_NUMBER("connections", (double)http_connections(http)));
         http_close_listener(http);
         listen_remove(&service->listening);
+        if (admin != NULL)
+            http_close_listener(admin);
+        listen_remove(&service->admin_listening);
         enter(service, API_CLOSING);
     }
     if (service->api.state != API_CLOSING)
@@ -340,12 +452,30 @@ static void step_down(struct service *service) {
     bool late = seconds_in_state(service) >= service->api.options->drain_timeout;
     if (seconds_in_state(service) >= GRACE_SECONDS)
         http_close_idle(http);
-    if (late || http_connections(http) == 0) {
-        in_flight = (double)http_in_flight(http);
+    if (seconds_in_state(service) >= GRACE_SECONDS && admin != NULL)
+        http_close_idle(admin);
+    if (late || http_connections(http) + (admin != NULL ? http_connections(admin) : 0) == 0) {
+        in_flight = (double)requests_in_flight(service);
         if (in_flight > 0)
             log_line(LEVEL_WARNING, "drain-timeout", LOG_NUMBER("requests_in_flight", in_flight));
         loop_stop(service->loop);
     }
+}
+
+/* No longer ready: the end begins. `signal` is NaN where the admin plane asked for it. */
+static void begin_drain(struct service *service, double signal) {
+    log_line(LEVEL_INFO, "draining", LOG_NUMBER("signal", signal),
+             LOG_NUMBER("requests_in_flight", (double)requests_in_flight(service)),
+             LOG_NUMBER("drain_delay_seconds", service->api.options->drain_delay));
+    if (service->api.http != NULL)
+        http_drain(service->api.http);
+    if (service->api.admin != NULL)
+        http_drain(service->api.admin);
+    enter(service, API_DRAINING);
+    admin_calls_load_ended(&service->api, ""); /* the end does not wait for a load */
+    notify("STOPPING=1");
+    step_down(service);
+    run_http(service);
 }
 
 /* ---- The loop's handlers. */
@@ -355,13 +485,16 @@ static void on_wake(void *context) {
     struct loaded loaded;
     if (registry_take(service->api.models, &loaded)) {
         bool was_ready = service->api.state == API_READY;
-        take_model(service, &loaded);
+        bool live = take_model(service, &loaded);
+        admin_calls_load_ended(&service->api, live ? NULL : loaded.message);
         if (was_ready) /* a reload has ended */
             notify("READY=1");
     }
     if (service->api.workers != NULL)
         api_give_answers(&service->api);
     run_http(service);
+    if (service->drain_wanted && service->api.state < API_DRAINING)
+        begin_drain(service, NAN);
 }
 
 /* Work that is due a few times a second, however many connections there are. It runs after half a tick already, because
@@ -376,6 +509,8 @@ static void keep_house(struct service *service) {
         user_cache_sweep(service->api.cache, seconds);
     if (service->api.http != NULL)
         http_expire_lingering(service->api.http);
+    if (service->api.admin != NULL)
+        http_expire_lingering(service->api.admin);
     if (service->api.workers != NULL)
         worker_pool_examine(service->api.workers);
     model_slots_guard(&service->api);
@@ -391,33 +526,43 @@ static int on_tick(void *context) {
     watchdog_beat(service->api.watchdog);
     notify_alive();
     size_t parts = service->api.http != NULL ? http_sweep(service->api.http) : 1;
+    size_t admin_parts = service->api.admin != NULL ? http_sweep(service->api.admin) : 1;
+    parts = admin_parts > parts ? admin_parts : parts;
     keep_house(service);
     run_http(service);
     return LOOP_TICK_MILLISECONDS / (int)parts;
+}
+
+/* The files of tokens are read again: a token may be replaced without a restart. */
+static void renew_tokens(struct service *service) {
+    const char *file = service->api.options->user_write_token_file;
+    char reason[400];
+    if (!admin_access_renew(&service->access, reason, sizeof reason))
+        log_message(LEVEL_ERROR, "token-refused", "%s; the token before stays in force", reason);
+    if (file != NULL && *service->api.write_token.text != '\0' &&
+        !secret_read(&service->api.write_token, file, reason, sizeof reason))
+        log_message(LEVEL_ERROR, "token-refused", "--user-write-token-file: %s; the token before stays in force",
+                    reason);
 }
 
 /* The first signal asks for an orderly end, the second for a fast one; SIGHUP asks for the model that is there now. */
 static void on_signal(void *context, int signal) {
     struct service *service = context;
     if (signal == SIGHUP) {
-        reload(service, by_signal);
+        renew_tokens(service);
+        (void)reload(service, by_signal);
         return;
     }
-    if (service->api.state >= API_DRAINING) {
+    bool again = service->signalled;
+    service->signalled = true;
+    if (service->api.state >= API_DRAINING && !again)
+        return; /* the admin plane has asked for that already */
+    if (again) {
         log_message(LEVEL_WARNING, "killed", "A second signal: the process ends at once.");
         log_stop();
         _exit(1);
     }
-    log_line(
-        LEVEL_INFO, "draining", LOG_NUMBER("signal", signal),
-        LOG_NUMBER("requests_in_flight", service->api.http != NULL ? (double)http_in_flight(service->api.http) : 0),
-        LOG_NUMBER("drain_delay_seconds", service->api.options->drain_delay));
-    if (service->api.http != NULL)
-        http_drain(service->api.http);
-    enter(service, API_DRAINING);
-    notify("STOPPING=1");
-    step_down(service);
-    run_http(service);
+    begin_drain(service, signal);
 }
 
 /* ---- Start and stop. */
@@ -467,19 +612,15 @@ static bool read_user_write(struct service *service, char *error, size_t error_s
         snprintf(error, error_size, "--user-write: \"%s\" is neither public, token nor off", rule);
         return false;
     }
-    size_t length = 0;
-    if (options->user_write_token_file != NULL)
-        length = file_read(options->user_write_token_file, service->write_token, sizeof service->write_token);
-    while (length > 0 && strchr("\r\n ", service->write_token[length - 1]) != NULL)
-        length--;
-    service->write_token[length] = '\0';
-    service->api.write_token = service->write_token;
-    if (length == 0)
-        snprintf(error, error_size,
-                 "--user-write-token-file: a token is needed to write stored histories, and %s; --user-write says "
-                 "who may write: public, token or off",
-                 options->user_write_token_file != NULL ? "the file cannot be read, or is empty" : "no file is named");
-    return length > 0;
+    char reason[400] = "no file is named";
+    const char *file = options->user_write_token_file;
+    if (file != NULL && secret_read(&service->api.write_token, file, reason, sizeof reason))
+        return true;
+    snprintf(error, error_size,
+             "--user-write-token-file: a token is needed to write stored histories: %s; --user-write says who may "
+             "write: public, token or off",
+             reason);
+    return false;
 }
 
 static bool start_histories(struct service *service, char *error, size_t error_size) {
@@ -509,6 +650,24 @@ static bool start_histories(struct service *service, char *error, size_t error_s
     return service->api.histories != NULL;
 }
 
+/* Its file has the owner's permissions alone: with them, who may connect is who may operate. */
+static bool bind_admin(struct service *service, char *error, size_t error_size) {
+    enum { OWNER_ALONE = 0600 };
+    const struct options *options = service->api.options;
+    char reason[400];
+    if (options->admin_listen == NULL)
+        return true;
+    if (!listen_bind(&service->admin_listening, options->admin_listen, false, OWNER_ALONE, reason, sizeof reason)) {
+        static const char flag[] = "--listen: "; /* listen.h's errors are about --listen */
+        snprintf(error, error_size, "--admin-listen: %s",
+                 reason + (strncmp(reason, flag, sizeof flag - 1) == 0 ? sizeof flag - 1 : 0));
+        return false;
+    }
+    service->api.access = &service->access;
+    return admin_access_start(&service->access, &service->admin_listening, options->admin_listen, options->admin_host,
+                              options->admin_token_file, error, error_size);
+}
+
 static size_t prefault_bytes(const struct options *options) {
     return options->prefault == OPTIONS_AUTO ? memory_limit_read("") / 2 : options->prefault;
 }
@@ -516,7 +675,7 @@ static size_t prefault_bytes(const struct options *options) {
 static bool start(struct service *service, char *error, size_t error_size) {
     const struct options *options = service->api.options;
     const struct loop_handlers handlers = {.context = service,
-                                           .timer = on_readable,
+                                           .timer = on_timer,
                                            .wake = on_wake,
                                            .tick = on_tick,
                                            .signal = on_signal,
@@ -528,10 +687,12 @@ static bool start(struct service *service, char *error, size_t error_size) {
     service->loop = loop_new(&handlers);
     service->api.wake = wake_loop;
     service->api.wake_context = service->loop;
+    service->api.operations = (struct api_operations){
+        .context = service, .reload = on_admin_reload, .roll_back = on_admin_roll_back, .drain = on_admin_drain};
     if (service->loop == NULL || !listen_bind(&service->listening, options->listen, options->reuse_port,
                                               options->listen_mode, error, error_size))
         return false;
-    if (!start_histories(service, error, error_size))
+    if (!bind_admin(service, error, error_size) || !start_histories(service, error, error_size))
         return false;
     if (!options->reuse_port && !options->listen_when_ready && !start_http(service, error, error_size))
         return false;
@@ -548,12 +709,15 @@ static bool start(struct service *service, char *error, size_t error_size) {
                                             .wake = wake_loop,
                                             .context = service->loop};
     service->api.models = registry_start(&models);
-    if (service->api.models == NULL)
+    if (service->api.models == NULL) {
         snprintf(error, error_size, "The model's thread cannot start: %s", strerror(errno));
-    else
-        registry_load(service->api.models, options->model, by_start);
+        return false;
+    }
+    registry_load(service->api.models, options->model, by_start);
+    if (!start_admin(service, error, error_size))
+        return false;
     run_http(service);
-    return service->api.models != NULL;
+    return true;
 }
 
 /* Requests that still wait are refused, those at work finish, and all get their answer. */
@@ -561,10 +725,10 @@ static void stop_workers(struct service *service) {
     if (service->api.workers == NULL)
         return;
     worker_pool_stop(service->api.workers);
-    if (service->api.http != NULL) {
-        api_give_answers(&service->api);
-        for (int i = 0; i < LAST_RUNS && http_in_flight(service->api.http) > 0; i++)
-            http_run(service->api.http);
+    api_give_answers(&service->api);
+    for (int i = 0; i < LAST_RUNS && requests_in_flight(service) > 0; i++) {
+        (void)run_listener(service->api.http);
+        (void)run_listener(service->api.admin);
     }
     worker_pool_free(service->api.workers);
 }
@@ -589,6 +753,11 @@ static void stop(struct service *service) {
     else if (service->listening.descriptor >= 0)
         close(service->listening.descriptor);
     listen_remove(&service->listening);
+    if (service->api.admin != NULL)
+        http_stop(service->api.admin);
+    else if (service->admin_listening.descriptor >= 0)
+        close(service->admin_listening.descriptor);
+    listen_remove(&service->admin_listening);
     free(service->api.description);
     user_cache_free(service->api.cache);
     comparison_free(&service->api.comparison);
@@ -597,7 +766,11 @@ static void stop(struct service *service) {
 int service_run(const struct options *options) {
     static struct service service; /* large, and one a process */
     char error[512];
-    service = (struct service){.api = {.options = options, .started = clock_now()}, .listening = {.descriptor = -1}};
+    service = (struct service){.api = {.options = options, .started = clock_now()},
+                               .listening = {.descriptor = -1},
+                               .admin_listening = {.descriptor = -1},
+                               .due = UINT64_MAX,
+                               .admin_due = UINT64_MAX};
     service.api.threads = options->threads > 0 ? options->threads : cpu_quota_threads("");
     comparison_init(&service.api.comparison);
     enter(&service, API_LOADING);

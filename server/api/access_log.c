@@ -18,7 +18,8 @@ void access_log_exchange(const struct exchange *exchange, const struct request_s
     const struct answer *answer = &exchange->answer;
     double seconds = exchange->began != 0 ? clock_seconds(clock_now() - exchange->began) : 0;
     bool has_body = routes_has_body(exchange->route), scored = answer->status == 200 && has_body;
-    enum log_level level = has_body || exchange->route == ROUTE_NONE ? LEVEL_INFO : LEVEL_DEBUG;
+    bool changes = exchange->plane == PLANE_ADMIN && routes_changes_state(exchange->method);
+    enum log_level level = has_body || changes || exchange->route == ROUTE_NONE ? LEVEL_INFO : LEVEL_DEBUG;
     const char *problem = exchange->outcome == PROBLEM_NONE ? NULL : http_outcome_name(exchange->outcome);
     if (exchange->route == ROUTE_SCORE)
         histogram_add(&counts->phases[PHASE_TOTAL], seconds);

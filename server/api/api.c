@@ -9,6 +9,8 @@
 #include "proto/content_coding.h"
 #include "proto/json_encode.h"
 #include "server/api/access_log.h"
+#include "server/api/admin_access.h"
+#include "server/api/admin_calls.h"
 #include "server/api/history_calls.h"
 #include "server/api/model_page.h"
 #include "server/api/request_headers.h"
@@ -124,11 +126,13 @@ static struct metric_gauges read_gauges(struct api *api) {
         .queue_depth = workers != NULL ? worker_pool_waiting(workers) : 0,
         .queue_seconds = workers != NULL ? worker_pool_wait_seconds(workers) : 0,
         .queue_oldest_seconds = workers != NULL ? worker_pool_oldest_seconds(workers) : 0,
-        .requests_in_flight = http_in_flight(api->http),
-        .connections = http_connections(api->http),
-        .connections_lingering = http_lingering(api->http),
-        .buffered_bytes = http_buffered(api->http),
-        .reply_buffered_bytes = http_reply_buffered(api->http),
+        .requests_in_flight = api->http != NULL ? http_in_flight(api->http) : 0,
+        .connections = api->http != NULL ? http_connections(api->http) : 0,
+        .connections_lingering = api->http != NULL ? http_lingering(api->http) : 0,
+        .buffered_bytes = api->http != NULL ? http_buffered(api->http) : 0,
+        .reply_buffered_bytes = api->http != NULL ? http_reply_buffered(api->http) : 0,
+        .admin_connections = api->admin != NULL ? http_connections(api->admin) : 0,
+        .admin_buffered_bytes = api->admin != NULL ? http_buffered(api->admin) : 0,
         .live = live,
         .previous = api->models != NULL ? registry_model(api->models, SLOT_PREVIOUS) : NULL,
         .models = api->models != NULL ? registry_count(api->models) : (struct registry_counts){.failure = ""},
@@ -228,6 +232,11 @@ static bool submit(struct api *api, struct exchange *exchange) {
     return true;
 }
 
+void api_admit(void *context, const struct exchange *exchange, const char *target, struct problem *problem) {
+    const struct api *api = context;
+    admin_access_check(api->access, exchange, target, problem);
+}
+
 bool api_handle(void *context, struct exchange *exchange) {
     struct api *api = context;
     switch (exchange->route) {
@@ -257,6 +266,12 @@ bool api_handle(void *context, struct exchange *exchange) {
     case ROUTE_METRICS:
         answer_metrics(api, exchange);
         break;
+    case ROUTE_MODELS:
+    case ROUTE_RELOAD:
+    case ROUTE_ROLLBACK:
+    case ROUTE_LOG_LEVEL:
+    case ROUTE_DRAIN:
+        return admin_calls_handle(api, exchange);
     case ROUTE_NONE:
     case ROUTES:
         break;

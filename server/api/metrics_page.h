@@ -33,6 +33,7 @@ struct metric_gauges {
     size_t requests_in_flight;
     size_t connections, connections_lingering;
     size_t buffered_bytes, reply_buffered_bytes;
+    size_t admin_connections, admin_buffered_bytes;
     const struct served_model *live, *previous, *candidate; /* NULL: none */
     double canary_share, shadow_share;
     struct comparison_counts comparison;

@@ -1,6 +1,7 @@
 /* address.c: from a text such as "[::1]:8080" to socket addresses. */
 #include "server/base/address.h"
 
+#include <arpa/inet.h>
 #include <ctype.h>
 #include <netdb.h>
 #include <netinet/in.h>
@@ -8,6 +9,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 #include <sys/socket.h>
 #include <sys/un.h>
 
@@ -81,4 +83,40 @@ bool address_is_loopback(const char *text) {
     if (addresses != NULL)
         freeaddrinfo(addresses);
     return loopback;
+}
+
+/* An IPv4 address that a socket of IPv6 has is written as such ("::ffff:127.0.0.1"). */
+static bool is_mapped(const struct sockaddr_in6 *six, struct in_addr *four) {
+    if (!IN6_IS_ADDR_V4MAPPED(&six->sin6_addr))
+        return false;
+    memcpy(four, (const unsigned char *)&six->sin6_addr + sizeof six->sin6_addr - sizeof *four, sizeof *four);
+    return true;
+}
+
+static bool is_address_of(const char *host, const struct sockaddr_storage *own) {
+    const struct sockaddr_in6 *six = (const void *)own;
+    struct in_addr four = ((const struct sockaddr_in *)(const void *)own)->sin_addr, host_four;
+    struct in6_addr host_six;
+    bool is_four = own->ss_family == AF_INET || is_mapped(six, &four);
+    if (strcasecmp(host, "localhost") == 0)
+        return is_four ? ntohl(four.s_addr) >> 24 == IN_LOOPBACKNET : IN6_IS_ADDR_LOOPBACK(&six->sin6_addr);
+    if (is_four)
+        return inet_pton(AF_INET, host, &host_four) == 1 && host_four.s_addr == four.s_addr;
+    return inet_pton(AF_INET6, host, &host_six) == 1 && memcmp(&host_six, &six->sin6_addr, sizeof host_six) == 0;
+}
+
+bool address_names_socket(const char *text, int socket) {
+    static const char port_of_http[] = "80";
+    struct sockaddr_storage own = {.ss_family = AF_UNSPEC};
+    socklen_t size = sizeof own;
+    char host[ADDRESS_TEXT], whole[ADDRESS_TEXT];
+    const char *port = NULL, *bracket = strrchr(text, ']');
+    bool has_port = strchr(bracket != NULL ? bracket : text, ':') != NULL;
+    int length = snprintf(whole, sizeof whole, "%s%s%s", text, has_port ? "" : ":", has_port ? "" : port_of_http);
+    if (getsockname(socket, (struct sockaddr *)&own, &size) != 0 || length >= (int)sizeof whole ||
+        (own.ss_family != AF_INET && own.ss_family != AF_INET6) || !split(whole, host, &port))
+        return false;
+    uint16_t own_port = own.ss_family == AF_INET ? ((const struct sockaddr_in *)(const void *)&own)->sin_port
+                                                 : ((const struct sockaddr_in6 *)(const void *)&own)->sin6_port;
+    return strtoul(port, NULL, 10) == ntohs(own_port) && is_address_of(host, &own);
 }

@@ -21,4 +21,8 @@ bool address_of_path(const char *path, struct sockaddr_un *address, char *error,
 /* Whether it is listened to on the loopback alone, so that only this machine can connect to it. */
 bool address_is_loopback(const char *text);
 
+/* Whether a text "HOST:PORT" is the address of a connected socket's own end. HOST is an IP address, or "localhost"
+ * where that end is on the loopback; without ":PORT" the port is 80. Asks no name server. */
+bool address_names_socket(const char *text, int socket);
+
 #endif

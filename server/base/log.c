@@ -34,6 +34,14 @@ bool log_level_named(const char *name, enum log_level *level) {
     return false;
 }
 
+void log_set_level(enum log_level least) {
+    least_level = least;
+}
+
+const char *log_level_name(enum log_level level) {
+    return level_names[level];
+}
+
 bool log_wanted(enum log_level level) {
     return level >= least_level;
 }

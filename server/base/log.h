@@ -33,6 +33,9 @@ struct log_counts {
 struct log_counts log_count(void);
 
 bool log_wanted(enum log_level level);
+/* Another least level, at any time. */
+void log_set_level(enum log_level least);
+const char *log_level_name(enum log_level level);
 
 /* One line: time, level, event, then the members, of which those without a string and with NaN are left out. The text
  * is made in its place among the lines that wait. */

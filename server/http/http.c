@@ -100,7 +100,7 @@ static const uint64_t report_period = 1000000000;   /* nanoseconds between two l
 /* ---- Answers. */
 
 /* The problem's document as the answer. */
-static void answer_problem(struct exchange *exchange, const struct problem *problem) {
+void http_refuse(struct exchange *exchange, const struct problem *problem) {
     struct arena *arena = &exchange->http->arena;
     struct proto_string body = json_encode_problem(problem, exchange->request_id, arena);
     exchange->answer = (struct answer){.status = problem_status(problem->kind), .problem = problem->kind};
@@ -132,7 +132,7 @@ void http_problem(struct exchange *exchange, enum problem_kind kind, const char 
     vsnprintf(detail, sizeof detail, format, arguments);
     va_end(arguments);
     problem_set(&problem, kind, "", "%s", detail);
-    answer_problem(exchange, &problem);
+    http_refuse(exchange, &problem);
 }
 
 static void on_expired(void *context, struct connection *connection, enum connection_end why);
@@ -189,10 +189,16 @@ static enum MHD_Result queue_answer(struct exchange *exchange) {
         MHD_add_response_header(response, "Content-Type", answer->type);
     if (answer->problem == PROBLEM_METHOD_NOT_ALLOWED)
         MHD_add_response_header(response, "Allow", routes_allowed(exchange->route));
+    bool has_body = routes_has_body(exchange->route);
     if (answer->problem == PROBLEM_UNSUPPORTED_MEDIA)
-        MHD_add_response_header(response, "Accept", "application/json, application/x-protobuf");
+        MHD_add_response_header(response, "Accept",
+                                exchange->route == ROUTE_EVENTS ? proto_media_types[PROTO_LINES]
+                                : has_body                      ? "application/json, application/x-protobuf"
+                                                                : "application/json");
     if (answer->problem == PROBLEM_UNSUPPORTED_CODING)
-        MHD_add_response_header(response, "Accept-Encoding", "gzip");
+        MHD_add_response_header(response, "Accept-Encoding", has_body ? "gzip" : "identity");
+    if (answer->problem == PROBLEM_UNAUTHORIZED)
+        MHD_add_response_header(response, "WWW-Authenticate", "Bearer");
     if (answer->status == 503) {
         char seconds[16];
         snprintf(seconds, sizeof seconds, "%u", answer->retry_after > 0 ? answer->retry_after : 1);
@@ -393,15 +399,38 @@ static void check_media_type(struct exchange *exchange) {
                     proto_media_types[PROTO_JSON], proto_media_types[PROTO_PROTOBUF]);
 }
 
+/* A call of the admin plane that changes something must say that its body is JSON, even where it has none: another
+ * site's page cannot make a browser send that without asking first. */
+static void check_call(struct exchange *exchange) {
+    enum proto_coding coding = PROTO_IDENTITY;
+    const char *named = http_header(exchange, "Content-Encoding");
+    if (!is_type(http_header(exchange, "Content-Type"), proto_media_types[PROTO_JSON]))
+        problem_set(&exchange->problem, PROBLEM_UNSUPPORTED_MEDIA, "", "The Content-Type must be %s.",
+                    proto_media_types[PROTO_JSON]);
+    else if (named != NULL && (!content_coding_named(named, &coding) || coding != PROTO_IDENTITY))
+        problem_set(&exchange->problem, PROBLEM_UNSUPPORTED_CODING, "", "The body must have no Content-Encoding.");
+}
+
+static size_t body_most(const struct exchange *exchange) {
+    const struct http_limits *limits = &exchange->http->options.limits;
+    return routes_is_admin_call(exchange->route) ? limits->max_call : limits->max_body;
+}
+
 /* Sets exchange->problem when this cannot be a request of ours. */
 static void check_request(struct exchange *exchange, const struct header_check *check, const char *path,
                           const char *method) {
-    const struct http_limits *limits = &exchange->http->options.limits;
+    const struct http_options *options = &exchange->http->options;
     struct problem *problem = &exchange->problem;
-    if (exchange->body_expected > limits->max_body) {
+    if (exchange->body_expected > body_most(exchange)) {
         problem_set(problem, PROBLEM_BODY_TOO_LARGE, "", "The body has %llu bytes; at most %zu are taken.",
-                    (unsigned long long)exchange->body_expected, limits->max_body);
-    } else if (exchange->route == ROUTE_NONE) {
+                    (unsigned long long)exchange->body_expected, body_most(exchange));
+        return;
+    }
+    if (options->admit != NULL)
+        options->admit(options->context, exchange, path, problem);
+    if (problem->kind != PROBLEM_NONE)
+        return;
+    if (exchange->route == ROUTE_NONE) {
         problem_set(problem, PROBLEM_NOT_FOUND, "", "There is nothing at this path.");
     } else if (!routes_allow(exchange->route, method)) {
         problem_set(problem, PROBLEM_METHOD_NOT_ALLOWED, "", "This path takes %s.", routes_allowed(exchange->route));
@@ -415,6 +444,8 @@ static void check_request(struct exchange *exchange, const struct header_check *
         check_media_type(exchange);
         if (problem->kind == PROBLEM_NONE)
             MHD_get_connection_values(exchange->handle, MHD_HEADER_KIND, take_coding, exchange);
+    } else if (exchange->plane == PLANE_ADMIN && routes_changes_state(method)) {
+        check_call(exchange);
     }
 }
 
@@ -443,7 +474,7 @@ static void set_framing_problem(struct exchange *exchange) {
     const struct body_framing *framing = &exchange->framing;
     if (framing->state == FRAMING_TOO_LARGE)
         problem_set(&exchange->problem, PROBLEM_BODY_TOO_LARGE, "",
-                    "The body has more than the %zu bytes that are taken.", exchange->http->options.limits.max_body);
+                    "The body has more than the %zu bytes that are taken.", body_most(exchange));
     else
         problem_set(&exchange->problem, PROBLEM_INVALID_HTTP, "", "The request's chunked body is refused: %s.",
                     framing->fault);
@@ -461,7 +492,7 @@ static void begin_framing(struct exchange *exchange, struct reader *reader) {
     if (!tapped)
         return;
     if (exchange->chunked)
-        body_framing_chunked(&exchange->framing, exchange->http->options.limits.max_body);
+        body_framing_chunked(&exchange->framing, body_most(exchange));
     reader->held -= body_framing_take(&exchange->framing, reader->head_end, reader->held);
     if (body_framing_failed(&exchange->framing))
         set_framing_problem(exchange);
@@ -484,6 +515,7 @@ static struct exchange *begin_exchange(struct http *http, struct connection *con
     if (exchange == NULL)
         return NULL;
     exchange->http = http;
+    exchange->plane = http->options.plane;
     exchange->connection = connection;
     exchange->socket = connection->socket;
     connection->owner = exchange;
@@ -579,6 +611,14 @@ static void refuse_for_room(struct exchange *exchange) {
     refuse_unfinished(exchange);
 }
 
+/* The request's route, if this plane has it. */
+static enum route find_route(const struct http *http, const char *path) {
+    _Static_assert(ROUTES <= 32, "hidden_routes has a bit for each route");
+    enum route route = routes_find(path);
+    bool exists = routes_on_plane(route, http->options.plane) && (http->options.hidden_routes >> route & 1) == 0;
+    return exists ? route : ROUTE_NONE;
+}
+
 static enum MHD_Result take_headers(struct exchange *exchange, const char *path, const char *method,
                                     const char *version) {
     struct http *http = exchange->http;
@@ -587,7 +627,7 @@ static enum MHD_Result take_headers(struct exchange *exchange, const char *path,
     exchange->counted = true;
     http->in_flight++;
     snprintf(exchange->method, sizeof exchange->method, "%s", method);
-    exchange->route = routes_find(path);
+    exchange->route = find_route(http, path);
     routes_logged(exchange->route, path, exchange->path, sizeof exchange->path);
     request_id_choose(http_header(exchange, "X-Request-Id"), exchange->request_id);
     size_t head_size = MHD_get_connection_info(exchange->handle, MHD_CONNECTION_INFO_REQUEST_HEADER_SIZE)->header_size;
@@ -616,12 +656,13 @@ static enum MHD_Result take_headers(struct exchange *exchange, const char *path,
     if (kind == PROBLEM_INVALID_HTTP || kind == PROBLEM_LENGTH_REQUIRED || kind == PROBLEM_BODY_TOO_LARGE ||
         (kind != PROBLEM_NONE && has_body && http_header(exchange, "Expect") != NULL)) {
         linger_on(http, exchange->socket);
-        answer_problem(exchange, &exchange->problem);
+        http_refuse(exchange, &exchange->problem);
         return queue_answer(exchange);
     }
     exchange->keeps = (check.http_1_1 || check.keeps_alive) && !check.closes;
     exchange->body_buffer = room - ROOM_FOR_REPLY < BODY_BUFFER ? room - ROOM_FOR_REPLY : BODY_BUFFER;
-    exchange->discarding = exchange->problem.kind != PROBLEM_NONE || !routes_has_body(exchange->route);
+    bool reads = routes_has_body(exchange->route) || routes_is_admin_call(exchange->route);
+    exchange->discarding = exchange->problem.kind != PROBLEM_NONE || !reads;
     return MHD_YES;
 }
 
@@ -707,9 +748,14 @@ static bool take_body(struct exchange *exchange, const char *data, size_t size) 
 
 /* ---- The whole request. */
 
-/* Health and metrics: answered at once, and on the connections that are kept in reserve. */
+/* Answered at once, by the handler. */
 static bool is_operational(enum route route) {
     return route == ROUTE_HEALTH || route == ROUTE_LIVE || route == ROUTE_READY || route == ROUTE_METRICS;
+}
+
+/* Answered on the connections that are kept in reserve, too. */
+static bool may_use_reserve(enum route route) {
+    return is_operational(route) || routes_is_admin_call(route);
 }
 
 static bool make_room(struct http *http, enum connection_need need) {
@@ -722,7 +768,7 @@ static bool make_room(struct http *http, enum connection_need need) {
 static void check_reserve(struct exchange *exchange) {
     struct http *http = exchange->http;
     size_t most = http->options.limits.max_connections;
-    if (!exchange->connection->in_reserve || is_operational(exchange->route) ||
+    if (!exchange->connection->in_reserve || may_use_reserve(exchange->route) ||
         connections_staying(&http->connections) <= most || exchange->problem.kind != PROBLEM_NONE)
         return;
     if (make_room(http, NEED_FOR_REQUEST)) {
@@ -760,7 +806,7 @@ static enum MHD_Result take_whole(struct exchange *exchange) {
         return MHD_NO;
     }
     if (exchange->problem.kind != PROBLEM_NONE) {
-        answer_problem(exchange, &exchange->problem);
+        http_refuse(exchange, &exchange->problem);
         return queue_answer(exchange);
     }
     if (set_aside(exchange))

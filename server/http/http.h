@@ -46,6 +46,7 @@ enum { METHOD_MAX = 15, PATH_TEXT_MAX = 127 };
  * never ends while its answer is pending. */
 struct exchange {
     enum route route;
+    enum plane plane;
     char request_id[REQUEST_ID_MAX + 1];
     char method[METHOD_MAX + 1];      /* for the log, cut to fit, as the path */
     char path[PATH_TEXT_MAX + 1];     /* without the user's id */
@@ -90,6 +91,7 @@ struct exchange {
 /* Times in seconds. */
 struct http_limits {
     size_t max_body;           /* bytes of one body */
+    size_t max_call;           /* bytes of the body of a call of the admin plane */
     size_t max_buffered;       /* bytes of all bodies */
     size_t max_reply_buffered; /* bytes of all replies that their clients have not taken */
     size_t buffer_reserve;     /* of these, for bodies of at most small_body bytes */
@@ -109,7 +111,12 @@ struct http_options {
     struct http_counts *counts;
     size_t work_size; /* bytes of exchange->work */
     int listening;    /* socket; http's from now on */
+    enum plane plane;
+    uint32_t hidden_routes; /* those of the plane that do not exist all the same: a bit, 1 << route, for each */
     void *context;
+    /* Whether the request may be made at all. Called with its headers; sets *problem, or leaves it as it is. NULL: all
+     * may be. `target` is that of the request line. */
+    void (*admit)(void *context, const struct exchange *exchange, const char *target, struct problem *problem);
     /* A request is over, with exchange->outcome. Its answer's status is 0 when none went out whole. */
     void (*ended)(void *context, const struct exchange *exchange);
     /* Fill in exchange->answer and return true; or return false, and call http_answered() later. */
@@ -141,6 +148,7 @@ void http_text(struct exchange *exchange, int status, const char *type, const ch
 const char *http_header(const struct exchange *exchange, const char *name);
 const struct sockaddr *http_client_address(const struct exchange *exchange);
 /* Fill in the answer with a problem. */
+void http_refuse(struct exchange *exchange, const struct problem *problem);
 void http_problem(struct exchange *exchange, enum problem_kind kind, const char *format, ...)
     __attribute__((format(printf, 3, 4)));
 

@@ -1,8 +1,8 @@
 /* http_counts.c: where a status and an outcome are counted. */
 #include "server/http/http_counts.h"
 
-const int http_statuses[HTTP_STATUSES] = {200, 204, 400, 403, 404, 405, 408, 409, 411, 413,
-                                          414, 415, 422, 431, 500, 503, 504, 505, 507, 0};
+const int http_statuses[HTTP_STATUSES] = {200, 202, 204, 400, 401, 403, 404, 405, 408, 409, 411,
+                                          413, 414, 415, 422, 431, 500, 503, 504, 505, 507, 0};
 
 const char *const body_drop_names[BODY_DROPS] = {[BODY_DROPPED_SLOW] = "slow", [BODY_DROPPED_FULL] = "full"};
 

@@ -21,7 +21,7 @@ enum {
 const char *http_outcome_name(unsigned outcome);
 
 /* Statuses that have a series from the start. Others are counted under the last, "other". */
-enum { HTTP_STATUSES = 20 };
+enum { HTTP_STATUSES = 22 };
 extern const int http_statuses[HTTP_STATUSES];
 
 /* Why a request was refused while its body came. */

@@ -27,6 +27,11 @@ static const struct {
     [ROUTE_USER] = {"/users/{id}", "GET, HEAD, DELETE"},
     [ROUTE_HISTORY] = {"/users/{id}/history", post},
     [ROUTE_EVENTS] = {"/events", post},
+    [ROUTE_MODELS] = {"/models", get},
+    [ROUTE_RELOAD] = {"/models/reload", post},
+    [ROUTE_ROLLBACK] = {"/models/rollback", post},
+    [ROUTE_LOG_LEVEL] = {"/log-level", "PUT"},
+    [ROUTE_DRAIN] = {"/drain", post},
 };
 
 /* A proxy may ask for "http://host/path" (RFC 9112, section 3.2.2), or for "https:" if it has taken off the TLS. */
@@ -97,6 +102,24 @@ bool routes_user_id(const char *target, char id[ROUTES_USER_ID_MAX], size_t *len
 
 bool routes_has_body(enum route route) {
     return route == ROUTE_SCORE || route == ROUTE_HISTORY || route == ROUTE_EVENTS;
+}
+
+bool routes_about_users(enum route route) {
+    return route == ROUTE_USER || route == ROUTE_HISTORY || route == ROUTE_EVENTS;
+}
+
+bool routes_is_admin_call(enum route route) {
+    return route >= ROUTE_MODELS && route < ROUTES;
+}
+
+bool routes_on_plane(enum route route, enum plane plane) {
+    if (plane == PLANE_PUBLIC)
+        return !routes_is_admin_call(route);
+    return routes_is_admin_call(route) || routes_about_users(route) || route == ROUTE_METRICS;
+}
+
+bool routes_changes_state(const char *method) {
+    return strcmp(method, "GET") != 0 && strcmp(method, "HEAD") != 0;
 }
 
 bool routes_allow(enum route route, const char *method) {

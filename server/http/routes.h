@@ -8,6 +8,9 @@
 /* Bytes of a user's id. */
 enum { ROUTES_USER_ID_MAX = 400 };
 
+/* Who asks: clients, or operators at the address of --admin-listen. */
+enum plane { PLANE_PUBLIC, PLANE_ADMIN };
+
 enum route {
     ROUTE_NONE,
     ROUTE_SCORE,   /* POST /score */
@@ -19,6 +22,12 @@ enum route {
     ROUTE_USER,    /* GET, DELETE /users/{id} */
     ROUTE_HISTORY, /* POST /users/{id}/history */
     ROUTE_EVENTS,  /* POST /events */
+    /* Of the admin plane alone, from here on. */
+    ROUTE_MODELS,    /* GET /models */
+    ROUTE_RELOAD,    /* POST /models/reload */
+    ROUTE_ROLLBACK,  /* POST /models/rollback */
+    ROUTE_LOG_LEVEL, /* PUT /log-level */
+    ROUTE_DRAIN,     /* POST /drain */
     ROUTES
 };
 
@@ -33,6 +42,13 @@ void routes_logged(enum route route, const char *target, char *text, size_t size
 bool routes_user_id(const char *target, char id[ROUTES_USER_ID_MAX], size_t *length);
 /* A request must have a body; elsewhere one is ignored. */
 bool routes_has_body(enum route route);
+/* The admin plane has its own routes, those about users, and the metrics; the public one all but its own. */
+bool routes_on_plane(enum route route, enum plane plane);
+bool routes_about_users(enum route route);
+/* One of the admin plane's own. Its body, if there is one, is JSON and small. */
+bool routes_is_admin_call(enum route route);
+/* Anything but GET and HEAD. */
+bool routes_changes_state(const char *method);
 /* HEAD is allowed wherever GET is. */
 bool routes_allow(enum route route, const char *method);
 /* The value of a 405's Allow header. */

@@ -397,6 +397,9 @@ static bool take_stored(struct scorer *scorer, struct request *request) {
 static bool consult_store(struct scorer *scorer, struct request *request) {
     const struct proto_request *decoded = &request->decoded;
     bool changes = decoded->history_append.present || (request->path_user.id != NULL && decoded->history.present);
+    if (scorer->limits.refuses_appends && request->path_user.id == NULL && decoded->history_append.present)
+        return refuse(request, PROBLEM_WRITE_REFUSED, "/history_append",
+                      "This server changes histories at its admin address alone (--public-users).");
     if (changes && !find_event_id(request))
         return false;
     if (!scorer->limits.has_store)

@@ -23,6 +23,7 @@ struct request_limits {
     bool explain_held;      /* explain also over a history that the request did not bring */
     bool strict_protobuf;   /* a message with an unknown field is an error */
     bool has_store;         /* a history store is configured */
+    bool refuses_appends;   /* of POST /score */
     size_t behaviour_bytes; /* of one behaviour in the store */
     size_t max_events;      /* lines of a body of POST /events */
     size_t dedupe;          /* of them, of one user: as many ids the store remembers */

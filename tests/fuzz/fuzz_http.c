@@ -1,6 +1,7 @@
 /* fuzz_http.c: any bytes on the connections of a whole service with the demo model.
  *
  * An input is what clients do, one after another. The byte 0x1E stands before a letter: "n" opens another connection,
+ * "a" one to the admin plane, which has no token here and loads no model,
  * "p" lets the server run, so that bytes before and after it are read apart, "h" closes the sending side, "r" resets,
  * "s" looks at all connections' deadlines. Everything else is sent on the connection that was opened last.
  *
@@ -9,6 +10,8 @@
  * LeakSanitizer looks for what is lost. Runs in the repository's top directory; seeds are in tests/fuzz/http.
  */
 #include "proto/json_decode.h"
+#include "server/api/admin_access.h"
+#include "server/api/admin_calls.h"
 #include "server/api/api.h"
 #include "server/base/clock.h"
 #include "server/base/listen.h"
@@ -32,7 +35,8 @@ static const char canary[] =
 
 static struct api api;
 static struct options options;
-static struct sockaddr_in address;
+static struct sockaddr_in address, admin_address;
+static struct admin_access access_rules;
 static sem_t woken;
 static char canary_reply[8192];
 
@@ -48,6 +52,39 @@ static size_t client_count;
 static void wake(void *context) {
     (void)context;
     sem_post(&woken);
+}
+
+/* A reload begins, and ends in run(). */
+static bool begin_reload(void *context) {
+    (void)context;
+    return api.waits_for_load == NULL;
+}
+
+static bool roll_back(void *context) {
+    (void)context;
+    return false;
+}
+
+static void drain(void *context) {
+    (void)context;
+}
+
+/* The admin plane, by the limits of the public port. */
+static void start_admin(struct http_options http) {
+    struct listen_socket listening;
+    char error[256];
+    socklen_t size = sizeof admin_address;
+    require(listen_bind(&listening, "127.0.0.1:0", false, 0, error, sizeof error));
+    require(listen_begin(&listening, 64, error, sizeof error));
+    require(getsockname(listening.descriptor, (struct sockaddr *)&admin_address, &size) == 0);
+    require(admin_access_start(&access_rules, &listening, "admin.example:1", NULL, NULL, error, sizeof error));
+    api.access = &access_rules;
+    api.operations = (struct api_operations){.reload = begin_reload, .roll_back = roll_back, .drain = drain};
+    http.plane = PLANE_ADMIN;
+    http.admit = api_admit;
+    http.listening = listening.descriptor;
+    api.admin = http_start(&http);
+    require(api.admin != NULL);
 }
 
 int LLVMFuzzerInitialize(int *count, char ***arguments) {
@@ -87,6 +124,7 @@ int LLVMFuzzerInitialize(int *count, char ***arguments) {
     require(getsockname(listening, (struct sockaddr *)&address, &size) == 0);
     const struct http_options http = {
         .limits = {.max_body = options.max_body,
+                   .max_call = options.admin_max_body,
                    .max_buffered = options.max_buffered,
                    .max_reply_buffered = options.max_reply_buffered,
                    .max_connections = 4, /* fewer than an input may open */
@@ -106,6 +144,7 @@ int LLVMFuzzerInitialize(int *count, char ***arguments) {
     };
     api.http = http_start(&http);
     require(api.http != NULL);
+    start_admin(http);
     return 0;
 }
 
@@ -136,8 +175,11 @@ static void run(void) {
         if (works)
             sem_wait(&woken);
         api_give_answers(&api);
+        admin_calls_load_ended(&api, "There is no model.");
         works |= http_run(api.http) == 0;
+        works |= http_run(api.admin) == 0 || api.waits_for_load != NULL;
         http_linger(api.http);
+        http_linger(api.admin);
         for (size_t j = 0; j < client_count; j++) {
             read_all(&clients[j]);
             after += clients[j].size;
@@ -146,13 +188,13 @@ static void run(void) {
     }
 }
 
-static void open_client(void) {
+static void open_client(const struct sockaddr_in *to) {
     if (client_count == CONNECTIONS)
         return;
     struct caller *client = &clients[client_count++];
     *client = (struct caller){.socket = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0), .got = malloc(REPLY_ROOM + 1)};
     require(client->socket >= 0 && client->got != NULL);
-    require(connect(client->socket, (struct sockaddr *)&address, sizeof address) == 0);
+    require(connect(client->socket, (const struct sockaddr *)to, sizeof *to) == 0);
 }
 
 static void send_bytes(struct caller *client, const uint8_t *data, size_t size) {
@@ -241,19 +283,23 @@ static size_t close_clients(void) {
         free(client->got);
     }
     client_count = 0;
-    for (int i = 0; i < ROUNDS && http_connections(api.http) + http_lingering(api.http) > 0; i++) {
-        run();
-        http_sweep(api.http);
-        http_expire_lingering(api.http);
+    struct http *const listeners[] = {api.http, api.admin};
+    for (size_t i = 0; i < sizeof listeners / sizeof *listeners; i++) {
+        struct http *http = listeners[i];
+        for (int j = 0; j < ROUNDS && http_connections(http) + http_lingering(http) > 0; j++) {
+            run();
+            http_sweep(http);
+            http_expire_lingering(http);
+        }
+        require(http_connections(http) == 0 && http_lingering(http) == 0);
+        require(http_in_flight(http) == 0 && http_buffered(http) == 0 && http_reply_buffered(http) == 0);
     }
-    require(http_connections(api.http) == 0 && http_lingering(api.http) == 0);
-    require(http_in_flight(api.http) == 0 && http_buffered(api.http) == 0 && http_reply_buffered(api.http) == 0);
     return answers;
 }
 
 /* An ordinary request has the same results after any input: the body of its answer, from "results" on. */
 static void check_canary(void) {
-    open_client();
+    open_client(&address);
     send_bytes(&clients[0], (const uint8_t *)canary, sizeof canary - 1);
     run();
     struct caller *client = &clients[0];
@@ -269,7 +315,7 @@ static void check_canary(void) {
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     size_t before = counted();
-    open_client();
+    open_client(&address);
     while (size > 0) {
         struct caller *client = &clients[client_count - 1];
         const uint8_t *operation = memchr(data, OPERATION, size);
@@ -282,7 +328,10 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
             break;
         switch (data[1]) {
         case 'n':
-            open_client();
+            open_client(&address);
+            break;
+        case 'a':
+            open_client(&admin_address);
             break;
         case 'p':
             run();
@@ -297,6 +346,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
             break;
         case 's':
             http_sweep(api.http);
+            http_sweep(api.admin);
             run();
             break;
         default:
@@ -307,6 +357,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     }
     run();
     size_t answers = close_clients();
+    log_set_level(LEVEL_ERROR); /* a call may have set another one */
     require(answers <= counted() - before);
     check_canary();
     return 0;

@@ -1,5 +1,5 @@
 #!/bin/sh
-# Checks proto/openapi.json and its examples with public validators: see check.mjs. They are installed into the build
+# Checks proto/openapi.json, proto/admin.json and their examples with public validators: see check.mjs. They are installed into the build
 # tree, as package-lock.json has them, when they are not there yet.
 set -eu
 here=$(cd "$(dirname "$0")" && pwd)
@@ -13,4 +13,5 @@ if ! cmp -s "$here/package-lock.json" "$tools/installed-lock.json"; then
   cp "$here/package-lock.json" "$tools/installed-lock.json"
 fi
 cp "$here/check.mjs" "$tools/check.mjs"
-exec node "$tools/check.mjs" "$top/proto/openapi.json"
+node "$tools/check.mjs" "$top/proto/openapi.json"
+exec node "$tools/check.mjs" "$top/proto/admin.json"

@@ -1,4 +1,4 @@
-/* test_address.c: HOST:PORT in its forms, and texts that are none. */
+/* test_address.c: HOST:PORT in its forms, texts that are none, and whether a text names a socket's end. */
 #include "server/base/address.h"
 
 #include <arpa/inet.h>
@@ -9,6 +9,8 @@
 #include <stdint.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
 
 #include <cmocka.h>
 
@@ -119,8 +121,64 @@ static void long_texts(void **state) {
     assert_non_null(strstr(error, "is not HOST:PORT"));
 }
 
+/* Both ends of a connection to this machine, over TCP to an address. */
+static bool connect_to(const char *text, int ends[2], unsigned *port) {
+    struct addrinfo *found = address_find(text, true, error, sizeof error);
+    struct sockaddr_storage name;
+    socklen_t size = sizeof name;
+    if (found == NULL)
+        return false;
+    int listening = socket(found->ai_family, SOCK_STREAM, 0);
+    ends[0] = socket(found->ai_family, SOCK_STREAM, 0);
+    bool good = bind(listening, found->ai_addr, found->ai_addrlen) == 0 && listen(listening, 1) == 0 &&
+                getsockname(listening, (struct sockaddr *)&name, &size) == 0 &&
+                connect(ends[0], (const struct sockaddr *)&name, size) == 0;
+    ends[1] = good ? accept(listening, NULL, NULL) : -1;
+    *port = ntohs(found->ai_family == AF_INET ? ((const struct sockaddr_in *)(const void *)&name)->sin_port
+                                              : ((const struct sockaddr_in6 *)(const void *)&name)->sin6_port);
+    close(listening);
+    freeaddrinfo(found);
+    return good;
+}
+
+static void assert_names(const char *format, unsigned port, int socket, bool expected) {
+    char text[64];
+    snprintf(text, sizeof text, format, port);
+    if (address_names_socket(text, socket) != expected)
+        fail_msg("%s: %d", text, !expected);
+}
+
+static void a_socket_has_names(void **state) {
+    (void)state;
+    static const char *const good[] = {"127.0.0.2:%u", "localhost:%u", "LOCALHOST:%u", "[127.0.0.2]:%u"};
+    static const char *const bad[] = {
+        "127.0.0.1:%u", "127.2:%u",      "2130706434:%u", "0.0.0.0:%u", "[::1]:%u", "127.0.0.2",     "localhost",
+        ":%u",          "127.0.0.2:%u0", "example:%u",    "",           ":",        "localhost.:%u", "127.0.0.2:%u:%u0",
+        "127.0.0.2:+%u"};
+    int ends[2];
+    unsigned port;
+    assert_true(connect_to("127.0.0.2:0", ends, &port));
+    for (size_t i = 0; i < sizeof good / sizeof good[0]; i++)
+        assert_names(good[i], port, ends[1], true);
+    for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++)
+        assert_names(bad[i], port, ends[1], false);
+    assert_names("127.0.0.2:%u", port + 1, ends[1], false);
+    close(ends[0]);
+    close(ends[1]);
+    if (connect_to("[::1]:0", ends, &port)) {
+        assert_names("[::1]:%u", port, ends[1], true);
+        assert_names("[0:0::1]:%u", port, ends[1], true);
+        assert_names("localhost:%u", port, ends[1], true);
+        assert_names("127.0.0.1:%u", port, ends[1], false);
+        close(ends[1]);
+    }
+    close(ends[0]);
+    assert_names("127.0.0.1:%u", 80, -1, false);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(a_socket_has_names),
         cmocka_unit_test(numeric_addresses),
         cmocka_unit_test(no_host),
         cmocka_unit_test(texts_that_are_no_address),

@@ -996,8 +996,58 @@ static void wrong_samples_point_at_the_fault(void **state) {
     assert_int_equal(problem.kind, PROBLEM_INVALID_JSON);
 }
 
+static bool decode_call(const char *body, const char *name, struct proto_string *value) {
+    arena_reset(&arena);
+    problem_clear(&problem);
+    return json_decode_call(body, strlen(body), name, &arena, value, &problem);
+}
+
+static void calls_have_one_member_or_none(void **state) {
+    (void)state;
+    struct proto_string value;
+    assert_true(decode_call("{\"level\": \"de\\u0062ug\"}", "level", &value));
+    assert_string_equal(value.data, "debug");
+    assert_int_equal(value.length, 5);
+    assert_true(decode_call("", NULL, &value));
+    assert_true(decode_call(" {} ", NULL, &value));
+    static const struct {
+        const char *body, *name, *pointer;
+        enum problem_kind kind;
+    } bad[] = {{"", "level", "", PROBLEM_INVALID_JSON},
+               {"{}", "level", "/level", PROBLEM_INVALID_REQUEST},
+               {"{\"level\": null}", "level", "/level", PROBLEM_INVALID_REQUEST},
+               {"{\"level\": 1e400}", "level", "/level", PROBLEM_INVALID_REQUEST},
+               {"{\"level\": \"\"}", "level", "/level", PROBLEM_INVALID_REQUEST},
+               {"{\"level\": \"a\\u0000b\"}", "level", "/level", PROBLEM_INVALID_REQUEST},
+               {"{\"level\": \"a\", \"x~\": 1}", "level", "/x~0", PROBLEM_INVALID_REQUEST},
+               {"{\"level\": \"a\", \"level\": \"a\"}", "level", "", PROBLEM_INVALID_JSON},
+               {"[]", "level", "", PROBLEM_INVALID_REQUEST},
+               {"\"level\"", NULL, "", PROBLEM_INVALID_REQUEST},
+               {"{\"level\": \"a\"}", NULL, "/level", PROBLEM_INVALID_REQUEST},
+               {"{", NULL, "", PROBLEM_INVALID_JSON}};
+    for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++) {
+        if (decode_call(bad[i].body, bad[i].name, &value))
+            fail_msg("%s is a call", bad[i].body);
+        assert_int_equal(problem.kind, bad[i].kind);
+        assert_string_equal(problem.pointer, bad[i].pointer);
+    }
+}
+
+static void a_member_of_any_object(void **state) {
+    (void)state;
+    struct proto_string value;
+    static const char text[] = "{\"status\": 422, \"detail\": \"It is so.\", \"more\": [1]}";
+    assert_true(json_decode_member(text, sizeof text - 1, "detail", &arena, &value));
+    assert_string_equal(value.data, "It is so.");
+    assert_false(json_decode_member(text, sizeof text - 1, "status", &arena, &value));
+    assert_false(json_decode_member(text, sizeof text - 1, "title", &arena, &value));
+    assert_false(json_decode_member("<html>", 6, "detail", &arena, &value));
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(calls_have_one_member_or_none),
+        cmocka_unit_test(a_member_of_any_object),
         cmocka_unit_test(a_request_with_everything),
         cmocka_unit_test(the_least_request),
         cmocka_unit_test(an_empty_history_is_present),

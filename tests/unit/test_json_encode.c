@@ -418,6 +418,36 @@ static void health_with_and_without_a_model(void **state) {
     assert_body(json_encode_health(&loading, &arena), "{\"status\":\"loading\",\"uptime_seconds\":0}");
 }
 
+static void slots_and_single_members(void **state) {
+    (void)state;
+    const struct proto_slot slot = {.slot = "live",
+                                    .name = "e\"shop",
+                                    .version = "3",
+                                    .config_sha256 = "0a",
+                                    .weights_sha256 = "1b",
+                                    .loaded_at = "2026-11-28T06:00:00Z",
+                                    .loaded_by = "admin",
+                                    .bytes = 7};
+    const struct proto_slots none = {.loading = true};
+    const struct proto_slots one = {.count = 1,
+                                    .slots = &slot,
+                                    .live = 1,
+                                    .refused = 2,
+                                    .busy = 3,
+                                    .rollbacks = 4,
+                                    .failed_at = "2026-11-28T05:00:00Z",
+                                    .failure = "no file"};
+    assert_body(json_encode_slots(&none, &arena),
+                "{\"models\":[],\"loading\":true,\"loads\":{\"live\":0,\"refused\":0,\"busy\":0},\"rollbacks\":0}");
+    assert_body(
+        json_encode_slots(&one, &arena),
+        "{\"models\":[{\"slot\":\"live\",\"name\":\"e\\\"shop\",\"version\":\"3\",\"sha256\":{\"config\":\"0a\","
+        "\"weights\":\"1b\"},\"loaded_at\":\"2026-11-28T06:00:00Z\",\"loaded_by\":\"admin\",\"bytes\":7}],"
+        "\"loading\":false,\"loads\":{\"live\":1,\"refused\":2,\"busy\":3},\"rollbacks\":4,"
+        "\"last_failure\":{\"at\":\"2026-11-28T05:00:00Z\",\"reason\":\"no file\"}}");
+    assert_body(json_encode_member("level", "debug", &arena), "{\"level\":\"debug\"}");
+}
+
 static void a_model_lists_its_fields(void **state) {
     (void)state;
     const struct proto_model_field user[] = {{"country", "index", 48, 0, NULL}};
@@ -471,6 +501,7 @@ static void each_of_the_arena_s_allocations_may_fail(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(slots_and_single_members),
         cmocka_unit_test(a_reply),
         cmocka_unit_test(a_reply_with_a_token_and_no_results),
         cmocka_unit_test(a_user_summary),

@@ -205,8 +205,28 @@ static void version_is_printed(void **state) {
     assert_memory_equal(printed, "dien-server ", 12);
 }
 
+/* Words are those of a call, and of nothing else. */
+static void words_belong_to_a_call(void **state) {
+    (void)state;
+    assert_int_equal(PARSE("--admin", "unix:x", "log-level", "debug"), OPTIONS_RUN);
+    assert_string_equal(options.admin, "unix:x");
+    assert_string_equal(options.words[0], "log-level");
+    assert_string_equal(options.words[1], "debug");
+    assert_int_equal(PARSE("models", "--admin=self"), OPTIONS_RUN);
+    assert_string_equal(options.words[0], "models");
+    assert_null(options.words[1]);
+    assert_int_equal(PARSE("--model", "m"), OPTIONS_RUN);
+    assert_null(options.words[0]);
+    assert_int_equal(PARSE("--model", "m", "models"), OPTIONS_BAD);
+    assert_string_equal(error, "models: is not an option; --help lists them");
+    assert_int_equal(PARSE("--admin", "self", "a", "b", "c"), OPTIONS_BAD);
+    assert_string_equal(error, "c: is not an option; --help lists them");
+    assert_int_equal(PARSE("--admin", "self", "-v"), OPTIONS_BAD);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test_teardown(words_belong_to_a_call, forget),
         cmocka_unit_test_teardown(defaults_hold, forget),
         cmocka_unit_test_teardown(a_flag_beats_the_environment, forget),
         cmocka_unit_test_teardown(both_forms_of_a_flag, forget),

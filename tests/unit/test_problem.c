@@ -19,13 +19,17 @@ static void every_kind_has_its_status(void **state) {
         [PROBLEM_INVALID_USER_ID] = 400,
         [PROBLEM_INVALID_HTTP] = 400,
         [PROBLEM_INVALID_CODING] = 400,
+        [PROBLEM_UNAUTHORIZED] = 401,
         [PROBLEM_WRITE_REFUSED] = 403,
         [PROBLEM_EXPLAIN_HELD] = 403,
+        [PROBLEM_FOREIGN_CALL] = 403,
         [PROBLEM_NOT_FOUND] = 404,
         [PROBLEM_NO_USER_STATE] = 404,
         [PROBLEM_METHOD_NOT_ALLOWED] = 405,
         [PROBLEM_REQUEST_TIMEOUT] = 408,
         [PROBLEM_UNKNOWN_TOKEN] = 409,
+        [PROBLEM_LOAD_UNDER_WAY] = 409,
+        [PROBLEM_NO_PREVIOUS_MODEL] = 409,
         [PROBLEM_LENGTH_REQUIRED] = 411,
         [PROBLEM_BODY_TOO_LARGE] = 413,
         [PROBLEM_UNSUPPORTED_MEDIA] = 415,
@@ -34,6 +38,7 @@ static void every_kind_has_its_status(void **state) {
         [PROBLEM_HISTORY_TOO_LONG] = 422,
         [PROBLEM_HISTORY_TOO_LARGE] = 422,
         [PROBLEM_TOO_MANY_EVENTS] = 422,
+        [PROBLEM_MODEL_REFUSED] = 422,
         [PROBLEM_HEADERS_TOO_LARGE] = 431,
         [PROBLEM_MODEL_FAULT] = 500,
         [PROBLEM_OUT_OF_MEMORY] = 503,
@@ -65,7 +70,9 @@ static void only_the_body_has_pointers(void **state) {
     (void)state;
     for (int kind = 0; kind < PROBLEM_KINDS; kind++) {
         int status = problem_status((enum problem_kind)kind);
-        bool other = kind == PROBLEM_WRITE_REFUSED || kind == PROBLEM_HISTORY_TOO_LARGE; /* of the store */
+        bool other = kind == PROBLEM_WRITE_REFUSED || kind == PROBLEM_HISTORY_TOO_LARGE || /* of the store */
+                     kind == PROBLEM_FOREIGN_CALL || kind == PROBLEM_LOAD_UNDER_WAY ||
+                     kind == PROBLEM_NO_PREVIOUS_MODEL || kind == PROBLEM_MODEL_REFUSED;
         bool expected = !other && (status == 403 || status == 409 || status == 422 || kind == PROBLEM_INVALID_JSON ||
                                    kind == PROBLEM_INVALID_REQUEST);
         assert_int_equal(problem_in_body((enum problem_kind)kind), expected);

@@ -79,6 +79,22 @@ static void bodies_are_where_they_are_due(void **state) {
                          route == ROUTE_SCORE || route == ROUTE_HISTORY || route == ROUTE_EVENTS);
 }
 
+static void planes_have_their_routes(void **state) {
+    (void)state;
+    for (enum route route = ROUTE_NONE + 1; route < ROUTES; route++) {
+        bool shared = route == ROUTE_METRICS || routes_about_users(route);
+        assert_int_equal(routes_on_plane(route, PLANE_PUBLIC), !routes_is_admin_call(route));
+        assert_int_equal(routes_on_plane(route, PLANE_ADMIN), shared || routes_is_admin_call(route));
+    }
+    assert_true(routes_is_admin_call(routes_find("/models/reload")) && routes_is_admin_call(routes_find("/drain")));
+    assert_false(routes_is_admin_call(ROUTE_NONE) || routes_is_admin_call(ROUTE_SCORE));
+    assert_true(routes_about_users(ROUTE_USER) && routes_about_users(ROUTE_HISTORY) &&
+                routes_about_users(ROUTE_EVENTS));
+    assert_false(routes_about_users(ROUTE_SCORE));
+    assert_false(routes_changes_state("GET") || routes_changes_state("HEAD"));
+    assert_true(routes_changes_state("DELETE") && routes_changes_state("head"));
+}
+
 static void assert_user(const char *target, const char *expected, size_t expected_length) {
     char id[ROUTES_USER_ID_MAX];
     size_t length = 0;
@@ -201,10 +217,15 @@ static void other_ids_are_replaced(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(paths_match_byte_for_byte),     cmocka_unit_test(methods_fit_their_paths),
-        cmocka_unit_test(bodies_are_where_they_are_due), cmocka_unit_test(user_ids_are_decoded),
-        cmocka_unit_test(bad_user_ids_are_refused),      cmocka_unit_test(user_ids_end_at_their_limit),
-        cmocka_unit_test(user_ids_are_not_logged),       cmocka_unit_test(good_ids_are_kept),
+        cmocka_unit_test(paths_match_byte_for_byte),
+        cmocka_unit_test(methods_fit_their_paths),
+        cmocka_unit_test(bodies_are_where_they_are_due),
+        cmocka_unit_test(planes_have_their_routes),
+        cmocka_unit_test(user_ids_are_decoded),
+        cmocka_unit_test(bad_user_ids_are_refused),
+        cmocka_unit_test(user_ids_end_at_their_limit),
+        cmocka_unit_test(user_ids_are_not_logged),
+        cmocka_unit_test(good_ids_are_kept),
         cmocka_unit_test(other_ids_are_replaced),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
