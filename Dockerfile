@@ -5,7 +5,7 @@ ARG BASE=debian:bookworm-slim
 FROM ${BASE} AS build
 RUN apt-get update -qq \
  && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends \
-      gcc libc6-dev make libmicrohttpd-dev libjansson-dev libprotobuf-c-dev protobuf-c-compiler libuv1-dev libxxhash-dev zlib1g-dev liblmdb-dev libhiredis-dev libssl-dev libopenblas-serial-dev \
+      gcc libc6-dev make libmicrohttpd-dev libjansson-dev libprotobuf-c-dev protobuf-c-compiler libuv1-dev libxxhash-dev zlib1g-dev liblmdb-dev libhiredis-dev libssl-dev libzstd-dev libopenblas-serial-dev \
  && rm -rf /var/lib/apt/lists/*
 WORKDIR /src
 COPY Makefile ./

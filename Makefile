@@ -24,7 +24,7 @@ OPENBLAS := $(MULTIARCH)/openblas-serial
 CFLAGS_ALL := -std=c17 -D_GNU_SOURCE -I. -isystem $(BUILD)/generated -isystem $(CC_SYSROOT)/usr/include/$(OPENBLAS) $(OPTIMISE) -g -fno-math-errno -ffp-contract=off -fno-omit-frame-pointer \
               -fstack-protector-strong -fPIE -pthread $(WARNINGS) $(CFLAGS)
 LDFLAGS_ALL := -pie -pthread -Wl,-z,relro,-z,now $(LDFLAGS)
-LIBS := -lmicrohttpd -ljansson -lprotobuf-c -luv -lz -llmdb -lhiredis -lcrypto -L$(CC_SYSROOT)/usr/lib/$(OPENBLAS) -Wl,-rpath,/usr/lib/$(OPENBLAS) -lopenblas -lm
+LIBS := -lmicrohttpd -ljansson -lprotobuf-c -luv -lz -llmdb -lhiredis -lcrypto -lzstd -L$(CC_SYSROOT)/usr/lib/$(OPENBLAS) -Wl,-rpath,/usr/lib/$(OPENBLAS) -lopenblas -lm
 ifdef SANITIZE
   CFLAGS_ALL += -fsanitize=$(SANITIZE) -fno-sanitize-recover=all
   LDFLAGS_ALL += -fsanitize=$(SANITIZE)
@@ -50,7 +50,7 @@ BENCH := $(patsubst tests/bench/%.c,$(BUILD)/bench/%,$(BENCH_C))
 DEPENDENCIES := $(patsubst %.o,%.d,$(LIBRARY_O) $(MAIN_O) $(call objects,$(UNIT_C) $(FUZZ_C) $(BENCH_C)))
 
 # Debian 12's packages: to build and run; for `make test`; for `make check`.
-DEMO_PACKAGES := build-essential pkg-config libmicrohttpd-dev libjansson-dev libprotobuf-c-dev protobuf-c-compiler libuv1-dev libopenblas-serial-dev libxxhash-dev zlib1g-dev liblmdb-dev libhiredis-dev libssl-dev python3 curl
+DEMO_PACKAGES := build-essential pkg-config libmicrohttpd-dev libjansson-dev libprotobuf-c-dev protobuf-c-compiler libuv1-dev libopenblas-serial-dev libxxhash-dev zlib1g-dev liblmdb-dev libhiredis-dev libssl-dev libzstd-dev python3 curl
 TEST_PACKAGES := $(DEMO_PACKAGES) libcmocka-dev redis-server protobuf-compiler python3-protobuf python3-numpy python3-pytest python3-pytest-xdist python3-torch
 CHECK_PACKAGES := $(TEST_PACKAGES) ca-certificates systemd groff-base debhelper dpkg-dev clang clang-format clang-tidy libclang-rt-14-dev valgrind wrk python3-tqdm python3-zstandard python3-matplotlib haproxy nginx-light strace \
                   mypy flake8 python3-jsonschema python3-yaml libprotobuf-dev python3-venv python3-pip python3-setuptools python3-wheel python3-h5py python3-plyvel python3-snappy python3-crcmod
@@ -63,7 +63,7 @@ ifneq ($(shell uname -m),aarch64)
   CROSS_PACKAGES := gcc-aarch64-linux-gnu qemu-user
 endif
 SYSROOT := $(TOOLS)/aarch64
-SYSROOT_PACKAGES := libc6-dev libgcc-s1 libmicrohttpd-dev libjansson-dev libprotobuf-c-dev libuv1-dev libxxhash-dev zlib1g-dev liblmdb-dev libhiredis-dev libssl-dev libopenblas-serial-dev \
+SYSROOT_PACKAGES := libc6-dev libgcc-s1 libmicrohttpd-dev libjansson-dev libprotobuf-c-dev libuv1-dev libxxhash-dev zlib1g-dev liblmdb-dev libhiredis-dev libssl-dev libzstd-dev libopenblas-serial-dev \
                     libcmocka-dev
 # A validator, a linter, and types for TypeScript; versions that run on Debian 12's Node.js 18.
 OPENAPI_TOOLS := @seriousme/openapi-schema-validator@2.11.0 @redocly/cli@1.34.5 openapi-typescript@7.13.0 typescript@5.9.3

@@ -112,6 +112,16 @@ int32_t dien_row_of_unsigned(const struct dien_model *model, const struct dien_f
 int32_t dien_row_of_string(const struct dien_model *model, const struct dien_field *field, const char *id,
                            size_t length, bool *known);
 int32_t dien_unknown_row(const struct dien_model *model, const struct dien_field *field);
+/* An id that dien_row_of_integer() and its siblings find again in this row. False: the row is no id's, such as a row
+ * for the unknown. A string belongs to the model and has no NUL at its end. */
+enum dien_id_kind { DIEN_ID_INTEGER, DIEN_ID_UNSIGNED, DIEN_ID_STRING };
+struct dien_id {
+    enum dien_id_kind kind;
+    int64_t integer; /* DIEN_ID_UNSIGNED: the bits of a uint64_t */
+    const char *string;
+    size_t length; /* bytes */
+};
+bool dien_id_of_row(const struct dien_model *model, const struct dien_field *field, int32_t row, struct dien_id *id);
 /* An attribute's row, or its width numbers, given its parent's row. */
 int32_t dien_attribute_row(const struct dien_model *model, const struct dien_field *field, int32_t parent_row);
 const float *dien_attribute_values(const struct dien_model *model, const struct dien_field *field, int32_t parent_row);
@@ -167,6 +177,10 @@ enum dien_extension dien_user_extend(const struct dien_model *model, struct dien
 size_t dien_user_length(const struct dien_user *user, size_t interest);
 /* Behaviours of the whole history, including those cut off. */
 size_t dien_user_received(const struct dien_user *user, size_t interest);
+/* The values of the behaviours that interest i holds, oldest first: of the field that stands at place `field` of its
+ * `history`. They lie in the state's core. */
+struct dien_column dien_user_values(const struct dien_model *model, const struct dien_user *core, size_t interest,
+                                    size_t field);
 /* Bytes of the whole state. */
 size_t dien_user_size(const struct dien_user *user);
 

@@ -127,6 +127,27 @@ int32_t dien_row_of_string(const struct dien_model *model, const struct dien_fie
     return row_of(model, config, vocabulary_find_string(&model->vocabularies[config->vocabulary], id, length), known);
 }
 
+bool dien_id_of_row(const struct dien_model *model, const struct dien_field *field, int32_t row, struct dien_id *id) {
+    const struct field_config *config = &model->config.fields[field->index];
+    int64_t entry = (int64_t)row - config->first_row;
+    if (entry < 0 || row >= field->rows)
+        return false;
+    *id = (struct dien_id){.kind = DIEN_ID_INTEGER, .integer = entry};
+    if (config->vocabulary == CONFIG_NONE)
+        return true;
+    const struct vocabulary *vocabulary = &model->vocabularies[config->vocabulary];
+    if ((uint64_t)entry >= vocabulary->entries)
+        return false;
+    if (vocabulary->keys != NULL) {
+        id->kind = vocabulary->is_unsigned ? DIEN_ID_UNSIGNED : DIEN_ID_INTEGER;
+        id->integer = vocabulary->keys[entry];
+        return true;
+    }
+    id->kind = DIEN_ID_STRING;
+    id->string = vocabulary_string(vocabulary, (size_t)entry, &id->length);
+    return id->string != NULL;
+}
+
 int32_t dien_attribute_row(const struct dien_model *model, const struct dien_field *field, int32_t parent_row) {
     return model->attributes[field->index].rows[parent_row];
 }

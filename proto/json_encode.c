@@ -7,6 +7,7 @@
 
 #include "proto/digits.h"
 #include "proto/number.h"
+#include "proto/record.h"
 #include "proto/utf8.h"
 
 #include <ctype.h>
@@ -610,6 +611,87 @@ struct proto_string json_encode_member(const char *name, const char *value, stru
     struct writer writer = writer_new(arena, FIRST_ROOM);
     open_with(&writer, "{");
     member_string(&writer, name, value);
+    close_with(&writer, "}");
+    return writer_end(&writer);
+}
+
+/* ---- a record of the request log ---- */
+
+static void member_text(struct writer *writer, const char *name, const char *text) {
+    if (text != NULL && *text != '\0')
+        member_string(writer, name, text);
+}
+
+/* Bytes that need no escape. */
+static void member_verbatim(struct writer *writer, const char *name, struct proto_string text, const char *quote) {
+    if (text.data == NULL)
+        return;
+    put_key(writer, name);
+    put_word(writer, quote);
+    put_bytes(writer, text.data, text.length);
+    put_text(writer, quote);
+}
+
+static void put_scores(struct writer *writer, const struct proto_record *record) {
+    member_open(writer, "scores", "[");
+    for (size_t i = 0; i < record->score_count; i++)
+        put_float(writer, record->scores[i]);
+    close_with(writer, "]");
+    member_open(writer, "order", "[");
+    for (size_t i = 0; i < record->order_count; i++)
+        put_integer(writer, record->order[i]);
+    close_with(writer, "]");
+}
+
+struct proto_string json_encode_record(const struct proto_record *record, struct arena *arena) {
+    struct writer writer = writer_new(arena, FIRST_ROOM + record->body.length + record->body_base64.length +
+                                                 record->history.length + RESULT_BYTES * record->score_count);
+    open_with(&writer, "{");
+    member_string(&writer, "time", record->time);
+    member_text(&writer, "request_id", record->request_id);
+    member_text(&writer, "trace_id", record->trace_id);
+    member_text(&writer, "span_id", record->span_id);
+    put_key(&writer, "sampled");
+    put_word(&writer, record->sampled ? "true" : "false");
+    if (record->user_id.data != NULL) {
+        put_key(&writer, "user_id");
+        put_string(&writer, record->user_id.data, record->user_id.length);
+    }
+    member_text(&writer, "user_hash", record->user_hash);
+    if (record->model != NULL) {
+        member_open(&writer, "model", "{");
+        member_string(&writer, "name", record->model);
+        member_string(&writer, "version", record->version);
+        member_text(&writer, "digest", record->digest);
+        close_with(&writer, "}");
+    }
+    member_string(&writer, "method", record->method);
+    member_string(&writer, "route", record->route);
+    member_text(&writer, "content_type", record->content_type);
+    member_verbatim(&writer, "body", record->body, "");
+    member_verbatim(&writer, "body_base64", record->body_base64, "\"");
+    member_verbatim(&writer, "history", record->history, "\"");
+    if (record->score_count > 0)
+        put_scores(&writer, record);
+    member_text(&writer, "user_state", record->user_state);
+    member_text(&writer, "history_origin", record->history_origin);
+    if (record->history_count >= 0) {
+        put_key(&writer, "history_count");
+        put_integer(&writer, record->history_count);
+    }
+    member_open(&writer, "phases", "{");
+    for (size_t i = 0; i < record->phase_count; i++) {
+        if (record->phase_seconds[i] < 0)
+            continue;
+        put_key(&writer, record->phase_names[i]);
+        put_float(&writer, (float)(1e3 * record->phase_seconds[i]));
+    }
+    close_with(&writer, "}");
+    if (record->status != 0) {
+        put_key(&writer, "status");
+        put_integer(&writer, record->status);
+    }
+    member_string(&writer, "outcome", record->outcome);
     close_with(&writer, "}");
     return writer_end(&writer);
 }

@@ -9,7 +9,7 @@
 enum wire_type { VARINT = 0, FIXED64 = 1, LENGTH = 2, FIXED32 = 5 };
 
 /* Field numbers of score.proto. */
-enum { MESSAGE_HISTORY = 4, MESSAGE_CANDIDATES = 7 };
+enum { MESSAGE_USER_ID = 1, MESSAGE_HISTORY = 4, MESSAGE_CANDIDATES = 7 };
 enum { TABLE_COLUMNS = 1 };
 enum { COLUMN_INTEGERS = 2, COLUMN_STRINGS = 3, COLUMN_REALS = 4, COLUMN_UNSIGNED = 6 };
 
@@ -108,4 +108,13 @@ struct protobuf_counts protobuf_count_values(const char *body, size_t size) {
         }
     }
     return counts;
+}
+
+size_t protobuf_field(const char *message, size_t size, bool *is_user_id) {
+    struct span span = {(const unsigned char *)message, (const unsigned char *)message + size};
+    struct field field;
+    if (!next_field(&span, &field))
+        return 0;
+    *is_user_id = field.number == MESSAGE_USER_ID;
+    return (size_t)(span.next - (const unsigned char *)message);
 }

@@ -51,6 +51,13 @@ struct options {
     double histories_timeout;   /* 0: the engine's own */
     double histories_ttl;       /* 0: for ever */
     size_t histories_keep, histories_dedupe, histories_user_bytes, histories_behaviour_bytes, histories_map;
+    const char *request_log;       /* a directory; NULL: no requests are recorded */
+    const char *request_log_users; /* "hash", "plain" or "none" */
+    double request_log_share;      /* 0 to 1 */
+    double request_log_age;        /* seconds */
+    double slow_request;           /* seconds */
+    size_t request_log_buffer, request_log_file, request_log_disk;
+    bool request_log_history;
     const char *user_write; /* "public", "token", "off"; NULL: by `histories` and `listen` */
     const char *user_write_token_file;
     double admin_timeout;

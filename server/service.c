@@ -15,6 +15,7 @@
 #include "server/api/api.h"
 #include "server/api/model_page.h"
 #include "server/api/model_slots.h"
+#include "server/api/request_log.h"
 #include "server/api/user_page.h"
 #include "server/base/address.h"
 #include "server/base/clock.h"
@@ -36,6 +37,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/random.h>
 #include <unistd.h>
 
 struct service {
@@ -52,7 +54,7 @@ struct service {
 };
 
 /* GRACE_SECONDS: a request that is on its way when we stop accepting still gets its answer. */
-enum { GRACE_SECONDS = 1, DESCRIPTOR_RESERVE = 64, LAST_RUNS = 100, ADMIN_RESERVE = 32 };
+enum { GRACE_SECONDS = 1, DESCRIPTOR_RESERVE = 64, LAST_RUNS = 100, ADMIN_RESERVE = 32, REQUEST_LOG_STOP_SECONDS = 2 };
 
 static const uint64_t nanoseconds_per_millisecond = 1000000;
 
@@ -292,6 +294,11 @@ static void log_ready(const struct service *service, const struct loaded *loaded
                     "Nothing of this model gains by reduced precision on this CPU: it is scored in float32.");
 }
 
+/* On a scoring thread. */
+static void observe_request(void *observer, struct job *job, const struct request *request) {
+    request_log_scored(observer, job, request);
+}
+
 /* The scoring threads start with the first model, of which the pool takes a reference. False when they cannot. */
 static bool start_workers(struct service *service, struct served_model *served) {
     const struct options *options = service->api.options;
@@ -315,6 +322,8 @@ static bool start_workers(struct service *service, struct served_model *served) 
         .counts = &service->api.metrics.scoring,
         .comparison = &service->api.comparison,
         .shadow_buffer = options->shadow_buffer,
+        .observe = service->api.request_log != NULL ? observe_request : NULL,
+        .observer = service->api.request_log,
         .wake = wake_loop,
         .context = service->loop,
     };
@@ -668,6 +677,50 @@ static bool bind_admin(struct service *service, char *error, size_t error_size) 
                               options->admin_token_file, error, error_size);
 }
 
+/* ---- The request log. */
+
+/* Without a key file a key of this process alone: ids cannot be tried against its hashes, nor be compared with another
+ * server's. */
+static uint64_t hash_key(const struct service *service) {
+    uint64_t key = service->api.rollout.key;
+    if (!service->api.has_hash_key)
+        (void)!getrandom(&key, sizeof key, 0);
+    return key;
+}
+
+static bool start_request_log(struct service *service, char *error, size_t error_size) {
+    static const char *const users[] = {
+        [RECORD_USERS_HASH] = "hash", [RECORD_USERS_PLAIN] = "plain", [RECORD_USERS_NONE] = "none"};
+    const struct options *options = service->api.options;
+    char reason[400];
+    size_t rule = 0;
+    if (options->request_log == NULL)
+        return true;
+    while (rule < sizeof users / sizeof *users && strcmp(options->request_log_users, users[rule]) != 0)
+        rule++;
+    if (rule == sizeof users / sizeof *users) {
+        snprintf(error, error_size, "--request-log-users: \"%s\" is neither hash, plain nor none",
+                 options->request_log_users);
+        return false;
+    }
+    const struct request_log_options log = {.directory = options->request_log,
+                                            .share = options->request_log_share,
+                                            .slow = options->slow_request,
+                                            .with_history = options->request_log_history,
+                                            .users = (enum record_users)rule,
+                                            .hash_key = hash_key(service),
+                                            .max_body = options->max_body,
+                                            .buffer_bytes = options->request_log_buffer,
+                                            .file_bytes = options->request_log_file,
+                                            .file_seconds = options->request_log_age,
+                                            .total_bytes = options->request_log_disk,
+                                            .counts = &service->api.metrics.request_log};
+    service->api.request_log = request_log_start(&log, reason, sizeof reason);
+    if (service->api.request_log == NULL)
+        snprintf(error, error_size, "--request-log: %s", reason);
+    return service->api.request_log != NULL;
+}
+
 static size_t prefault_bytes(const struct options *options) {
     return options->prefault == OPTIONS_AUTO ? memory_limit_read("") / 2 : options->prefault;
 }
@@ -692,7 +745,8 @@ static bool start(struct service *service, char *error, size_t error_size) {
     if (service->loop == NULL || !listen_bind(&service->listening, options->listen, options->reuse_port,
                                               options->listen_mode, error, error_size))
         return false;
-    if (!bind_admin(service, error, error_size) || !start_histories(service, error, error_size))
+    if (!bind_admin(service, error, error_size) || !start_histories(service, error, error_size) ||
+        !start_request_log(service, error, error_size))
         return false;
     if (!options->reuse_port && !options->listen_when_ready && !start_http(service, error, error_size))
         return false;
@@ -744,6 +798,8 @@ static void stop(struct service *service) {
     service->api.histories = NULL;
     history_store_close(histories);
     stop_workers(service);
+    request_log_stop(service->api.request_log, REQUEST_LOG_STOP_SECONDS);
+    service->api.request_log = NULL;
     registry_free(service->api.models); /* whose thread wakes the loop */
     if (service->loop != NULL) {
         loop_free(service->loop); /* before the descriptors that it watches */

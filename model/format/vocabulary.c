@@ -12,10 +12,18 @@ static uint64_t mix(uint64_t x) {
     return x ^ x >> 33;
 }
 
-static bool entry_is_string(const struct vocabulary *vocabulary, size_t entry, const char *id, size_t length) {
+const char *vocabulary_string(const struct vocabulary *vocabulary, size_t entry, size_t *length) {
     int64_t begin = vocabulary->offsets[entry], end = vocabulary->offsets[entry + 1];
-    return begin >= 0 && end >= begin && (uint64_t)end <= vocabulary->byte_count && (size_t)(end - begin) == length &&
-           memcmp(vocabulary->bytes + begin, id, length) == 0;
+    if (begin < 0 || end < begin || (uint64_t)end > vocabulary->byte_count)
+        return NULL;
+    *length = (size_t)(end - begin);
+    return vocabulary->bytes + begin;
+}
+
+static bool entry_is_string(const struct vocabulary *vocabulary, size_t entry, const char *id, size_t length) {
+    size_t size = 0;
+    const char *string = vocabulary_string(vocabulary, entry, &size);
+    return string != NULL && size == length && memcmp(string, id, length) == 0;
 }
 
 /* Entry + 1 of slot number `i` of a hash's probe sequence; 0 if the slot is empty or points outside the table. */

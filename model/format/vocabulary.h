@@ -26,4 +26,7 @@ struct vocabulary {
 int64_t vocabulary_find_integer(const struct vocabulary *vocabulary, int64_t id);
 int64_t vocabulary_find_string(const struct vocabulary *vocabulary, const char *id, size_t length);
 
+/* The bytes of a string entry; NULL: its offsets point outside the tensor. */
+const char *vocabulary_string(const struct vocabulary *vocabulary, size_t entry, size_t *length);
+
 #endif

@@ -11,21 +11,12 @@
 
 #include <string.h>
 
-/* A field's behaviours in a state, as a column. */
-static struct dien_column kept_column(const struct vector_part *part, const struct dien_user *user,
-                                      const struct interest_layout *layout) {
-    const void *values = (const char *)user + layout->behaviours + layout->length * part->value_offset;
-    bool dense = part->embedding->table == NULL;
-    return (struct dien_column){
-        .count = layout->length, .rows = dense ? NULL : values, .values = dense ? values : NULL};
-}
-
 /* Fetch the table rows of a tile that starts at `first`. */
 static void fetch_tile(const struct interest *interest, const struct dien_user *user,
                        const struct interest_layout *layout, size_t first) {
     size_t count = first < layout->length ? size_min(LANES, layout->length - first) : 0;
     for (size_t i = 0; i < interest->history.count; i++) {
-        struct dien_column column = kept_column(&interest->history.parts[i], user, layout);
+        struct dien_column column = user_column(&interest->history.parts[i], user, layout);
         embed_fetch(interest->history.parts[i].embedding, &column, first, count);
     }
 }
@@ -64,7 +55,7 @@ void extract(const struct dien_model *model, struct dien_scratch *scratch, const
 
         for (size_t i = 0; i < history->count; i++) {
             const struct vector_part *part = &history->parts[i];
-            struct dien_column column = kept_column(part, user, layout);
+            struct dien_column column = user_column(part, user, layout);
             embed_lanes(part->embedding, &column, first, count, scratch->behaviours + part->offset * LANES);
         }
         /* One by one, in order: an extended sum has the same bits. */

@@ -83,6 +83,19 @@ static size_t state_value(const struct interest_layout *layout, const struct vec
     return layout->behaviours + layout->length * part->value_offset + i * part->embedding->value_bytes;
 }
 
+struct dien_column user_column(const struct vector_part *part, const struct dien_user *user,
+                               const struct interest_layout *layout) {
+    const void *values = (const char *)user + state_value(layout, part, 0);
+    bool dense = part->embedding->table == NULL;
+    return (struct dien_column){
+        .count = layout->length, .rows = dense ? NULL : values, .values = dense ? values : NULL};
+}
+
+struct dien_column dien_user_values(const struct dien_model *model, const struct dien_user *core, size_t interest,
+                                    size_t field) {
+    return user_column(&model->interests[interest].history.parts[field], core, &core->interests[interest]);
+}
+
 /* `count` values of the columns from number `i` on, at least one. */
 static const char *column_values(const struct dien_columns *columns, const struct vector_part *part, size_t i,
                                  size_t count) {

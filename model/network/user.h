@@ -40,6 +40,10 @@ static inline float *user_array(struct dien_user *user, size_t offset) {
     return (float *)(void *)((char *)user + offset);
 }
 
+/* A field's behaviours in a state, as a column. */
+struct dien_column user_column(const struct vector_part *part, const struct dien_user *user,
+                               const struct interest_layout *layout);
+
 /* The keys that the attention compares with the query, [T, K]: h_t, or the evolution's states under gru+pooling. */
 static inline const float *user_keys(const struct interest *interest, const struct dien_user *user,
                                      const struct interest_layout *layout) {

@@ -14,6 +14,7 @@
 #include "server/api/history_calls.h"
 #include "server/api/model_page.h"
 #include "server/api/request_headers.h"
+#include "server/api/request_log.h"
 #include "server/api/user_page.h"
 #include "server/base/clock.h"
 #include "server/base/cpu_quota.h"
@@ -243,7 +244,11 @@ bool api_handle(void *context, struct exchange *exchange) {
     case ROUTE_SCORE:
     case ROUTE_HISTORY:
     case ROUTE_EVENTS:
-        return submit(api, exchange);
+        if (!submit(api, exchange))
+            return false;
+        if (api->request_log != NULL)
+            request_log_answered(api->request_log, exchange, job_of(exchange));
+        break;
     case ROUTE_USER:
         if (strcmp(exchange->method, "DELETE") != 0) {
             answer_user(api, exchange);
@@ -281,7 +286,7 @@ bool api_handle(void *context, struct exchange *exchange) {
 
 /* ---- Answers that come later. */
 
-static void give_answer(struct job *job) {
+static void give_answer(struct api *api, struct job *job) {
     struct exchange *exchange = job->owner;
     stored_history_free(job->stored);
     job->stored = NULL;
@@ -296,6 +301,8 @@ static void give_answer(struct job *job) {
         .retry_after = job->problem == PROBLEM_SATURATED ? (unsigned)ceil(job->wait) : 0,
         .model_tag = job->model_tag,
     };
+    if (api->request_log != NULL)
+        request_log_answered(api->request_log, exchange, job);
     http_answered(exchange);
 }
 
@@ -306,7 +313,7 @@ void api_give_answers(struct api *api) {
         if (worker_pool_waits(job))
             history_calls_ask(api, job);
         else
-            give_answer(job);
+            give_answer(api, job);
     }
 }
 
@@ -329,6 +336,8 @@ bool api_describe_model(struct api *api) {
 void api_ended(void *context, const struct exchange *exchange) {
     struct api *api = context;
     const struct job *job = (const struct job *)exchange->work;
+    if (api->request_log != NULL)
+        request_log_ended(api->request_log, exchange, job);
     enum access_lines lines = !api->options->access_log ? ACCESS_LINES_NONE
                               : api->options->old_names ? ACCESS_LINES_OLD
                                                         : ACCESS_LINES;

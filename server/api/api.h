@@ -43,6 +43,7 @@ struct api {
     struct worker_pool *workers;     /* NULL while the first model is loaded */
     struct user_cache *cache;        /* NULL: no user states are kept */
     struct history_store *histories; /* NULL: there is none */
+    struct request_log *request_log; /* NULL: no requests are recorded */
     bool writes_are_free;            /* whoever can reach the server may change histories */
     struct secret write_token;       /* else whoever brings this */
     void (*wake)(void *context);     /* the loop, so that answers are sent that were given outside of its turn */

@@ -2,6 +2,7 @@
 #ifndef SERVER_API_METRICS_PAGE_H
 #define SERVER_API_METRICS_PAGE_H
 
+#include "server/api/request_log.h"
 #include "server/base/log.h"
 #include "server/base/loop_turns.h"
 #include "server/histories/history_store.h"
@@ -20,6 +21,7 @@ struct metrics {
     struct scoring_counts scoring;
     struct loop_turns turns;
     struct history_counts histories;
+    struct request_log_counts request_log;
 };
 
 /* The state of this moment, from the parts that know it. */

@@ -109,12 +109,19 @@ enum body_result body_append(struct body *body, struct body_budget *budget, cons
     return BODY_TAKEN;
 }
 
-void body_free(struct body *body, struct body_budget *budget) {
+char *body_take(struct body *body, struct body_budget *budget, size_t *size) {
+    char *bytes = body->bytes;
+    *size = body->size;
     body_whole(body, budget);
     budget->held -= body->size;
     budget->held_large -= body->large ? body->size : 0;
-    free(body->bytes);
     *body = (struct body){.bytes = NULL};
+    return bytes;
+}
+
+void body_free(struct body *body, struct body_budget *budget) {
+    size_t size;
+    free(body_take(body, budget, &size));
 }
 
 struct body *body_find_victim(const struct body_budget *budget, const struct body *except, uint64_t now) {

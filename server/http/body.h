@@ -65,6 +65,8 @@ enum body_result body_append(struct body *body, struct body_budget *budget, cons
                              size_t expected, uint64_t now);
 /* The body has come, or no more of it will. It is no victim from now on. */
 void body_whole(struct body *body, struct body_budget *budget);
+/* Hands the bytes over: they no longer count. */
+char *body_take(struct body *body, struct body_budget *budget, size_t *size);
 void body_free(struct body *body, struct body_budget *budget);
 
 /* Of the bodies that are not whole, other than `except`, the one with the largest product of its size and the time

@@ -819,6 +819,10 @@ static enum MHD_Result take_whole(struct exchange *exchange) {
     return MHD_YES;
 }
 
+char *http_take_body(struct exchange *exchange, size_t *size) {
+    return body_take(&exchange->body, &exchange->http->budget, size);
+}
+
 /* MHD calls the handler again, which then finds the answer. */
 void http_answered(struct exchange *exchange) {
     exchange->pending = false;

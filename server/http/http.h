@@ -147,6 +147,9 @@ void http_text(struct exchange *exchange, int status, const char *type, const ch
 /* A header's value while the handler runs, or NULL; and the socket address of the client's end, or NULL. */
 const char *http_header(const struct exchange *exchange, const char *name);
 const struct sockaddr *http_client_address(const struct exchange *exchange);
+/* Hands the body over, malloc'ed: it no longer counts as one of the bodies that are held. Call when the answer is
+ * filled in. NULL: there is none. */
+char *http_take_body(struct exchange *exchange, size_t *size);
 /* Fill in the answer with a problem. */
 void http_refuse(struct exchange *exchange, const struct problem *problem);
 void http_problem(struct exchange *exchange, enum problem_kind kind, const char *format, ...)

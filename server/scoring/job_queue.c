@@ -144,8 +144,8 @@ static double units_ahead(const struct job_queue *queue, const struct job *job, 
 
 /* ---- admission */
 
-/* The oldest job of the client that has most units waiting, of the lowest priority that waits; of a lane, or of both
- * (JOB_LANES). */
+/* Among the jobs of the lowest priority that waits, in `wanted` or in either lane (JOB_LANES): the oldest of the client
+ * that has most units waiting in one lane. */
 static struct job *find_victim(const struct job_queue *queue, enum job_lane wanted) {
     const struct client_table *clients = &queue->clients;
     struct job *victim = NULL;

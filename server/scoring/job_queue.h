@@ -72,6 +72,8 @@ struct job {
     /* What the request asks of the history store, or its answer; NULL: nothing. The caller's to free. */
     struct stored_history *stored;
 
+    struct request_record *record; /* the observer's (worker_pool.h); NULL: none */
+
     /* The answer. */
     enum problem_kind problem;      /* PROBLEM_NONE: the reply is a 200's body */
     char model_tag[MODEL_TAG_TEXT]; /* of the model that it was scored with, or "" */

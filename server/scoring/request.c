@@ -138,17 +138,18 @@ struct user_key request_user(const struct request *request) {
 }
 
 /* What the reply says of the history, where there is a store. */
-static void tell_history(const struct scorer *scorer, const struct request *request, struct proto_reply *reply) {
+static void tell_history(const struct scorer *scorer, struct request *request, struct proto_reply *reply) {
     const struct stored_history *stored = request->stored;
     if (!scorer->limits.has_store || request->state.user == NULL)
         return;
     if (request->stored_counts != NULL) {
-        reply->history_origin = "store";
+        reply->history_origin = request->summary.history_origin = "store";
         reply->history_count = stored->count;
         return;
     }
     bool held = request->decoded.has_history_token || means_held(request);
     reply->history_origin = request->state.origin == USER_NOBODY ? "none" : held ? "state" : "request";
+    request->summary.history_origin = reply->history_origin;
     reply->history_count = stored_received(scorer->model, request->interests);
     reply->stale = stored != NULL && stored->failed;
 }
@@ -181,9 +182,17 @@ static bool make_room_for_attention(struct scorer *scorer, struct request *reque
     return true;
 }
 
+static size_t result_count(const struct request *request, size_t scored) {
+    return request->decoded.top_k > 0 && request->decoded.top_k < scored ? request->decoded.top_k : scored;
+}
+
+size_t request_result_count(const struct request *request) {
+    return result_count(request, request->scored);
+}
+
 /* A reply with the results of the first `scored` candidates, without the token. */
 static struct proto_reply reply_of(const struct scorer *scorer, const struct request *request, size_t scored) {
-    size_t all = request->resolved.candidate_count, top_k = request->decoded.top_k;
+    size_t all = request->resolved.candidate_count;
     return (struct proto_reply){.model = dien_name(scorer->model),
                                 .version = dien_version(scorer->model),
                                 .user_state = request->summary.user_state,
@@ -193,7 +202,7 @@ static struct proto_reply reply_of(const struct scorer *scorer, const struct req
                                 .unknown_count = request->resolved.unknown_count,
                                 .unknown = request->resolved.unknown,
                                 .coverage = request->decoded.partial && all > 0 ? (double)scored / (double)all : 0,
-                                .result_count = top_k > 0 && top_k < scored ? top_k : scored,
+                                .result_count = result_count(request, scored),
                                 .results = request->results,
                                 .room = request->room};
 }

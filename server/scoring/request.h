@@ -58,6 +58,7 @@ struct request_summary {
     size_t candidates;
     size_t behaviours;              /* received, the longest interest's */
     const char *user_state;         /* a literal, or NULL before there is one */
+    const char *history_origin;     /* a literal, with a history store; or NULL */
     double seconds[SCORING_PHASES]; /* of the phases that it came through */
     size_t events[HISTORY_OUTCOMES];
 };
@@ -137,6 +138,9 @@ void scorer_free(struct scorer *scorer);
 
 /* The user whose history the decoded request is about; id NULL: it names none. */
 struct user_key request_user(const struct request *request);
+
+/* Results in the reply: all that were scored, or top_k of them. */
+size_t request_result_count(const struct request *request);
 
 /* POST /score. */
 void request_score(struct scorer *scorer, struct request *request);

@@ -335,6 +335,8 @@ static bool serve(struct worker *worker, struct scorer *scorer, struct job *job)
     scoring_counts_request(worker->pool->options.counts, &request);
     job->summary = request.summary;
     job->cancelled = request.departed;
+    if (worker->pool->options.observe != NULL && job->format != PROTO_LINES)
+        worker->pool->options.observe(worker->pool->options.observer, job, &request);
     memcpy(job->model_tag, job->served->tag, sizeof job->model_tag);
     if (job->rollout.candidate != NULL && request.problem.kind == PROBLEM_NONE && !request.departed)
         compare(worker, job, &request);

@@ -35,7 +35,11 @@ struct worker_pool_options {
     struct scoring_counts *counts;
     struct comparison *comparison; /* of a candidate with the live model; outlives the pool */
     size_t shadow_buffer;          /* bytes of requests that wait to be scored by the candidate, too */
-    void (*wake)(void *context);   /* called from a scoring thread when worker_pool_take_done() has a job */
+    /* Called on the scoring thread when a request that scores or updates a history is over, while all that it points to
+     * is there. NULL: nobody looks. */
+    void (*observe)(void *observer, struct job *job, const struct request *request);
+    void *observer;
+    void (*wake)(void *context); /* called from a scoring thread when worker_pool_take_done() has a job */
     void *context;
 };
 

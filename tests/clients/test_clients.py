@@ -14,7 +14,7 @@ import pytest
 from support import builds, proxies
 from support.service import Service
 
-pytestmark = pytest.mark.only_on("release", "asan")  # the clients' forms matter here, not the threads
+pytestmark = pytest.mark.only_on("release")  # the clients' forms matter here; other tests give the sanitizers these bytes
 
 HERE = builds.TOP / "tests" / "clients"
 TOOLS = builds.TOP / "build" / "tools"

@@ -11,7 +11,7 @@ from google.protobuf import descriptor_pb2, descriptor_pool, json_format, messag
 
 from support import builds
 
-pytestmark = pytest.mark.check_only
+pytestmark = [pytest.mark.check_only, pytest.mark.only_on("release")]
 DEPLOY = builds.TOP / "deploy"
 TOOLS = builds.TOP / "build" / "tools"
 KUBERNETES = DEPLOY / "kubernetes"

@@ -13,6 +13,8 @@ import pytest
 from support.service import head
 from test_chunked import CHUNKED, chunks
 
+pytestmark = pytest.mark.only_on("release", "asan")  # all of it is the loop's thread's work
+
 BODY = 300_000
 PIECE = 4096  # BODY_BUFFER of http.c
 

@@ -9,6 +9,8 @@ import pytest
 
 from support.service import head
 
+pytestmark = pytest.mark.only_on("release", "asan")  # all of it is the loop's thread's work
+
 SECOND = b"GET /model HTTP/1.1\r\nHost: smuggled\r\n\r\n"
 CHUNKED = "Transfer-Encoding: chunked"
 

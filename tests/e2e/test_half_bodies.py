@@ -9,6 +9,8 @@ import pytest
 from support.service import head
 from test_chunked import CHUNKED, problem_of
 
+pytestmark = pytest.mark.only_on("release", "asan")  # all of it is the loop's thread's work
+
 MEGABYTE = 1 << 20
 
 

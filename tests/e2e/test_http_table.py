@@ -12,6 +12,8 @@ import pytest
 
 from support.service import Raw, Service
 
+pytestmark = pytest.mark.only_on("release", "asan")  # all of it is the loop's thread's work
+
 # method, path, status of the plain request; the body is chosen by the path
 ROUTES = {
     "score": ("POST", "/score", 200),

@@ -15,6 +15,8 @@ import pytest
 from support import builds
 from support.service import Service, head
 
+pytestmark = pytest.mark.only_on("release", "asan")  # all of it is the loop's thread's work
+
 
 @pytest.fixture(scope="module")
 def small(demo):

@@ -10,7 +10,7 @@ import pytest
 from support import builds
 from support.service import head
 
-pytestmark = pytest.mark.check_only  # npm's validators
+pytestmark = [pytest.mark.check_only, pytest.mark.only_on("release")]  # npm's validators, of documents
 
 DOCUMENT = builds.TOP / "proto" / "openapi.json"
 TOOLS = builds.TOP / "build" / "tools"

@@ -11,6 +11,8 @@ import pytest
 from support.messages import MEDIA_TYPE, compiled, message_of
 from test_operation import series
 
+pytestmark = pytest.mark.only_on("release", "asan")  # the form of a body is no matter of threads
+
 TYPE = {"Content-Type": MEDIA_TYPE}
 
 

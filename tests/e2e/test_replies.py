@@ -6,6 +6,8 @@ import pytest
 
 from support.modelfile import finite, rows
 
+pytestmark = pytest.mark.only_on("release", "asan")  # all of it is the loop's thread's work
+
 
 def attention_of(result):
     """The attention scores in an explained result, interest by interest."""

@@ -9,6 +9,8 @@ import pytest
 
 from refresh_examples import CONVERSATIONS, DOCUMENT, USER, content, conversation
 
+pytestmark = pytest.mark.only_on("release", "asan")  # the form of a body is no matter of threads
+
 PATHS = json.loads(DOCUMENT.read_text())["paths"]
 
 

@@ -38,6 +38,7 @@ ENTRANCES = {
     "lmdb.h": {"server/histories/lmdb_engine.c"},
     "zlib.h": {"proto/content_coding.c"},
     "xxhash.h": {"server/scoring/rollout.c", "server/users/user_cache.c"},
+    "zstd.h": {"server/base/record_files.c"},
 }
 
 

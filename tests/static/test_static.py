@@ -31,8 +31,10 @@ OTHER_TARGET = ["--target=aarch64-linux-gnu", "--sysroot=build/tools/aarch64"] i
 
 @pytest.mark.parametrize("path", [path for path in C_FILES if path.suffix == ".c"], ids=str)
 def test_clang_tidy(path):
+    """The static analyzer walks the shipped code alone: it takes a hundred times as long as all other checks."""
     target = OTHER_TARGET if path.name == "neon.c" else []
-    ran = subprocess.run(["clang-tidy", "--quiet", path, "--", "-std=c17", "-D_GNU_SOURCE", "-I.",
+    checks = ["--checks=-clang-analyzer-*"] if path.parts[0] == "tests" else []
+    ran = subprocess.run(["clang-tidy", "--quiet", *checks, path, "--", "-std=c17", "-D_GNU_SOURCE", "-I.",
                           "-isystem", "build/release/generated", *target], cwd=TOP, stdout=subprocess.PIPE,
                          stderr=subprocess.STDOUT, check=False, text=True)
     assert ran.returncode == 0, ran.stdout[-6000:]

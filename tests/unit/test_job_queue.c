@@ -89,6 +89,13 @@ static void both_forms_have_about_the_same_guess(void **state) {
     }
 }
 
+/* A list without a comma has one value, so each behaviour costs its share of one candidate and its two bytes. */
+static void a_lone_candidate_is_counted(void **state) {
+    (void)state;
+    for (int i = 0; i < 2; i++)
+        assert_true(guess_json(2000, 1, i != 0) - guess_json(1000, 1, i != 0) > 1900);
+}
+
 static void any_bytes_have_a_guess(void **state) {
     (void)state;
     const char *const texts[] = {
@@ -386,6 +393,23 @@ static void a_full_queue_drops_the_largest_clients(void **state) {
     assert_int_equal(low.refusal, JOB_QUEUE_FULL);
 }
 
+/* A client that has used much does not push out the jobs of clients that have used little. */
+static void a_busy_client_pushes_nobody_out(void **state) {
+    (void)state;
+    make_queue(1);
+    struct job work = job_of(1, 1), quiet[2] = {job_of(2, 1), job_of(3, 1)}, more = job_of(1, 1);
+    queue.max_jobs = 2;
+    assert_true(add(&work));
+    assert_ptr_equal(take(), &work);
+    work.seconds = 0.4;
+    job_queue_done(&queue, &work, now);
+    assert_true(add(&quiet[0]) && add(&quiet[1]));
+    assert_false(add(&more));
+    assert_int_equal(more.refusal, JOB_QUEUE_FULL);
+    assert_null(dropped.first);
+    assert_int_equal(job_queue_count(&queue), 2);
+}
+
 /* Admission goes by cost, not by count: three heavy jobs are too much, hundreds of light ones are not. */
 static void a_job_that_would_be_late_is_refused(void **state) {
     (void)state;
@@ -534,6 +558,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_guess_is_about_their_product),
         cmocka_unit_test(both_forms_have_about_the_same_guess),
+        cmocka_unit_test(a_lone_candidate_is_counted),
         cmocka_unit_test(any_bytes_have_a_guess),
         cmocka_unit_test(a_hidden_name_is_no_lighter),
         cmocka_unit_test(decoded_units_are_those_of_the_guess),
@@ -550,6 +575,7 @@ int main(void) {
         cmocka_unit_test(a_full_queue_refuses),
         cmocka_unit_test(a_full_queue_drops_its_oldest_under_pressure),
         cmocka_unit_test(a_full_queue_drops_the_largest_clients),
+        cmocka_unit_test(a_busy_client_pushes_nobody_out),
         cmocka_unit_test(a_job_that_would_be_late_is_refused),
         cmocka_unit_test(work_beyond_the_deadline_drops_the_oldest),
         cmocka_unit_test(a_jobs_own_deadline_counts),
