@@ -181,6 +181,8 @@ size_t dien_user_received(const struct dien_user *user, size_t interest);
  * `history`. They lie in the state's core. */
 struct dien_column dien_user_values(const struct dien_model *model, const struct dien_user *core, size_t interest,
                                     size_t field);
+/* For a history of which the model got the end only: its behaviours are so many. */
+void dien_user_set_received(struct dien_user *user, size_t interest, size_t received);
 /* Bytes of the whole state. */
 size_t dien_user_size(const struct dien_user *user);
 

@@ -114,6 +114,8 @@ static const struct row rows[] = {
      "LMDB: commit: an answer waits until its change is synced; SECONDS: the last commit may wait so long"},
     {"histories-timeout", SECONDS, LIMIT, FIELD(histories_timeout), "0", 0, DAY,
      "an answer of the store; more: 503, or a state in memory; 0: 1 for LMDB, 0.005 for Redis"},
+    {"histories-freshness", SECONDS, LIMIT, FIELD(histories_freshness), "0", 0, DAY,
+     "for which a state in memory is used without asking the store; other servers' changes may be unseen so long"},
     {"histories-ttl", SECONDS, LIMIT, FIELD(histories_ttl), "0", 0, 36500 * DAY,
      "Redis: a history that nothing is appended to; more: forgotten; 0: no limit"},
     {"histories-keep", COUNT, LIMIT, FIELD(histories_keep), "1000", 1, 1e6,

@@ -50,6 +50,7 @@ struct options {
     const char *histories_sync; /* "commit", or seconds */
     double histories_timeout;   /* 0: the engine's own */
     double histories_ttl;       /* 0: for ever */
+    double histories_freshness; /* 0: the store is asked each time */
     size_t histories_keep, histories_dedupe, histories_user_bytes, histories_behaviour_bytes, histories_map;
     const char *request_log;       /* a directory; NULL: no requests are recorded */
     const char *request_log_users; /* "hash", "plain" or "none" */

@@ -313,6 +313,7 @@ static bool start_workers(struct service *service, struct served_model *served) 
                    .has_store = service->api.histories != NULL,
                    .refuses_appends = !options->public_users,
                    .behaviour_bytes = options->histories_behaviour_bytes,
+                   .freshness = clock_from_seconds(options->histories_freshness),
                    .max_events = options->max_events,
                    .dedupe = options->histories_dedupe},
         .cache = service->api.cache,

@@ -63,6 +63,10 @@ size_t dien_user_received(const struct dien_user *user, size_t interest) {
     return user->interests[interest].received;
 }
 
+void dien_user_set_received(struct dien_user *user, size_t interest, size_t received) {
+    user->interests[interest].received = received;
+}
+
 size_t dien_user_size(const struct dien_user *user) {
     return user->bytes;
 }

@@ -41,6 +41,7 @@ static void on_got(void *context, struct history_result *result) {
         return;
     }
     stored->failed = result->status != HISTORY_DONE;
+    stored->unchanged = result->unchanged;
     stored->record = result->record;
     stored->record_size = result->size;
     memcpy(stored->detail, result->detail, sizeof stored->detail);
@@ -74,12 +75,15 @@ static void on_group(void *context, struct history_result *result) {
     struct event_group *group = context;
     struct job *job = group->context;
     struct event_batch *batch = job->stored->events;
+    struct api *api = job->stored->context;
     free(result->record);
+    if (api->cache != NULL && api->options->histories_freshness > 0)
+        user_cache_doubt(api->cache, (struct user_key){group->user.data, group->user.length});
     event_batch_take(batch, group, result->status == HISTORY_DONE ? result->changes : NULL, result->detail);
     batch->down = batch->down || result->status == HISTORY_DOWN;
     batch->running--;
     if (!batch->asking)
-        ask_for_groups(job->stored->context, job);
+        ask_for_groups(api, job);
 }
 
 /* A store that is down is not asked for the rest: that would take the loop's time for nothing. */
@@ -110,12 +114,13 @@ void history_calls_ask(struct api *api, struct job *job) {
         return;
     }
     stored->context = api;
+    stored->asked = clock_now();
     if (stored->want == STORED_EVENTS) {
         ask_for_groups(api, job);
         return;
     }
     if (stored->want == STORED_GET) {
-        history_store_get(api->histories, user, 0, on_got, job);
+        history_store_get(api->histories, user, stored->known, on_got, job);
         return;
     }
     const struct history_change change = {.encoded = {stored->change, stored->change_size},

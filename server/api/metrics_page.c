@@ -219,6 +219,11 @@ static void write_history_calls(FILE *out, const struct page *page) {
     labelled(out, "dien_histories_changes_total", "outcome", "applied", (double)counter_get(&counts->applied));
     labelled(out, "dien_histories_changes_total", "outcome", "duplicate", (double)counter_get(&counts->duplicates));
     labelled(out, "dien_histories_changes_total", "outcome", "refused", (double)counter_get(&counts->refused));
+    family(out, "dien_histories_states_dropped_total", "counter",
+           "States in memory whose record the history store no longer has, by reason.");
+    for (unsigned i = DROP_NONE + 1; i < STATE_DROPS; i++)
+        labelled(out, "dien_histories_states_dropped_total", "reason", state_drop_names[i],
+                 (double)counter_get(&page->metrics->scoring.dropped_states[i]));
     family(out, "dien_events_total", "counter", "Events of POST /events by their outcome.");
     for (size_t i = 0; i < HISTORY_OUTCOMES; i++)
         labelled(out, "dien_events_total", "outcome", event_outcome_names[i],

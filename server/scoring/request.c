@@ -21,6 +21,9 @@ const char *const request_phase_names[REQUEST_PHASES] = {
     [PHASE_ENCODE] = "encode", [PHASE_QUEUE] = "queue",     [PHASE_TOTAL] = "total",
 };
 
+const char *const state_drop_names[STATE_DROPS] = {
+    [DROP_NONE] = "", [DROP_DELETED] = "deleted", [DROP_REWOUND] = "rewound"};
+
 enum { ARENA_KEEP = 4 << 20 }; /* bytes of arena that a scorer keeps between requests */
 
 void scorer_init_unbound(struct scorer *scorer, const struct request_limits *limits) {
@@ -148,6 +151,11 @@ static void tell_history(const struct scorer *scorer, struct request *request, s
         return;
     }
     bool held = request->decoded.has_history_token || means_held(request);
+    if (request->source.revision != 0) { /* the state is of the record that the store has */
+        reply->history_origin = "store";
+        reply->history_count = request->state.source.count;
+        return;
+    }
     reply->history_origin = request->state.origin == USER_NOBODY ? "none" : held ? "state" : "request";
     request->summary.history_origin = reply->history_origin;
     reply->history_count = stored_received(scorer->model, request->interests);
@@ -273,12 +281,16 @@ static struct state_builder builder_of(struct scorer *scorer) {
     return (struct state_builder){scorer->model, scorer->scratch, &scorer->arena, scorer->cache, scorer->version};
 }
 
-static struct state_query query_of(const struct request *request) {
+static struct state_query query_of(const struct scorer *scorer, const struct request *request) {
     const struct proto_request *decoded = &request->decoded;
     struct state_query query = {.append = decoded->has_history_token || decoded->history_append.present,
                                 .held = means_held(request),
                                 .has_token = decoded->has_history_token,
-                                .behaviours = &request->resolved.columns[DIEN_BEHAVIOUR]};
+                                .behaviours = &request->resolved.columns[DIEN_BEHAVIOUR],
+                                .source = request->source,
+                                .any_source =
+                                    !scorer->limits.has_store || (request->stored != NULL && request->stored->failed),
+                                .received = request->stored_counts};
     query.key = request_user(request);
     return query;
 }
@@ -286,7 +298,7 @@ static struct state_query query_of(const struct request *request) {
 static bool find_state(struct scorer *scorer, struct request *request) {
     const struct proto_request *decoded = &request->decoded;
     struct state_builder builder = builder_of(scorer);
-    struct state_query query = query_of(request);
+    struct state_query query = query_of(scorer, request);
     if (!check_explain(scorer, request, query.has_token || request->stored_counts != NULL))
         return false;
     if (query.has_token && !user_token_read(decoded->history_token, &query.token))
@@ -295,7 +307,11 @@ static bool find_state(struct scorer *scorer, struct request *request) {
     case USER_READY:
         break;
     case USER_UNKNOWN:
-        return unknown_state(request);
+        if (!query.held)
+            return unknown_state(request);
+        request->wants = STORED_GET; /* the state has gone meanwhile, so that the whole record is needed */
+        request->known = 0;
+        return false;
     case USER_NO_ROOM:
         return out_of_memory(scorer, request);
     }
@@ -313,7 +329,7 @@ static bool find_state(struct scorer *scorer, struct request *request) {
 /* A request that fails after all has not been applied: the state before its append is put back. */
 static bool take_back(struct scorer *scorer, const struct request *request) {
     struct state_builder builder = builder_of(scorer);
-    struct state_query query = query_of(request);
+    struct state_query query = query_of(scorer, request);
     user_state_take_back(&builder, &query, &request->state);
     return false;
 }
@@ -384,19 +400,54 @@ static bool want_append(struct scorer *scorer, struct request *request) {
     return false;
 }
 
+static void drop_state(struct scorer *scorer, struct request *request, enum state_drop reason) {
+    if (scorer->cache != NULL && user_cache_drop_source(scorer->cache, request_user(request)))
+        request->drop = reason;
+}
+
+/* A whole history in place of another may have fewer behaviours, too, but it is a later change. */
+static void drop_if_rewound(struct scorer *scorer, struct request *request) {
+    const struct user_source *now = &request->source;
+    if (scorer->cache == NULL)
+        return;
+    struct user_source held = user_cache_source(scorer->cache, request_user(request), scorer->version);
+    if (held.revision != 0 && now->count < held.count && now->changed_milliseconds <= held.changed_milliseconds)
+        drop_state(scorer, request, DROP_REWOUND);
+}
+
+/* Whether the state in memory is of a record that the store had a moment ago. Otherwise the store is asked whether it
+ * has that record still. */
+static bool is_fresh(struct scorer *scorer, struct request *request) {
+    if (scorer->cache == NULL)
+        return false;
+    struct user_source held = user_cache_source(scorer->cache, request_user(request), scorer->version);
+    request->known = held.revision;
+    bool fresh = held.revision != 0 && held.checked != 0 && clock_now() - held.checked < scorer->limits.freshness;
+    if (fresh)
+        request->source.revision = held.revision;
+    return fresh;
+}
+
 /* The store's answer in place of what the request says of its history. */
 static bool take_stored(struct scorer *scorer, struct request *request) {
     struct proto_request *decoded = &request->decoded;
     const struct stored_history *stored = request->stored;
-    if (stored->want == STORED_GET && stored->record == NULL)
+    if (stored->want == STORED_GET && stored->record == NULL) {
+        request->source = (struct user_source){.revision = stored->unchanged ? stored->known : 0,
+                                               .checked = stored->unchanged ? stored->asked : 0};
+        if (!stored->unchanged && !stored->failed)
+            drop_state(scorer, request, DROP_DELETED);
         return true; /* the state in memory, if there is one */
+    }
     struct proto_string record = {stored->record, stored->record_size};
-    uint64_t count;
-    if (!stored_table(scorer->model, record, &scorer->arena, &decoded->history, &request->stored_counts, &count))
+    struct user_source *source = &request->source;
+    if (!stored_table(scorer->model, record, &scorer->arena, &decoded->history, &request->stored_counts, source))
         return refuse(request, PROBLEM_HISTORIES_UNAVAILABLE, "",
                       "The user's history in the store cannot be read: another encoding, or damaged.");
+    source->checked = stored->asked;
     if (stored->want == STORED_GET)
-        request->stored->count = count;
+        request->stored->count = source->count;
+    drop_if_rewound(scorer, request);
     decoded->history_is_stored = true;
     decoded->has_history_token = decoded->history_append.present = false;
     return true;
@@ -417,7 +468,7 @@ static bool consult_store(struct scorer *scorer, struct request *request) {
         return take_stored(scorer, request);
     if (changes)
         return want_append(scorer, request);
-    if (means_held(request))
+    if (means_held(request) && !is_fresh(scorer, request))
         request->wants = STORED_GET;
     return request->wants == STORED_NOTHING;
 }

@@ -26,6 +26,7 @@ struct request_limits {
     bool refuses_appends;   /* of POST /score */
     size_t behaviour_bytes; /* of one behaviour in the store */
     size_t max_events;      /* lines of a body of POST /events */
+    uint64_t freshness;     /* nanoseconds for which a state of the store's record is used unasked */
     size_t dedupe;          /* of them, of one user: as many ids the store remembers */
 };
 
@@ -43,6 +44,15 @@ enum request_phase {
     REQUEST_PHASES
 };
 extern const char *const request_phase_names[REQUEST_PHASES];
+
+/* Why a state in memory is no longer one of the store's records. */
+enum state_drop {
+    DROP_NONE,
+    DROP_DELETED, /* the store does not know the user */
+    DROP_REWOUND, /* the store has an earlier record, and has lost the later one */
+    STATE_DROPS
+};
+extern const char *const state_drop_names[STATE_DROPS]; /* "", "deleted", "rewound" */
 
 /* A decoded request as table rows and numbers, in the arena. */
 struct resolved {
@@ -94,6 +104,9 @@ struct request {
     enum stored_want wants; /* of the store; if anything, it is to be run once more with the answer in `stored` */
     struct proto_string change;    /* STORED_APPEND, in the arena */
     struct event_batch *events;    /* STORED_EVENTS; the caller's to free, in any case */
+    uint64_t known;                /* STORED_GET: the record of the state in memory; 0: none */
+    struct user_source source;     /* the store's record of the history, or of the state that is to be taken */
+    enum state_drop drop;          /* of the state in memory */
     const uint64_t *stored_counts; /* behaviours ever received, by interest; NULL: the history is not the store's */
     float *scores;
     float **attention;

@@ -36,6 +36,7 @@ void scoring_counts_request(struct scoring_counts *counts, const struct request 
             counter_add(&counts->events[i], summary->events[i]);
         return;
     }
+    counter_add(&counts->dropped_states[request->drop], 1);
     if (scores)
         histogram_add(&counts->phases[PHASE_DECODE], summary->seconds[PHASE_DECODE]);
     if (!good)

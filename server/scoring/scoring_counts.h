@@ -13,6 +13,7 @@ struct scoring_counts {
     struct histogram phases[REQUEST_PHASES]; /* of POST /score */
     _Atomic uint64_t candidates;
     _Atomic uint64_t behaviours;
+    _Atomic uint64_t dropped_states[STATE_DROPS];
     _Atomic uint64_t events[HISTORY_OUTCOMES]; /* of POST /events */
     _Atomic uint64_t requests_split, chunks_helped, requests_interleaved;
     _Atomic uint64_t refusals[JOB_REFUSALS];

@@ -34,6 +34,9 @@ struct stored_history {
     size_t change_size; /* as history_addition_encode() wrote it */
     bool answered;      /* the rest is set, and the request may run again */
     bool failed;        /* the store gave no answer: only of STORED_GET, in whose place a state may serve */
+    bool unchanged;     /* of STORED_GET: the store has the record `known`, and `record` is NULL */
+    uint64_t known;     /* revision of the state in memory; 0: none */
+    uint64_t asked;     /* clock_now() */
     uint64_t count;     /* of the change: behaviours ever received, after it */
     char *record;       /* malloc'ed; NULL: the store does not know the user */
     size_t record_size;
@@ -57,9 +60,9 @@ bool stored_change(const struct dien_model *model, const struct proto_table *tab
 
 /* A record as the history of a request to this model: each field of the behaviours has a column. A field that a list
  * lacks has absent values, or no column if it follows from its parent. *counts: behaviours ever received, by interest.
- * False if the record is unreadable or memory is out. */
+ * Fills in *source but for `checked`. False if the record is unreadable or memory is out. */
 bool stored_table(const struct dien_model *model, struct proto_string record, struct arena *arena,
-                  struct proto_table *table, const uint64_t **counts, uint64_t *count);
+                  struct proto_table *table, const uint64_t **counts, struct user_source *source);
 
 /* The behaviours received of all lists, from those of each interest. */
 uint64_t stored_received(const struct dien_model *model, const struct proto_interest *described);

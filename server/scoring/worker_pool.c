@@ -325,8 +325,10 @@ static bool serve(struct worker *worker, struct scorer *scorer, struct job *job)
     }
     if (request.wants != STORED_NOTHING) {
         drop_room(job);
+        stored_history_free(job->stored); /* a state of the record that it names has gone */
         job->stored = stored_history_new(request.wants, request_user(&request), request.change, request.replaces);
         if (job->stored != NULL) {
+            job->stored->known = request.known;
             job->stored->events = request.events;
             return true;
         }

@@ -309,6 +309,7 @@ static enum user_answer read_entry(struct user_cache *cache, struct user_key key
         copy_out(cache, number, copy->state);
         copy->size = entry->size;
         copy->token = entry->token;
+        copy->source = entry->source;
         copy->age = now - entry->stored;
         copy->idle = now - entry->used;
         copy->bytes = (size_t)entry->count * sizeof(struct block);
@@ -520,6 +521,7 @@ static enum attempt store_entry(struct user_cache *cache, struct shard *shard, c
     if (renews)
         *token = next_token(shard);
     entry->token = *token;
+    entry->source = flight->source;
     entry->size = (uint32_t)size;
     copy_in(cache, number, state);
     if (is_new) {
@@ -560,7 +562,60 @@ bool user_cache_store(struct user_cache *cache, struct single_flight *flight, ui
 bool user_cache_put_back(struct user_cache *cache, struct single_flight *flight, uint64_t version,
                          const struct user_copy *copy) {
     struct user_token token = copy->token;
+    flight->source = copy->source;
     return store(cache, flight, version, copy->state, copy->size, false, &token);
+}
+
+/* ---- the store's record of a state */
+
+/* The user's entry with the shard locked, or NULL. The caller unlocks the shard. */
+static struct user_entry *lock_entry(struct user_cache *cache, struct user_key key, struct shard **shard,
+                                     uint32_t *number) {
+    uint64_t hash = hash_key(cache, key);
+    *shard = shard_for(cache, hash);
+    pthread_mutex_lock(&(*shard)->mutex);
+    *number = find(cache, *shard, hash, key);
+    return *number != BLOCK_NONE ? user_entry_at(&cache->pool, *number) : NULL;
+}
+
+void user_cache_set_source(struct user_cache *cache, struct user_key key, const struct user_token *token,
+                           const struct user_source *source) {
+    struct shard *shard;
+    uint32_t number;
+    struct user_entry *entry = lock_entry(cache, key, &shard, &number);
+    if (entry != NULL && user_token_equal(&entry->token, token))
+        entry->source = *source;
+    pthread_mutex_unlock(&shard->mutex);
+}
+
+void user_cache_doubt(struct user_cache *cache, struct user_key key) {
+    struct shard *shard;
+    uint32_t number;
+    struct user_entry *entry = lock_entry(cache, key, &shard, &number);
+    if (entry != NULL)
+        entry->source.checked = 0;
+    pthread_mutex_unlock(&shard->mutex);
+}
+
+struct user_source user_cache_source(struct user_cache *cache, struct user_key key, uint64_t version) {
+    struct shard *shard;
+    uint32_t number;
+    const struct user_entry *entry = lock_entry(cache, key, &shard, &number);
+    bool usable = entry != NULL && entry->version == version && !is_expired(cache, entry, clock_now());
+    struct user_source source = usable ? entry->source : (struct user_source){0};
+    pthread_mutex_unlock(&shard->mutex);
+    return source;
+}
+
+bool user_cache_drop_source(struct user_cache *cache, struct user_key key) {
+    struct shard *shard;
+    uint32_t number;
+    const struct user_entry *entry = lock_entry(cache, key, &shard, &number);
+    bool drops = entry != NULL && entry->source.revision != 0;
+    if (drops)
+        drop(cache, shard, number);
+    pthread_mutex_unlock(&shard->mutex);
+    return drops;
 }
 
 /* ---- deleting */

@@ -53,6 +53,14 @@ void user_cache_free(struct user_cache *cache);
  * version counts as served. Any thread may call. */
 void user_cache_serve(struct user_cache *cache, uint64_t version, uint64_t candidate);
 
+/* The record of a history store that a state was made of. */
+struct user_source {
+    uint64_t revision;            /* 0: a request brought the history */
+    uint64_t count;               /* behaviours ever received, of all lists */
+    int64_t changed_milliseconds; /* of the record, since 1970 */
+    uint64_t checked;             /* clock_now() when the store was last asked, and had it; 0: it is to be asked */
+};
+
 enum user_answer {
     USER_HELD,
     USER_ABSENT,
@@ -68,6 +76,7 @@ struct user_copy {
     bool was_read;         /* further reads for the same request do not count as uses */
     uint64_t delete_epoch; /* of the shard, at the first read */
     struct user_token token;
+    struct user_source source;
     uint64_t age, idle; /* nanoseconds since the state was stored, and since it was last used */
     size_t bytes;       /* that the entry takes in the cache */
 };
@@ -84,7 +93,8 @@ struct single_flight {
     struct single_flight *next; /* in the shard's list */
     struct user_key key;
     uint64_t hash;
-    bool user_deleted; /* user_cache_delete() came meanwhile, so nothing is stored */
+    bool user_deleted;         /* user_cache_delete() came meanwhile, so nothing is stored */
+    struct user_source source; /* of the state that is to be stored; the owner's to set */
 };
 /* Wait until no other thread computes this user's state, then begin. `seen` is the caller's last read; NULL if it did
  * not read. False, and nothing is begun, when the held state is no longer the one that was read: read again.
@@ -103,6 +113,16 @@ bool user_cache_store(struct user_cache *cache, struct single_flight *flight, ui
 /* Replace the user's state by one that was held before, under its old token, and end the flight. */
 bool user_cache_put_back(struct user_cache *cache, struct single_flight *flight, uint64_t version,
                          const struct user_copy *copy);
+/* The state under this token, unchanged, is one of this record. */
+void user_cache_set_source(struct user_cache *cache, struct user_key key, const struct user_token *token,
+                           const struct user_source *source);
+/* The record may have changed: the store is to be asked before the user's state is used. */
+void user_cache_doubt(struct user_cache *cache, struct user_key key);
+/* The record of the user's state of this version, without reading the state; zeros if there is none. */
+struct user_source user_cache_source(struct user_cache *cache, struct user_key key, uint64_t version);
+/* Drop the user's state if it is one of a record: the store has that no more. False: it is none, or there is none. */
+bool user_cache_drop_source(struct user_cache *cache, struct user_key key);
+
 /* End the flight without a state. */
 void single_flight_cancel(struct user_cache *cache, struct single_flight *flight);
 

@@ -14,6 +14,7 @@ struct user_entry {
     uint64_t version;
     uint64_t stored, used; /* clock_now() */
     struct user_token token;
+    struct user_source source;
     uint32_t size;         /* bytes of the state */
     uint32_t last;         /* block of the chain */
     uint32_t count;        /* blocks of the chain */

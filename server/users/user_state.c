@@ -13,9 +13,15 @@ static size_t count_of(const struct dien_interest *interests, const struct dien_
     return behaviours->column[interests[i].history[0]].count;
 }
 
+/* Behaviours of interest i that the whole history had ever. */
+static size_t received_of(const struct dien_interest *interests, const struct state_query *query, size_t i) {
+    return query->received != NULL ? query->received[i] : count_of(interests, query->behaviours, i);
+}
+
 /* Compute the state of a whole history: all of it, or the part after `prefix`, a state of its beginning. */
-static enum user_outcome compute(const struct state_builder *builder, const struct dien_columns *history,
+static enum user_outcome compute(const struct state_builder *builder, const struct state_query *query,
                                  const struct dien_user *prefix, struct user_state *state) {
+    const struct dien_columns *history = query->behaviours;
     const struct dien_interest *interests;
     size_t count = dien_interests(builder->model, &interests);
     size_t *counts = arena_array(builder->arena, count, sizeof *counts);
@@ -26,8 +32,12 @@ static enum user_outcome compute(const struct state_builder *builder, const stru
     void *memory = arena_alloc(builder->arena, dien_user_bytes(builder->model, counts));
     if (memory == NULL)
         return USER_NO_ROOM;
-    state->user = prefix != NULL ? dien_user_continue(builder->model, builder->scratch, prefix, history, memory)
+    struct dien_user *user = prefix != NULL
+                                 ? dien_user_continue(builder->model, builder->scratch, prefix, history, memory)
                                  : dien_user_build(builder->model, builder->scratch, history, memory);
+    for (size_t i = 0; i < count; i++)
+        dien_user_set_received(user, i, received_of(interests, query, i));
+    state->user = user;
     state->origin = prefix != NULL ? USER_EXTENDED : USER_COMPUTED;
     return USER_READY;
 }
@@ -43,6 +53,7 @@ static enum user_outcome restore(const struct state_builder *builder, const stru
                                  .origin = USER_CACHED,
                                  .kept = true,
                                  .token = held->token,
+                                 .source = held->source,
                                  .token_is_due = true};
     return USER_READY;
 }
@@ -63,11 +74,11 @@ static enum user_outcome finish(const struct state_builder *builder, struct sing
 /* Whether the state counts as many behaviours as were sent, cut ones included: histories of different lengths may keep
  * the same behaviours. */
 static bool same_received(const struct state_builder *builder, const struct dien_user *core,
-                          const struct dien_columns *history) {
+                          const struct state_query *query) {
     const struct dien_interest *interests;
     size_t count = dien_interests(builder->model, &interests);
     for (size_t i = 0; i < count; i++)
-        if (dien_user_received(core, i) != count_of(interests, history, i))
+        if (dien_user_received(core, i) != received_of(interests, query, i))
             return false;
     return true;
 }
@@ -88,7 +99,10 @@ static enum user_outcome get_whole(const struct state_builder *builder, const st
         enum dien_match match = DIEN_OTHER;
         if (answer == USER_HELD)
             match = dien_user_compare(builder->model, held.state, query->behaviours);
-        if (match == DIEN_SAME && (turn > 0 || same_received(builder, held.state, query->behaviours)))
+        bool same = match == DIEN_SAME && same_received(builder, held.state, query);
+        if (same && query->source.revision != 0)
+            user_cache_set_source(builder->cache, query->key, &held.token, &query->source);
+        if (same || (match == DIEN_SAME && turn > 0))
             return restore(builder, &held, state);
 
         state->miss = answer == USER_ABSENT          ? MISS_ABSENT
@@ -99,10 +113,11 @@ static enum user_outcome get_whole(const struct state_builder *builder, const st
                                                      : MISS_EDITED;
         const struct dien_user *prefix = match == DIEN_SAME || match == DIEN_PREFIX ? held.state : NULL;
         if (turn == 2 || (turn == 1 && prefix == NULL))
-            return compute(builder, query->behaviours, prefix, state);
+            return compute(builder, query, prefix, state);
 
         if (single_flight_begin(builder->cache, query->key, builder->version, &held, &flight)) {
-            enum user_outcome outcome = compute(builder, query->behaviours, prefix, state);
+            enum user_outcome outcome = compute(builder, query, prefix, state);
+            flight.source = query->source;
             if (match == DIEN_SAME)
                 state->origin = USER_CACHED; /* only the count of received behaviours is new */
             return finish(builder, &flight, outcome, state);
@@ -187,11 +202,16 @@ static enum user_outcome get_held(const struct state_builder *builder, const str
                                   struct user_state *state) {
     struct user_copy held = {0};
     enum user_outcome outcome = cached ? read_base(builder, query, &held) : USER_UNKNOWN;
-    if (outcome == USER_READY)
-        outcome = restore(builder, &held, state);
-    else if (outcome == USER_UNKNOWN)
-        outcome = compute(builder, query->behaviours, NULL, state);
-    *state = (struct user_state){.user = state->user, .origin = held.state != NULL ? USER_CACHED : USER_NOBODY};
+    bool usable = outcome == USER_READY && (query->any_source || held.source.revision == query->source.revision);
+    if (outcome == USER_NO_ROOM || (!usable && query->source.revision != 0))
+        return outcome == USER_NO_ROOM ? outcome : USER_UNKNOWN;
+    if (usable && query->source.checked != 0) {
+        held.source.checked = query->source.checked;
+        user_cache_set_source(builder->cache, query->key, &held.token, &held.source);
+    }
+    outcome = usable ? restore(builder, &held, state) : compute(builder, query, NULL, state);
+    *state =
+        (struct user_state){.user = state->user, .origin = usable ? USER_CACHED : USER_NOBODY, .source = state->source};
     return outcome;
 }
 
@@ -205,7 +225,7 @@ enum user_outcome user_state_get(const struct state_builder *builder, const stru
         return cached ? get_appended(builder, query, state) : USER_UNKNOWN;
     if (cached)
         return get_whole(builder, query, state);
-    return compute(builder, query->behaviours, NULL, state);
+    return compute(builder, query, NULL, state);
 }
 
 /* ---- tokens */

@@ -27,6 +27,11 @@ struct state_query {
     bool has_token;      /* the held state must have this token */
     struct user_token token;
     const struct dien_columns *behaviours;
+    /* Of a history store's record: of `behaviours`, or with `held` of the state that is to be taken. With revision 0
+     * `held` takes a state that is of no record, unless `any_source`. */
+    struct user_source source;
+    bool any_source;
+    const uint64_t *received; /* beside a record: behaviours ever received, by interest; NULL: those of `behaviours` */
 };
 
 enum user_origin {
@@ -56,6 +61,7 @@ struct user_state {
     enum user_miss miss; /* of a computed state with a key */
     bool kept;           /* the cache holds it, under this token: */
     struct user_token token;
+    struct user_source source; /* of a state that was held */
     /* The request may learn the token, because it brought the history, named the token or appended behaviours. */
     bool token_is_due;
     const struct user_copy *replaced; /* the state that an append has replaced, in the arena; else NULL */
@@ -63,7 +69,7 @@ struct user_state {
 
 enum user_outcome {
     USER_READY,
-    USER_UNKNOWN, /* no state is held to append to, or not the one that the token names */
+    USER_UNKNOWN, /* no state is held to append to, or not the one that the token or the record names */
     USER_NO_ROOM  /* the arena's memory is out */
 };
 enum user_outcome user_state_get(const struct state_builder *builder, const struct state_query *query,
