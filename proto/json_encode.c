@@ -411,15 +411,39 @@ struct proto_string json_encode_reply(const struct proto_reply *reply, struct ar
     return writer_end(&writer);
 }
 
+static void put_stored(struct writer *writer, const struct proto_stored_summary *stored) {
+    member_open(writer, "stored", "{");
+    member_size(writer, "count", stored->count);
+    member_size(writer, "bytes", stored->bytes);
+    member_size(writer, "event_ids", stored->event_count);
+    member_string(writer, "created_at", stored->created_at);
+    member_string(writer, "changed_at", stored->changed_at);
+    member_open(writer, "lists", "[");
+    for (size_t i = 0; i < stored->list_count; i++) {
+        open_with(writer, "{");
+        put_key(writer, "name");
+        put_string(writer, stored->lists[i].name.data, stored->lists[i].name.length);
+        member_size(writer, "count", stored->lists[i].count);
+        member_size(writer, "length", stored->lists[i].length);
+        close_with(writer, "}");
+    }
+    close_with(writer, "]");
+    close_with(writer, "}");
+}
+
 struct proto_string json_encode_user_summary(const struct proto_user_summary *summary, struct arena *arena) {
     struct writer writer = writer_new(arena, FIRST_ROOM);
     open_with(&writer, "{");
     member_string(&writer, "model", summary->model);
     member_string(&writer, "version", summary->version);
-    put_history(&writer, summary->interest_count, summary->interests, (struct proto_string){NULL, 0}, NULL, 0);
-    member_size(&writer, "bytes", summary->bytes);
-    member_number(&writer, "age_seconds", summary->age_seconds);
-    member_number(&writer, "idle_seconds", summary->idle_seconds);
+    if (summary->stored != NULL)
+        put_stored(&writer, summary->stored);
+    if (summary->interest_count > 0) {
+        put_history(&writer, summary->interest_count, summary->interests, (struct proto_string){NULL, 0}, NULL, 0);
+        member_size(&writer, "bytes", summary->bytes);
+        member_number(&writer, "age_seconds", summary->age_seconds);
+        member_number(&writer, "idle_seconds", summary->idle_seconds);
+    }
     close_with(&writer, "}");
     return writer_end(&writer);
 }

@@ -166,11 +166,25 @@ struct proto_reply {
     size_t room; /* bytes that the encoder takes at first, json_reply_most() for example; 0: a usual size */
 };
 
+/* A user's record in the history store. */
+struct proto_stored_list {
+    struct proto_string name;
+    uint64_t count; /* behaviours ever received */
+    size_t length;  /* of them, kept */
+};
+struct proto_stored_summary {
+    uint64_t count; /* behaviours ever received, of all lists */
+    size_t bytes, event_count, list_count;
+    const struct proto_stored_list *lists;
+    const char *created_at, *changed_at; /* RFC 3339, NUL-terminated */
+};
+
 /* The reply to GET /users/{id}. It repeats no behaviours. */
 struct proto_user_summary {
     const char *model; /* NUL-terminated, as is version */
     const char *version;
-    size_t interest_count;
+    const struct proto_stored_summary *stored; /* NULL: there is no record */
+    size_t interest_count;                     /* 0: no state is held, and none of what follows is told */
     const struct proto_interest *interests;
     size_t bytes;
     double age_seconds;  /* since the state was computed or extended */

@@ -67,7 +67,7 @@ static void answer_model(struct api *api, struct exchange *exchange) {
 }
 
 /* GET, HEAD. A state is looked up under its shard's lock, for as long as it takes to copy it. */
-static void answer_user(struct api *api, struct exchange *exchange) {
+void api_answer_user(struct api *api, struct exchange *exchange, struct proto_string record) {
     struct arena arena;
     struct proto_string text = {NULL, 0};
     struct user_key key = {exchange->user_id, exchange->user_id_length};
@@ -78,13 +78,17 @@ static void answer_user(struct api *api, struct exchange *exchange) {
     }
     served = rollout_choose(&api->rollout, served, key.id, key.length);
     arena_init(&arena, 0, 0);
-    switch (user_page_describe(api->cache, served->model, served->version, key, &arena, &text)) {
+    switch (user_page_describe(api->cache, served->model, served->version, key, record, &arena, &text)) {
     case USER_PAGE_DESCRIBED:
         exchange->answer.model_tag = served->tag;
         http_text(exchange, 200, json_type, text.data, text.length);
         break;
     case USER_PAGE_ABSENT:
         http_problem(exchange, PROBLEM_NO_USER_STATE, "This server holds nothing of this user.");
+        break;
+    case USER_PAGE_UNREADABLE:
+        http_problem(exchange, PROBLEM_HISTORIES_UNAVAILABLE,
+                     "The user's history in the store cannot be read: another encoding, or damaged.");
         break;
     case USER_PAGE_NO_MEMORY:
         http_problem(exchange, PROBLEM_OUT_OF_MEMORY, "There is no memory for the answer.");
@@ -251,7 +255,9 @@ bool api_handle(void *context, struct exchange *exchange) {
         break;
     case ROUTE_USER:
         if (strcmp(exchange->method, "DELETE") != 0) {
-            answer_user(api, exchange);
+            if (api->histories != NULL && api_live(api) != NULL)
+                return history_calls_describe(api, exchange);
+            api_answer_user(api, exchange, (struct proto_string){NULL, 0});
             break;
         }
         if (api->histories != NULL)

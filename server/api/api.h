@@ -60,6 +60,8 @@ void api_admit(void *context, const struct exchange *exchange, const char *targe
 void api_ended(void *context, const struct exchange *exchange);
 /* Hands over the replies of all jobs that are done. http_run() sends them. */
 void api_give_answers(struct api *api);
+/* Fills in the answer to GET /users/{id}. The record is of the history store; data NULL: there is none. */
+void api_answer_user(struct api *api, struct exchange *exchange, struct proto_string record);
 /* The live model, or NULL before the first. */
 struct served_model *api_live(const struct api *api);
 /* Writes GET /model's body anew, after a change of the models. False when memory is out: then it is as before. */

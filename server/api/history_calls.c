@@ -128,20 +128,53 @@ void history_calls_ask(struct api *api, struct job *job) {
     history_store_append(api->histories, user, &change, 1, true, on_appended, job);
 }
 
-/* ---- deletions */
+/* ---- calls about one user */
 
-struct deletion {
+struct user_call {
     struct api *api;
     struct exchange *exchange;
 };
 
+/* NULL: memory is out, which the exchange's answer says. */
+static struct user_call *new_user_call(struct api *api, struct exchange *exchange) {
+    struct user_call *call = malloc(sizeof *call);
+    if (call == NULL)
+        http_problem(exchange, PROBLEM_OUT_OF_MEMORY, "There is no memory for the call.");
+    else
+        *call = (struct user_call){api, exchange};
+    return call;
+}
+
+static void on_described(void *context, struct history_result *result) {
+    struct user_call *call = context;
+    struct api *api = call->api;
+    struct exchange *exchange = call->exchange;
+    free(call);
+    if (result->status == HISTORY_DONE)
+        api_answer_user(api, exchange, (struct proto_string){result->record, result->size});
+    else
+        http_problem(exchange, PROBLEM_HISTORIES_UNAVAILABLE, "%s", result->detail);
+    free(result->record);
+    http_answered(exchange);
+    api->wake(api->wake_context);
+}
+
+bool history_calls_describe(struct api *api, struct exchange *exchange) {
+    struct user_call *call = new_user_call(api, exchange);
+    if (call == NULL)
+        return true;
+    history_store_get(api->histories, (struct proto_string){exchange->user_id, exchange->user_id_length}, 0,
+                      on_described, call);
+    return false;
+}
+
 /* The state in memory goes when the store has answered, too: a request meanwhile may have made it anew. */
 static void on_deleted(void *context, struct history_result *result) {
-    struct deletion *deletion = context;
-    struct api *api = deletion->api;
-    struct exchange *exchange = deletion->exchange;
+    struct user_call *call = context;
+    struct api *api = call->api;
+    struct exchange *exchange = call->exchange;
     struct user_key key = {exchange->user_id, exchange->user_id_length};
-    free(deletion);
+    free(call);
     bool held = api->cache != NULL && user_cache_delete(api->cache, key);
     if (result->status == HISTORY_DONE) {
         log_line(LEVEL_INFO, "user-deleted", LOG_STRING("request_id", exchange->request_id), LOG_NUMBER("states", held),
@@ -157,21 +190,17 @@ static void on_deleted(void *context, struct history_result *result) {
 static const char write_refused[] = "This server changes histories only for those who have the token of --user-write.";
 
 bool history_calls_delete(struct api *api, struct exchange *exchange) {
-    struct deletion *deletion = malloc(sizeof *deletion);
     struct user_key key = {exchange->user_id, exchange->user_id_length};
-    bool allowed = history_calls_may_write(api, exchange);
-    if (deletion == NULL || !allowed) {
-        free(deletion);
-        if (allowed)
-            http_problem(exchange, PROBLEM_OUT_OF_MEMORY, "There is no memory for the call.");
-        else
-            http_problem(exchange, PROBLEM_WRITE_REFUSED, write_refused);
+    if (!history_calls_may_write(api, exchange)) {
+        http_problem(exchange, PROBLEM_WRITE_REFUSED, write_refused);
         return true;
     }
-    *deletion = (struct deletion){api, exchange};
+    struct user_call *call = new_user_call(api, exchange);
+    if (call == NULL)
+        return true;
     if (api->cache != NULL)
         user_cache_delete(api->cache, key);
-    history_store_delete(api->histories, (struct proto_string){key.id, key.length}, on_deleted, deletion);
+    history_store_delete(api->histories, (struct proto_string){key.id, key.length}, on_deleted, call);
     return false;
 }
 

@@ -11,6 +11,9 @@
 /* Asks for what job->stored wants. The job comes back by the worker pool, or its exchange is answered. */
 void history_calls_ask(struct api *api, struct job *job);
 
+/* GET /users/{id}, with the store's record. True: it is answered, with a problem; else the answer comes later. */
+bool history_calls_describe(struct api *api, struct exchange *exchange);
+
 /* DELETE /users/{id}, in the store and in memory. True: it is answered, with a problem; else the answer comes later. */
 bool history_calls_delete(struct api *api, struct exchange *exchange);
 

@@ -811,10 +811,13 @@ static enum MHD_Result take_whole(struct exchange *exchange) {
     }
     if (set_aside(exchange))
         return MHD_YES;
-    exchange->handled = true;
-    if (http->options.handle(http->options.context, exchange))
-        return queue_answer(exchange);
     exchange->pending = true;
+    bool answered = http->options.handle(http->options.context, exchange);
+    exchange->handled = true;
+    if (answered || !exchange->pending) { /* http_answered() may come within the call, too */
+        exchange->pending = false;
+        return queue_answer(exchange);
+    }
     MHD_suspend_connection(exchange->handle);
     return MHD_YES;
 }
@@ -827,7 +830,8 @@ char *http_take_body(struct exchange *exchange, size_t *size) {
 void http_answered(struct exchange *exchange) {
     exchange->pending = false;
     body_free(&exchange->body, &exchange->http->budget);
-    MHD_resume_connection(exchange->handle);
+    if (exchange->handled)
+        MHD_resume_connection(exchange->handle);
 }
 
 /* MHD's handler; see the top of this file for when it is called. */

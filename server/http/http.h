@@ -140,7 +140,8 @@ size_t http_sweep(struct http *http);
 /* Let go of clients that were read on from after a refusal for long enough; a few times a second. */
 void http_expire_lingering(struct http *http);
 
-/* The pending answer is there, in exchange->answer. Call http_run() when all that are there have been given. */
+/* The answer that was to come later is there, in exchange->answer; from within the handler's call at the earliest. Call
+ * http_run() when all that are there have been given. */
 void http_answered(struct exchange *exchange);
 /* Fill in the answer with a copy of a text; out of memory, with a problem. */
 void http_text(struct exchange *exchange, int status, const char *type, const char *text, size_t size);
