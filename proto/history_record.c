@@ -702,6 +702,40 @@ bool history_record_read(struct proto_string packed, struct arena *arena, struct
     return true;
 }
 
+/* ---- writing ---- */
+
+bool history_record_encode(const struct history *history, uint64_t revision, struct arena *arena,
+                           struct proto_string *packed) {
+    Dien__HistoryRecord record;
+    dien__history_record__init(&record);
+    Dien__HistoryList *lists = arena_array(arena, history->list_count, sizeof *lists);
+    record.lists = arena_array(arena, history->list_count, sizeof(Dien__HistoryList *));
+    record.event_ids = arena_array(arena, history->event_count, sizeof *record.event_ids);
+    record.event_counts = arena_array(arena, history->event_count, sizeof *record.event_counts);
+    if (lists == NULL || record.lists == NULL || record.event_ids == NULL || record.event_counts == NULL)
+        return false;
+    record.revision = revision;
+    record.count = history->count;
+    record.encoding = HISTORY_ENCODING;
+    record.created_milliseconds = history->created_milliseconds;
+    record.changed_milliseconds = history->changed_milliseconds;
+    record.n_lists = history->list_count;
+    record.n_event_ids = record.n_event_counts = history->event_count;
+    for (size_t i = 0; i < history->event_count; i++) {
+        record.event_ids[i] = borrow(history->event_ids[i]);
+        record.event_counts[i] = history->event_counts[i];
+    }
+    for (size_t i = 0; i < history->list_count; i++) {
+        struct history_place place;
+        record.lists[i] = &lists[i];
+        dien__history_list__init(&lists[i]);
+        if (encode_list(&history->lists[i], SIZE_MAX, arena, &lists[i], &place) != HISTORY_FAULT_NONE)
+            return false;
+        lists[i].count = history->lists[i].count;
+    }
+    return is_sound(&record) && pack(&record, arena, packed);
+}
+
 /* ---- stamps: a field of wire type 1 is its tag and eight bytes, least first ---- */
 
 enum { REVISION_TAG = 1 << 3 | 1 };

@@ -109,6 +109,10 @@ struct history {
 /* False if the record is unreadable or memory is out. The history is valid until the arena is reset. */
 bool history_record_read(struct proto_string record, struct arena *arena, struct history *history);
 
+/* Writes a whole record, as it was read, with another revision. False if it would be unreadable or memory is out. */
+bool history_record_encode(const struct history *history, uint64_t revision, struct arena *arena,
+                           struct proto_string *record);
+
 /* The revision in a record's first bytes; 0 if they are not one. */
 uint64_t history_record_revision(struct proto_string record);
 /* The first bytes of a record with this revision. */

@@ -13,6 +13,7 @@
  */
 #include "proto/json_decode.h"
 
+#include "proto/digits.h"
 #include "proto/json_fast_decode.h"
 #include "proto/number.h"
 #include "proto/parse_memory.h"
@@ -455,6 +456,127 @@ static bool decode_members(struct decoder *decoder, json_t *node, const struct m
     return true;
 }
 
+/* ---- records of a history store ---- */
+
+/* A whole number that is not negative. */
+static bool decode_count(struct decoder *decoder, const json_t *object, const char *name, uint64_t *count) {
+    struct proto_value number;
+    const json_t *node = json_object_get(object, name);
+    if (node == NULL || !decode_number(decoder, node, &number) || !number_to_integer(&number, &number) ||
+        (number.kind == PROTO_INTEGER && number.integer < 0))
+        return fail(decoder, name, "This must be a whole number that is not negative.");
+    *count = number.kind == PROTO_INTEGER ? (uint64_t)number.integer : number.unsigned_integer;
+    return true;
+}
+
+static bool decode_text(struct decoder *decoder, const json_t *object, const char *name, struct proto_string *text) {
+    const json_t *node = json_object_get(object, name);
+    struct proto_value value;
+    if (node == NULL || !json_is_string(node) || !decode_value(decoder, node, &value) || value.kind != PROTO_STRING)
+        return fail(decoder, name, "This must be a string without U+0000.");
+    *text = (struct proto_string){value.string, value.length};
+    return true;
+}
+
+static bool decode_list(struct decoder *decoder, json_t *node, struct history_list *list) {
+    uint64_t length;
+    struct proto_table table = {0};
+    json_t *columns = json_object_get(node, "columns");
+    if (json_object_size(node) != 4 || !json_is_object(columns))
+        return fail(decoder, NULL, "A list has a name, a count, a length and columns, and no other member.");
+    if (!decode_text(decoder, node, "name", &list->name) || !decode_count(decoder, node, "count", &list->count) ||
+        !decode_count(decoder, node, "length", &length) || !decode_columns(decoder, "columns", columns, &table))
+        return false;
+    for (size_t i = 0; i < table.columns; i++)
+        if (table.column[i].count != length)
+            return fail(decoder, "columns", "A column has as many values as the list is long.");
+    list->length = length;
+    list->columns = table.columns;
+    list->column = table.column;
+    return true;
+}
+
+static bool decode_lists(struct decoder *decoder, const json_t *array, struct history *history) {
+    size_t count = json_array_size(array);
+    struct history_list *lists = allocate(decoder, count, sizeof *lists);
+    if (!json_is_array(array))
+        return fail(decoder, "lists", "This must be an array.");
+    if (lists == NULL)
+        return false;
+    for (size_t i = 0; i < count; i++) {
+        snprintf(decoder->prefix, sizeof decoder->prefix, "/lists/%zu", i);
+        if (!decode_list(decoder, json_array_get(array, i), &lists[i]))
+            return false;
+    }
+    decoder->prefix[0] = '\0';
+    history->lists = lists;
+    history->list_count = count;
+    return true;
+}
+
+static bool decode_events(struct decoder *decoder, const json_t *root, struct history *history) {
+    static const char reason[] = "There must be as many event_ids, strings, as event_counts, whole numbers.";
+    const json_t *ids = json_object_get(root, "event_ids"), *counts = json_object_get(root, "event_counts");
+    size_t count = json_array_size(ids);
+    struct proto_string *texts = allocate(decoder, count, sizeof *texts);
+    uint64_t *numbers = allocate(decoder, count, sizeof *numbers);
+    if (!json_is_array(ids) || !json_is_array(counts) || json_array_size(counts) != count)
+        return fail(decoder, "event_ids", reason);
+    for (size_t i = 0; texts != NULL && numbers != NULL && i < count; i++) {
+        const json_t *id = json_array_get(ids, i), *number = json_array_get(counts, i);
+        if (json_string_length(id) == 0 || has_nul(id) || !json_is_integer(number) || json_integer_value(number) < 0)
+            return fail(decoder, "event_ids", reason);
+        texts[i].length = json_string_length(id);
+        texts[i].data = copy_text(decoder, json_string_value(id), texts[i].length);
+        numbers[i] = (uint64_t)json_integer_value(number);
+    }
+    history->event_count = count;
+    history->event_ids = texts;
+    history->event_counts = numbers;
+    return texts != NULL && numbers != NULL;
+}
+
+static bool decode_hex(struct decoder *decoder, const json_t *node, struct proto_string *bytes) {
+    const char *text = json_string_value(node);
+    size_t length = json_string_length(node);
+    char *out = allocate(decoder, length / 2 + 1, 1);
+    bool good = text != NULL && length % 2 == 0;
+    for (size_t i = 0; good && out != NULL && i < length / 2; i++) {
+        int high = digits_hex_value(text[2 * i]), low = digits_hex_value(text[2 * i + 1]);
+        good = high >= 0 && low >= 0;
+        out[i] = good ? (char)(high << 4 | low) : '\0';
+    }
+    *bytes = (struct proto_string){out, length / 2};
+    return good ? out != NULL : fail(decoder, "record", "This must be a string of hexadecimal digits.");
+}
+
+static bool decode_record(struct decoder *decoder, json_t *root, struct proto_string *user, struct history *history,
+                          struct proto_string *record) {
+    static const char *const names[] = {
+        "user_id",   "encoding", "count",       "created_milliseconds", "changed_milliseconds",
+        "event_ids", "lists",    "event_counts"};
+    uint64_t encoding, created, changed;
+    const json_t *hex = json_object_get(root, "record");
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++)
+        if (json_object_get(root, names[i]) == NULL)
+            return fail(decoder, names[i], "A user's line has this member.");
+    if (json_object_size(root) != sizeof names / sizeof *names + (hex != NULL))
+        return fail(decoder, NULL, "A user's line has a member that this version does not know.");
+    if (!decode_text(decoder, root, "user_id", user) || !decode_count(decoder, root, "encoding", &encoding) ||
+        !decode_count(decoder, root, "count", &history->count) ||
+        !decode_count(decoder, root, "created_milliseconds", &created) ||
+        !decode_count(decoder, root, "changed_milliseconds", &changed))
+        return false;
+    if (!proto_is_user_id(user->data, user->length))
+        return fail(decoder, "user_id", proto_user_id_rule);
+    if (encoding != HISTORY_ENCODING)
+        return fail(decoder, "encoding", "This version does not know the encoding.");
+    history->created_milliseconds = (int64_t)created;
+    history->changed_milliseconds = (int64_t)changed;
+    return decode_lists(decoder, json_object_get(root, "lists"), history) && decode_events(decoder, root, history) &&
+           (hex == NULL || decode_hex(decoder, hex, record));
+}
+
 /* ---- text to tree ---- */
 
 /* The facts about a text that the parser must not meet, or would not report. */
@@ -686,6 +808,15 @@ bool json_decode_history(const char *body, size_t size, struct arena *arena, str
     json_t *root = parse(&decoder, body, size);
     return root != NULL && decode_members(&decoder, root, &history_members, NULL, request) &&
            proto_check_history(request, "", problem);
+}
+
+bool json_decode_record(const char *line, size_t size, struct arena *arena, struct proto_string *user,
+                        struct history *history, struct proto_string *record, struct problem *problem) {
+    struct decoder decoder = {.arena = arena, .problem = problem};
+    json_t *root = parse(&decoder, line, size);
+    *history = (struct history){0};
+    *record = (struct proto_string){NULL, 0};
+    return root != NULL && decode_record(&decoder, root, user, history, record);
 }
 
 bool json_decode_event(const char *line, size_t size, struct arena *arena, struct proto_request *request,

@@ -10,6 +10,7 @@
 #define PROTO_JSON_DECODE_H
 
 #include "proto/arena.h"
+#include "proto/history_record.h"
 #include "proto/problem.h"
 #include "proto/score.h"
 
@@ -40,6 +41,9 @@ bool json_decode_call(const char *body, size_t size, const char *name, struct ar
 /* A text member of any object, as json_decode_call() gives it. False where there is none; nothing says why. */
 bool json_decode_member(const char *text, size_t size, const char *name, struct arena *arena,
                         struct proto_string *value);
+/* A line of --histories-export. *record: the member of that name as bytes, or data NULL. */
+bool json_decode_record(const char *line, size_t size, struct arena *arena, struct proto_string *user,
+                        struct history *history, struct proto_string *record, struct problem *problem);
 
 /* One sample of samples.json: a request and the scores that the training code computed for it. */
 struct proto_sample {

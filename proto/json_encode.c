@@ -480,6 +480,69 @@ struct proto_string json_encode_problem(const struct problem *problem, const cha
     return writer_end(&writer);
 }
 
+/* ---- records ---- */
+
+static void put_text_of(struct writer *writer, const char *name, struct proto_string text) {
+    put_key(writer, name);
+    put_string(writer, text.data, text.length);
+}
+
+static void put_list(struct writer *writer, const struct history_list *list) {
+    open_with(writer, "{");
+    put_text_of(writer, "name", list->name);
+    put_key(writer, "count");
+    put_unsigned(writer, list->count);
+    member_size(writer, "length", list->length);
+    member_open(writer, "columns", "{");
+    for (size_t i = 0; i < list->columns; i++) {
+        const struct proto_column *column = &list->column[i];
+        put_name(writer, column->name.data, column->name.length);
+        open_with(writer, "[");
+        for (size_t j = 0; j < column->count; j++)
+            put_value(writer, &column->values[j]);
+        close_with(writer, "]");
+    }
+    close_with(writer, "}");
+    close_with(writer, "}");
+}
+
+struct proto_string json_encode_history(struct proto_string user, const struct history *history,
+                                        const struct proto_string *record, struct arena *arena) {
+    struct writer writer = writer_new(arena, FIRST_ROOM);
+    open_with(&writer, "{");
+    put_text_of(&writer, "user_id", user);
+    member_size(&writer, "encoding", HISTORY_ENCODING);
+    put_key(&writer, "count");
+    put_unsigned(&writer, history->count);
+    put_key(&writer, "created_milliseconds");
+    put_integer(&writer, history->created_milliseconds);
+    put_key(&writer, "changed_milliseconds");
+    put_integer(&writer, history->changed_milliseconds);
+    member_open(&writer, "lists", "[");
+    for (size_t i = 0; i < history->list_count; i++)
+        put_list(&writer, &history->lists[i]);
+    close_with(&writer, "]");
+    member_open(&writer, "event_ids", "[");
+    for (size_t i = 0; i < history->event_count; i++)
+        put_string(&writer, history->event_ids[i].data, history->event_ids[i].length);
+    close_with(&writer, "]");
+    member_open(&writer, "event_counts", "[");
+    for (size_t i = 0; i < history->event_count; i++)
+        put_unsigned(&writer, history->event_counts[i]);
+    close_with(&writer, "]");
+    if (record != NULL) {
+        put_key(&writer, "record");
+        put_word(&writer, "\"");
+        for (size_t i = 0; i < record->length; i++) {
+            unsigned byte = (unsigned char)record->data[i];
+            put_bytes(&writer, (const char[]){digits_hex(byte >> 4), digits_hex(byte & 15)}, 2);
+        }
+        put_text(&writer, "\"");
+    }
+    close_with(&writer, "}\n");
+    return writer_end(&writer);
+}
+
 /* ---- outcomes ---- */
 
 struct proto_string json_encode_outcomes(const struct proto_outcome *outcomes, size_t count, struct arena *arena) {

@@ -6,6 +6,7 @@
 #define PROTO_JSON_ENCODE_H
 
 #include "proto/arena.h"
+#include "proto/history_record.h"
 #include "proto/problem.h"
 #include "proto/score.h"
 
@@ -30,6 +31,11 @@ struct proto_outcome {
 };
 /* The 200 of POST /events: a line for each. */
 struct proto_string json_encode_outcomes(const struct proto_outcome *outcomes, size_t count, struct arena *arena);
+
+/* A line of --histories-export, with its line break: a user's whole record. `record`, if not NULL, is told as it is
+ * beside the rest: it has parts that this version does not know. */
+struct proto_string json_encode_history(struct proto_string user, const struct history *history,
+                                        const struct proto_string *record, struct arena *arena);
 
 /* application/problem+json. `request_id`, if not NULL, becomes its `instance`: the URI "urn:dien:request:ID". */
 struct proto_string json_encode_problem(const struct problem *problem, const char *request_id, struct arena *arena);

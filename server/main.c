@@ -11,6 +11,7 @@
 #include "server/base/log.h"
 #include "server/base/process.h"
 #include "server/base/version.h"
+#include "server/history_command.h"
 #include "server/http/health_probe.h"
 #include "server/models/model_loader.h"
 #include "server/options.h"
@@ -114,12 +115,16 @@ int main(int argc, char **argv) {
     }
     process_return_memory();
     log_start(options.log_level);
-    run_with_better_blas(argv);
+    if (options.histories_export == NULL && options.histories_import == NULL)
+        run_with_better_blas(argv);
+    options_hide_secrets(&options);
     crash_install();
     json_decode_init();
     const char *kernels = dien_kernels_name(&no_kernels);
     int status = 1;
-    if (kernels == NULL) {
+    if (options.histories_export != NULL || options.histories_import != NULL) {
+        status = history_command(&options);
+    } else if (kernels == NULL) {
         log_message(LEVEL_ERROR, "start-failed", "%s", no_kernels.message);
     } else if (options.check) {
         status = check_model(&options);

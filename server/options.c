@@ -108,6 +108,10 @@ static const struct row rows[] = {
     {"histories", TEXT, NO_LIMIT, FIELD(histories), NULL, 0, 0,
      "where users' histories are kept: lmdb:PATH, redis://[USER:PASSWORD@]HOST:PORT[/DB] or unix:PATH"},
     {"histories-password-file", TEXT, NO_LIMIT, FIELD(histories_password_file), NULL, 0, 0, "the password of Redis"},
+    {"histories-export", TEXT, NO_LIMIT, FIELD(histories_export), NULL, 0, 0,
+     "write all histories of --histories to this file, or - for standard output, as lines of JSON, and exit"},
+    {"histories-import", TEXT, NO_LIMIT, FIELD(histories_import), NULL, 0, 0,
+     "store the histories of such a file, or - for standard input, in --histories, and exit"},
     {"histories-prefix", TEXT, NO_LIMIT, FIELD(histories_prefix), NULL, 0, 0,
      "of each key, to part services that share a store"},
     {"histories-sync", TEXT, NO_LIMIT, FIELD(histories_sync), "commit", 0, 0,
@@ -118,6 +122,8 @@ static const struct row rows[] = {
      "for which a state in memory is used without asking the store; other servers' changes may be unseen so long"},
     {"histories-ttl", SECONDS, LIMIT, FIELD(histories_ttl), "0", 0, 36500 * DAY,
      "Redis: a history that nothing is appended to; more: forgotten; 0: no limit"},
+    {"histories-redis-wait", COUNT, LIMIT, FIELD(histories_redis_wait), "0", 0, 100,
+     "Redis: replicas that must have a change before its answer (WAIT); fewer in time: 503"},
     {"histories-keep", COUNT, LIMIT, FIELD(histories_keep), "1000", 1, 1e6,
      "behaviours of a list that are kept; more: the oldest go"},
     {"histories-dedupe", COUNT, LIMIT, FIELD(histories_dedupe), "1024", 1, 1e6,
@@ -464,11 +470,31 @@ enum options_result options_parse(struct options *options, int argc, char *const
         complain(&complaint, "is not an option; --help lists them");
         return OPTIONS_BAD;
     }
-    if (result == OPTIONS_RUN && options->model == NULL && options->probe == NULL && options->admin == NULL) {
+    bool transfers = options->histories_export != NULL || options->histories_import != NULL;
+    if (result == OPTIONS_RUN && transfers && options->histories == NULL) {
+        snprintf(error, error_size, "--histories: is required: the store to export from or import to");
+        return OPTIONS_BAD;
+    }
+    if (result == OPTIONS_RUN && options->model == NULL && options->probe == NULL && options->admin == NULL &&
+        !transfers) {
         snprintf(error, error_size, "--model: is required: the directory of the model to serve");
         return OPTIONS_BAD;
     }
     return result;
+}
+
+void options_hide_secrets(struct options *options) {
+    const char *at = options->histories != NULL ? strrchr(options->histories, '@') : NULL;
+    const char *begin = options->histories != NULL ? strstr(options->histories, "://") : NULL;
+    char *copy = at != NULL && begin != NULL && begin < at ? strdup(options->histories) : NULL;
+    if (copy == NULL)
+        return;
+    union {
+        const char *shown;
+        char *bytes;
+    } cast = {begin + strlen("://")};
+    memset(cast.bytes, '*', (size_t)(at - cast.shown));
+    options->histories = copy;
 }
 
 size_t options_limits(const struct options *options, struct options_limit limits[OPTIONS_MAX_LIMITS]) {

@@ -46,11 +46,13 @@ struct options {
     double cache_ttl;      /* seconds; 0: for ever */
     const char *histories; /* NULL: no history store */
     const char *histories_password_file;
+    const char *histories_export, *histories_import; /* files, or "-"; NULL: serve */
     const char *histories_prefix;
-    const char *histories_sync; /* "commit", or seconds */
-    double histories_timeout;   /* 0: the engine's own */
-    double histories_ttl;       /* 0: for ever */
-    double histories_freshness; /* 0: the store is asked each time */
+    const char *histories_sync;  /* "commit", or seconds */
+    double histories_timeout;    /* 0: the engine's own */
+    double histories_ttl;        /* 0: for ever */
+    double histories_freshness;  /* 0: the store is asked each time */
+    size_t histories_redis_wait; /* replicas; 0: none */
     size_t histories_keep, histories_dedupe, histories_user_bytes, histories_behaviour_bytes, histories_map;
     const char *request_log;       /* a directory; NULL: no requests are recorded */
     const char *request_log_users; /* "hash", "plain" or "none" */
@@ -107,6 +109,10 @@ enum options_result { OPTIONS_RUN, OPTIONS_DONE, OPTIONS_BAD };
  * `out`. OPTIONS_BAD: `error` names the flag or variable. Strings belong to argv or the environment. */
 enum options_result options_parse(struct options *options, int argc, char *const *argv, FILE *out, char *error,
                                   size_t error_size);
+
+/* Overwrites the login in the address of the history store where the process list could show it. Not before the last
+ * use of argv. */
+void options_hide_secrets(struct options *options);
 
 /* A limit of a score's difference has no unit, and is a ratio. */
 enum options_unit { UNIT_COUNT, UNIT_BYTES, UNIT_SECONDS, UNIT_RATIO, OPTIONS_UNITS };

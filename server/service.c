@@ -27,6 +27,7 @@
 #include "server/base/process.h"
 #include "server/base/watchdog.h"
 #include "server/histories/history_store.h"
+#include "server/history_command.h"
 #include "server/http/connections.h"
 #include "server/http/http.h"
 #include "server/models/registry.h"
@@ -596,19 +597,6 @@ static bool start_cache(struct service *service, char *error, size_t error_size)
 
 /* ---- The history store. */
 
-/* Seconds, or 0 for "commit". */
-static bool read_sync(const char *text, double *seconds, char *error, size_t error_size) {
-    *seconds = 0;
-    if (strcmp(text, "commit") == 0)
-        return true;
-    char *end;
-    *seconds = strtod(text, &end);
-    bool good = *end == '\0' && *seconds >= 0.001 && *seconds <= 3600;
-    if (!good)
-        snprintf(error, error_size, "--histories-sync: \"%s\" is neither commit nor 0.001 to 3600 seconds", text);
-    return good;
-}
-
 /* With a store a write lasts, so that by default only whoever is on this machine may write without a token. */
 static bool read_user_write(struct service *service, char *error, size_t error_size) {
     const struct options *options = service->api.options;
@@ -635,25 +623,13 @@ static bool read_user_write(struct service *service, char *error, size_t error_s
 
 static bool start_histories(struct service *service, char *error, size_t error_size) {
     const struct options *options = service->api.options;
-    double sync_seconds = 0;
+    struct history_store_options store;
     char reason[400];
     if (options->histories == NULL)
         return true;
-    if (!read_sync(options->histories_sync, &sync_seconds, error, error_size) ||
+    if (!history_options(options, &service->api.metrics.histories, &store, error, error_size) ||
         !read_user_write(service, error, error_size))
         return false;
-    const struct history_store_options store = {.where = options->histories,
-                                                .prefix =
-                                                    options->histories_prefix != NULL ? options->histories_prefix : "",
-                                                .password_file = options->histories_password_file,
-                                                .timeout = options->histories_timeout,
-                                                .sync_seconds = sync_seconds,
-                                                .map_bytes = options->histories_map,
-                                                .ttl = options->histories_ttl,
-                                                .limits = {.keep = options->histories_keep,
-                                                           .dedupe = options->histories_dedupe,
-                                                           .user_bytes = options->histories_user_bytes},
-                                                .counts = &service->api.metrics.histories};
     service->api.histories = history_store_open(&store, service->loop, reason, sizeof reason);
     if (service->api.histories == NULL)
         snprintf(error, error_size, "--histories: %s", reason);

@@ -15,9 +15,13 @@
 #include <sys/random.h>
 #include <time.h>
 
-const char *const history_status_names[HISTORY_STATUSES] = {
-    [HISTORY_DONE] = "done", [HISTORY_DOWN] = "down", [HISTORY_LATE] = "late",
-    [HISTORY_FULL] = "full", [HISTORY_BUSY] = "busy", [HISTORY_BAD_RECORD] = "bad_record"};
+const char *const history_status_names[HISTORY_STATUSES] = {[HISTORY_DONE] = "done",
+                                                            [HISTORY_DOWN] = "down",
+                                                            [HISTORY_LATE] = "late",
+                                                            [HISTORY_FULL] = "full",
+                                                            [HISTORY_BUSY] = "busy",
+                                                            [HISTORY_UNCONFIRMED] = "unconfirmed",
+                                                            [HISTORY_BAD_RECORD] = "bad_record"};
 
 enum { PENDING_MOST = 10000 }; /* calls without a result; more: HISTORY_DOWN */
 

@@ -19,11 +19,12 @@ struct history_store;
 
 enum history_status {
     HISTORY_DONE,
-    HISTORY_DOWN,       /* the store cannot be reached, or fails */
-    HISTORY_LATE,       /* no answer in time */
-    HISTORY_FULL,       /* no room: nothing changed */
-    HISTORY_BUSY,       /* other servers changed the user's record all the time: nothing changed */
-    HISTORY_BAD_RECORD, /* of another encoding, or damaged: neither read nor changed */
+    HISTORY_DOWN,        /* the store cannot be reached, or fails */
+    HISTORY_LATE,        /* no answer in time */
+    HISTORY_FULL,        /* no room: nothing changed */
+    HISTORY_BUSY,        /* other servers changed the user's record all the time: nothing changed */
+    HISTORY_UNCONFIRMED, /* applied, but not at as many replicas as was asked: to be repeated with its event id */
+    HISTORY_BAD_RECORD,  /* of another encoding, or damaged: neither read nor changed */
     HISTORY_STATUSES
 };
 extern const char *const history_status_names[HISTORY_STATUSES];
@@ -51,6 +52,7 @@ struct history_store_options {
     double sync_seconds; /* LMDB: 0: a change is synced before its result; else the last commit may wait so long */
     size_t map_bytes;    /* LMDB: the file's largest size */
     double ttl;          /* Redis: seconds that an unchanged history is kept; 0: for ever */
+    size_t replicas;     /* Redis: that must have a change before its result */
     struct history_limits limits;
     struct history_counts *counts; /* outlive the store */
 };

@@ -14,6 +14,7 @@
 #include "server/histories/redis_transfer.h"
 
 #include <hiredis/hiredis.h>
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -25,6 +26,9 @@ enum {
     TRIES_BEFORE_REMOVAL = 3, /* to connect, of a node that the cluster named */
     ARENA_KEEP = 1 << 20
 };
+
+/* Of a call's time: how long WAIT waits, so that its answer comes in time. */
+#define WAIT_SHARE 0.6
 
 /* KEYS: the user. ARGV: the first bytes that the record must have, the new record, milliseconds to live or 0. Returns
  * 1, or the first bytes that it has: 9 of a tombstone, else 10. */
@@ -43,7 +47,7 @@ static const char delete_script[] = "local length = redis.pcall('STRLEN', KEYS[1
                                     "if length == 9 then return 0 end "
                                     "return 1";
 
-enum phase { PEEK, READ, WRITE, REMOVE };
+enum phase { PEEK, READ, WRITE, REMOVE, CONFIRM };
 
 struct redis_engine {
     struct history_engine base;
@@ -53,6 +57,8 @@ struct redis_engine {
     const char *prefix;
     struct redis_address address;
     char ttl[32]; /* milliseconds */
+    long long replicas;
+    char wait_replicas[32], wait_milliseconds[32]; /* for WAIT */
     struct loop *loop;
     struct arena arena;
     struct redis_node *nodes[NODES_MOST];   /* the first is the operator's; NULL: the place is free */
@@ -91,7 +97,8 @@ static void finish(struct command *command) {
 
 static void fail(struct command *command, enum history_status status, const char *reason) {
     struct history_call *call = command->call;
-    call->result.uncertain = status == HISTORY_DOWN && (command->phase == WRITE || command->phase == REMOVE);
+    call->result.uncertain =
+        (status == HISTORY_DOWN && (command->phase == WRITE || command->phase == REMOVE)) || command->phase == CONFIRM;
     history_call_fail(call, status, "%s", reason);
     finish(command);
 }
@@ -279,7 +286,7 @@ static void submit(struct history_engine *base, struct history_call *call) {
 static bool give_up(struct history_engine *base, struct history_call *call, bool *uncertain) {
     const struct command *command = call->engine_data;
     (void)base;
-    *uncertain = command->phase == WRITE || command->phase == REMOVE;
+    *uncertain = command->phase == WRITE || command->phase == REMOVE || command->phase == CONFIRM;
     atomic_store(&call->stage, HISTORY_WITHDRAWN);
     return true;
 }
@@ -361,13 +368,35 @@ static void change_record(struct command *command, struct proto_string record) {
     }
 }
 
+/* A change is there. WAIT is about the writes of its connection, so that it must be the one of the change. It holds up
+ * the commands behind it, for one turn of replication at the least. */
+static void confirm(struct command *command) {
+    const struct redis_engine *engine = command->engine;
+    const char *word[] = {"WAIT", engine->wait_replicas, engine->wait_milliseconds};
+    const size_t lengths[] = {4, strlen(engine->wait_replicas), strlen(engine->wait_milliseconds)};
+    if (engine->replicas == 0) {
+        finish(command);
+        return;
+    }
+    command->phase = CONFIRM;
+    if (!redis_node_send(command->node, command, sizeof word / sizeof word[0], word, lengths))
+        fail(command, HISTORY_UNCONFIRMED, "The connection to Redis was lost before its replicas had the change.");
+}
+
+static void take_confirmation(struct command *command, const redisReply *reply) {
+    if (reply->type == REDIS_REPLY_INTEGER && reply->integer >= command->engine->replicas)
+        finish(command);
+    else
+        fail(command, HISTORY_UNCONFIRMED, "Too few replicas of Redis have the change (--histories-redis-wait).");
+}
+
 /* A tombstone that was not read: the user was deleted meanwhile. The change counts as made before that, and so is gone
  * too: it must not bring the user back. */
 static void take_written(struct command *command, const redisReply *reply) {
     if (reply->type == REDIS_REPLY_INTEGER || redis_is_tombstone(text_of(reply))) {
         if (reply->type != REDIS_REPLY_INTEGER)
             history_call_drop_record(command->call);
-        finish(command);
+        confirm(command);
         return;
     }
     counter_add(&command->engine->counts->conflicts, 1);
@@ -420,9 +449,11 @@ static void take_error(struct command *command, const char *text) {
 
 static void on_reply(void *data, struct redisReply *reply) {
     struct command *command = data;
-    if (reply == NULL) {
+    if (reply == NULL && command->phase == CONFIRM) {
+        fail(command, HISTORY_UNCONFIRMED, "The connection to Redis was lost before its replicas had the change.");
+    } else if (reply == NULL) {
         fail(command, HISTORY_DOWN, "The connection to Redis was lost.");
-    } else if (reply->type == REDIS_REPLY_ERROR) {
+    } else if (reply->type == REDIS_REPLY_ERROR && command->phase != CONFIRM) {
         take_error(command, reply->str);
     } else if (command->phase == PEEK) {
         take_peek(command, text_of(reply));
@@ -430,7 +461,9 @@ static void on_reply(void *data, struct redisReply *reply) {
         take_written(command, reply);
     } else if (command->phase == REMOVE) {
         command->call->result.existed = reply->integer > 0;
-        finish(command);
+        confirm(command);
+    } else if (command->phase == CONFIRM) {
+        take_confirmation(command, reply);
     } else if (command->call->action == HISTORY_GET) {
         take_record(command, text_of(reply));
     } else {
@@ -497,6 +530,10 @@ struct history_engine *redis_engine_open(const struct history_store_options *opt
     engine->prefix = options->prefix;
     engine->loop = loop;
     snprintf(engine->ttl, sizeof engine->ttl, "%lld", (long long)(options->ttl * 1000));
+    engine->replicas = (long long)options->replicas;
+    snprintf(engine->wait_replicas, sizeof engine->wait_replicas, "%zu", options->replicas);
+    double seconds = options->timeout > 0 ? options->timeout : engine->base.timeout;
+    snprintf(engine->wait_milliseconds, sizeof engine->wait_milliseconds, "%.0f", ceil(WAIT_SHARE * 1000 * seconds));
     arena_init(&engine->arena, 0, ARENA_KEEP);
     bool good = redis_address_read(where, options->password_file, &engine->address, error, error_size);
     if (loop != NULL)
