@@ -411,7 +411,7 @@ static void drop_if_rewound(struct scorer *scorer, struct request *request) {
     if (scorer->cache == NULL)
         return;
     struct user_source held = user_cache_source(scorer->cache, request_user(request), scorer->version);
-    if (held.revision != 0 && now->count < held.count && now->changed_milliseconds <= held.changed_milliseconds)
+    if (held.revision != 0 && now->count < held.count && now->changed_seconds <= held.changed_seconds)
         drop_state(scorer, request, DROP_REWOUND);
 }
 
@@ -421,8 +421,8 @@ static bool is_fresh(struct scorer *scorer, struct request *request) {
     if (scorer->cache == NULL)
         return false;
     struct user_source held = user_cache_source(scorer->cache, request_user(request), scorer->version);
-    request->known = held.revision;
-    bool fresh = held.revision != 0 && held.checked != 0 && clock_now() - held.checked < scorer->limits.freshness;
+    request->known = held.count < UINT32_MAX ? held.revision : 0; /* the reply has the exact count */
+    bool fresh = request->known != 0 && held.checked != 0 && clock_now() - held.checked < scorer->limits.freshness;
     if (fresh)
         request->source.revision = held.revision;
     return fresh;
@@ -441,12 +441,14 @@ static bool take_stored(struct scorer *scorer, struct request *request) {
     }
     struct proto_string record = {stored->record, stored->record_size};
     struct user_source *source = &request->source;
-    if (!stored_table(scorer->model, record, &scorer->arena, &decoded->history, &request->stored_counts, source))
+    uint64_t count;
+    if (!stored_table(scorer->model, record, &scorer->arena, &decoded->history, &request->stored_counts, &count,
+                      source))
         return refuse(request, PROBLEM_HISTORIES_UNAVAILABLE, "",
                       "The user's history in the store cannot be read: another encoding, or damaged.");
     source->checked = stored->asked;
     if (stored->want == STORED_GET)
-        request->stored->count = source->count;
+        request->stored->count = count;
     drop_if_rewound(scorer, request);
     decoded->history_is_stored = true;
     decoded->has_history_token = decoded->history_append.present = false;

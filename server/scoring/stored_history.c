@@ -166,7 +166,7 @@ static bool add_absent(struct arena *arena, size_t count, struct proto_column *c
 }
 
 bool stored_table(const struct dien_model *model, struct proto_string record, struct arena *arena,
-                  struct proto_table *table, const uint64_t **counts, struct user_source *source) {
+                  struct proto_table *table, const uint64_t **counts, uint64_t *count, struct user_source *source) {
     const struct dien_interest *interests;
     const struct dien_field *const *fields;
     size_t interest_count = dien_interests(model, &interests);
@@ -180,8 +180,10 @@ bool stored_table(const struct dien_model *model, struct proto_string record, st
     if (record.data != NULL && !history_record_read(record, arena, &history))
         return false;
     *table = (struct proto_table){.form = PROTO_COLUMNS, .present = true, .column = columns};
-    *source = (struct user_source){
-        .revision = history.revision, .count = history.count, .changed_milliseconds = history.changed_milliseconds};
+    *count = history.count;
+    *source = (struct user_source){.revision = history.revision,
+                                   .count = (uint32_t)(history.count < UINT32_MAX ? history.count : UINT32_MAX),
+                                   .changed_seconds = (uint32_t)(history.changed_milliseconds / 1000)};
     *counts = ever;
     for (size_t i = 0; i < interest_count; i++) {
         size_t first = first_of_list(interests, interest_count, i);

@@ -60,9 +60,10 @@ bool stored_change(const struct dien_model *model, const struct proto_table *tab
 
 /* A record as the history of a request to this model: each field of the behaviours has a column. A field that a list
  * lacks has absent values, or no column if it follows from its parent. *counts: behaviours ever received, by interest.
- * Fills in *source but for `checked`. False if the record is unreadable or memory is out. */
+ * Fills in *source but for `checked`, and *count: behaviours ever received, of all lists. False if the record is
+ * unreadable or memory is out. */
 bool stored_table(const struct dien_model *model, struct proto_string record, struct arena *arena,
-                  struct proto_table *table, const uint64_t **counts, struct user_source *source);
+                  struct proto_table *table, const uint64_t **counts, uint64_t *count, struct user_source *source);
 
 /* The behaviours received of all lists, from those of each interest. */
 uint64_t stored_received(const struct dien_model *model, const struct proto_interest *described);

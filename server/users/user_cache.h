@@ -55,10 +55,10 @@ void user_cache_serve(struct user_cache *cache, uint64_t version, uint64_t candi
 
 /* The record of a history store that a state was made of. */
 struct user_source {
-    uint64_t revision;            /* 0: a request brought the history */
-    uint64_t count;               /* behaviours ever received, of all lists */
-    int64_t changed_milliseconds; /* of the record, since 1970 */
-    uint64_t checked;             /* clock_now() when the store was last asked, and had it; 0: it is to be asked */
+    uint64_t revision;        /* 0: a request brought the history */
+    uint64_t checked;         /* clock_now() when the store was last asked, and had it; 0: it is to be asked */
+    uint32_t count;           /* behaviours ever received, of all lists; UINT32_MAX: so many or more */
+    uint32_t changed_seconds; /* when the record was written, since 1970 */
 };
 
 enum user_answer {
