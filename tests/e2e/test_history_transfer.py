@@ -2,6 +2,7 @@
 
 import json
 import pathlib
+import random
 import subprocess
 
 import pytest
@@ -32,7 +33,6 @@ def bring(build, store, text, *more):
 @pytest.fixture(name="filled", scope="module")
 def filled_fixture(build, demo, tmp_path_factory):
     """A store with some users, the export of it, and a request with its scores for each user."""
-    import random
     rng = random.Random(16)
     store = f"lmdb:{tmp_path_factory.mktemp('filled')}/h"
     request, history = split(demo, rng)
@@ -74,10 +74,8 @@ def test_from_lmdb_to_redis_and_back(filled, build, demo, tmp_path):
         with Service(build, demo.path, "--histories", redis.where, *PATIENT) as server, server.client() as client:
             look(client, request, scores)
             # Events that were applied before the export are known after it.
-            body = {"history_append": {name: values[:1] for name, values in request["candidates"].items()},
-                    "event_id": "e0"}
-            field = json.loads(text.splitlines()[0])["lists"][0]["columns"]
-            body["history_append"] = {name: values[:1] for name, values in field.items()}
+            columns = json.loads(text.splitlines()[0])["lists"][0]["columns"]
+            body = {"history_append": part(columns, 0, 1), "event_id": "e0"}
             again = client.post(body, path_of("u", "/history"))
             assert again.status == 200 and again.json()["history"]["count"] == 3
         back = export(build, redis.where)
