@@ -17,7 +17,8 @@
 enum {
     HISTORY_ENCODING = 1,
     HISTORY_REVISION_BYTES = 9, /* a record's first bytes: the tag of `revision`, and the number */
-    HISTORY_EVENT_ID_MAX = 256  /* bytes */
+    HISTORY_EVENT_ID_MAX = 256, /* bytes */
+    HISTORY_NO_REVISION = 2     /* of no record: our revisions are odd */
 };
 
 /* ---- Additions: what one request or one event adds. ---- */

@@ -226,9 +226,9 @@ static bool submit(struct api *api, struct exchange *exchange) {
     if (exchange->route == ROUTE_EVENTS) {
         if (!history_calls_may_send_events(api, exchange))
             return true;
-    } else if (api->histories != NULL) {
-        job->may_write = history_calls_may_write(api, exchange);
-        if (!history_calls_read_event_id(exchange, job))
+    } else {
+        job->may_write = api->histories != NULL && history_calls_may_write(api, exchange);
+        if (!history_calls_read_event_id(exchange, job)) /* without a store an append with one is refused */
             return true;
     }
     if (worker_pool_submit(api->workers, job))

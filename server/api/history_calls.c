@@ -54,7 +54,10 @@ static void on_appended(void *context, struct history_result *result) {
     struct api *api = stored->context;
     stored->record = result->record;
     stored->record_size = result->size;
-    if (result->status == HISTORY_FULL) {
+    if (result->status == HISTORY_CHANGED) {
+        stored->changed = true;
+        run_again(api, job);
+    } else if (result->status == HISTORY_FULL) {
         answer_problem(api, job, PROBLEM_HISTORIES_FULL, result->detail);
     } else if (result->status != HISTORY_DONE) {
         answer_problem(api, job, PROBLEM_HISTORIES_UNAVAILABLE, result->detail);
@@ -98,8 +101,8 @@ static void ask_for_groups(struct api *api, struct job *job) {
         }
         group->context = job;
         batch->running++;
-        history_store_append(api->histories, group->user, batch->changes + group->first, group->count, false, on_group,
-                             group);
+        history_store_append(api->histories, group->user, batch->changes + group->first, group->count, 0, false,
+                             on_group, group);
     }
     batch->asking = false;
     if (batch->running == 0)
@@ -125,7 +128,7 @@ void history_calls_ask(struct api *api, struct job *job) {
     }
     const struct history_change change = {.encoded = {stored->change, stored->change_size},
                                           .replaces = stored->replaces};
-    history_store_append(api->histories, user, &change, 1, true, on_appended, job);
+    history_store_append(api->histories, user, &change, 1, stored->known, true, on_appended, job);
 }
 
 /* ---- calls about one user */

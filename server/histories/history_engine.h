@@ -16,6 +16,7 @@ struct history_call {
     enum history_action action;
     struct proto_string key; /* the prefix and the user */
     uint64_t known;
+    uint64_t expected; /* revision of the record; 0: any */
     struct history_change *changes;
     size_t change_count;
     bool wants_record;
@@ -62,6 +63,9 @@ void history_call_post(struct history_store *store, struct history_call *call);
 /* Sets a result other than HISTORY_DONE. */
 void history_call_fail(struct history_call *call, enum history_status status, const char *format, ...)
     __attribute__((format(printf, 3, 4)));
+
+/* Whether the record (data NULL: there is none) is another than the call expects: then the call has failed. */
+bool history_call_refuses(struct history_call *call, struct proto_string record);
 
 /* Copies the record into the result, where the call wants it. False: memory is out. */
 bool history_call_keep_record(struct history_call *call, struct proto_string record);

@@ -19,6 +19,7 @@ const char *const history_status_names[HISTORY_STATUSES] = {[HISTORY_DONE] = "do
                                                             [HISTORY_DOWN] = "down",
                                                             [HISTORY_LATE] = "late",
                                                             [HISTORY_FULL] = "full",
+                                                            [HISTORY_CHANGED] = "changed",
                                                             [HISTORY_BUSY] = "busy",
                                                             [HISTORY_UNCONFIRMED] = "unconfirmed",
                                                             [HISTORY_BAD_RECORD] = "bad_record"};
@@ -91,6 +92,13 @@ void history_call_fail(struct history_call *call, enum history_status status, co
     vsnprintf(call->result.detail, sizeof call->result.detail, format, arguments);
     va_end(arguments);
     call->result.status = status;
+}
+
+bool history_call_refuses(struct history_call *call, struct proto_string record) {
+    if (call->expected == 0 || call->expected == history_record_revision(record))
+        return false;
+    history_call_fail(call, HISTORY_CHANGED, "The user's history has changed since.");
+    return true;
 }
 
 bool history_call_keep_record(struct history_call *call, struct proto_string record) {
@@ -291,13 +299,14 @@ void history_store_get(struct history_store *store, struct proto_string user, ui
 }
 
 void history_store_append(struct history_store *store, struct proto_string user, const struct history_change *changes,
-                          size_t count, bool wants_record, history_done *done, void *context) {
+                          size_t count, uint64_t expected, bool wants_record, history_done *done, void *context) {
     struct history_call *call = new_call(store, HISTORY_APPEND, user, done, context);
     if (call == NULL || !copy_changes(call, changes, count)) {
         no_memory(store, call, done, context);
         return;
     }
     call->wants_record = wants_record;
+    call->expected = expected;
     start(store, call);
 }
 

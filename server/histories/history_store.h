@@ -22,6 +22,7 @@ enum history_status {
     HISTORY_DOWN,        /* the store cannot be reached, or fails */
     HISTORY_LATE,        /* no answer in time */
     HISTORY_FULL,        /* no room: nothing changed */
+    HISTORY_CHANGED,     /* the record is not the one that the change was to be applied to: nothing changed */
     HISTORY_BUSY,        /* other servers changed the user's record all the time: nothing changed */
     HISTORY_UNCONFIRMED, /* applied, but not at as many replicas as was asked: to be repeated with its event id */
     HISTORY_BAD_RECORD,  /* of another encoding, or damaged: neither read nor changed */
@@ -82,9 +83,10 @@ typedef void history_done(void *context, struct history_result *result);
 /* `known`: a revision that the caller has already, or 0. */
 void history_store_get(struct history_store *store, struct proto_string user, uint64_t known, history_done *done,
                        void *context);
-/* Applies the changes in order, all at once. Copies them. With `wants_record` the result has the record afterwards. */
+/* Applies the changes in order, all at once. Copies them. With `wants_record` the result has the record afterwards.
+ * `expected`: the revision that the record must have, unless nothing is to be changed; 0: any. */
 void history_store_append(struct history_store *store, struct proto_string user, const struct history_change *changes,
-                          size_t count, bool wants_record, history_done *done, void *context);
+                          size_t count, uint64_t expected, bool wants_record, history_done *done, void *context);
 void history_store_delete(struct history_store *store, struct proto_string user, history_done *done, void *context);
 
 /* These two wait, and are for a process that serves nobody. False with the reason in `error`. */

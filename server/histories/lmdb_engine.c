@@ -148,6 +148,8 @@ static int apply_append(struct lmdb_engine *engine, MDB_txn *transaction, struct
     switch (history_record_merge(record, call->changes, call->change_count, &engine->limits, history_new_revision(),
                                  history_milliseconds(), &engine->arena, &merged)) {
     case HISTORY_MERGED:
+        if (history_call_refuses(call, record))
+            return 0;
         value = value_of(merged);
         return history_call_keep_record(call, merged) ? mdb_put(transaction, engine->table, &key, &value, 0) : ENOMEM;
     case HISTORY_UNCHANGED:

@@ -348,7 +348,9 @@ static void change_record(struct command *command, struct proto_string record) {
     switch (history_record_merge(record, call->changes, call->change_count, &engine->limits, history_new_revision(),
                                  history_milliseconds(), &engine->arena, &merged)) {
     case HISTORY_MERGED:
-        if (history_call_keep_record(call, merged))
+        if (history_call_refuses(call, record))
+            finish(command);
+        else if (history_call_keep_record(call, merged))
             send_write(command, merged);
         else
             fail(command, HISTORY_DOWN, "There is no memory for the record.");

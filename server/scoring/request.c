@@ -336,19 +336,24 @@ static bool take_back(struct scorer *scorer, const struct request *request) {
 
 /* ---- the history store */
 
-/* An append that names a token must name the state that is held now. */
+/* An append that names a token must name the state that is held now, and that must be of the store's record, which the
+ * store compares. An event may have been applied before, so that the token is no longer the held one: the store knows.
+ */
 static bool names_held_state(struct scorer *scorer, struct request *request) {
     struct user_copy held = {0};
     struct user_token token;
     if (!request->decoded.has_history_token)
         return true;
+    request->known = HISTORY_NO_REVISION;
     if (scorer->cache == NULL || !user_token_read(request->decoded.history_token, &token))
-        return unknown_state(request);
+        return request->decoded.has_event_id || unknown_state(request);
     enum user_answer answer =
         user_cache_peek(scorer->cache, request_user(request), scorer->version, &scorer->arena, &held);
     if (answer == USER_NO_MEMORY)
         return out_of_memory(scorer, request);
-    return (answer == USER_HELD && user_token_equal(&held.token, &token)) || unknown_state(request);
+    if (answer == USER_HELD && user_token_equal(&held.token, &token) && held.source.revision != 0)
+        request->known = held.source.revision;
+    return request->known != HISTORY_NO_REVISION || request->decoded.has_event_id || unknown_state(request);
 }
 
 /* The event's id of the body or of the header, which must not be two. */
@@ -439,6 +444,8 @@ static bool take_stored(struct scorer *scorer, struct request *request) {
             drop_state(scorer, request, DROP_DELETED);
         return true; /* the state in memory, if there is one */
     }
+    if (stored->changed)
+        return unknown_state(request);
     struct proto_string record = {stored->record, stored->record_size};
     struct user_source *source = &request->source;
     uint64_t count;

@@ -102,9 +102,9 @@ struct request {
     bool runs_to_end;       /* its state has changed, so it is answered even if its client has left */
     bool postponed;         /* by scorer.weigh(): to be run once more, later */
     enum stored_want wants; /* of the store; if anything, it is to be run once more with the answer in `stored` */
-    struct proto_string change;    /* STORED_APPEND, in the arena */
-    struct event_batch *events;    /* STORED_EVENTS; the caller's to free, in any case */
-    uint64_t known;                /* STORED_GET: the record of the state in memory; 0: none */
+    struct proto_string change; /* STORED_APPEND, in the arena */
+    struct event_batch *events; /* STORED_EVENTS; the caller's to free, in any case */
+    uint64_t known; /* STORED_GET: the record of the state in memory; STORED_APPEND: that it is for; 0: none */
     struct user_source source;     /* the store's record of the history, or of the state that is to be taken */
     enum state_drop drop;          /* of the state in memory */
     const uint64_t *stored_counts; /* behaviours ever received, by interest; NULL: the history is not the store's */

@@ -2,6 +2,7 @@
 #include "server/scoring/resolve.h"
 
 #include "proto/number.h"
+#include "server/scoring/stored_history.h"
 
 #include <assert.h>
 #include <math.h>
@@ -234,10 +235,21 @@ static bool resolve_column(struct resolver *resolver, const struct group *group,
 
 /* ---- groups */
 
+/* An append may bring behaviours of one list, such as clicks, and none of another. */
+static bool list_is_left_out(const struct resolver *resolver, const struct group *group, size_t place) {
+    if (group->group != DIEN_BEHAVIOUR || !resolver->request->history_append.present || group->table->columns == 0)
+        return false;
+    size_t list = stored_list_of(resolver->model, place);
+    for (size_t i = 0; i < group->count; i++)
+        if (sent_column(group, group->fields[i]) != NULL && stored_list_of(resolver->model, i) == list)
+            return false;
+    return true;
+}
+
 static bool check_missing(struct resolver *resolver, const struct group *group) {
     for (size_t i = 0; i < group->count; i++) {
         const struct dien_field *field = group->fields[i];
-        if (field->parent != NULL || sent_column(group, field) != NULL)
+        if (field->parent != NULL || sent_column(group, field) != NULL || list_is_left_out(resolver, group, i))
             continue;
         char pointer[sizeof resolver->problem->pointer] = "";
         if (group->table->present)

@@ -71,6 +71,12 @@ static size_t list_of_field(const struct dien_interest *interests, size_t count,
     return count;
 }
 
+size_t stored_list_of(const struct dien_model *model, size_t place) {
+    const struct dien_interest *interests;
+    size_t count = dien_interests(model, &interests);
+    return list_of_field(interests, count, place);
+}
+
 uint64_t stored_received(const struct dien_model *model, const struct proto_interest *described) {
     const struct dien_interest *interests;
     size_t count = dien_interests(model, &interests);

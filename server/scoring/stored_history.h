@@ -35,10 +35,11 @@ struct stored_history {
     bool answered;      /* the rest is set, and the request may run again */
     bool failed;        /* the store gave no answer: only of STORED_GET, in whose place a state may serve */
     bool unchanged;     /* of STORED_GET: the store has the record `known`, and `record` is NULL */
-    uint64_t known;     /* revision of the state in memory; 0: none */
-    uint64_t asked;     /* clock_now() */
-    uint64_t count;     /* of the change: behaviours ever received, after it */
-    char *record;       /* malloc'ed; NULL: the store does not know the user */
+    bool changed;       /* of STORED_APPEND: the record is not `known`, and nothing was applied */
+    uint64_t known; /* of STORED_GET: the record of the state in memory; of STORED_APPEND: that it is for; 0: none */
+    uint64_t asked; /* clock_now() */
+    uint64_t count; /* of the change: behaviours ever received, after it */
+    char *record;   /* malloc'ed; NULL: the store does not know the user */
     size_t record_size;
     struct event_batch *events; /* STORED_EVENTS: owned */
     char detail[160];           /* if it failed */
@@ -64,6 +65,10 @@ bool stored_change(const struct dien_model *model, const struct proto_table *tab
  * unreadable or memory is out. */
 bool stored_table(const struct dien_model *model, struct proto_string record, struct arena *arena,
                   struct proto_table *table, const uint64_t **counts, uint64_t *count, struct user_source *source);
+
+/* The list of a behaviour field, by the first interest of those that share it; beyond the last interest if none reads
+ * the field. */
+size_t stored_list_of(const struct dien_model *model, size_t place);
 
 /* The behaviours received of all lists, from those of each interest. */
 uint64_t stored_received(const struct dien_model *model, const struct proto_interest *described);

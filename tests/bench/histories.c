@@ -142,7 +142,7 @@ static void begin_call(struct ask *ask) {
         struct history_change change;
         arena_reset(&bench->arena);
         change_of(bench, 1, &change);
-        history_store_append(bench->store, user, &change, 1, false, on_result, ask);
+        history_store_append(bench->store, user, &change, 1, 0, false, on_result, ask);
     } else {
         history_store_get(bench->store, user, 0, on_result, ask);
     }

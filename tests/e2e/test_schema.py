@@ -69,7 +69,10 @@ class Judge:
         for name, group in (("user", "user"), ("context", "context"), ("history", "behaviour"), ("history_append", "behaviour"),
                             ("candidates", "candidate")):
             if name in schema["properties"]:
-                rule = self.group(self.groups[group], name in ("user", "context"), name == "candidates")
+                fields = self.groups[group]
+                if name == "history_append":
+                    fields = [{**field, "may_lack": True} for field in fields]
+                rule = self.group(fields, name in ("user", "context"), name == "candidates")
                 schema["properties"][name] = {"allOf": [without_references(schema["properties"][name]), rule]}
         if "user" in schema["properties"]:  # a group of required fields cannot be left out
             needed = [name for name in ("user", "context") if any(field["required"] for field in self.groups[name])]
@@ -78,13 +81,15 @@ class Judge:
 
     @staticmethod
     def group(fields, single, needed):
-        required = [field["name"] for field in fields if field["required"]]
+        """A field that `may_lack` may be left out with all others of its list, see has_whole_lists()."""
+        needed_fields = [field for field in fields if field["required"] and not field.get("may_lack")]
+        required = [field["name"] for field in needed_fields]
         one = {"type": "object", "additionalProperties": {"type": "null"}, "required": required, "properties": {
-            field["name"]: kind_schema(field) if field["required"] else or_null(kind_schema(field)) for field in fields}}
+            field["name"]: kind_schema(field) if field in needed_fields else or_null(kind_schema(field)) for field in fields}}
         if single:
             return or_null(one)
         columns = {"type": "object", "additionalProperties": {"type": "null"}, "required": required, "properties": {
-            field["name"]: {"type": "array" if field["required"] else ["array", "null"], "items": (
+            field["name"]: {"type": "array" if field in needed_fields else ["array", "null"], "items": (
                 kind_schema(field) if field["required"] else or_null(kind_schema(field)))} for field in fields}}
         nothing = {"type": "object", "additionalProperties": {"type": "null"}}
         rows = {"type": "array", "items": one, "minItems": int(needed)}
@@ -113,8 +118,27 @@ class Judge:
                 return False
         return True
 
+    def lists(self):
+        """Names of fields that are appended together: those of interests that share one."""
+        lists = []
+        for names in (set(interest["history"]) for interest in self.interests):
+            shared = [each for each in lists if each & names]
+            lists = [each for each in lists if not each & names] + [names.union(*shared)]
+        return lists
+
+    def has_whole_lists(self, table):
+        """Whether an append has all fields of a list, or none; and of one list at least."""
+        rows = [table] if isinstance(table, dict) else table or []
+        present = {name for row in rows for name, value in row.items() if value is not None}
+        if not present:
+            return not isinstance(table, list) or not table
+        needed = {field["name"] for field in self.groups["behaviour"] if field["required"]}
+        return all(row.get(name) is not None for names in self.lists() if names & present for name in names & needed
+                   for row in rows)
+
     def accepts(self, schema, body):
-        return self.validators[schema].is_valid(body) and self.aligned(body)
+        return self.validators[schema].is_valid(body) and self.aligned(body) and \
+            self.has_whole_lists(body.get("history_append"))
 
 
 def without_references(schema):

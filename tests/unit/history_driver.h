@@ -142,7 +142,7 @@ static inline void driver_start_append(struct driver *driver, const char *user, 
                                        size_t count) {
     struct history_change change = driver_change(driver, event_id, first, count);
     driver->waiting++;
-    history_store_append(driver->store, driver_text(user), &change, 1, true, driver_done, driver);
+    history_store_append(driver->store, driver_text(user), &change, 1, 0, true, driver_done, driver);
 }
 
 static inline const struct history_result *driver_append(struct driver *driver, const char *user, const char *event_id,

@@ -66,7 +66,7 @@ static inline void plain_step(struct driver *driver, uint64_t *random, size_t nu
         struct history_change change = driver_change(driver, "", (int64_t)number * 100, count);
         change.replaces = true;
         driver->waiting++;
-        history_store_append(driver->store, driver_text(name), &change, 1, true, driver_done, driver);
+        history_store_append(driver->store, driver_text(name), &change, 1, 0, true, driver_done, driver);
         assert_int_equal(driver_wait(driver)->changes[0].outcome, HISTORY_APPLIED);
         here->count = here->length = 0;
         break;

@@ -158,7 +158,7 @@ static void test_results_and_counts(void **state) {
     struct history_change changes[3] = {driver_change(&driver, "a", 1, 1), driver_change(&driver, "b", 2, 1),
                                         driver_change(&driver, "c", 3, 1)};
     driver.waiting++;
-    history_store_append(driver.store, driver_text("u"), changes, 3, true, driver_done, &driver);
+    history_store_append(driver.store, driver_text("u"), changes, 3, 0, true, driver_done, &driver);
     const struct history_result *result = driver_wait(&driver);
     assert_int_equal(result->change_count, 3);
     assert_int_equal(result->changes[1].outcome, HISTORY_DUPLICATE);
