@@ -354,8 +354,9 @@ static bool bind_attention(struct binder *binder, const char *prefix, const stru
 
 static bool bind_interests(struct binder *binder) {
     static const enum kernel_write writes[] = {
-        [CELL_GRU] = WRITE_UPDATE,  [CELL_GRU_POOLING] = WRITE_UPDATE, [CELL_AUGRU_AND] = WRITE_AND,
-        [CELL_AUGRU_OR] = WRITE_OR, [CELL_AGRU] = WRITE_ATTENTION,     [CELL_AIGRU] = WRITE_UPDATE};
+        [CELL_GRU] = WRITE_UPDATE,     [CELL_GRU_POOLING] = WRITE_UPDATE, [CELL_AUGRU_AND] = WRITE_AND,
+        [CELL_AUGRU_OR] = WRITE_OR,    [CELL_AGRU] = WRITE_ATTENTION,     [CELL_AIGRU] = WRITE_UPDATE,
+        [CELL_AUGRU_KEEP] = WRITE_KEEP};
     struct dien_model *model = binder->model;
     size_t evolution_units = 0;
     model->interests = pool_array(&model->pool, model->config.interest_count, sizeof *model->interests);

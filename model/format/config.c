@@ -19,6 +19,7 @@ struct reader {
     struct config *config;
     struct pool *pool;
     struct dien_error *error;
+    bool second; /* the format is dien/2 */
 };
 
 /* dien_fail() as an expression that the static analyser knows to be false. */
@@ -155,7 +156,8 @@ static const struct key extractor_keys[] = {
     END,
 };
 static const struct key evolution_keys[] = {
-    CHOICE(cell_config, "cell", kind, WORDS("gru", "gru+pooling", "augru-and", "augru-or", "agru", "aigru")),
+    CHOICE(cell_config, "cell", kind,
+           WORDS("gru", "gru+pooling", "augru-and", "augru-or", "agru", "aigru", "augru-keep")),
     COUNT(cell_config, units, 1, CONFIG_WIDTH_MAX),
     CHOICE(cell_config, "reset", reset, WORDS("before", "after")),
     END,
@@ -560,6 +562,8 @@ static bool read_interest(struct reader *reader, json_t *object, const char *pat
                      &interest->evolution))
         return false;
 
+    if (interest->evolution.kind == CELL_AUGRU_KEEP && !reader->second)
+        return FAIL(reader, "%s.evolution.cell: \"augru-keep\" needs \"format\": \"dien/2\"", path);
     if ((attention->kind == ATTENTION_NONE) != (interest->evolution.kind == CELL_GRU))
         return FAIL(reader, "%s: attention \"none\" and evolution \"gru\" go together, and only together", path);
     size_t query = attention->has_query ? attention->query.units
@@ -707,8 +711,10 @@ static bool read_document(struct reader *reader, json_t *root) {
     const char *format = json_string_value(json_object_get(root, "format"));
     if (!json_is_object(root))
         return FAIL(reader, "must be an object");
-    if (format == NULL || strcmp(format, "dien/1") != 0)
-        return FAIL(reader, "format: must be \"dien/1\", the format that this server reads");
+    reader->second = format != NULL && strcmp(format, "dien/2") == 0;
+    if (format == NULL || (!reader->second && strcmp(format, "dien/1") != 0))
+        return FAIL(reader, "format: is %s, must be \"dien/1\" or \"dien/2\", the formats that this server reads",
+                    describe_json(json_object_get(root, "format")).text);
     if (!read_object(reader, root, "", document_keys, config))
         return false;
     config->vocabularies = read_map(reader, json_object_get(root, "vocabularies"), "vocabularies", vocabulary_keys,
@@ -724,7 +730,7 @@ static bool read_document(struct reader *reader, json_t *root) {
 }
 
 bool config_parse(struct config *config, const char *text, size_t size, struct pool *pool, struct dien_error *error) {
-    struct reader reader = {config, pool, error};
+    struct reader reader = {config, pool, error, false};
     json_error_t where;
     *config = (struct config){0};
     json_t *root = json_loadb(text, size, JSON_REJECT_DUPLICATES, &where);

@@ -69,7 +69,7 @@ struct indices {
 };
 
 /* An extractor's cell is CELL_GRU; an evolution's may be any. */
-enum cell_kind { CELL_GRU, CELL_GRU_POOLING, CELL_AUGRU_AND, CELL_AUGRU_OR, CELL_AGRU, CELL_AIGRU };
+enum cell_kind { CELL_GRU, CELL_GRU_POOLING, CELL_AUGRU_AND, CELL_AUGRU_OR, CELL_AGRU, CELL_AIGRU, CELL_AUGRU_KEEP };
 enum cell_reset { RESET_BEFORE, RESET_AFTER };
 
 struct cell_config {

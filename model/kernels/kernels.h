@@ -175,7 +175,8 @@ enum kernel_write {
     WRITE_UPDATE,    /* w = v */
     WRITE_ATTENTION, /* w = a */
     WRITE_AND,       /* w = a v */
-    WRITE_OR         /* w = v + a - a v */
+    WRITE_OR,        /* w = v + a - a v */
+    WRITE_KEEP       /* w = 1 - a (1 - v) */
 };
 
 /* ---- arguments of kernels ---- */

@@ -31,6 +31,8 @@ ALWAYS_INLINE void update_state(enum kernel_write write, size_t count, const vec
             divisor = multiply(divisor, add(one, update[i]));
         if (write == WRITE_OR)
             change = multiply(change, multiply_add(a[i], update[i], one));
+        if (write == WRITE_KEEP)
+            change = multiply(change, multiply_add(subtract(one, a[i]), update[i], one));
         if (write == WRITE_ATTENTION || write == WRITE_AND)
             change = multiply(change, a[i]);
         h[i] = add(h[i], divide(change, divisor));
@@ -68,8 +70,14 @@ struct cell_variant {
         case WRITE_OR * 2:                                                                                             \
             FUNCTION(((struct cell_variant){WRITE_OR, false}), __VA_ARGS__);                                           \
             break;                                                                                                     \
-        default:                                                                                                       \
+        case WRITE_OR * 2 + 1:                                                                                         \
             FUNCTION(((struct cell_variant){WRITE_OR, true}), __VA_ARGS__);                                            \
+            break;                                                                                                     \
+        case WRITE_KEEP * 2:                                                                                           \
+            FUNCTION(((struct cell_variant){WRITE_KEEP, false}), __VA_ARGS__);                                         \
+            break;                                                                                                     \
+        default:                                                                                                       \
+            FUNCTION(((struct cell_variant){WRITE_KEEP, true}), __VA_ARGS__);                                          \
             break;                                                                                                     \
         }                                                                                                              \
     } while (0)

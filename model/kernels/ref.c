@@ -205,6 +205,8 @@ static float write_gate(enum kernel_write write, float update, float a) {
         return a * update;
     case WRITE_OR:
         return update + a - a * update;
+    case WRITE_KEEP:
+        return 1 - a * (1 - update);
     }
     return update;
 }

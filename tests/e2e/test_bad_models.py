@@ -223,7 +223,7 @@ def in_interest(**more):
 
 
 CONFIGS = {
-    "another format": (lambda model: model.config.update(format="dien/2"), ["format"]),
+    "another format": (lambda model: model.config.update(format="dien/3"), ["format"]),
     "two fields of one name": (lambda model: model.config["fields"].append(dict(model.config["fields"][0])), ["fields"]),
     "two interests of one name": (lambda model: model.config["interests"].append(model.config["interests"][0]),
                                   ["interests"]),

@@ -98,7 +98,7 @@ def test_random_models_cover_the_variants(random_models):
     """Thirty seeds that all drew the same variant would prove little."""
     interests = [interest for model in random_models for interest in model.config["interests"]]
     assert {interest["attention"]["kind"] for interest in interests} == {"none", "dot", "bilinear", "mlp"}
-    cells = {"augru-and", "augru-or", "agru", "aigru", "gru", "gru+pooling"}
+    cells = {"augru-and", "augru-or", "agru", "aigru", "gru", "gru+pooling", "augru-keep"}
     assert {interest["evolution"]["cell"] for interest in interests} == cells
     assert {interest["extractor"]["reset"] for interest in interests} == {"before", "after"}
     assert {"query" in interest["attention"] for interest in interests} == {True, False}

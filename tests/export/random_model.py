@@ -19,8 +19,8 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[2] / "model" / "
 
 # E402: these modules are found only after the path above is set.
 from dien.model import model_directory  # noqa: E402
-from dien.model.config import (Config, attribute_shapes, behaviour_width, field_of, group, target_width,  # noqa: E402
-                               weight_shapes)
+from dien.model.config import (Config, attribute_shapes, behaviour_width, field_of, format_of, group,  # noqa: E402
+                               target_width, weight_shapes)
 from dien.model.model_directory import Scorer  # noqa: E402
 from dien.model.safetensors import BF16, Tensor  # noqa: E402
 from dien.model.samples import RequestMaker  # noqa: E402
@@ -29,7 +29,7 @@ from dien.model.vocabulary import Id, Vocabulary  # noqa: E402
 WIDTHS = (1, 3, 4, 5, 7, 8, 16, 17, 33)
 UNITS = (1, 2, 5, 8, 15, 16, 17, 33, 36)
 HIDDEN_ACTIVATIONS = ("linear", "relu", "sigmoid", "tanh", "silu", "prelu", "dice", "dice-row")
-CELLS = ("augru-and", "augru-or", "agru", "aigru", "gru", "gru+pooling")
+CELLS = ("augru-and", "augru-or", "agru", "aigru", "gru", "gru+pooling", "augru-keep")
 TABLE_TYPES = ("F32", "F16", "BF16", "I8")
 REQUESTS = 7
 LETTERS = list("ABCxyz019_-/ \"\\é漢😀")
@@ -279,6 +279,7 @@ def make(seed: int) -> tuple[Config, dict[str, Tensor], list[dict[str, Any]]]:
     maker.fields()
     maker.interests()
     maker.mlp()
+    maker.config["format"] = format_of(maker.config)
     tensors = maker.tensors()
     requests = RequestMaker(maker.config, maker.vocabularies, maker.random).requests(REQUESTS)
     spread(maker.config, tensors, requests)

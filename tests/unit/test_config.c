@@ -178,8 +178,10 @@ static const char name_of_65[] = "\"12345678901234567890123456789012345678901234
 static const struct {
     const char *path, *value, *expected;
 } wrong[] = {
-    {"format", NULL, "config.json: format: must be \"dien/1\""},
-    {"format", "\"dien/2\"", "config.json: format: must be \"dien/1\""},
+    {"format", NULL, "config.json: format: is missing, must be \"dien/1\" or \"dien/2\""},
+    {"format", "\"dien/3\"", "config.json: format: is \"dien/3\", must be \"dien/1\" or \"dien/2\""},
+    {"interests.0.evolution.cell", "\"augru-keep\"",
+     "config.json: interests[0].evolution.cell: \"augru-keep\" needs \"format\": \"dien/2\""},
     {"name", NULL, "config.json: name: must be a name"},
     {"name", "\"\"", "config.json: name: must be a name"},
     {"name", "\"a b\"", "config.json: name: must be a name"},
@@ -349,6 +351,7 @@ static void test_lawful_changes(void **state) {
         const char *path, *value;
     } lawful[] = {
         {"metadata", NULL},
+        {"format", "\"dien/2\""},
         {"name", "\"1234567890123456789012345678901234567890123456789012345678901234\""},
         {"vocabularies.item.entries", "2147483647"},
         {"tables.item.rows", "2147483647"},
@@ -519,8 +522,9 @@ static void test_when_states_stay_within_one(void **state) {
     const struct {
         enum cell_kind kind;
         bool softmax, expected;
-    } cases[] = {{CELL_AUGRU_AND, false, false}, {CELL_AUGRU_OR, false, false}, {CELL_AGRU, false, false},
-                 {CELL_AIGRU, false, true},      {CELL_AGRU, true, true},       {CELL_AUGRU_OR, true, true}};
+    } cases[] = {{CELL_AUGRU_AND, false, false},  {CELL_AUGRU_OR, false, false}, {CELL_AGRU, false, false},
+                 {CELL_AIGRU, false, true},       {CELL_AGRU, true, true},       {CELL_AUGRU_OR, true, true},
+                 {CELL_AUGRU_KEEP, false, false}, {CELL_AUGRU_KEEP, true, true}};
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         struct interest_config interest = {.evolution.kind = cases[i].kind, .attention.softmax = cases[i].softmax};
         assert_int_equal(config_keeps_within_one(&interest), cases[i].expected);

@@ -408,8 +408,11 @@ static void free_cell(struct test_cell *test) {
 }
 
 static double write_gate(enum kernel_write write, double v, double a) {
-    const double gates[] = {
-        [WRITE_UPDATE] = v, [WRITE_ATTENTION] = a, [WRITE_AND] = a * v, [WRITE_OR] = 1 - (1 - a) * (1 - v)};
+    const double gates[] = {[WRITE_UPDATE] = v,
+                            [WRITE_ATTENTION] = a,
+                            [WRITE_AND] = a * v,
+                            [WRITE_OR] = 1 - (1 - a) * (1 - v),
+                            [WRITE_KEEP] = 1 - a * (1 - v)};
     return gates[write];
 }
 
@@ -504,8 +507,8 @@ static void check_evolve(const struct kernels *kernels, size_t units, bool reset
 static void test_evolve(void **state) {
     (void)state;
     for (size_t set = 0; set < set_count; set++) {
-        for (size_t i = 0; i < 16 * COUNT(lengths); i += STRIDE) {
-            check_evolve(named(sets[set]), lengths[i / 16], i % 2 == 0, (enum kernel_write)(i / 2 % 4), i / 8 % 2 == 0,
+        for (size_t i = 0; i < 20 * COUNT(lengths); i += STRIDE) {
+            check_evolve(named(sets[set]), lengths[i / 20], i % 2 == 0, (enum kernel_write)(i / 2 % 5), i / 10 % 2 == 0,
                          1 + i % 9, 1 + (i + i / 16) % BLOCKS);
         }
         report(named(sets[set]), "evolve");
@@ -565,9 +568,9 @@ static void check_evolve_bits(const struct kernels *kernels, size_t units, bool 
 static void test_evolve_keeps_bits(void **state) {
     (void)state;
     for (size_t set = 0; set < set_count; set++)
-        for (size_t i = 0; i < 16 * COUNT(lengths); i += STRIDE)
-            check_evolve_bits(named(sets[set]), lengths[i / 16], i % 2 == 0, (enum kernel_write)(i / 2 % 4),
-                              i / 8 % 2 == 0, i / 16 + i / 4);
+        for (size_t i = 0; i < 20 * COUNT(lengths); i += STRIDE)
+            check_evolve_bits(named(sets[set]), lengths[i / 20], i % 2 == 0, (enum kernel_write)(i / 2 % 5),
+                              i / 10 % 2 == 0, i / 16 + i / 4);
 }
 
 /* Pairs from each multiple of LANES on, in lanes: exactly the product and the sum, rounded once and twice. */

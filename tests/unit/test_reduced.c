@@ -462,8 +462,8 @@ static void test_evolve(void **state) {
     (void)state;
     need_kernels();
     double largest = 0;
-    for (size_t i = 0; i < 16 * COUNT(lengths); i++)
-        check_evolve(lengths[i / 16], i % 2 == 0, (enum kernel_write)(i / 2 % 4), i / 8 % 2 == 0, &largest);
+    for (size_t i = 0; i < 20 * COUNT(lengths); i++)
+        check_evolve(lengths[i / 20], i % 2 == 0, (enum kernel_write)(i / 2 % 5), i / 10 % 2 == 0, &largest);
     print_message("%s evolve: largest difference from the reference %.3g\n", reduced.name, largest);
 }
 

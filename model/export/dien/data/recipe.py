@@ -13,7 +13,7 @@ from typing import Any, Callable, NamedTuple, Optional, Union
 NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
 FORMATS = ("csv", "jsonl", "parquet")
 SAMPLED = ("mixed", "uniform", "popularity", "in-batch")
-CELLS = ("augru-and", "augru-or", "agru", "aigru", "gru", "gru+pooling")
+CELLS = ("augru-and", "augru-or", "agru", "aigru", "augru-keep", "gru", "gru+pooling")
 ATTENTION_QUERY = "prelu"  # of the layer that gives an MLP or a dot product its query
 REQUIRED = object()
 

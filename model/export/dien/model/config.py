@@ -20,6 +20,12 @@ def field_of(config: Config, name: str) -> Config:
     raise KeyError(f"config.json: no field {name}")
 
 
+def format_of(config: Config) -> str:
+    """The oldest format that can say this config: dien/2 for a cell of its own, else dien/1."""
+    second = any(interest["evolution"]["cell"] == "augru-keep" for interest in config["interests"])
+    return "dien/2" if second else "dien/1"
+
+
 def interest_of(config: Config, name: str) -> Config:
     """The interest of this name."""
     for interest in config["interests"]:

@@ -204,7 +204,7 @@ class DIEN(nn.Module):
         for t in range(states.shape[1]):
             v, candidate = self._step(prefix, cell, projected[:, :, t], h)
             a = attention[:, :, t, None]
-            write = {"augru-and": a * v, "augru-or": v + a - a * v, "agru": a}.get(cell["cell"], v)
+            write = {"augru-and": a * v, "augru-or": v + a - a * v, "augru-keep": 1 - a * (1 - v), "agru": a}.get(cell["cell"], v)
             h = h + write * real[:, t, None, None] * (candidate - h)
         return h
 

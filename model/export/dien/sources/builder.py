@@ -6,7 +6,7 @@ from typing import Any, Mapping, Optional, Sequence
 
 import numpy as np
 
-from dien.model.config import Config, input_width
+from dien.model.config import Config, format_of, input_width
 from dien.model.vocabulary import Vocabulary
 from dien.sources.layers import Layer
 from dien.sources.source import ConversionError, Source
@@ -227,4 +227,5 @@ class Model:
             if not self.config[key]:
                 del self.config[key]
         self.config["groups"] = {group: names for group, names in self.config["groups"].items() if names}
+        self.config["format"] = format_of(self.config)
         return self.config, self.tensors
