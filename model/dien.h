@@ -33,12 +33,14 @@ struct dien_field {
     enum dien_field_kind kind;
     uint32_t width;                  /* dense: numbers a value; categorical: width of its embedding */
     int32_t rows;                    /* categorical: rows of its table */
+    uint32_t values;                 /* of a multi-valued field at most; 0: it has a single value */
     const struct dien_field *parent; /* the field that this one is an attribute of, or NULL */
     size_t index;                    /* in the model's list of fields, below dien_field_count() */
 };
 
 /* One field's values: table rows of a categorical field, or count * width numbers of a dense one. The other pointer is
- * NULL. Rows are in [0, field->rows); dien_row_of_integer() and its siblings return such rows. */
+ * NULL. Rows are in [0, field->rows); dien_row_of_integer() and its siblings return such rows. A multi-valued field has
+ * count * values rows, of which those that are -1 stand for no value. */
 struct dien_column {
     size_t count;
     const int32_t *rows;
@@ -124,6 +126,8 @@ struct dien_id {
 bool dien_id_of_row(const struct dien_model *model, const struct dien_field *field, int32_t row, struct dien_id *id);
 /* An attribute's row, or its width numbers, given its parent's row. */
 int32_t dien_attribute_row(const struct dien_model *model, const struct dien_field *field, int32_t parent_row);
+/* The `values` rows of a multi-valued attribute. */
+const int32_t *dien_attribute_rows(const struct dien_model *model, const struct dien_field *field, int32_t parent_row);
 const float *dien_attribute_values(const struct dien_model *model, const struct dien_field *field, int32_t parent_row);
 
 /* Working memory for one thread, enough for any history and any number of candidates. NULL when memory is out. */

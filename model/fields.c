@@ -23,6 +23,7 @@ bool model_describe(struct dien_model *model) {
                                 .kind = kind,
                                 .width = (uint32_t)(field->dense ? field->width : config->tables[field->table].width),
                                 .rows = field->dense ? 0 : (int32_t)config->tables[field->table].rows,
+                                .values = (uint32_t)field->values,
                                 .parent = field->parent != CONFIG_NONE ? &model->fields[field->parent] : NULL,
                                 .index = i};
     }
@@ -150,6 +151,10 @@ bool dien_id_of_row(const struct dien_model *model, const struct dien_field *fie
 
 int32_t dien_attribute_row(const struct dien_model *model, const struct dien_field *field, int32_t parent_row) {
     return model->attributes[field->index].rows[parent_row];
+}
+
+const int32_t *dien_attribute_rows(const struct dien_model *model, const struct dien_field *field, int32_t parent_row) {
+    return model->attributes[field->index].rows + (size_t)parent_row * field->values;
 }
 
 const float *dien_attribute_values(const struct dien_model *model, const struct dien_field *field, int32_t parent_row) {

@@ -612,6 +612,8 @@ struct proto_string json_encode_model(const struct proto_model *model, struct ar
                 member_size(&writer, "width", field->width);
             else
                 member_size(&writer, "rows", field->rows);
+            if (field->values > 0)
+                member_size(&writer, "values", field->values);
             put_key(&writer, "required");
             put_word(&writer, field->attribute_of == NULL ? "true" : "false");
             if (field->attribute_of != NULL)

@@ -54,6 +54,7 @@ struct proto_model_field {
     const char *kind;         /* "index", "integer", "string", "dense" */
     size_t rows;              /* categorical: rows of its table */
     size_t width;             /* dense: numbers per value */
+    size_t values;            /* multi-valued: ids per value at most; else 0 */
     const char *attribute_of; /* NULL: the field is required */
 };
 struct proto_model_group {

@@ -87,15 +87,16 @@ static size_t first_not_finite(const float *values, size_t count) {
     return count;
 }
 
-/* The index of the first row that is not in [0, rows_max); count if there is none. */
-static size_t first_bad_row(const int32_t *rows, size_t count, size_t rows_max) {
+/* The index of the first row that is not in [lowest, rows_max); count if there is none. */
+static size_t first_bad_row(const int32_t *rows, size_t count, int32_t lowest, size_t rows_max) {
+    int32_t last = (int32_t)(rows_max - 1);
     for (size_t start = 0; start < count; start += SCAN_BLOCK) {
         size_t end = size_min(start + SCAN_BLOCK, count);
-        int32_t last = (int32_t)(rows_max - 1), bad = 0; /* a sign bit in `bad`: a row below 0 or beyond the last */
+        unsigned bad = 0;
         for (size_t i = start; i < end; i++)
-            bad |= rows[i] | (last - (rows[i] & INT32_MAX));
-        for (size_t i = start; bad < 0 && i < end; i++)
-            if (rows[i] < 0 || rows[i] > last)
+            bad |= (unsigned)(rows[i] < lowest) | (unsigned)(rows[i] > last);
+        for (size_t i = start; bad != 0 && i < end; i++)
+            if (rows[i] < lowest || rows[i] > last)
                 return i;
     }
     return count;
@@ -207,14 +208,15 @@ static bool bind_attribute(struct binder *binder, const struct field_config *fie
     struct name name = tensor_name("attributes.%s", field->name);
     if (field->dense)
         return find_floats(binder, name.text, "", parent_rows, field->width, &map->values);
-    const struct tensor *tensor = find_shaped(binder, name.text, TENSOR_I32, parent_rows, 0);
+    const struct tensor *tensor = find_shaped(binder, name.text, TENSOR_I32, parent_rows, field->values);
     if (tensor == NULL)
         return false;
     const struct table_config *table = &config->tables[field->table];
     map->rows = tensor->data;
-    size_t bad = first_bad_row(map->rows, parent_rows, table->rows);
-    return bad == parent_rows || FAIL(binder, "%s: element %zu is %d, the table \"%s\" has %zu rows", name.text, bad,
-                                      map->rows[bad], table->name, table->rows);
+    size_t count = parent_rows * size_max(field->values, 1);
+    size_t bad = first_bad_row(map->rows, count, field->values > 0 ? -1 : 0, table->rows);
+    return bad == count || FAIL(binder, "%s: element %zu is %d, the table \"%s\" has %zu rows", name.text, bad,
+                                map->rows[bad], table->name, table->rows);
 }
 
 /* A vector of some fields of a group. */
@@ -257,15 +259,18 @@ static bool bind_fields(struct binder *binder) {
         embedding->width = config_field_width(config, i);
         embedding->table = field->dense ? NULL : &model->tables[field->table];
         embedding->numbers = field->width;
-        embedding->value_bytes = field->dense ? field->width * sizeof(float) : sizeof(int32_t);
+        embedding->rows = size_max(field->values, 1);
+        embedding->is_pooled = field->values > 0;
+        embedding->pool = field->pool;
+        embedding->value_bytes = field->dense ? field->width * sizeof(float) : embedding->rows * sizeof(int32_t);
         if (field->units > 0 && !copy_floats(binder, tensor_name("dense.%s", field->name).text, ".weight", field->units,
                                              field->width, &embedding->weight))
             return false;
     }
     if (config->bias_index != CONFIG_NONE) {
         struct embedding *bias = &model->embeddings[config->field_count];
-        *bias =
-            (struct embedding){.width = 1, .value_bytes = sizeof(int32_t), .table = &model->tables[config->bias_table]};
+        *bias = (struct embedding){
+            .width = 1, .value_bytes = sizeof(int32_t), .rows = 1, .table = &model->tables[config->bias_table]};
         model->bias = bias;
     }
     return bind_vector(binder, DIEN_CANDIDATE, NULL, config->groups[DIEN_CANDIDATE].count, &model->candidate);

@@ -22,17 +22,20 @@ struct table {
 
 /* An attribute's values by its parent's rows, in the mapped file. The other pointer is NULL. */
 struct attribute_map {
-    const int32_t *rows; /* [parent's rows] */
+    const int32_t *rows; /* [parent's rows], or [parent's rows, values] of a multi-valued field, -1 for none */
     const float *values; /* [parent's rows, width] */
 };
 
 /* How a value becomes a vector. */
 struct embedding {
     size_t width;              /* of the vector */
-    size_t value_bytes;        /* of a value: an int32 row, or its numbers */
+    size_t value_bytes;        /* of a value: an int32 row, the rows of a multi-valued field, or its numbers */
     const struct table *table; /* categorical; NULL: dense */
+    size_t rows;               /* categorical: rows in a value, 1 unless the field is multi-valued */
     size_t numbers;            /* dense: numbers in a value */
     const float *weight;       /* dense: a linear layer [width, numbers]; NULL: the vector is the value */
+    bool is_pooled;            /* multi-valued: rows of -1 are places without a value */
+    enum pooling pool;
 };
 
 /* Vectors of several fields of a group, concatenated. */

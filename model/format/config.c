@@ -116,8 +116,17 @@ static const struct key table_keys[] = {
 };
 static const struct key field_kind = FLAG(field_config, "kind", dense, WORDS("categorical", "dense"));
 static const struct key categorical_keys[] = {
-    NAME(field_config, name), OTHER("kind"),        OTHER("table"),        OTHER("ids"), OTHER("vocabulary"),
-    OTHER("first_row"),       OTHER("unknown_row"), OTHER("attribute_of"), END,
+    NAME(field_config, name),
+    OTHER("kind"),
+    OTHER("table"),
+    OTHER("ids"),
+    OTHER("vocabulary"),
+    OTHER("first_row"),
+    OTHER("unknown_row"),
+    OTHER("attribute_of"),
+    OTHER("pool"),
+    OTHER("values"),
+    END,
 };
 static const struct key dense_keys[] = {
     NAME(field_config, name),
@@ -382,6 +391,22 @@ static bool read_indices(struct reader *reader, const json_t *list, const char *
 
 /* ---- fields and groups ---- */
 
+/* The keys of a multi-valued field. */
+static bool read_pool(struct reader *reader, const json_t *entry, const char *path, struct field_config *field) {
+    const json_t *pool = json_object_get(entry, "pool"), *values = json_object_get(entry, "values");
+    unsigned choice = 0;
+    if (pool == NULL && values == NULL)
+        return true;
+    if (!reader->second)
+        return FAIL(reader, "%s: \"pool\" and \"values\" need \"format\": \"dien/2\"", path);
+    if (!read_choice(reader, pool, key_path(path, "pool").text, WORDS("sum", "mean", "max"), &choice) ||
+        !read_count(reader, values, key_path(path, "values").text, 1, CONFIG_VALUES_MAX, &field->values))
+        return false;
+    field->pool = (enum pooling)choice;
+    return field->vocabulary == CONFIG_NONE || !reader->config->vocabularies[field->vocabulary].strings ||
+           FAIL(reader, "%s.vocabulary: ids of a field with several values must be integers", path);
+}
+
 static bool read_categorical(struct reader *reader, const json_t *entry, const char *path, struct field_config *field) {
     const struct config *config = reader->config;
     const json_t *table = json_object_get(entry, "table"), *vocabulary = json_object_get(entry, "vocabulary");
@@ -408,7 +433,7 @@ static bool read_categorical(struct reader *reader, const json_t *entry, const c
         return false;
     field->first_row = (int32_t)first;
     field->unknown_row = (int32_t)unknown;
-    return true;
+    return read_pool(reader, entry, path, field);
 }
 
 static bool read_fields(struct reader *reader, const json_t *list) {
@@ -443,6 +468,8 @@ static bool read_fields(struct reader *reader, const json_t *list) {
         if (parent == CONFIG_NONE || parent == i || config->fields[parent].dense)
             return FAIL(reader, "fields[%zu].attribute_of: is %s, must name another, categorical field", i,
                         describe_json(name).text);
+        if (config->fields[parent].values > 0)
+            return FAIL(reader, "fields[%zu].attribute_of: \"%s\" has several values", i, config->fields[parent].name);
         if (json_object_get(json_array_get(list, parent), "attribute_of") != NULL)
             return FAIL(reader, "fields[%zu].attribute_of: \"%s\" is an attribute itself", i,
                         config->fields[parent].name);
@@ -626,6 +653,8 @@ static bool read_output(struct reader *reader, json_t *object) {
         return FAIL(reader, "output.bias.field: is %s, must name a candidate field", describe_json(name).text);
     const struct field_config *field = &config->fields[config->groups[DIEN_CANDIDATE].items[config->bias_index]];
     config->bias_table = FIND(config->tables, config->table_count, json_string_value(json_object_get(bias, "table")));
+    if (field->values > 0)
+        return FAIL(reader, "output.bias.field: \"%s\" has several values", field->name);
     if (field->dense || config->bias_table == CONFIG_NONE || config->tables[config->bias_table].width != 1 ||
         config->tables[config->bias_table].rows != config->tables[field->table].rows)
         return FAIL(reader, "output.bias.table: must name a table of width 1 with as many rows as the table of \"%s\"",

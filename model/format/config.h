@@ -13,8 +13,9 @@ enum { /* limits that FORMAT.md states */
        CONFIG_FIELDS_MAX = 1024,
        CONFIG_INTERESTS_MAX = 64,
        CONFIG_LAYERS_MAX = 32,
-       CONFIG_WIDTH_MAX = 65536, /* of a layer, a cell, an embedding or a dense field */
-       CONFIG_LENGTH_MAX = 65536 /* of a history */
+       CONFIG_WIDTH_MAX = 65536,  /* of a layer, a cell, an embedding or a dense field */
+       CONFIG_LENGTH_MAX = 65536, /* of a history */
+       CONFIG_VALUES_MAX = 1024   /* of a pooled field */
 };
 
 /* The index of an item that is not there. */
@@ -37,6 +38,9 @@ struct layer_config {
     float epsilon; /* dice-row */
 };
 
+/* How the embeddings of a multi-valued field become one vector. */
+enum pooling { POOL_SUM, POOL_MEAN, POOL_MAX };
+
 struct vocabulary_config {
     const char *name;
     bool strings;
@@ -53,12 +57,14 @@ struct table_config {
 struct field_config {
     const char *name;
     bool dense;
+    enum pooling pool; /* multi-valued */
     size_t width;      /* dense: numbers in a value */
     size_t units;      /* dense: outputs of its linear layer, or 0 without one */
     size_t table;      /* index into tables */
     size_t vocabulary; /* index into vocabularies, or CONFIG_NONE: ids are row indices */
     int32_t first_row;
     int32_t unknown_row;
+    size_t values; /* of a multi-valued field at most; 0: it has a single value */
     size_t parent; /* index into fields, or CONFIG_NONE */
 };
 

@@ -21,31 +21,57 @@ static float float_of_half(uint16_t half) {
     return float_of_bits(sign | 0x3f800000U) * (float_of_bits(magnitude) * 0x1p112F);
 }
 
-/* Write a row's elements `stride` apart: 1 for a vector, LANES for a lane. */
-static void gather(const struct table *table, size_t row, size_t stride, float *vector) {
+static inline float element(const struct table *table, size_t row, size_t i) {
     const float *f32 = table->data;
     const uint16_t *u16 = table->data;
     const int8_t *i8 = table->data;
-    size_t start = row * table->width;
+    size_t place = row * table->width + i;
+    switch (table->type) {
+    case TENSOR_F16:
+        return float_of_half(u16[place]);
+    case TENSOR_BF16: /* the first 16 bits of a float32 */
+        return float_of_bits((uint32_t)u16[place] << 16);
+    case TENSOR_I8:
+        return table->scale[row] * (float)i8[place];
+    default:
+        return f32[place];
+    }
+}
+
+/* Write a row's elements `stride` apart: 1 for a vector, LANES for a lane. */
+static void gather(const struct table *table, size_t row, size_t stride, float *vector) {
     for (size_t i = 0; i < table->width; i++)
-        switch (table->type) {
-        case TENSOR_F16:
-            vector[i * stride] = float_of_half(u16[start + i]);
-            break;
-        case TENSOR_BF16: /* the first 16 bits of a float32 */
-            vector[i * stride] = float_of_bits((uint32_t)u16[start + i] << 16);
-            break;
-        case TENSOR_I8:
-            vector[i * stride] = table->scale[row] * (float)i8[start + i];
-            break;
-        default:
-            vector[i * stride] = f32[start + i];
+        vector[i * stride] = element(table, row, i);
+}
+
+/* The sum, mean or maximum of several rows, in their order; zero for none. */
+static void pool_rows(const struct embedding *embedding, const int32_t *rows, size_t stride, float *vector) {
+    size_t count = 0;
+    for (size_t unit = 0; unit < embedding->width; unit++)
+        vector[unit * stride] = 0;
+    for (size_t i = 0; i < embedding->rows; i++) {
+        if (rows[i] < 0)
+            continue;
+        for (size_t unit = 0; unit < embedding->width; unit++) {
+            float value = element(embedding->table, (size_t)rows[i], unit), *pooled = &vector[unit * stride];
+            if (embedding->pool == POOL_MAX)
+                *pooled = count == 0 || value > *pooled ? value : *pooled;
+            else
+                *pooled += value;
         }
+        count++;
+    }
+    for (size_t unit = 0; embedding->pool == POOL_MEAN && count > 0 && unit < embedding->width; unit++)
+        vector[unit * stride] /= (float)count;
 }
 
 static void embed(const struct embedding *embedding, const struct dien_column *column, size_t i, size_t stride,
                   float *vector) {
     assert(i < column->count); /* so many values the request has checked */
+    if (embedding->is_pooled) {
+        pool_rows(embedding, column->rows + i * embedding->rows, stride, vector);
+        return;
+    }
     if (embedding->table != NULL) {
         gather(embedding->table, (size_t)column->rows[i], stride, vector);
         return;
@@ -79,7 +105,9 @@ void embed_fetch(const struct embedding *embedding, const struct dien_column *co
     if (table == NULL)
         return;
     size_t element = table->type == TENSOR_I8 ? 1 : table->type == TENSOR_F32 ? 4 : 2, bytes = table->width * element;
-    for (size_t i = first; i < first + count; i++) {
+    for (size_t i = first * embedding->rows; i < (first + count) * embedding->rows; i++) {
+        if (column->rows[i] < 0)
+            continue;
         size_t row = (size_t)column->rows[i];
         const volatile char *start = (const volatile char *)table->data + row * bytes;
         for (size_t j = 0; j < bytes; j += CACHE_LINE)

@@ -22,6 +22,7 @@ static bool describe_group(const struct dien_model *model, enum dien_group group
             .kind = kind_names[fields[i]->kind],
             .rows = fields[i]->kind == DIEN_DENSE ? 0 : (size_t)fields[i]->rows,
             .width = fields[i]->width,
+            .values = fields[i]->values,
             .attribute_of = fields[i]->parent != NULL ? fields[i]->parent->name : NULL,
         };
     *described = (struct proto_model_group){.name = group_names[group], .count = count, .fields = list};

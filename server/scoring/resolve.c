@@ -128,6 +128,25 @@ static bool resolve_id(struct resolver *resolver, const struct group *group, con
     return true;
 }
 
+/* The ids of a multi-valued field, each to a row; the rest is -1. */
+static bool resolve_several(struct resolver *resolver, const struct group *group, const struct dien_field *field,
+                            const struct proto_value *value, size_t i, int32_t *rows) {
+    char expected[80];
+    snprintf(expected, sizeof expected, "an array of at most %u integers below 2^53", field->values);
+    if (value->kind != PROTO_VECTOR || value->length > field->values)
+        return refuse_value(resolver, group, field, i, expected);
+    for (size_t j = 0; j < field->values; j++) {
+        struct proto_value id = {.kind = PROTO_REAL};
+        rows[j] = -1;
+        if (j >= value->length)
+            continue;
+        id.real = value->vector[j];
+        if (!resolve_id(resolver, group, field, &id, i, &rows[j]))
+            return refuse_value(resolver, group, field, i, expected);
+    }
+    return true;
+}
+
 static bool resolve_number(struct resolver *resolver, const struct group *group, const struct dien_field *field,
                            double number, size_t i, float *value) {
     *value = (float)number;
@@ -167,7 +186,10 @@ static bool fill_attribute(struct resolver *resolver, const struct group *group,
     if (i >= group->columns[place].count)
         return refuse_value(resolver, group, field, i, "given, because its parent has no value here");
     assert(parents != NULL);
-    if (rows != NULL)
+    if (field->values > 0)
+        memcpy(rows + i * field->values, dien_attribute_rows(resolver->model, field, parents[i]),
+               field->values * sizeof *rows);
+    else if (rows != NULL)
         rows[i] = dien_attribute_row(resolver->model, field, parents[i]);
     else
         memcpy(values + i * field->width, dien_attribute_values(resolver->model, field, parents[i]),
@@ -203,8 +225,10 @@ static void set_unknown(struct resolver *resolver, const struct dien_field *fiel
         memset(values + i * field->width, 0, field->width * sizeof *values);
         return;
     }
-    rows[i] = dien_unknown_row(resolver->model, field);
     resolver->unknown[field->index]++;
+    for (size_t j = 0; j < field->values; j++)
+        rows[i * field->values + j] = -1;
+    rows[i * (field->values > 0 ? field->values : 1)] = dien_unknown_row(resolver->model, field);
 }
 
 static bool resolve_column(struct resolver *resolver, const struct group *group, size_t place) {
@@ -213,7 +237,8 @@ static bool resolve_column(struct resolver *resolver, const struct group *group,
     struct dien_column *column = &group->columns[place];
     size_t count = column_count(group, field);
     bool dense = field->kind == DIEN_DENSE;
-    void *memory = arena_array(resolver->arena, count * (dense ? field->width : 1), sizeof(float));
+    size_t size = dense ? field->width : field->values > 0 ? field->values : 1;
+    void *memory = arena_array(resolver->arena, count * size, sizeof(float));
     if (memory == NULL)
         return problem_out_of_memory(resolver->problem);
     int32_t *rows = dense ? NULL : memory;
@@ -223,8 +248,9 @@ static bool resolve_column(struct resolver *resolver, const struct group *group,
         const struct proto_value *value = sent != NULL && i < sent->count ? &sent->values[i] : NULL;
         bool good = value == NULL || value->kind == PROTO_ABSENT
                         ? fill_attribute(resolver, group, field, i, rows, values)
-                    : dense ? resolve_dense(resolver, group, field, value, i, values + i * field->width)
-                            : resolve_id(resolver, group, field, value, i, &rows[i]);
+                    : dense             ? resolve_dense(resolver, group, field, value, i, values + i * size)
+                    : field->values > 0 ? resolve_several(resolver, group, field, value, i, rows + i * size)
+                                        : resolve_id(resolver, group, field, value, i, &rows[i]);
         if (!good && group->group == DIEN_BEHAVIOUR && resolver->request->history_is_stored)
             set_unknown(resolver, field, i, rows, values);
         else if (!good)

@@ -89,6 +89,10 @@ class Maker:
                                       "vocabulary": vocabulary, "first_row": first, "unknown_row": 0})
         self._join(name, groups)
 
+    def pooled(self, name: str, groups: list[str], rows: int, **more: Any) -> None:
+        """A field of several values at once."""
+        self.categorical(name, groups, rows, pool=self.pick(["sum", "mean", "max"]), values=self.pick([1, 3, 6]), **more)
+
     def dense(self, name: str, groups: list[str], **more: Any) -> None:
         """A field of one number, or three; at times through a linear layer."""
         layer = {"units": self.pick(WIDTHS)} if self.chance(0.5) else {}
@@ -121,6 +125,12 @@ class Maker:
             self.categorical("slot", ["candidate"], 9)
             self.dense("bid", ["candidate"])
         if self.chance(0.4):
+            self.pooled("tags", [self.pick(["user", "context"])], 19, first_row=self.pick([0, 1]))
+        if self.chance(0.3):
+            self.pooled("genres", both, 8, attribute_of="item")
+        if self.chance(0.3):
+            self.pooled("offers", ["candidate"], 12)
+        if self.chance(0.4):
             self.categorical("action", ["behaviour"], 4)
             self.dense("dwell", ["behaviour"])
 
@@ -151,7 +161,7 @@ class Maker:
         if interest["evolution"]["cell"] == "gru":
             return {"kind": "none"}
         attention: Config = {"kind": self.pick(["dot", "bilinear", "mlp", "mlp"]),
-                             "normalise": self.pick(["softmax", "softmax", "none"])}
+                             "normalise": self.pick(["softmax", "none"])}
         if self.chance(0.5):
             attention["query"] = self.layer(self.pick(UNITS))
         if attention["normalise"] == "none":
@@ -172,7 +182,7 @@ class Maker:
     def interest(self, name: str, history: list[str]) -> None:
         """One interest over these behaviour fields."""
         candidate = group(self.config, "candidate")
-        items = [field for field in candidate if field in ("item", "category", "price")]
+        items = [field for field in candidate if field in ("item", "category", "price", "genres")]
         target = items if self.chance(0.7) else self.random.permutation(candidate).tolist()
         interest: Config = {"name": name, "history": history, "target": target, "max_length": self.pick([1, 4, 9, 9, 20, 20]),
                             "keep": self.pick(["last", "first"]),
@@ -215,7 +225,7 @@ class Maker:
     def bias(self) -> None:
         """A bias of its own for each row of a candidate field."""
         fields = [field_of(self.config, name) for name in group(self.config, "candidate")]
-        field = self.pick([field for field in fields if field["kind"] == "categorical"])
+        field = self.pick([field for field in fields if field["kind"] == "categorical" and "pool" not in field])
         self.config["tables"]["bias"] = {"rows": self.config["tables"][field["table"]]["rows"], "width": 1}
         self.config["output"]["bias"] = {"field": field["name"], "table": "bias"}
 
@@ -254,7 +264,8 @@ class Maker:
                 tensors[name] = self.random.normal(0, 1, shape).astype(np.float32)
             else:
                 rows = self.config["tables"][field["table"]]["rows"]
-                tensors[name] = self.random.integers(0, rows, shape).astype(np.int32)
+                lowest = -1 if "pool" in field else 0
+                tensors[name] = self.random.integers(lowest, rows, shape).astype(np.int32)
         for name, vocabulary in self.vocabularies.items():
             tensors.update({f"vocabularies.{name}.{part}": tensor for part, tensor in vocabulary.tensors.items()})
         return tensors

@@ -27,7 +27,15 @@ class Plain:
         field = field_of(self.config, name)
         if field["kind"] == "dense":
             return self.w[f"dense.{name}.weight"] @ value if "units" in field else value
-        return self.w[f"tables.{field['table']}"][value]
+        table = self.w[f"tables.{field['table']}"]
+        if "pool" not in field:
+            return table[value]
+        found = [table[row] for row in value if row >= 0]
+        if not found:
+            return np.zeros(table.shape[1])
+        if field["pool"] == "max":
+            return np.array([max(row[unit] for row in found) for unit in range(table.shape[1])])
+        return sum(found) / (len(found) if field["pool"] == "mean" else 1)
 
     def activate(self, prefix, layer, x):
         kind = layer["activation"]
@@ -148,6 +156,9 @@ def test_the_seeds_cover_the_format():
                  ("interests", len(config["interests"])), ("user", bool(config["groups"]["user"]))}
         seen |= {("vocabulary", each["type"]) for each in config["vocabularies"].values()}
         seen |= {(field["kind"], field.get("ids"), field.get("width"), "attribute_of" in field) for field in config["fields"]}
+        seen |= {("pool", field["pool"]) for field in config["fields"] if "pool" in field}
+        seen |= {("pool of", name) for name, members in config["groups"].items() for member in members
+                 if "pool" in field_of(config, member)}
         seen |= {("dense units", name) for name, members in config["groups"].items() for member in members
                  if "units" in field_of(config, member)}
         seen |= {("dense attribute with units",) for field in config["fields"] if "units" in field and "attribute_of" in field}
@@ -182,6 +193,8 @@ def test_the_seeds_cover_the_format():
     wanted |= {("attention", kind, query) for kind in ("dot", "bilinear", "mlp") for query in (True, False)}
     wanted |= {("attention", "none", False), ("normalise", "none"), ("scale", -1), ("scale", 0), ("scale", 1), ("key", True)}
     wanted |= {("raw", "none", cell) for cell in random_model.CELLS if cell != "gru"}
+    wanted |= {("pool", pool) for pool in ("sum", "mean", "max")}
+    wanted |= {("pool of", name) for name in ("user", "context", "behaviour", "candidate")}
     wanted |= {("dense units", name) for name in ("user", "context", "behaviour", "candidate")}
     wanted |= {("dense attribute with units",), ("bias", "sigmoid"), ("bias", "softmax")}
     assert wanted <= seen, wanted - seen

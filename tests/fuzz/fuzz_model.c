@@ -52,10 +52,15 @@ static struct dien_column make_column(const struct dien_model *model, const stru
         column.values = values;
         return column;
     }
-    int32_t *rows = calloc(count, sizeof *rows);
+    size_t several = field->values > 0 ? field->values : 1;
+    int32_t *rows = calloc(count * several, sizeof *rows);
     require(rows != NULL);
-    for (size_t i = 0; i < count; i++) {
+    for (size_t i = 0; i < count * several; i++) {
         bool known;
+        if (field->values > 0 && i % 3 == 1) {
+            rows[i] = -1; /* no value */
+            continue;
+        }
         if (i == 0)
             rows[i] = field->rows - 1;
         else if (field->kind == DIEN_STRING_VOCABULARY)
@@ -75,6 +80,12 @@ static void check_attribute(const struct dien_model *model, const struct dien_fi
             require(dien_attribute_values(model, field, row) != NULL);
             continue;
         }
+        for (size_t i = 0; i < field->values; i++) {
+            int32_t one = dien_attribute_rows(model, field, row)[i];
+            require(one >= -1 && one < field->rows);
+        }
+        if (field->values > 0)
+            continue;
         int32_t own = dien_attribute_row(model, field, row);
         require(own >= 0 && own < field->rows);
     }

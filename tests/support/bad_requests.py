@@ -11,9 +11,10 @@ TOP = pathlib.Path(__file__).resolve().parents[2]
 if str(TOP / "model" / "export") not in sys.path:
     sys.path.insert(0, str(TOP / "model" / "export"))
 
-TABLES = {"item": (6, 3), "category": (4, 2), "shop": (5, 2), "country": (4, 2), "month": (3, 1)}
+TABLES = {"item": (6, 3), "category": (4, 2), "shop": (5, 2), "country": (4, 2), "month": (3, 1), "tag": (7, 2),
+          "genre": (4, 3)}
 CONFIG = {
-    "format": "dien/1", "name": "words", "version": "1",
+    "format": "dien/2", "name": "words", "version": "1",
     "vocabularies": {},
     "tables": {name: {"rows": rows, "width": width} for name, (rows, width) in TABLES.items()},
     "fields": [
@@ -27,9 +28,13 @@ CONFIG = {
         {"name": "dwell", "kind": "dense", "width": 1},
         {"name": "country", "kind": "categorical", "table": "country", "ids": "index", "first_row": 1, "unknown_row": 0},
         {"name": "place", "kind": "dense", "width": 3},
-        {"name": "month", "kind": "categorical", "table": "month", "ids": "index", "unknown_row": 0}],
-    "groups": {"user": ["country", "place"], "context": ["month"], "behaviour": ["item", "category", "shop", "dwell"],
-               "candidate": ["item", "category", "price", "shop"]},
+        {"name": "month", "kind": "categorical", "table": "month", "ids": "index", "unknown_row": 0},
+        {"name": "tags", "kind": "categorical", "table": "tag", "ids": "index", "first_row": 1, "unknown_row": 0, "pool": "mean",
+         "values": 3},
+        {"name": "genres", "kind": "categorical", "table": "genre", "ids": "vocabulary", "vocabulary": "genres",
+         "unknown_row": 3, "pool": "max", "values": 2, "attribute_of": "item"}],
+    "groups": {"user": ["country", "place", "tags"], "context": ["month"], "behaviour": ["item", "category", "shop", "dwell"],
+               "candidate": ["item", "category", "price", "shop", "genres"]},
     "interests": [
         {"name": "clicks", "history": ["item", "category", "dwell"], "target": ["item"], "max_length": 5, "keep": "last",
          "extractor": {"cell": "gru", "units": 3, "reset": "after"},
@@ -39,13 +44,13 @@ CONFIG = {
          "extractor": {"cell": "gru", "units": 2, "reset": "before"},
          "attention": {"kind": "dot", "normalise": "softmax"},
          "evolution": {"cell": "augru-or", "units": 2, "reset": "before"}}],
-    "mlp": {"inputs": ["user.country", "user.place", "context.month", "candidate.item", "candidate.price", "interest.clicks",
-                       "interest.shops"],
+    "mlp": {"inputs": ["user.country", "user.place", "user.tags", "context.month", "candidate.item", "candidate.price",
+                       "candidate.genres", "interest.clicks", "interest.shops"],
             "layers": [{"units": 1, "activation": "linear"}]},
     "output": {"kind": "sigmoid"},
 }
 GOOD = {
-    "user": {"country": 2, "place": [0.5, -1, 2]}, "context": {"month": 1},
+    "user": {"country": 2, "place": [0.5, -1, 2], "tags": [5, 0, 5]}, "context": {"month": 1},
     "history": {"item": ["a", "zzz", "c"], "category": [0, 3, 99], "shop": [-7, 2**64 - 1], "dwell": [1, 2.5, 0]},
     "candidates": {"item": ["b", "c"], "price": [1.5, 2], "shop": [2**40, 5]},
 }
@@ -59,10 +64,11 @@ def model():
     from dien.model.vocabulary import Vocabulary
     random, config = np.random.default_rng(5), copy.deepcopy(CONFIG)
     vocabularies = {"items": Vocabulary.of_strings(["a", "b", "c", "é漢", "beyond"]),
-                    "shops": Vocabulary.of_integers([-7, 5, 2**40, 0])}
+                    "shops": Vocabulary.of_integers([-7, 5, 2**40, 0]), "genres": Vocabulary.of_integers([-3, 2**52, 8])}
     config["vocabularies"] = {name: vocabulary.config() for name, vocabulary in vocabularies.items()}
     tensors = {name: random.normal(0, 0.7, shape).astype(np.float32) for name, shape in weight_shapes(config).items()}
     tensors["attributes.category"] = np.array([0, 1, 2, 3, 1, 0], np.int32)
+    tensors["attributes.genres"] = np.array([[-1, -1], [0, 1], [2, -1], [-1, 3], [3, 3], [0, 0]], np.int32)
     tensors["attributes.price"] = random.normal(0, 1, (6, 1)).astype(np.float32)
     for name, vocabulary in vocabularies.items():
         tensors.update({f"vocabularies.{name}.{part}": tensor for part, tensor in vocabulary.tensors.items()})
@@ -141,6 +147,17 @@ CASES = {
     "text among numbers": case("/user/place", ["user", "place"], [1, 2, "3"]),
     "a number for three": case("/user/place", ["user", "place"], 1),
     "one of three beyond float32": case("/user/place", ["user", "place"], [1, -1e39, 2]),
+    "an id for several": case("/user/tags", ["user", "tags"], 1),
+    "text for several ids": case("/user/tags", ["user", "tags"], "1"),
+    "four ids of three": case("/user/tags", ["user", "tags"], [1, 2, 3, 4]),
+    "a negative index among several": case("/user/tags", ["user", "tags"], [1, -2]),
+    "text among several ids": case("/user/tags", ["user", "tags"], [1, "2"]),
+    "a fraction among several ids": case("/user/tags", ["user", "tags"], [1.5]),
+    "an id past doubles among several": case("/user/tags", ["user", "tags"], [2**53]),
+    "a list among several ids": case("/user/tags", ["user", "tags"], [[1]]),
+    "null for several ids": case("/user", ["user", "tags"], None),
+    "three ids of two for a candidate": case("/candidates/genres/1", ["candidates", "genres"], [[8], [8, -3, 8]]),
+    "an id for several of a candidate": case("/candidates/genres/0", ["candidates", "genres"], [8, 8]),
     "candidates null": case("/candidates", ["candidates"], None),
     "no candidates": case("/candidates", ["candidates"], ...),
     "no candidate": case("/candidates", ["candidates"], []),
@@ -169,6 +186,9 @@ CASES = {
 ACCEPTED = {
     "as it is": GOOD, "rows": rows("candidates"), "no history": changed(["history"], ...),
     "an empty history": changed(["history"], {}), "no rows of history": changed(["history"], []),
+    "no ids": changed(["user", "tags"], []), "unknown ids": changed(["user", "tags"], [10**9, 2.0]),
+    "several ids of candidates": changed(["candidates", "genres"], [[], [2**52, 77]]),
+    "several ids of one candidate": changed(["candidates", "genres"], [None, [-3]]),
     "a null history": changed(["history"], None), "columns of null": changed(["history"], {"item": None, "shop": None}),
     "an index as text": changed(["context", "month"], "1"), "a whole number": changed(["context", "month"], 1.0),
     "an index past the table": changed(["context", "month"], 2**64 - 1),

@@ -64,6 +64,11 @@ static void *array(size_t count, size_t size) {
     return memory;
 }
 
+/* Rows, or numbers, in one value of a field. */
+static size_t value_size(const struct dien_field *field) {
+    return field->kind == DIEN_DENSE ? field->width : field->values > 0 ? field->values : 1;
+}
+
 static struct dien_column random_column(const struct dien_field *field, size_t count) {
     struct dien_column column = {.count = count};
     if (field->kind == DIEN_DENSE) {
@@ -72,9 +77,9 @@ static struct dien_column random_column(const struct dien_field *field, size_t c
             values[i] = (float)rand() / (float)RAND_MAX - 0.5F;
         column.values = values;
     } else {
-        int32_t *rows = array(count, sizeof *rows);
-        for (size_t i = 0; i < count; i++)
-            rows[i] = rand() % field->rows;
+        int32_t *rows = array(count * value_size(field), sizeof *rows);
+        for (size_t i = 0; i < count * value_size(field); i++)
+            rows[i] = field->values > 0 && rand() % 3 == 0 ? -1 : rand() % field->rows;
         column.rows = rows;
     }
     return column;
@@ -96,7 +101,7 @@ static struct dien_columns pick(const struct dien_model *model, enum dien_group 
     size_t width = dien_fields(model, group, &fields);
     struct dien_column *columns = array(width, sizeof *columns);
     for (size_t i = 0; i < width; i++) {
-        size_t size = fields[i]->kind == DIEN_DENSE ? fields[i]->width : 1;
+        size_t size = value_size(fields[i]);
         const void *values = from->column[i].rows != NULL ? (const void *)from->column[i].rows : from->column[i].values;
         char *copy = array(count * size, 4);
         for (size_t j = 0; j < count; j++)

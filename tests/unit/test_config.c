@@ -153,10 +153,10 @@ static json_t *walk(json_t *node, const char *path, char *key) {
     return node;
 }
 
-/* The config with one value replaced by a JSON text, or removed where that is NULL. The caller frees it. */
-static char *changed(const char *path, const char *value) {
+/* A config with one value replaced by a JSON text, or removed where that is NULL. The caller frees it. */
+static char *changed_of(const char *config, const char *path, const char *value) {
     char key[64];
-    json_t *root = json_loads(small_config(), 0, NULL), *container = walk(root, path, key);
+    json_t *root = json_loads(config, 0, NULL), *container = walk(root, path, key);
     json_t *node = value != NULL ? json_loads(value, JSON_DECODE_ANY, NULL) : NULL;
     assert_true(root != NULL && (value == NULL || node != NULL));
     int status;
@@ -173,6 +173,10 @@ static char *changed(const char *path, const char *value) {
     return text;
 }
 
+static char *changed(const char *path, const char *value) {
+    return changed_of(small_config(), path, value);
+}
+
 static const char name_of_65[] = "\"12345678901234567890123456789012345678901234567890123456789012345\"";
 
 static const struct {
@@ -180,6 +184,8 @@ static const struct {
 } wrong[] = {
     {"format", NULL, "config.json: format: is missing, must be \"dien/1\" or \"dien/2\""},
     {"format", "\"dien/3\"", "config.json: format: is \"dien/3\", must be \"dien/1\" or \"dien/2\""},
+    {"fields.0.pool", "\"sum\"", "config.json: fields[0]: \"pool\" and \"values\" need \"format\": \"dien/2\""},
+    {"fields.0.values", "3", "config.json: fields[0]: \"pool\" and \"values\" need \"format\": \"dien/2\""},
     {"interests.0.evolution.cell", "\"augru-keep\"",
      "config.json: interests[0].evolution.cell: \"augru-keep\" needs \"format\": \"dien/2\""},
     {"name", NULL, "config.json: name: must be a name"},
@@ -515,6 +521,74 @@ static void test_files_that_are_none(void **state) {
     pool_free(&pool);
 }
 
+/* ---- dien/2 ---- */
+
+/* small_config() in dien/2 where "country", of the user, has several values. The caller frees it. */
+static char *multi_valued(void) {
+    char *second = changed("format", "\"dien/2\""), *pooled = changed_of(second, "fields.3.pool", "\"max\"");
+    char *text = changed_of(pooled, "fields.3.values", "1024");
+    free(second), free(pooled);
+    return text;
+}
+
+static void test_multi_valued_fields(void **state) {
+    (void)state;
+    static const struct {
+        const char *path, *value, *expected; /* NULL: lawful */
+    } cases[] = {
+        {"fields.3.values", "1", NULL},
+        {"fields.3.pool", "\"sum\"", NULL},
+        {"interests.0.evolution.cell", "\"augru-keep\"", NULL},
+        {"fields.3.values", NULL, "fields[3].values: must be an integer from 1 to 1024"},
+        {"fields.3.values", "0", "fields[3].values: must be an integer from 1 to 1024"},
+        {"fields.3.values", "1025", "fields[3].values: must be an integer from 1 to 1024"},
+        {"fields.3.pool", NULL, "fields[3].pool: is missing, must be one of \"sum\", \"mean\", \"max\""},
+        {"fields.3.pool", "\"min\"", "fields[3].pool: is \"min\", must be one of"},
+        {"fields.2.values", "3", "fields[2]: unknown key \"values\""},
+        {"format", "\"dien/1\"", "fields[3]: \"pool\" and \"values\" need \"format\": \"dien/2\""},
+    };
+    struct config config;
+    struct pool pool;
+    struct dien_error error;
+    char *text = multi_valued();
+    assert_true(read_text(text, strlen(text), &config, &pool, &error));
+    assert_int_equal(config.fields[3].values, 1024);
+    assert_int_equal(config.fields[3].pool, POOL_MAX);
+    assert_int_equal(config.fields[0].values, 0);
+    pool_free(&pool);
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        char *other = changed_of(text, cases[i].path, cases[i].value);
+        bool good = read_text(other, strlen(other), &config, &pool, &error);
+        if (good != (cases[i].expected == NULL))
+            fail_msg("%s = %s: %s", cases[i].path, cases[i].value, good ? "accepted" : error.message);
+        if (!good)
+            assert_message(cases[i].path, error.message, cases[i].expected);
+        pool_free(&pool);
+        free(other);
+    }
+    free(text);
+}
+
+/* A field of several values is no parent, has no text for ids, and has no bias of its own. */
+static void test_where_multi_valued_fields_do_not_belong(void **state) {
+    (void)state;
+    char *text = multi_valued(), *parent = changed_of(text, "fields.2.attribute_of", "\"country\"");
+    assert_refused("a parent", parent, "fields[2].attribute_of: \"country\" has several values");
+    char *strings = changed_of(text, "fields.0.pool", "\"sum\""), *texts = changed_of(strings, "fields.0.values", "2");
+    assert_refused("text", texts, "fields[0].vocabulary: ids of a field with several values must be integers");
+
+    char *wide = changed_of(text, "fields.1.table", "\"item\""),
+         *bias = changed_of(wide, "output.bias.field", "\"shop\"");
+    struct config config;
+    struct pool pool;
+    struct dien_error error;
+    assert_true(read_text(bias, strlen(bias), &config, &pool, &error));
+    pool_free(&pool);
+    char *shop = changed_of(bias, "fields.1.pool", "\"mean\""), *shops = changed_of(shop, "fields.1.values", "2");
+    assert_refused("a bias", shops, "output.bias.field: \"shop\" has several values");
+    free(text), free(parent), free(strings), free(texts), free(wide), free(bias), free(shop), free(shops);
+}
+
 /* ---- properties ---- */
 
 static void test_when_states_stay_within_one(void **state) {
@@ -545,6 +619,8 @@ int main(void) {
         cmocka_unit_test(test_hostile_text),
         cmocka_unit_test(test_truncated_anywhere),
         cmocka_unit_test(test_files_that_are_none),
+        cmocka_unit_test(test_multi_valued_fields),
+        cmocka_unit_test(test_where_multi_valued_fields_do_not_belong),
         cmocka_unit_test(test_when_states_stay_within_one),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -450,10 +450,10 @@ static void slots_and_single_members(void **state) {
 
 static void a_model_lists_its_fields(void **state) {
     (void)state;
-    const struct proto_model_field user[] = {{"country", "index", 48, 0, NULL}};
+    const struct proto_model_field user[] = {{"country", "index", 48, 0, 0, NULL}, {"tags", "integer", 9, 0, 6, NULL}};
     const struct proto_model_field behaviour[] = {
-        {"item", "string", 218, 0, NULL}, {"category", "index", 5, 0, "item"}, {"price", "dense", 0, 2, NULL}};
-    const struct proto_model_group groups[] = {{"user", 1, user}, {"context", 0, NULL}, {"history", 3, behaviour}};
+        {"item", "string", 218, 0, 0, NULL}, {"category", "index", 5, 0, 0, "item"}, {"price", "dense", 0, 2, 0, NULL}};
+    const struct proto_model_group groups[] = {{"user", 2, user}, {"context", 0, NULL}, {"history", 3, behaviour}};
     const char *const history[] = {"item", "category"};
     const struct proto_model_interest interests[] = {{"clicks", 50, 2, history}};
     const struct proto_limit limits[] = {{"max_candidates", 4000}, {"max_body", SIZE_MAX / 2}};
@@ -468,7 +468,8 @@ static void a_model_lists_its_fields(void **state) {
     assert_body(
         json_encode_model(&model, &arena),
         "{\"name\":\"eshop\",\"version\":\"3\",\"groups\":{\"user\":[{\"name\":\"country\",\"kind\":\"index\","
-        "\"rows\":48,\"required\":true}],\"context\":[],\"history\":[{\"name\":\"item\",\"kind\":\"string\","
+        "\"rows\":48,\"required\":true},{\"name\":\"tags\",\"kind\":\"integer\",\"rows\":9,\"values\":6,"
+        "\"required\":true}],\"context\":[],\"history\":[{\"name\":\"item\",\"kind\":\"string\","
         "\"rows\":218,\"required\":true},{\"name\":\"category\",\"kind\":\"index\",\"rows\":5,\"required\":false,"
         "\"attribute_of\":\"item\"},{\"name\":\"price\",\"kind\":\"dense\",\"width\":2,\"required\":true}]},"
         "\"interests\":[{\"name\":\"clicks\",\"max_length\":50,\"history\":[\"item\",\"category\"]}],"

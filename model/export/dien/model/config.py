@@ -21,8 +21,9 @@ def field_of(config: Config, name: str) -> Config:
 
 
 def format_of(config: Config) -> str:
-    """The oldest format that can say this config: dien/2 for a cell of its own, else dien/1."""
+    """The oldest format that can say this config: dien/2 for the cell or for multi-valued fields of its own, else dien/1."""
     second = any(interest["evolution"]["cell"] == "augru-keep" for interest in config["interests"])
+    second = second or any("pool" in field for field in config["fields"])
     return "dien/2" if second else "dien/1"
 
 
@@ -138,6 +139,6 @@ def attribute_shapes(config: Config) -> dict[str, Shape]:
     for field in config["fields"]:
         if "attribute_of" in field:
             rows = config["tables"][field_of(config, field["attribute_of"])["table"]]["rows"]
-            shapes[f"attributes.{field['name']}"] = (
-                (rows, field.get("width", 1)) if field["kind"] == "dense" else (rows,))
+            several = field.get("width", 1) if field["kind"] == "dense" else field.get("values")
+            shapes[f"attributes.{field['name']}"] = (rows,) if several is None else (rows, several)
     return shapes

@@ -76,6 +76,8 @@ def _fields(model: _Model) -> str:
         ids = "index" if field["ids"] == "index" else f"vocabulary {field['vocabulary']}"
         if field.get("first_row"):
             ids += f" + {field['first_row']}"
+        if "pool" in field:
+            ids += f", {field['pool']} of at most {field['values']}"
         rows.append([field["name"], groups, "categorical", ids,
                      f"{field['table']} [{table['rows']}, {table['width']}] {kind}".strip(),
                      table["width"], field["unknown_row"], field.get("attribute_of", "")])

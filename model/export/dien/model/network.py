@@ -21,7 +21,7 @@ DICE_MOMENTUM = 0.99
 @dataclass
 class Batch:
     """B requests of equal shape. A categorical field has rows of its table as values. A dense field has numbers, with
-    one more dimension for its width."""
+    one more dimension for its width; a multi-valued field has rows, with one more for its values, -1 where there is none."""
 
     user: dict[str, Tensor]                 # [B]
     context: dict[str, Tensor]              # [B]
@@ -111,7 +111,13 @@ class DIEN(nn.Module):
         if field["kind"] == "dense":
             values = column.to(next(self.parameters()).dtype)
             return values @ self.weight(f"dense.{name}.weight").T if "units" in field else values
-        return nn.functional.embedding(column, self.weight(f"tables.{field['table']}"))
+        if "pool" in field:
+            return pooled(field["pool"], self.rows(field["table"], column.clamp(min=0)), column >= 0)
+        return self.rows(field["table"], column)
+
+    def rows(self, table: str, rows: Tensor) -> Tensor:
+        """Rows of a table, in one more dimension."""
+        return nn.functional.embedding(rows, self.weight(f"tables.{table}"))
 
     def _follow(self, interest: Config, batch: Batch, pieces: dict[str, Tensor], trace: Trace) -> None:
         """One interest from behaviours to final state (section 4.3 of the paper)."""
@@ -254,6 +260,15 @@ class DIEN(nn.Module):
         if output["kind"] == "sigmoid":
             return y[..., 0]
         return y[..., output["positive"]] - y[..., 1 - output["positive"]]
+
+
+def pooled(pool: str, embedded: Tensor, real: Tensor) -> Tensor:
+    """The sum, mean or maximum of several embeddings [..., values, width], of those that are real; zero for none."""
+    real = real.unsqueeze(-1)
+    if pool == "max":
+        return embedded.masked_fill(~real, -torch.inf).amax(-2).masked_fill(~real.any(-2), 0)
+    total = (embedded * real).sum(-2)
+    return total / real.sum(-2).clamp(min=1) if pool == "mean" else total
 
 
 def score(network: DIEN, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:

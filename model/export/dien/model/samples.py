@@ -35,6 +35,12 @@ class RequestMaker:
         if field["kind"] == "dense":
             values = np.round(self.random.normal(0, 1, field.get("width", 1)), 3).tolist()
             return values if len(values) > 1 else values[0]
+        if "pool" in field:
+            return [self.id(field) for _ in range(int(self.random.integers(field["values"] + 1)))]
+        return self.id(field)
+
+    def id(self, field: Config) -> Any:
+        """An id of a categorical field."""
         unknown = self.chance(UNKNOWN)
         if field["ids"] == "index":
             rows = self.config["tables"][field["table"]]["rows"]
@@ -42,7 +48,7 @@ class RequestMaker:
         vocabulary = self.vocabularies[field["vocabulary"]]
         if not unknown:
             return vocabulary.entry(int(self.random.integers(vocabulary.entries)))
-        drawn = int(self.random.integers(2**62))
+        drawn = int(self.random.integers(2**52))
         return f"unknown {drawn}" if vocabulary.strings else drawn
 
     def columns(self, names: list[str], count: int) -> dict[str, list[Any]]:

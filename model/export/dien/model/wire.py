@@ -220,6 +220,17 @@ class Wire:
             return field["unknown_row"]
         return first + place
 
+    def _several(self, field: Config, value: Any, places: Sequence[Union[str, int]]) -> list[int]:
+        """The rows of a multi-valued field's ids, then -1 to the end."""
+        most = field["values"]
+        refusal = RequestError(f'The field "{field["name"]}" must be an array of at most {most} integers below 2^53.', *places)
+        if not isinstance(value, (list, tuple)) or len(value) > most:
+            raise refusal
+        integers = [_integer(each) for each in value]
+        if any(integer is None or abs(integer) >= EXACT or (field["ids"] == "index" and integer < 0) for integer in integers):
+            raise refusal
+        return [self.row(field, integer, *places) for integer in integers] + [-1] * (most - len(integers))
+
     def _numbers(self, field: Config, value: Any, places: Sequence[Union[str, int]]) -> list[float]:
         width = field.get("width", 1)
         if width == 1:
@@ -235,7 +246,7 @@ class Wire:
         return numbers
 
     def _column(self, table: _Table, name: str) -> torch.Tensor:
-        """One field's values: [count] rows or [count, width] numbers. The parent gives the values left out."""
+        """One field's values: [count] rows, [count, values] rows, or [count, width] numbers. The parent gives the values left out."""
         field, count = field_of(self.config, name), self._count(table, name)
         sent = table.columns.get(name, [ABSENT] * count)
         filled: Optional[np.ndarray] = None
@@ -248,10 +259,14 @@ class Wire:
                 if filled is None:
                     filled = self.attributes[name][self._column(table, field["attribute_of"]).numpy()]
                 read.append(filled[i])
+            elif "pool" in field:
+                read.append(self._several(field, value, places))
             elif field["kind"] == "categorical":
                 read.append(self.row(field, value, *places))
             else:
                 read.append(self._numbers(field, value, places))
+        if "pool" in field:
+            return torch.tensor(np.array(read, np.int64).reshape(count, field["values"]))
         if field["kind"] == "categorical":
             return torch.tensor(np.array(read, np.int64))
         return torch.tensor(np.array(read, np.float32).reshape(count, field.get("width", 1)))

@@ -105,11 +105,8 @@ class Trained(DIEN):
         super().__init__(config, dtype)
         self.sparse = {name for name, table in config["tables"].items() if table["rows"] > SPARSE_ROWS}
 
-    def embed(self, name: str, column: Tensor) -> Tensor:
-        field = field_of(self.config, name)
-        if field.get("table") not in self.sparse:
-            return super().embed(name, column)
-        return nn.functional.embedding(column, self.weight(f"tables.{field['table']}"), sparse=True)
+    def rows(self, table: str, rows: Tensor) -> Tensor:
+        return nn.functional.embedding(rows, self.weight(f"tables.{table}"), sparse=table in self.sparse)
 
 
 def warm_weights(network: DIEN, old: dict[str, Any]) -> list[str]:
