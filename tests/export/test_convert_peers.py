@@ -13,14 +13,17 @@ from dien.sources import convert
 from dien.sources.source import Source
 
 SEEDS = range(30)
-PEERS = ("deepctr_torch", "fuxictr", "torch_rechub", "recbole", "reference_tf1")
+PEERS = ("deepctr_torch", "fuxictr", "torch_rechub", "recbole", "reference_tf1", "prediction_flow", "eat_pytorch",
+         "longctr")
 
 
 @functools.lru_cache(maxsize=None)
 def compare(peer, seed):
     """The config of the converted case, and how far its scores are from the peer's."""
-    architecture, tensors, options, requests = importlib.import_module(f"peers.{peer}").case(seed)
-    config, stored = convert.convert(peer.replace("_", "-"), architecture, Source(tensors), options)
+    module = importlib.import_module(f"peers.{peer}")
+    architecture, tensors, options, requests = module.case(seed)
+    framework = getattr(module, "FRAMEWORK", peer.replace("_", "-"))
+    config, stored = convert.convert(framework, architecture, Source(tensors), options)
     return (
         config,
         convert.largest_difference(Scorer(config, stored), requests),
@@ -47,6 +50,7 @@ def test_the_seeds_cover_the_options():
             seen |= {(peer, "interests", len(config["interests"])), (peer, "vocabulary", "vocabularies" in config)}
             seen |= {(peer, "activation", layer["activation"]) for layer in config["mlp"]["layers"]}
             seen |= {(peer, "input", source.split(".")[0]) for source in config["mlp"]["inputs"]}
+            seen |= {(peer, "pool", each["pool"]) for each in config["fields"] if "pool" in each}
             seen |= {
                 (peer, "dense", "units" in field_of(config, each["name"]))
                 for each in config["fields"]
@@ -68,6 +72,13 @@ def test_the_seeds_cover_the_options():
     wanted = {("deepctr_torch", "cell", cell) for cell in ("gru+pooling", "aigru", "agru", "augru-and")}
     wanted |= {("recbole", "cell", cell) for cell in ("gru+pooling", "aigru", "agru", "augru-and")}
     wanted |= {("reference_tf1", "cell", cell) for cell in ("gru+pooling", "aigru", "agru", "augru-or")}
+    wanted |= {("prediction_flow", "cell", cell) for cell in ("gru+pooling", "aigru", "agru", "augru-keep")}
+    wanted |= {("eat_pytorch", "cell", cell) for cell in ("gru+pooling", "aigru", "agru", "augru-and")}
+    wanted |= {(peer, "pool", "max") for peer in ("prediction_flow", "eat_pytorch")} | {("eat_pytorch", "activation", "dice")}
+    wanted |= {("prediction_flow", "interests", count) for count in (1, 2)} | {("prediction_flow", "folded", "after")}
+    wanted |= {("longctr", "cell", cell) for cell in ("gru", "agru", "augru-and")}
+    wanted |= {("longctr", "pool", pool) for pool in ("sum", "mean")}
+    wanted |= {("longctr", "input", "product"), ("longctr", "dense", True)}
     wanted |= {("fuxictr", "cell", cell) for cell in ("gru", "agru", "augru-and")}
     wanted |= {("fuxictr", "attention", kind) for kind in ("none", "dot", "bilinear", "mlp")}
     wanted |= {
@@ -90,6 +101,7 @@ def test_the_seeds_cover_the_options():
         ("reference_tf1", "activation", "prelu"),
         ("reference_tf1", "vocabulary", True),
     }
+    wanted |= {("fuxictr", "pool", pool) for pool in ("sum", "mean")}
     wanted |= {
         ("fuxictr", "dense", True),
         ("recbole", "dense", True),

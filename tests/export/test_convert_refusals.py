@@ -402,3 +402,60 @@ def test_samples_that_are_none(tmp_path, content, message):
 def test_missing_flags():
     run = run_dien("convert", "--from", "recbole")
     assert run.returncode == 2 and "--architecture, --weights, --output" in run.stderr
+
+
+@pytest.mark.parametrize("tensor, reason", [
+    ("attentionW", "ReChorus's tensors.*softmax over the rows of a batch"),
+    ("augru/gru_gate_parameter_1/dense_4/kernel", "SparrowRecSys's DIEN.*random state at every call"),
+])
+def test_scores_that_cannot_be_repeated(tensor, reason):
+    """Whatever --from says, and whatever other tensors stand beside it."""
+    for name in convert.FRAMEWORKS:
+        tensors = {tensor: np.zeros((2, 2)), "embedding_dict.item_id.weight": np.zeros((3, 2))}
+        with pytest.raises(ConversionError, match=reason):
+            convert.convert(name, {}, Source(tensors))
+
+
+REFUSALS = {
+    "padding in front": ("fuxictr-longctr-augru", lambda a, t: a.update(padding="pre"), "padding is 'pre'"),
+    "padding unsaid": ("fuxictr-longctr-augru", lambda a, t: a.pop("padding"), "padding is missing.*pads in front"),
+    "padding misspelt": ("fuxictr-longctr-augru", lambda a, t: a.update(padding="behind"), "padding is 'behind', not 'post'"),
+    "no length": ("fuxictr-longctr-augru", lambda a, t: a.pop("max_len"), "max_len is missing"),
+    "no features of the item": ("fuxictr-longctr-augru", lambda a, t: [spec.update(source="") for each in a["feature_map"]
+                                                                       for spec in each.values()], 'source "item"'),
+    "a behaviour that is no item's": ("fuxictr-longctr-augru", lambda a, t: a["groups"].update(behaviour=["hour"]),
+                                      "a behaviour has the features of the item"),
+    "a padding row in a mean": (
+        "fuxictr-longctr-agru",
+        lambda a, t: t["embedding_layer.embedding_layer.embedding_layers.clusters.weight"].__setitem__(0, 1.0),
+        "clusters.weight: row 0 is not zero"),
+    "AGRU without a version": ("fuxictr-agru-two-sequences", lambda a, t: a.pop("peer_version"), "fuxictr_version is missing"),
+    "two classes without an activation": ("prediction-flow-augru", lambda a, t: a.update(final_activation=None),
+                                          "num_classes 2 with final_activation None"),
+    "a gru_type of another framework": ("prediction-flow-augru", lambda a, t: a["attention_groups"][0].update(gru_type="LSTM"),
+                                        "gru_type is 'LSTM'"),
+    "a pair without a history": ("prediction-flow-augru", lambda a, t: a["attention_groups"][0].update(pairs=[{"ad": "item_id"}]),
+                                 "attention_groups must be"),
+    "a history that is no feature": ("prediction-flow-augru",
+                                     lambda a, t: a["attention_groups"][0]["pairs"][0].update(pos_hist="clicks"),
+                                     "clicks is no category and no sequence"),
+    "histories of two lengths": ("prediction-flow-augru", lambda a, t: a["sequence_features"][0].update(max_length=9),
+                                 r"max_length of its histories is \[8, 9\]"),
+    "several outputs": ("eat-pytorch-augru", lambda a, t: a.update(d_out=2), "d_out is 2"),
+    "other sizes": ("eat-pytorch-augru", lambda a, t: a.update(mlp_hidden_layers=[20, 11]), "mlp_hidden_layers"),
+}
+
+
+@pytest.mark.parametrize("name", REFUSALS)
+def test_what_the_newer_sources_refuse(name):
+    case, change, message = REFUSALS[name]
+    refused(case, message, change)
+
+
+def test_agru_before_the_slip_was_mended():
+    """FuxiCTR up to 2.3.1 built AUGRU for AGRU: the version decides, where the tensors cannot."""
+    cells = {}
+    for version in ("2.0.1", "2.3.1", "2.3.2", "2.3.10", "3"):
+        config, _ = converted("fuxictr-agru-two-sequences", change=lambda a, t, v=version: a.update(fuxictr_version=v))
+        cells[version] = config["interests"][0]["evolution"]["cell"]
+    assert cells == {"2.0.1": "augru-and", "2.3.1": "augru-and", "2.3.2": "agru", "2.3.10": "agru", "3": "agru"}

@@ -46,8 +46,10 @@ def block(inputs, sizes, activations, norm, dropout, once=False):
 class Cell(nn.Module):
     """Gates in the order u, r, n; u writes."""
 
-    def __init__(self, width, kind):
+    def __init__(self, width, kind, version=""):
         super().__init__()
+        if kind == "AGRU" and version and tuple(map(int, version.split("."))) < (2, 3, 2):
+            kind = "AUGRU"  # a slip of FuxiCTR's, mended in 2.3.2
         self.x2h, self.h2h, self.kind = nn.Linear(width, 3 * width), nn.Linear(width, 3 * width), kind
 
     def forward(self, x, h, a):
@@ -86,7 +88,7 @@ class Peer(nn.Module):
         self.embedding_layer = nn.Module()
         layers, encoders = nn.ModuleDict(), nn.ModuleDict()
         for name, spec in specs.items():
-            if spec.get("feature_encoder"):
+            if "Linear" in spec.get("feature_encoder", ""):
                 encoders[name] = nn.Linear(width, width)
             if spec.get("share_embedding") in layers:
                 layers[name] = layers[spec["share_embedding"]]
@@ -104,7 +106,7 @@ class Peer(nn.Module):
         )
         self.targets = [[each] if isinstance(each, str) else each for each in a["dien_target_field"]]
         self.sequences = [[each] if isinstance(each, str) else each for each in a["dien_sequence_field"]]
-        total = width * sum(spec["type"] != "sequence" for spec in specs.values())
+        total = width * sum(spec["type"] != "sequence" or "feature_encoder" in spec for spec in specs.values())
         for target in self.targets:
             model = width * len(target)
             total += model * (3 if a["enable_sum_pooling"] else 1)
@@ -113,7 +115,7 @@ class Peer(nn.Module):
                 self.evolving_modules.append(gru(model))
                 continue
             evolving = nn.Module()
-            evolving.gru_cell = Cell(model, a["gru_type"])
+            evolving.gru_cell = Cell(model, a["gru_type"], a.get("fuxictr_version", ""))
             self.evolving_modules.append(evolving)
             attention = nn.Module()
             if a["attention_type"] == "bilinear_attention":
@@ -124,9 +126,18 @@ class Peer(nn.Module):
                     4 * model, a["attention_hidden_units"], [a["attention_activation"]] * count, False, dropout
                 )
             self.attention_modules.append(attention)
+        self.old = a.get("fuxictr_version", "") < "2.0.2"
+        if self.old and not a["enable_sum_pooling"]:
+            total += 2 * width * sum(map(len, self.targets))
         names = a["dnn_activations"]
         names = names if isinstance(names, list) else [names] * len(a["dnn_hidden_units"])
-        self.dnn = block(total, a["dnn_hidden_units"], names, a["batch_norm"], dropout, once)
+        if self.old:  # the MLP has no norms of its own: one stands before it
+            self.dnn = nn.Sequential(
+                nn.BatchNorm1d(total) if a["batch_norm"] else nn.Identity(),
+                block(total, a["dnn_hidden_units"], names, False, dropout),
+            )
+        else:
+            self.dnn = block(total, a["dnn_hidden_units"], names, a["batch_norm"], dropout, once)
         if a["aux_loss_alpha"]:
             self.aux_net = block(2 * width, [3], ["ReLU"], False, 0)
 
@@ -186,10 +197,26 @@ class Peer(nn.Module):
                 )
             emb = torch.cat([self.embed(name, column) for name, column in columns.items()], -1)
             goal = torch.cat([flat[name] for name in target], -1)
-            x.append(self.follow(i, emb, goal, columns[sequence[0]]))
-            if self.a["enable_sum_pooling"]:
-                x += [emb.sum(1), goal * emb.sum(1)]
-        return torch.sigmoid(self.dnn.mlp(torch.cat([*x, *flat.values()], -1))).squeeze(-1)
+            state, sums = self.follow(i, emb, goal, columns[sequence[0]]), [emb.sum(1), goal * emb.sum(1)]
+            if self.old:
+                x += [*sums, state]
+            else:
+                x += [state, *sums] if self.a["enable_sum_pooling"] else [state]
+        flat.update(self.pooled(given))
+        x = torch.cat([*x, *(flat[name] for name in self.specs if name in flat)], -1)
+        return torch.sigmoid(self.dnn[1].mlp(self.dnn[0](x)) if self.old else self.dnn.mlp(x)).squeeze(-1)
+
+    def pooled(self, given):
+        """Sequences that are no histories: row 0, which is zero, fills them up."""
+        out = {}
+        for name, spec in self.specs.items():
+            if spec["type"] == "sequence" and spec.get("feature_encoder"):
+                every = [[*each, *[0] * (spec["max_len"] - len(each))] for each in given[name]]
+                emb = self.embedding_layer.embedding_layers[name](torch.tensor(every))
+                out[name] = emb.sum(1)
+                if "Average" in spec["feature_encoder"]:
+                    out[name] = out[name] / ((emb.sum(-1) != 0).double().sum(1, keepdim=True) + 1e-12)
+        return out
 
 
 def _specs(draw, pairs, a):
@@ -284,9 +311,16 @@ def case(seed):
         a["enable_sum_pooling"] = False  # the padding's row is not zero then
     elif draw.chance(0.25):
         specs["cate_id"]["feature_encoder"] = "nn.Linear(3, 3)"
+    a["fuxictr_version"] = draw.pick("2.0.1", "2.3.1", "2.3.2", "2.3.9")
+    if specs["item_id"].get("pretrained_emb") or a["own"]:
+        a["fuxictr_version"] = "2.3.9"
+    tags = draw.pick("", "", "layers.MaskedAveragePooling()", "layers.MaskedSumPooling()")
+    if tags:
+        specs["tags"] = {"source": "", "type": "sequence", "feature_encoder": tags, "padding_idx": 0, "vocab_size": 9}
+        specs["tags"]["max_len"] = 3
     shared = [specs[name].get("share_embedding") for name in every]
     a["groups"] = {
-        "user": ["user_id"],
+        "user": ["user_id", *(["tags"] if tags else [])],
         "context": ["hour"],
         "candidate": ["item_id", "cate_id", "shop_id", "price", "slot"],
         "behavior": [
@@ -303,7 +337,7 @@ def case(seed):
     for name, layer in peer.embedding_layer.embedding_layers.items():
         if isinstance(layer, nn.Embedding):
             layer.weight.data[0] = 0
-    tokens = draw.chance(0.4)
+    tokens = draw.chance(0.4) and not tags
     vocabulary = None
     if tokens:
         vocabulary = {}
@@ -325,6 +359,8 @@ def _finish(draw, a, specs, peer, vocabulary, every):
     wires = dict(zip(every, a["groups"]["behavior"]))
 
     def value(name):
+        if name == "tags":
+            return ids(draw.random, 9, draw.pick(0, 1, 2, 3))
         return (
             float(draw.random.normal(0, 1))
             if specs[name]["type"] == "numeric"
@@ -343,7 +379,7 @@ def _finish(draw, a, specs, peer, vocabulary, every):
             length = draw.pick(0, 1, length)
         requests.append(
             {
-                "user": {"user_id": value("user_id")},
+                "user": {name: value(name) for name in a["groups"]["user"]},
                 "context": {"hour": value("hour")},
                 "history": history,
                 "candidates": {name: [value(name) for _ in range(count)] for name in a["groups"]["candidate"]},

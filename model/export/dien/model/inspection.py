@@ -11,8 +11,8 @@ from dien.model.config import (Config, behaviour_width, field_width, input_width
                                weight_shapes)
 from dien.model.model_directory import read_config
 
-WRITE_GATES = {"augru-and": "w = a * v", "augru-or": "w = v + a - a * v", "augru-keep": "w = 1 - a * (1 - v)", "agru": "w = a (rows v unused)",
-               "aigru": "w = v, x = a * h",
+WRITE_GATES = {"augru-and": "w = a * v", "augru-or": "w = v + a - a * v", "augru-keep": "w = 1 - a * (1 - v)",
+               "agru": "w = a (rows v unused)", "aigru": "w = v, x = a * h",
                "gru": "w = v", "gru+pooling": "w = v, then sum of a * g"}
 TARGETS = {"before": "c = tanh(Wx + U(r*h) + b)", "after": "c = tanh(Wx + b + r*(Uh + bh))"}
 FOLDED = {"before": "BatchNorm of its input folded in", "after": "BatchNorm of its output folded in"}

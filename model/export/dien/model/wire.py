@@ -246,7 +246,7 @@ class Wire:
         return numbers
 
     def _column(self, table: _Table, name: str) -> torch.Tensor:
-        """One field's values: [count] rows, [count, values] rows, or [count, width] numbers. The parent gives the values left out."""
+        """One field's values: [count] rows, [count, values] rows, or [count, width] numbers. Its parent gives those left out."""
         field, count = field_of(self.config, name), self._count(table, name)
         sent = table.columns.get(name, [ABSENT] * count)
         filled: Optional[np.ndarray] = None

@@ -13,6 +13,7 @@ from dien.sources.source import ConversionError, Source
 
 NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
 MODEL_NAME = re.compile(r"[A-Za-z0-9_.-]{1,64}")
+VALUES_MAX = 1024  # FORMAT.md: values
 SPELLINGS = {"user": ("user",), "context": ("context",), "behaviour": ("behaviour", "behavior", "history"),
              "candidate": ("candidate", "target")}
 Cell = Mapping[str, np.ndarray]
@@ -91,8 +92,12 @@ class Model:
             if field["name"] not in self.config["groups"][group]:
                 self.config["groups"][group].append(field["name"])
 
-    def categorical(self, name: str, table: str, unknown_row: int, groups: Sequence[str], vocabulary: str = "") -> None:
-        """A field whose id is its row, or an entry of a vocabulary. One that is there already joins the groups."""
+    def categorical(self, name: str, table: str, unknown_row: int, groups: Sequence[str], vocabulary: str = "",
+                    pool: str = "", values: int = 0) -> None:
+        """A field whose id is its row, or an entry of a vocabulary. One that is there already joins the groups.
+
+        With `pool` its value is a list of at most `values` ids, whose embeddings are pooled.
+        """
         rows = self.config["tables"][table]["rows"]
         if not 0 <= unknown_row < rows:
             raise ConversionError(f"field {name}: row {unknown_row} for unknown ids is not one of its table's {rows}")
@@ -100,6 +105,13 @@ class Model:
                  "ids": "vocabulary" if vocabulary else "index", "unknown_row": unknown_row}
         if vocabulary:
             entry["vocabulary"] = vocabulary
+        if pool and not 1 <= values <= VALUES_MAX:
+            raise ConversionError(f"field {name}: {values} values at most, where 1 to {VALUES_MAX} are possible")
+        if pool and vocabulary:
+            raise ConversionError(f"field {name}: several ids at once are rows of its table, and no text: convert without its "
+                                  "vocabulary")
+        if pool:
+            entry.update(pool=pool, values=values)
         held = self.field(name)
         if held is None:
             self.config["fields"].append(entry)

@@ -29,23 +29,33 @@ from dien.sources import weights
 from dien.sources.source import ConversionError, Source
 
 FRAMEWORKS = {"reference-tf1": "dien.sources.reference_tf1", "deepctr-torch": "dien.sources.deepctr_torch",
-              "fuxictr": "dien.sources.fuxictr", "torch-rechub": "dien.sources.torch_rechub", "recbole": "dien.sources.recbole"}
+              "fuxictr": "dien.sources.fuxictr", "torch-rechub": "dien.sources.torch_rechub", "recbole": "dien.sources.recbole",
+              "prediction-flow": "dien.sources.prediction_flow", "eat-pytorch": "dien.sources.eat_pytorch"}
 RANDOM_SAMPLES = 16
 NO_OPTIONS: dict[str, Any] = {"keep": None, "attention_softmax": None, "calibrate": None, "calibrate_file": "--calibrate",
                               "vocabularies": {}}
 # Names of tensors by which checkpoints are recognised, first those that --from does not list.
 PADDLEREC = re.compile(r"(hist|target|target_item|neg)\w*_emb_attr[.]weight|item_b_attr[.]weight")
 KERAS = re.compile(r"(.*/)?sparse_(seq_)?emb_\w+(/.*)?")
+# Implementations whose scores cannot be repeated: the tensor that gives each away, and the reason.
+UNREPEATABLE = {
+    r"attentionW": "these are ReChorus's tensors. Its DIEN takes the attention's softmax over the rows of a batch, not of the "
+                   "history, so that a score depends on the other rows and cannot be kept",
+    r"(.*/)?gru_gate_parameter(_[0-9]+)?/.*": "these are the tensors of SparrowRecSys's DIEN. Its AUGRU starts from a new random "
+                                              "state at every call, so that it has no score to keep"}
 SIGNS = {
     "deepctr-torch": r"embedding_dict[.].*|interest_evolution[.]attention[.]local_att[.].*",
     "fuxictr": r"embedding_layer[.](embedding_layer[.])?(embedding_layers|feature_encoders)[.].*|"
                r"(extraction|evolving)_modules[.].*",
     "torch-rechub": r"embedding[.]embed_dict[.].*|interest_(extractor|evolving)_layers[.].*",
     "recbole": r"interset_extractor[.].*|embedding_layer[.](token|float)\w*_embedding_table[.].*",
+    "prediction-flow": r"mlp[.]_sequential[.]dense[0-9]+[.].*",
+    "eat-pytorch": r"mlp[.]mlp[.]dense[0-9]+[.].*",
     "reference-tf1": r"(.*/)?((uid|mid|cat)_embedding_var|f1_att1_1/kernel)",
 }
 NAMES = {"deepctr-torch": "DeepCTR-Torch", "fuxictr": "FuxiCTR", "torch-rechub": "torch-rechub", "recbole": "RecBole",
-         "reference-tf1": "the authors' TensorFlow 1 code"}
+         "reference-tf1": "the authors' TensorFlow 1 code", "prediction-flow": "prediction-flow",
+         "eat-pytorch": "eat_pytorch_in_20_days"}
 
 
 class _PlainUnpickler(pickle.Unpickler):
@@ -72,6 +82,9 @@ def read_vocabulary(path: str) -> dict[str, int]:
 
 def recognise(framework: str, source: Source) -> None:
     """Stop at checkpoints that cannot be scored as their framework does, whatever the architecture file says."""
+    for pattern, reason in UNREPEATABLE.items():
+        if any(re.fullmatch(pattern, name) for name in source.left):
+            raise ConversionError(reason)
     if any(PADDLEREC.fullmatch(name) for name in source.left):
         raise ConversionError(f"these are PaddleRec's tensors. {weights.PADDLEREC}")
     if any(KERAS.fullmatch(name) for name in source.left):

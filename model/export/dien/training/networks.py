@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from dien.data.events import Dataset
 from dien.data.recipe import Field, Recipe
-from dien.model.config import Config, behaviour_width, field_of, format_of, target_width
+from dien.model.config import Config, behaviour_width, format_of, target_width
 from dien.model.network import DIEN
 
 SPARSE_ROWS = 20_000  # a table of more rows is trained by the rows that a batch reads, since Adam would touch all of them
