@@ -146,10 +146,16 @@ def test_lengths(case):
         return scorer.score({**request, "history": columns})
 
     rows = {field["name"]: config["tables"][field["table"]]["rows"] for field in config["fields"] if "table" in field}
-    longest = {name: random.integers(1, rows[name], limit).tolist() for name, limit in limits.items()}
-    extra = {name: random.integers(1, rows[name], 3).tolist() for name in limits}
+    several = {field["name"] for field in config["fields"] if "pool" in field}
+
+    def drawn(name, count):
+        found = random.integers(1, rows[name], count).tolist()
+        return [[each] for each in found] if name in several else found
+
+    longest = {name: drawn(name, limit) for name, limit in limits.items()}
+    extra = {name: drawn(name, 3) for name in limits}
     keep = config["interests"][0]["keep"]
-    assert keep == ("first" if case.startswith("fuxictr") else "last")
+    assert keep == ("first" if case.startswith(("fuxictr", "prediction-flow", "eat-pytorch")) else "last")
     full = with_history(longest)
     cut = {name: extra[name] + longest[name] if keep == "last" else longest[name] + extra[name] for name in limits}
     assert np.array_equal(with_history(cut), full)

@@ -15,7 +15,7 @@ from dien.data import events, recipe
 from dien.model import model_directory
 from dien.training import checkpoint, export, measures
 from dien.training.fit import Fit, scores_of
-from support.dien_command import PACKAGE
+from support.dien_command import PACKAGE, run_dien
 
 TEXT = """name = "shop"
 [data]
@@ -250,3 +250,36 @@ def test_measures_against_their_definitions():
     assert abs(top["hit_rate"] - 2 / 3) < 1e-12 and abs(top["ndcg"] - (1 + 1 / 2) / 3) < 1e-12 and top["lists"] == 3
     constant = measures.top(np.zeros(2000), np.tile([1] + [0] * 19, 100), np.repeat(np.arange(100), 20))
     assert 0.35 < constant["hit_rate"] < 0.65  # no gain by standing first
+
+
+def test_ablation_of_a_recipe(tmp_path):
+    """Each variant has its own network; what is there already is not trained again."""
+    write(tmp_path, rows_of())
+    (tmp_path / "r.toml").write_text(TEXT + SMALL + "[split]\nexamples = 40\n")
+    words = ["ablate", tmp_path / "r.toml", "--data", tmp_path / "clicks.csv", "--directory", tmp_path / "out", "--epochs", "1",
+             "--only", "as the recipe says", "no attention", "attention as the update gate"]
+    run = run_dien(*words)
+    assert run.returncode == 0, run.stderr
+    reports = json.loads((tmp_path / "out" / "results.json").read_text())
+    assert list(reports) == words[-3:] and all(each["epoch"] == 1 for each in reports.values())
+    aucs = [each["models"]["DIEN"]["auc_uniform"] for each in reports.values()]
+    assert len(set(aucs)) == 3
+    table = (tmp_path / "out" / "results.md").read_text()
+    assert table in run.stdout
+    names = [line.split(" | ")[0] for line in table.splitlines()[2:]]
+    assert names == [f"| {name}" for name in [*words[-3:], "popularity", "Markov"]]
+    cells = {path.stem: checkpoint.load(str(path))["config"]["interests"][0]["evolution"]["cell"]
+             for path in (tmp_path / "out").glob("*.pt")}
+    assert cells == {"recipe": "augru-and", "recipe-gru": "gru", "recipe-agru": "agru"}
+    again = run_dien(*words)
+    assert again.returncode == 0 and "epoch 1" not in again.stderr + again.stdout.replace("best epoch 1", "")
+    assert json.loads((tmp_path / "out" / "results.json").read_text()) == reports
+
+
+def test_ablation_refuses_the_demos_words(tmp_path):
+    for more, message in ((["--only", "DIEN"], "a recipe's variants are"),
+                          (["--hidden", "3"], "--hidden is an option of the demo")):
+        run = run_dien("ablate", tmp_path / "r.toml", "--directory", tmp_path, *more)
+        assert run.returncode == 2 and message in run.stderr
+    run = run_dien("ablate", "--directory", tmp_path)
+    assert run.returncode == 2 and "give a recipe, or --data for the demo" in run.stderr

@@ -399,7 +399,7 @@ def convert(architecture: Mapping[str, Any], source: Source, options: Mapping[st
     else:
         inputs = [*_Pairs(architecture, features, options["keep"]).add(), *own]
     prefix, width = "dnn.1.mlp" if _is_old(source) else "dnn.mlp", sum(map(model.input_width, inputs))
-    norms = [norm(source, "dnn.0", width)] if source.has("dnn.0.weight") else []
+    norms = [norm(source, "dnn.0", width)] if source.under("dnn.0.") else []
     layers = sequential(source, prefix, width, required(architecture, "dnn_activations"),
                         architecture.get("dice_batch_norm_eps", DICE_EPSILON))
     for each in norms:

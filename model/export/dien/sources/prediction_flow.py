@@ -180,6 +180,9 @@ def convert_dialect(architecture: Mapping[str, Any], source: Source, options: Ma
     features = _Features(architecture, source, model, options["vocabularies"])
     groups = required(architecture, "attention_groups")
     pairs = [pair for group in groups for pair in group["pairs"]]
+    for pair in pairs:
+        for name in (pair["ad"], pair["pos_hist"]):
+            features.owner(name)  # refuses a feature that is not there
     read = {name for pair in pairs for name in pair.values()}
     for name in features.of_kind("number"):
         model.dense(name, 1, [model.group_of(name)])

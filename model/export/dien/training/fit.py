@@ -6,8 +6,6 @@ tend to the logarithm of the click's chance, plus a constant, whatever the negat
 """
 from __future__ import annotations
 
-import signal
-import threading
 import zlib
 from dataclasses import dataclass
 from typing import Any, Optional
@@ -278,40 +276,3 @@ class Fit:
         self.random.bit_generator.state = state["random"]
         torch.set_rng_state(state["torch_random"])
         self.epoch, self.steps, self.history, self.best = state["epoch"], state["steps"], state["history"], state["best"]
-
-
-class _Held:
-    """Holds back Ctrl-C while a checkpoint is written."""
-
-    def __enter__(self) -> None:
-        self.pressed = False
-        self.main = threading.current_thread() is threading.main_thread()
-        if self.main:
-            self.before = signal.signal(signal.SIGINT, self._press)
-
-    def _press(self, *_arguments: Any) -> None:
-        self.pressed = True
-
-    def __exit__(self, *_exception: Any) -> None:
-        if self.main:
-            signal.signal(signal.SIGINT, self.before)
-        if self.pressed:
-            raise KeyboardInterrupt
-
-
-def run(fit: Fit, path: str) -> None:
-    """Train to the end, with a checkpoint after each epoch. Ctrl-C leaves the checkpoint of the last whole epoch."""
-    try:
-        while not fit.done():
-            result = fit.train_epoch()
-            with _Held():
-                checkpoint.save(fit.state(), path)
-            tqdm.write("  ".join(f"{name} {value:.4f}" if isinstance(value, float) else f"{name} {value}"
-                                 for name, value in result.items()))
-    except KeyboardInterrupt:
-        kept = f"{path} has epoch {fit.epoch}; --resume goes on" if fit.epoch else "no epoch was finished, nothing is kept"
-        tqdm.write(f"interrupted: {kept}")
-        raise
-    assert fit.best is not None, "no epoch was trained"
-    aucs = ", ".join(f"{kind} {value:.4f}" for kind, value in fit.best["aucs"].items())
-    print(f"best epoch {fit.best['epoch']}, after {fit.best['steps']} steps: validation AUC {aucs}")

@@ -143,6 +143,19 @@ def markdown(report: dict[str, Any]) -> str:
     return "\n".join(lines) + "\n"
 
 
+def compared(reports: dict[str, dict[str, Any]]) -> str:
+    """One table of several reports' networks, then the rivals, which they share."""
+    rows = {name: report["models"]["DIEN"] for name, report in reports.items()}
+    first = next(iter(reports.values()))
+    rows.update({name: model for name, model in first["models"].items() if name != "DIEN"})
+    names = [name for name in next(iter(rows.values())) if name not in ("calibration", "by_length", "lists")]
+    lines = [f"| | {' | '.join(name.replace('_', ' ') for name in names)} | epoch |", "|---" * (2 + len(names)) + "|"]
+    for name, row in rows.items():
+        epoch = reports[name]["epoch"] if name in reports else ""
+        lines.append(f"| {name} | {' | '.join(_cell(row.get(column)) for column in names)} | {epoch} |")
+    return "\n".join(lines) + "\n"
+
+
 def plot(report: dict[str, Any], path: str) -> bool:
     """Calibration, and AUC by length, as PNG. False without matplotlib."""
     try:

@@ -12,7 +12,8 @@ from dien.data import checks, events, recipe
 from dien.data.events import Dataset
 from dien.data.sequences import Sequences
 from dien.training import checkpoint, export, report
-from dien.training.fit import Fit, run
+from dien.training.fit import Fit
+from dien.training.loop import run
 
 
 def read_data(page: recipe.Recipe, state: Optional[dict[str, Any]] = None, frozen: bool = False) -> Dataset:
@@ -64,6 +65,30 @@ def train(arguments: argparse.Namespace) -> None:
         export.freeze(fit.state(), arguments.output, report=measured)
         report.write(fit, measured, arguments.output)
         print(f"{report.markdown(measured)}\nmodel directory {arguments.output}, with its report in README.md")
+
+
+def ablate(path: str, data: Optional[str], directory: str, variants: dict[str, dict[str, dict[str, Any]]],
+           epochs: Optional[int]) -> dict[str, Any]:
+    """Train a recipe with each of the changes to its keys, from its checkpoint in the directory if it is there; the reports."""
+    reports = {}
+    for name, changes in variants.items():
+        page = recipe.read(path, [data] if data else None)
+        if epochs is not None:
+            page["training"]["epochs"] = epochs
+        if changes and all(page[table][key] == value for table, values in changes.items() for key, value in values.items()):
+            continue  # the recipe says so itself
+        for table, values in changes.items():
+            page[table].update(values)
+        words = [str(value) for values in changes.values() for value in values.values()]
+        kept = os.path.join(directory, "-".join(["recipe", *words]) + ".pt")
+        resumed = loaded(kept) if os.path.exists(kept) else None
+        fit = Fit(read_data(page, resumed))
+        if resumed:
+            fit.restore(resumed)
+        print(name)
+        run(fit, kept)
+        reports[name] = report.report_of(fit)
+    return reports
 
 
 def summary(sequences: Sequences, parts: dict[str, np.ndarray]) -> str:

@@ -26,7 +26,7 @@ from dien.data.examples import Examples, Features, Negatives, batches, examples_
 from dien.model.config import behaviour_width
 from dien.model.network import DIEN, score
 from dien.model.vocabulary import Vocabulary
-from dien.training import checkpoint, session
+from dien.training import checkpoint, loop, session
 from dien.training.auxiliary import InnerProduct, Net, auxiliary_loss
 from dien.training.metrics import auc
 from dien.training.recipe import MAX_LENGTH, VARIANTS, Shape, config_of
@@ -245,19 +245,6 @@ def options_of(arguments: argparse.Namespace) -> tuple[Options, Shape]:
     return options, shape
 
 
-def train(trainer: Trainer, path: str) -> None:
-    """Train to the end, with a checkpoint after each epoch."""
-    while not trainer.done():
-        result = trainer.train_epoch()
-        checkpoint.save(trainer.state(), path)
-        tqdm.write("  ".join(f"{name} {value:.4f}" if isinstance(value, float) else f"{name} {value}"
-                             for name, value in result.items()))
-    best = trainer.best
-    assert best is not None, "no epoch was trained"
-    aucs = ", ".join(f"{kind} {best['aucs'][kind]:.4f}" for kind in KINDS)
-    print(f"best epoch {best['epoch']}: validation AUC {aucs}")
-
-
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The command line."""
     parser.add_argument("recipe", nargs="?", help="a TOML page: RECIPES.md")
@@ -288,4 +275,4 @@ def run(arguments: argparse.Namespace, parser: argparse.ArgumentParser) -> None:
     trainer = Trainer(*options_of(arguments), catalogue, clickstream.split(sessions))
     if arguments.resume:
         trainer.restore(checkpoint.load(arguments.checkpoint))
-    train(trainer, arguments.checkpoint)
+    loop.run(trainer, arguments.checkpoint)
