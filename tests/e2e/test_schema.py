@@ -42,6 +42,9 @@ def judged(request, build):
 # The schema of one model.
 
 def kind_schema(field):
+    if "values" in field:
+        least = 0 if field["kind"] == "index" else 1 - 2**53
+        return {"type": "array", "maxItems": field["values"], "items": {"type": "integer", "minimum": least, "maximum": 2**53 - 1}}
     if field["kind"] == "string":
         return NUL_FREE
     if field["kind"] == "dense":

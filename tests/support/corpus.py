@@ -60,6 +60,9 @@ class Maker:
         self.compiled = compiled
 
     def value(self, field):
+        if "values" in field:
+            single = {name: value for name, value in field.items() if name != "values"}
+            return [self.value(single) for _ in range(self.rng.randrange(field["values"] + 1))]
         if field["kind"] == "string":
             return f"{self.rng.choice('ABCPX')}{self.rng.randrange(1, 90)}"
         if field["kind"] == "dense":

@@ -87,14 +87,17 @@ class ModelDirectory:
 
     def value(self, random, name):
         field = self.fields[name]
+        if "pool" in field:
+            return [random.choice(self.known_ids(name)) for _ in range(random.randint(0, field["values"]))]
         if field["kind"] == "categorical":
             return random.choice(self.known_ids(name))
         numbers = [round(random.uniform(-2, 2), 3) for _ in range(field["width"])]
         return numbers[0] if field["width"] == 1 else numbers
 
     def unknown_value(self, random, name):
-        dense = self.fields[name]["kind"] != "categorical"
-        return self.value(random, name) if dense else self.unknown_id(name)
+        if self.fields[name]["kind"] != "categorical":
+            return self.value(random, name)
+        return [self.unknown_id(name)] if "pool" in self.fields[name] else self.unknown_id(name)
 
     def request(self, random, history=10, candidates=10, unknown=False, **more):
         """A valid request in column form."""
