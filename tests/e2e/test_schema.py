@@ -44,7 +44,8 @@ def judged(request, build):
 def kind_schema(field):
     if "values" in field:
         least = 0 if field["kind"] == "index" else 1 - 2**53
-        return {"type": "array", "maxItems": field["values"], "items": {"type": "integer", "minimum": least, "maximum": 2**53 - 1}}
+        items = {"type": "integer", "minimum": least, "maximum": 2**53 - 1}
+        return {"type": "array", "maxItems": field["values"], "items": items}
     if field["kind"] == "string":
         return NUL_FREE
     if field["kind"] == "dense":
@@ -214,7 +215,7 @@ def other_forms(rng, table, fields):
     for field in fields:
         name, values = field["name"], table.get(field["name"])
         if field["kind"] in ("index", "integer") and isinstance(values, list) and rng.random() < 0.3:
-            table[name] = [rng.choice([int, float, str])(int(value)) for value in values]
+            table[name] = [value if isinstance(value, list) else rng.choice([int, float, str])(int(value)) for value in values]
         if not field["required"] and values is not None and rng.random() < 0.4:
             table[name] = rng.choice([None, [None] * len(values)])
             if rng.random() < 0.5:
