@@ -272,7 +272,8 @@ static bool pack(const Dien__HistoryRecord *record, struct arena *arena, struct 
 /* ---- additions ---- */
 
 static bool can_be_stored(const struct proto_value *value) {
-    return value->kind != PROTO_OTHER && (value->kind != PROTO_VECTOR || value->length > 0);
+    return value->kind != PROTO_OTHER && value->kind != PROTO_STRINGS &&
+           (value->kind != PROTO_VECTOR || value->length > 0);
 }
 
 static size_t value_bytes(const struct proto_value *value) {

@@ -138,6 +138,29 @@ static bool has_nul(const json_t *string) {
     return memchr(json_string_value(string), '\0', json_string_length(string)) != NULL;
 }
 
+static bool all_strings(const struct decoder *decoder, const json_t *array) {
+    struct proto_value number;
+    for (size_t i = 0; i < json_array_size(array); i++) {
+        const json_t *node = json_array_get(array, i);
+        if (!json_is_string(node) || decode_number(decoder, node, &number) || has_nul(node))
+            return false;
+    }
+    return true;
+}
+
+static const struct proto_string *copy_strings(struct decoder *decoder, const json_t *array) {
+    size_t count = json_array_size(array);
+    struct proto_string *strings = allocate(decoder, count, sizeof *strings);
+    for (size_t i = 0; i < count && strings != NULL; i++) {
+        const json_t *node = json_array_get(array, i);
+        strings[i].length = json_string_length(node);
+        strings[i].data = copy_text(decoder, json_string_value(node), strings[i].length);
+        if (strings[i].data == NULL)
+            return NULL;
+    }
+    return strings;
+}
+
 static bool decode_value(struct decoder *decoder, const json_t *node, struct proto_value *value) {
     *value = (struct proto_value){.kind = PROTO_OTHER};
     switch (json_typeof(node)) {
@@ -156,8 +179,14 @@ static bool decode_value(struct decoder *decoder, const json_t *node, struct pro
         value->string = copy_text(decoder, json_string_value(node), value->length);
         return true;
     case JSON_ARRAY:
-        if (!all_numbers(decoder, node))
-            return true;
+        if (!all_numbers(decoder, node)) {
+            if (!all_strings(decoder, node))
+                return true;
+            value->kind = PROTO_STRINGS;
+            value->length = (uint32_t)json_array_size(node);
+            value->strings = copy_strings(decoder, node);
+            return value->strings != NULL;
+        }
         value->kind = PROTO_VECTOR;
         value->length = (uint32_t)json_array_size(node);
         value->vector = copy_numbers(decoder, node);

@@ -248,6 +248,12 @@ static void put_value(struct writer *writer, const struct proto_value *value) {
             put_number(writer, value->vector[i]);
         close_with(writer, "]");
         return;
+    case PROTO_STRINGS:
+        open_with(writer, "[");
+        for (size_t i = 0; i < value->length; i++)
+            put_string(writer, value->strings[i].data, value->strings[i].length);
+        close_with(writer, "]");
+        return;
     case PROTO_ABSENT:
     case PROTO_OTHER:
         break;
@@ -351,6 +357,11 @@ static size_t string_most(const char *text, size_t length) {
 }
 
 static size_t value_most(const struct proto_value *value) {
+    size_t strings = PUNCTUATION;
+    for (size_t i = 0; value->kind == PROTO_STRINGS && i < value->length; i++)
+        strings += string_most(value->strings[i].data, value->strings[i].length);
+    if (value->kind == PROTO_STRINGS)
+        return strings;
     return value->kind == PROTO_STRING   ? string_most(value->string, value->length)
            : value->kind == PROTO_VECTOR ? PUNCTUATION + NUMBER_BYTES * value->length
                                          : NUMBER_BYTES;

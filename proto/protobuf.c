@@ -54,6 +54,28 @@ static bool fail_value(struct reader *reader, const char *group, const bytes *na
 
 /* ---- groups ---- */
 
+/* Whether the reals or strings make up the arrays that a column's width or lengths ask for. */
+static bool lengths_fit(const Dien__Column *from) {
+    size_t elements = from->n_strings + from->n_reals, sum = 0;
+    if (from->width == 0 && from->n_lengths == 0)
+        return true;
+    if (from->n_integers + from->n_unsigned_integers > 0 || (from->width > 0 && from->n_lengths > 0))
+        return false;
+    for (size_t i = 0; i < from->n_lengths; i++)
+        sum += from->lengths[i];
+    return from->width > 0 ? elements % from->width == 0 : elements == sum;
+}
+
+/* The value that element `i` is part of. */
+static size_t value_of(const Dien__Column *from, size_t i) {
+    if (from->n_lengths == 0)
+        return i / (from->width > 0 ? from->width : 1);
+    size_t value = 0;
+    for (size_t end = from->lengths[0]; end <= i; end += from->lengths[value])
+        value++;
+    return value;
+}
+
 static bool read_column(struct reader *reader, const char *group, const Dien__Column *from,
                         struct proto_column *column) {
     const bytes *name = &from->name;
@@ -63,14 +85,17 @@ static bool read_column(struct reader *reader, const char *group, const Dien__Co
     size_t integers = from->n_integers + from->n_unsigned_integers;
     if ((from->n_integers > 0) + (from->n_unsigned_integers > 0) + (from->n_strings > 0) + (from->n_reals > 0) > 1)
         return fail_column(reader, group, name, "A column's values must be of one kind.");
-    if (from->width > 0 && (integers > 0 || from->n_strings > 0 || from->n_reals % width != 0))
-        return fail_column(reader, group, name, "A column with a width must have that many reals for each value.");
+    if (!lengths_fit(from))
+        return fail_column(
+            reader, group, name,
+            "A column with a width, or with lengths, must have that many reals or strings for each value.");
 
     column->name = to_string(name);
-    column->count = integers + from->n_strings + from->n_reals / width;
+    column->count = from->n_lengths > 0 ? from->n_lengths : integers + (from->n_strings + from->n_reals) / width;
     struct proto_value *values = arena_array(reader->arena, column->count, sizeof *values);
+    struct proto_string *strings = arena_array(reader->arena, from->n_strings, sizeof *strings);
     column->values = values;
-    if (values == NULL)
+    if (values == NULL || strings == NULL)
         return problem_out_of_memory(reader->problem);
 
     for (size_t i = 0; i < from->n_integers; i++)
@@ -82,20 +107,27 @@ static bool read_column(struct reader *reader, const char *group, const Dien__Co
                         : (struct proto_value){.kind = PROTO_INTEGER, .integer = (int64_t)integer};
     }
     for (size_t i = 0; i < from->n_strings; i++) {
-        const bytes *string = &from->strings[i];
-        if (!is_text(string))
-            return fail_value(reader, group, name, i, "A string must be UTF-8, without U+0000.");
-        values[i] = (struct proto_value){
-            .kind = PROTO_STRING, .length = (uint32_t)string->len, .string = to_string(string).data};
+        if (!is_text(&from->strings[i]))
+            return fail_value(reader, group, name, value_of(from, i), "A string must be UTF-8, without U+0000.");
+        strings[i] = to_string(&from->strings[i]);
     }
     for (size_t i = 0; i < from->n_reals; i++)
         if (!(from->reals[i] - from->reals[i] == 0)) /* infinite or NaN, which JSON cannot have */
-            return fail_value(reader, group, name, i / width, "A number must be finite.");
-    for (size_t i = 0; i < from->n_reals / width; i++)
-        values[i] =
-            from->width == 0
-                ? (struct proto_value){.kind = PROTO_REAL, .real = from->reals[i]}
-                : (struct proto_value){.kind = PROTO_VECTOR, .length = from->width, .vector = from->reals + i * width};
+            return fail_value(reader, group, name, value_of(from, i), "A number must be finite.");
+    bool arrays = from->width > 0 || from->n_lengths > 0;
+    for (size_t i = 0, start = 0; i < column->count && integers == 0; i++) {
+        uint32_t length = !arrays ? 1 : from->n_lengths > 0 ? from->lengths[i] : from->width;
+        if (arrays && from->n_strings > 0 && length > 0)
+            values[i] = (struct proto_value){.kind = PROTO_STRINGS, .length = length, .strings = strings + start};
+        else if (arrays)
+            values[i] = (struct proto_value){.kind = PROTO_VECTOR, .length = length, .vector = from->reals + start};
+        else if (from->n_strings > 0)
+            values[i] = (struct proto_value){
+                .kind = PROTO_STRING, .length = (uint32_t)strings[i].length, .string = strings[i].data};
+        else
+            values[i] = (struct proto_value){.kind = PROTO_REAL, .real = from->reals[i]};
+        start += length;
+    }
     return true;
 }
 
@@ -287,12 +319,44 @@ static bool is_unsigned(const struct proto_column *column) {
     return i < column->count && column->values[i].kind == PROTO_UNSIGNED;
 }
 
+/* Fills in the results' values of a column of arrays: with a width if all have one length, else with lengths. */
+static void build_arrays(struct builder *builder, const struct proto_reply *reply, const struct proto_column *from,
+                         Dien__Column *column) {
+    size_t count = reply->result_count, strings = 0, reals = 0;
+    uint32_t width = from->values[reply->results[0].index].length;
+    bool even = width > 0;
+    for (size_t i = 0; i < count; i++) {
+        const struct proto_value *value = &from->values[reply->results[i].index];
+        *(value->kind == PROTO_STRINGS ? &strings : &reals) += value->length;
+        even = even && value->length == width;
+    }
+    column->width = even ? width : 0;
+    column->n_lengths = even ? 0 : count;
+    column->lengths = even ? NULL : take(builder, count, sizeof *column->lengths);
+    column->strings = take(builder, strings, sizeof *column->strings);
+    column->reals = take(builder, reals, sizeof *column->reals);
+    for (size_t i = 0; i < count && !builder->failed; i++) {
+        const struct proto_value *value = &from->values[reply->results[i].index];
+        if (!even)
+            column->lengths[i] = value->length;
+        for (size_t j = 0; j < value->length; j++) {
+            if (value->kind == PROTO_STRINGS)
+                column->strings[column->n_strings++] = borrow(value->strings[j].data, value->strings[j].length);
+            else
+                column->reals[column->n_reals++] = value->vector[j];
+        }
+    }
+}
+
 /* Fills in the results' values of one column. All have one kind, because they came in a message. */
 static void build_values(struct builder *builder, const struct proto_reply *reply, const struct proto_column *from,
                          Dien__Column *column) {
     size_t count = reply->result_count;
     const struct proto_value *first = &from->values[reply->results[0].index];
-    column->width = first->kind == PROTO_VECTOR ? first->length : 0;
+    if (first->kind == PROTO_VECTOR || first->kind == PROTO_STRINGS) {
+        build_arrays(builder, reply, from, column);
+        return;
+    }
     if (is_unsigned(from)) {
         column->n_unsigned_integers = count;
         column->unsigned_integers = take(builder, count, sizeof *column->unsigned_integers);
@@ -303,7 +367,7 @@ static void build_values(struct builder *builder, const struct proto_reply *repl
         column->n_strings = count;
         column->strings = take(builder, count, sizeof *column->strings);
     } else {
-        column->n_reals = count * (column->width > 0 ? column->width : 1);
+        column->n_reals = count;
         column->reals = take(builder, column->n_reals, sizeof *column->reals);
     }
     for (size_t i = 0; i < count && !builder->failed; i++) {
@@ -317,8 +381,6 @@ static void build_values(struct builder *builder, const struct proto_reply *repl
             column->strings[i] = borrow(value->string, value->length);
         else if (value->kind == PROTO_REAL)
             column->reals[i] = value->real;
-        else if (column->width > 0)
-            memcpy(column->reals + i * column->width, value->vector, column->width * sizeof *column->reals);
     }
 }
 
@@ -387,13 +449,17 @@ static size_t values_most(const struct proto_column *column, size_t count) {
     size_t sum = 0, longest = 0;
     for (size_t i = 0; i < column->count; i++) {
         const struct proto_value *value = &column->values[i];
-        size_t most = value->kind == PROTO_STRING   ? sizeof(bytes) + FIELD + value->length
-                      : value->kind == PROTO_VECTOR ? 2 * sizeof(double) * value->length
-                                                    : sizeof(double) + NUMBER;
+        size_t strings = 0;
+        for (size_t j = 0; value->kind == PROTO_STRINGS && j < value->length; j++)
+            strings += sizeof(bytes) + FIELD + value->strings[j].length;
+        size_t most = value->kind == PROTO_STRING    ? sizeof(bytes) + FIELD + value->length
+                      : value->kind == PROTO_STRINGS ? strings + sizeof(uint32_t) + NUMBER
+                      : value->kind == PROTO_VECTOR  ? 2 * sizeof(double) * value->length + sizeof(uint32_t) + NUMBER
+                                                     : sizeof(double) + NUMBER;
         sum += most;
         longest = most > longest ? most : longest;
     }
-    return (count * longest < sum ? count * longest : sum) + ARENA_ALIGNMENT;
+    return (count * longest < sum ? count * longest : sum) + 3 * ARENA_ALIGNMENT; /* three arrays at most */
 }
 
 size_t protobuf_reply_most(const struct proto_reply *reply) {

@@ -52,19 +52,21 @@ enum proto_value_kind {
     PROTO_UNSIGNED, /* an integer from 2^63 to 2^64 - 1 */
     PROTO_REAL,
     PROTO_STRING,
-    PROTO_VECTOR, /* an array of numbers */
-    PROTO_OTHER   /* true, false, an object, any other array, or a string with U+0000: never valid */
+    PROTO_VECTOR,  /* an array of numbers, or of nothing */
+    PROTO_STRINGS, /* an array of one string or more, none with U+0000 */
+    PROTO_OTHER    /* true, false, an object, any other array, or a string with U+0000: never valid */
 };
 
 struct proto_value {
     enum proto_value_kind kind;
-    uint32_t length; /* string: bytes; vector: numbers */
+    uint32_t length; /* string: bytes; vector: numbers; strings: how many */
     union {
         int64_t integer;
         uint64_t unsigned_integer;
         double real;
         const char *string;
         const double *vector;
+        const struct proto_string *strings;
     };
 };
 

@@ -403,8 +403,7 @@ static bool read_pool(struct reader *reader, const json_t *entry, const char *pa
         !read_count(reader, values, key_path(path, "values").text, 1, CONFIG_VALUES_MAX, &field->values))
         return false;
     field->pool = (enum pooling)choice;
-    return field->vocabulary == CONFIG_NONE || !reader->config->vocabularies[field->vocabulary].strings ||
-           FAIL(reader, "%s.vocabulary: ids of a field with several values must be integers", path);
+    return true;
 }
 
 static bool read_categorical(struct reader *reader, const json_t *entry, const char *path, struct field_config *field) {

@@ -131,16 +131,23 @@ static bool resolve_id(struct resolver *resolver, const struct group *group, con
 /* The ids of a multi-valued field, each to a row; the rest is -1. */
 static bool resolve_several(struct resolver *resolver, const struct group *group, const struct dien_field *field,
                             const struct proto_value *value, size_t i, int32_t *rows) {
-    char expected[80];
-    snprintf(expected, sizeof expected, "an array of at most %u integers below 2^53", field->values);
-    if (value->kind != PROTO_VECTOR || value->length > field->values)
+    bool strings = value->kind == PROTO_STRINGS;
+    char expected[96];
+    snprintf(expected, sizeof expected, "an array of at most %u %s", field->values,
+             field->kind == DIEN_STRING_VOCABULARY ? "strings without U+0000"
+                                                   : "integers, as numbers below 2^53 or as strings");
+    if ((!strings && value->kind != PROTO_VECTOR) || value->length > field->values)
         return refuse_value(resolver, group, field, i, expected);
     for (size_t j = 0; j < field->values; j++) {
         struct proto_value id = {.kind = PROTO_REAL};
         rows[j] = -1;
         if (j >= value->length)
             continue;
-        id.real = value->vector[j];
+        if (strings)
+            id = (struct proto_value){
+                .kind = PROTO_STRING, .length = (uint32_t)value->strings[j].length, .string = value->strings[j].data};
+        else
+            id.real = value->vector[j];
         if (!resolve_id(resolver, group, field, &id, i, &rows[j]))
             return refuse_value(resolver, group, field, i, expected);
     }

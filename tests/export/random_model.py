@@ -77,7 +77,7 @@ class Maker:
                                       "unknown_row": self.pick([0, rows - 1]), **more})
         self._join(name, groups)
 
-    def looked_up(self, name: str, groups: list[str], vocabulary: str, table: str = "") -> None:
+    def looked_up(self, name: str, groups: list[str], vocabulary: str, table: str = "", **more: Any) -> None:
         """A field that arrives through a vocabulary."""
         entries = len(self.ids[vocabulary])
         first = self.pick([0, 1, 2])
@@ -86,7 +86,7 @@ class Maker:
             rows = max(first + 1, entries + first + self.pick([-1, 0, 1]))  # fewer: the last entry has no row of its own
             self.config["tables"][table] = {"rows": rows, "width": self.pick(WIDTHS)}
         self.config["fields"].append({"name": name, "kind": "categorical", "table": table, "ids": "vocabulary",
-                                      "vocabulary": vocabulary, "first_row": first, "unknown_row": 0})
+                                      "vocabulary": vocabulary, "first_row": first, "unknown_row": 0, **more})
         self._join(name, groups)
 
     def pooled(self, name: str, groups: list[str], rows: int, **more: Any) -> None:
@@ -130,6 +130,9 @@ class Maker:
             self.pooled("genres", both, 8, attribute_of="item")
         if self.chance(0.3):
             self.pooled("offers", ["candidate"], 12)
+        if self.chance(0.3):
+            self.vocabulary("word", 14, self.chance(0.7))
+            self.looked_up("words", [self.pick(["context", "candidate"])], "word", pool=self.pick(["sum", "mean", "max"]), values=4)
         if self.chance(0.4):
             self.categorical("action", ["behaviour"], 4)
             self.dense("dwell", ["behaviour"])

@@ -44,7 +44,7 @@ static size_t values_in(const struct proto_table *table) {
     for (size_t i = 0; i < table->columns; i++)
         for (size_t j = 0; j < table->column[i].count; j++) {
             const struct proto_value *value = &table->column[i].values[j];
-            count += value->kind == PROTO_VECTOR ? value->length : 1;
+            count += value->kind == PROTO_VECTOR || value->kind == PROTO_STRINGS ? value->length : 1;
         }
     return count;
 }

@@ -12,7 +12,7 @@ if str(TOP / "model" / "export") not in sys.path:
     sys.path.insert(0, str(TOP / "model" / "export"))
 
 TABLES = {"item": (6, 3), "category": (4, 2), "shop": (5, 2), "country": (4, 2), "month": (3, 1), "tag": (7, 2),
-          "genre": (4, 3)}
+          "genre": (4, 3), "word": (4, 2)}
 CONFIG = {
     "format": "dien/2", "name": "words", "version": "1",
     "vocabularies": {},
@@ -31,10 +31,12 @@ CONFIG = {
         {"name": "month", "kind": "categorical", "table": "month", "ids": "index", "unknown_row": 0},
         {"name": "tags", "kind": "categorical", "table": "tag", "ids": "index", "first_row": 1, "unknown_row": 0, "pool": "mean",
          "values": 3},
+        {"name": "words", "kind": "categorical", "table": "word", "ids": "vocabulary", "vocabulary": "words", "unknown_row": 0,
+         "first_row": 1, "pool": "sum", "values": 2},
         {"name": "genres", "kind": "categorical", "table": "genre", "ids": "vocabulary", "vocabulary": "genres",
          "unknown_row": 3, "pool": "max", "values": 2, "attribute_of": "item"}],
     "groups": {"user": ["country", "place", "tags"], "context": ["month"], "behaviour": ["item", "category", "shop", "dwell"],
-               "candidate": ["item", "category", "price", "shop", "genres"]},
+               "candidate": ["item", "category", "price", "shop", "genres", "words"]},
     "interests": [
         {"name": "clicks", "history": ["item", "category", "dwell"], "target": ["item"], "max_length": 5, "keep": "last",
          "extractor": {"cell": "gru", "units": 3, "reset": "after"},
@@ -45,14 +47,14 @@ CONFIG = {
          "attention": {"kind": "dot", "normalise": "softmax"},
          "evolution": {"cell": "augru-or", "units": 2, "reset": "before"}}],
     "mlp": {"inputs": ["user.country", "user.place", "user.tags", "context.month", "candidate.item", "candidate.price",
-                       "candidate.genres", "interest.clicks", "interest.shops"],
+                       "candidate.genres", "candidate.words", "interest.clicks", "interest.shops"],
             "layers": [{"units": 1, "activation": "linear"}]},
     "output": {"kind": "sigmoid"},
 }
 GOOD = {
     "user": {"country": 2, "place": [0.5, -1, 2], "tags": [5, 0, 5]}, "context": {"month": 1},
     "history": {"item": ["a", "zzz", "c"], "category": [0, 3, 99], "shop": [-7, 2**64 - 1], "dwell": [1, 2.5, 0]},
-    "candidates": {"item": ["b", "c"], "price": [1.5, 2], "shop": [2**40, 5]},
+    "candidates": {"item": ["b", "c"], "price": [1.5, 2], "shop": [2**40, 5], "words": [["x", "y"], []]},
 }
 DEEP = {"a": 1}
 
@@ -64,7 +66,8 @@ def model():
     from dien.model.vocabulary import Vocabulary
     random, config = np.random.default_rng(5), copy.deepcopy(CONFIG)
     vocabularies = {"items": Vocabulary.of_strings(["a", "b", "c", "é漢", "beyond"]),
-                    "shops": Vocabulary.of_integers([-7, 5, 2**40, 0]), "genres": Vocabulary.of_integers([-3, 2**52, 8])}
+                    "shops": Vocabulary.of_integers([-7, 5, 2**40, 0]), "genres": Vocabulary.of_integers([-3, 2**52, 8]),
+                    "words": Vocabulary.of_strings(["x", "y", ""])}
     config["vocabularies"] = {name: vocabulary.config() for name, vocabulary in vocabularies.items()}
     tensors = {name: random.normal(0, 0.7, shape).astype(np.float32) for name, shape in weight_shapes(config).items()}
     tensors["attributes.category"] = np.array([0, 1, 2, 3, 1, 0], np.int32)
@@ -153,6 +156,12 @@ CASES = {
     "a negative index among several": case("/user/tags", ["user", "tags"], [1, -2]),
     "text among several ids": case("/user/tags", ["user", "tags"], [1, "2"]),
     "a fraction among several ids": case("/user/tags", ["user", "tags"], [1.5]),
+    "a fraction's text among several": case("/user/tags", ["user", "tags"], ["1.5"]),
+    "a negative index's text among several": case("/user/tags", ["user", "tags"], ["1", "-2"]),
+    "a number among several texts": case("/candidates/words/0", ["candidates", "words"], [["x", 1], []]),
+    "numbers for several texts": case("/candidates/words/1", ["candidates", "words"], [[], [1]]),
+    "U+0000 in one of several texts": case("/candidates/words/1", ["candidates", "words"], [["x"], ["a\0b"]]),
+    "three texts of two": case("/candidates/words/0", ["candidates", "words"], [["x", "y", "z"], []]),
     "an id past doubles among several": case("/user/tags", ["user", "tags"], [2**53]),
     "a list among several ids": case("/user/tags", ["user", "tags"], [[1]]),
     "null for several ids": case("/user", ["user", "tags"], None),
@@ -187,6 +196,8 @@ ACCEPTED = {
     "as it is": GOOD, "rows": rows("candidates"), "no history": changed(["history"], ...),
     "an empty history": changed(["history"], {}), "no rows of history": changed(["history"], []),
     "no ids": changed(["user", "tags"], []), "unknown ids": changed(["user", "tags"], [10**9, 2.0]),
+    "several ids as texts": changed(["user", "tags"], ["1", "5", "18446744073709551615"]),
+    "no texts": changed(["candidates", "words"], [[], []]), "unknown texts": changed(["candidates", "words"], [["zzz"], ["x", ""]]),
     "several ids of candidates": changed(["candidates", "genres"], [[], [2**52, 77]]),
     "several ids of one candidate": changed(["candidates", "genres"], [None, [-3]]),
     "a null history": changed(["history"], None), "columns of null": changed(["history"], {"item": None, "shop": None}),

@@ -37,6 +37,11 @@ static inline bool same_value(const struct proto_value *a, const struct proto_va
         return a->length == b->length && memcmp(a->string, b->string, a->length) == 0;
     case PROTO_VECTOR:
         return same_vector(a, b);
+    case PROTO_STRINGS:
+        for (size_t i = 0; i < a->length && i < b->length; i++)
+            if (!same_string(&a->strings[i], &b->strings[i]))
+                return false;
+        return a->length == b->length;
     case PROTO_ABSENT:
     case PROTO_OTHER:
         break;

@@ -172,7 +172,7 @@ static void columns_may_differ_in_length(void **state) {
 static void every_kind_of_value(void **state) {
     (void)state;
     decode("{\"candidates\":{\"x\":[0,-9223372036854775808,9223372036854775807,1.0,\"\",[],[1],[1,\"a\"],[[1]],"
-           "true,false,{},\"a\\u0000\",null,1e-999]}}");
+           "true,false,{},\"a\\u0000\",null,1e-999,[\"a\",\"\",\"29\"],[\"a\",\"\\u0000\"],[null],[\"a\",null]]}}");
     const struct proto_value *values = column(&request.candidates, "x")->values;
     assert_integer(&values[0], 0);
     assert_integer(&values[1], INT64_MIN);
@@ -186,6 +186,12 @@ static void every_kind_of_value(void **state) {
         assert_int_equal(values[i].kind, PROTO_OTHER);
     assert_int_equal(values[13].kind, PROTO_ABSENT);
     assert_true(values[14].kind == PROTO_REAL && values[14].real == 0.0);
+    assert_int_equal(values[15].kind, PROTO_STRINGS);
+    assert_int_equal(values[15].length, 3);
+    assert_true(proto_string_is(&values[15].strings[0], "a", 1) && values[15].strings[1].length == 0 &&
+                proto_string_is(&values[15].strings[2], "29", 2));
+    for (size_t i = 16; i < 19; i++)
+        assert_int_equal(values[i].kind, PROTO_OTHER);
 }
 
 static void strings_are_utf8_and_unescaped(void **state) {

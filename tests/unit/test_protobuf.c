@@ -440,6 +440,47 @@ static void unknown_fields_are_for_newer_servers(void **state) {
     }
 }
 
+/* Arrays of strings, and arrays of several lengths, as the ids of a multi-valued field are. */
+static void arrays_are_those_of_json(void **state) {
+    (void)state;
+    char texts[] = "new red big";
+    ProtobufCBinaryData strings[] = {bytes_of(texts, 3), bytes_of(texts + 4, 3), bytes_of(texts + 8, 3),
+                                     bytes_of(texts, 3)};
+    double reals[] = {7, 8, 9};
+    uint32_t of_strings[] = {1, 0, 3}, of_reals[] = {0, 2, 1};
+    Dien__Column words = column_named("words"), tags = column_named("tags"), pairs = column_named("pairs");
+    Dien__Column *columns[] = {&words, &tags, &pairs};
+    set_strings(&words, strings, 4), set_reals(&tags, reals, 3, 0), set_strings(&pairs, strings, 4);
+    words.lengths = of_strings, tags.lengths = of_reals;
+    words.n_lengths = tags.n_lengths = 3;
+    pairs.width = 2;
+    Dien__Table table = table_of(columns, 3);
+    Dien__ScoreRequest message = DIEN__SCORE_REQUEST__INIT;
+    message.candidates = &table;
+    assert_true(decode_score(&message));
+    assert_true(
+        same_as_json("{\"candidates\":{\"words\":[[\"new\"],[],[\"red\",\"big\",\"new\"]],\"tags\":[[],[7,8],[9]],"
+                     "\"pairs\":[[\"new\",\"red\"],[\"big\",\"new\"]]}}"));
+    reals[2] = (double)INFINITY;
+    assert_false(decode_score(&message));
+    assert_problem("/candidates/tags/2", "finite");
+    of_strings[2] = 2;
+    assert_false(decode_score(&message));
+    assert_problem("/candidates/words", "lengths");
+    of_strings[2] = 4;
+    assert_false(decode_score(&message));
+    assert_problem("/candidates/words", "lengths");
+    of_strings[2] = 3;
+    words.width = 1;
+    assert_false(decode_score(&message));
+    assert_problem("/candidates/words", "lengths");
+    words.width = 0;
+    pairs.width = 3;
+    reals[2] = 9;
+    assert_false(decode_score(&message));
+    assert_problem("/candidates/pairs", "width");
+}
+
 static void unsigned_integers_are_those_of_json(void **state) {
     (void)state;
     uint64_t ids[] = {7, (uint64_t)1 << 63, UINT64_MAX};
@@ -696,12 +737,15 @@ static void a_reply_without_results_is_a_history_s(void **state) {
 static struct proto_column random_column(size_t count, struct proto_value *values, enum proto_value_kind kind) {
     static const double numbers[] = {1, 2, 3, 4, 5};
     static const char text[] = "a string of some length";
+    static const struct proto_string words[] = {{text, 3}, {text, 20}};
     for (size_t i = 0; i < count; i++) {
         values[i] = (struct proto_value){.kind = kind};
         if (kind == PROTO_STRING)
             values[i] = (struct proto_value){.kind = kind, .length = (uint32_t)(i * 7 % 20), .string = text};
         else if (kind == PROTO_VECTOR)
-            values[i] = (struct proto_value){.kind = kind, .length = 5, .vector = numbers};
+            values[i] = (struct proto_value){.kind = kind, .length = (uint32_t)(i % 6), .vector = numbers};
+        else if (kind == PROTO_STRINGS)
+            values[i] = (struct proto_value){.kind = kind, .length = (uint32_t)(1 + i % 2), .strings = words};
         else if (kind == PROTO_REAL)
             values[i].real = 1.5;
         else
@@ -720,7 +764,7 @@ static void no_reply_takes_more_than_its_bound(void **state) {
     const struct proto_interest explained[] = {{"clicks", SIZE_MAX / 2, 3, weights[0]}, {"buys", 1, 2, NULL}};
     struct proto_column columns[6];
     for (size_t i = 0; i < 6; i++)
-        columns[i] = random_column(COUNT, values[i], (enum proto_value_kind)(PROTO_INTEGER + i % 5));
+        columns[i] = random_column(COUNT, values[i], (enum proto_value_kind)(PROTO_INTEGER + i % 6));
     const struct proto_table table = {PROTO_COLUMNS, true, COUNT, 6, columns};
     for (size_t i = 0; i < COUNT; i++)
         many[i] = (struct proto_result){COUNT - 1 - i, 0.5F};
@@ -766,6 +810,7 @@ int main(void) {
         cmocka_unit_test(a_reply_reads_back),
         cmocka_unit_test(a_history_s_members_are_a_score_s),
         cmocka_unit_test(a_reply_without_results_is_a_history_s),
+        cmocka_unit_test(arrays_are_those_of_json),
         cmocka_unit_test(no_reply_takes_more_than_its_bound),
         cmocka_unit_test(a_reply_needs_memory),
     };

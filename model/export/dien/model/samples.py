@@ -11,6 +11,7 @@ import numpy as np
 
 from dien.model.config import Config, field_of, group
 from dien.model.vocabulary import Vocabulary
+from dien.model.wire import EXACT
 
 UNKNOWN = 0.125
 CANDIDATE_COUNTS = (1, 2, 5, 16, 17, 40)
@@ -36,7 +37,9 @@ class RequestMaker:
             values = np.round(self.random.normal(0, 1, field.get("width", 1)), 3).tolist()
             return values if len(values) > 1 else values[0]
         if "pool" in field:
-            return [self.id(field) for _ in range(int(self.random.integers(field["values"] + 1)))]
+            ids = [self.id(field) for _ in range(int(self.random.integers(field["values"] + 1)))]
+            large = any(isinstance(each, int) and abs(each) >= EXACT for each in ids)
+            return list(map(str, ids)) if large else ids
         return self.id(field)
 
     def id(self, field: Config) -> Any:
@@ -48,7 +51,7 @@ class RequestMaker:
         vocabulary = self.vocabularies[field["vocabulary"]]
         if not unknown:
             return vocabulary.entry(int(self.random.integers(vocabulary.entries)))
-        drawn = int(self.random.integers(2**52))
+        drawn = int(self.random.integers(2**62))
         return f"unknown {drawn}" if vocabulary.strings else drawn
 
     def columns(self, names: list[str], count: int) -> dict[str, list[Any]]:

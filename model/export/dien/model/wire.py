@@ -222,14 +222,18 @@ class Wire:
 
     def _several(self, field: Config, value: Any, places: Sequence[Union[str, int]]) -> list[int]:
         """The rows of a multi-valued field's ids, then -1 to the end."""
-        most = field["values"]
-        refusal = RequestError(f'The field "{field["name"]}" must be an array of at most {most} integers below 2^53.', *places)
+        most, is_text = field["values"], field["ids"] != "index" and self.vocabularies[field["vocabulary"]].strings
+        kind = "strings without U+0000" if is_text else "integers, as numbers below 2^53 or as strings"
+        refusal = RequestError(f'The field "{field["name"]}" must be an array of at most {most} {kind}.', *places)
         if not isinstance(value, (list, tuple)) or len(value) > most:
             raise refusal
-        integers = [_integer(each) for each in value]
-        if any(integer is None or abs(integer) >= EXACT or (field["ids"] == "index" and integer < 0) for integer in integers):
+        if not all(isinstance(each, str) and "\0" not in each for each in value) and not all(
+                _is_number(each) and abs(_nearest(each)) < EXACT for each in value):
             raise refusal
-        return [self.row(field, integer, *places) for integer in integers] + [-1] * (most - len(integers))
+        try:
+            return [self.row(field, each, *places) for each in value] + [-1] * (most - len(value))
+        except RequestError:
+            raise refusal from None
 
     def _numbers(self, field: Config, value: Any, places: Sequence[Union[str, int]]) -> list[float]:
         width = field.get("width", 1)

@@ -107,9 +107,6 @@ class Model:
             entry["vocabulary"] = vocabulary
         if pool and not 1 <= values <= VALUES_MAX:
             raise ConversionError(f"field {name}: {values} values at most, where 1 to {VALUES_MAX} are possible")
-        if pool and vocabulary:
-            raise ConversionError(f"field {name}: several ids at once are rows of its table, and no text: convert without its "
-                                  "vocabulary")
         if pool:
             entry.update(pool=pool, values=values)
         held = self.field(name)
