@@ -44,8 +44,10 @@ def judged(request, build):
 def kind_schema(field):
     if "values" in field:
         least = 0 if field["kind"] == "index" else 1 - 2**53
-        items = {"type": "integer", "minimum": least, "maximum": 2**53 - 1}
-        return {"type": "array", "maxItems": field["values"], "items": items}
+        kinds = [NUL_FREE] if field["kind"] == "string" else [
+            {"type": "integer", "minimum": least, "maximum": 2**53 - 1},
+            {"type": "string", "format": "unsigned-64" if least == 0 else "integer-64"}]
+        return {"anyOf": [{"type": "array", "maxItems": field["values"], "items": items} for items in kinds]}
     if field["kind"] == "string":
         return NUL_FREE
     if field["kind"] == "dense":

@@ -88,7 +88,8 @@ class ModelDirectory:
     def value(self, random, name):
         field = self.fields[name]
         if "pool" in field:
-            return [random.choice(self.known_ids(name)) for _ in range(random.randint(0, field["values"]))]
+            ids = [random.choice(self.known_ids(name)) for _ in range(random.randint(0, field["values"]))]
+            return ids if all(isinstance(each, str) or abs(each) < 2**53 for each in ids) else list(map(str, ids))
         if field["kind"] == "categorical":
             return random.choice(self.known_ids(name))
         numbers = [round(random.uniform(-2, 2), 3) for _ in range(field["width"])]
