@@ -132,7 +132,8 @@ class Maker:
             self.pooled("offers", ["candidate"], 12)
         if self.chance(0.3):
             self.vocabulary("word", 14, self.chance(0.7))
-            self.looked_up("words", [self.pick(["context", "candidate"])], "word", pool=self.pick(["sum", "mean", "max"]), values=4)
+            groups = [self.pick(["context", "candidate"])]
+            self.looked_up("words", groups, "word", pool=self.pick(["sum", "mean", "max"]), values=4)
         if self.chance(0.4):
             self.categorical("action", ["behaviour"], 4)
             self.dense("dwell", ["behaviour"])
