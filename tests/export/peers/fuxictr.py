@@ -337,7 +337,7 @@ def case(seed):
     for name, layer in peer.embedding_layer.embedding_layers.items():
         if isinstance(layer, nn.Embedding):
             layer.weight.data[0] = 0
-    tokens = draw.chance(0.4) and not tags
+    tokens = draw.chance(0.4)
     vocabulary = None
     if tokens:
         vocabulary = {}
@@ -402,6 +402,8 @@ def _as_tokens(request, specs, vocabulary, sequences):
     def token(name, row):
         if specs[name]["type"] == "numeric":
             return row
+        if isinstance(row, list):
+            return [token(name, each) for each in row]
         found = next(text for text, each in vocabulary[name].items() if each == row)
         return "never seen" if found == "__OOV__" and "oov_idx" not in specs[name] else found
 
