@@ -114,13 +114,15 @@ static bool read_column(struct reader *reader, const char *group, const Dien__Co
     for (size_t i = 0; i < from->n_reals; i++)
         if (!(from->reals[i] - from->reals[i] == 0)) /* infinite or NaN, which JSON cannot have */
             return fail_value(reader, group, name, value_of(from, i), "A number must be finite.");
+    static const double nothing[1]; /* of an empty array, beside which there may be no reals */
     bool arrays = from->width > 0 || from->n_lengths > 0;
     for (size_t i = 0, start = 0; i < column->count && integers == 0; i++) {
         uint32_t length = !arrays ? 1 : from->n_lengths > 0 ? from->lengths[i] : from->width;
         if (arrays && from->n_strings > 0 && length > 0)
             values[i] = (struct proto_value){.kind = PROTO_STRINGS, .length = length, .strings = strings + start};
         else if (arrays)
-            values[i] = (struct proto_value){.kind = PROTO_VECTOR, .length = length, .vector = from->reals + start};
+            values[i] = (struct proto_value){
+                .kind = PROTO_VECTOR, .length = length, .vector = length > 0 ? from->reals + start : nothing};
         else if (from->n_strings > 0)
             values[i] = (struct proto_value){
                 .kind = PROTO_STRING, .length = (uint32_t)strings[i].length, .string = strings[i].data};
