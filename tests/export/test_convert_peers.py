@@ -13,7 +13,7 @@ from dien.sources import convert
 from dien.sources.source import Source
 
 SEEDS = range(30)
-PEERS = ("deepctr_torch", "fuxictr", "torch_rechub", "recbole", "reference_tf1")
+PEERS = ("deepctr_torch", "deepctr", "fuxictr", "torch_rechub", "recbole", "reference_tf1")
 
 
 @functools.lru_cache(maxsize=None)
@@ -66,6 +66,11 @@ def test_the_seeds_cover_the_options():
                 }
                 seen |= {(peer, "attention activation", layer["activation"]) for layer in attention.get("layers", ())}
     wanted = {("deepctr_torch", "cell", cell) for cell in ("gru+pooling", "aigru", "agru", "augru-and")}
+    wanted |= {("deepctr", "cell", cell) for cell in ("gru+pooling", "aigru", "agru", "augru-or")}
+    wanted |= {("deepctr", "normalise", kind) for kind in ("softmax", "none")}
+    wanted |= {("deepctr", "attention activation", kind) for kind in ("dice", "relu", "sigmoid", "tanh", "silu", "linear")}
+    wanted |= {("deepctr", "activation", kind) for kind in ("relu", "dice", "prelu", "sigmoid", "tanh")}
+    wanted |= {("deepctr", "dense", False), ("deepctr", "folded", "after")}
     wanted |= {("recbole", "cell", cell) for cell in ("gru+pooling", "aigru", "agru", "augru-and")}
     wanted |= {("reference_tf1", "cell", cell) for cell in ("gru+pooling", "aigru", "agru", "augru-or")}
     wanted |= {("fuxictr", "cell", cell) for cell in ("gru", "agru", "augru-and")}

@@ -92,24 +92,12 @@ def test_keras_without_the_second_gru(tmp_path):
     np.savez(tmp_path / "a.npz", **{name: np.zeros((2, 2), np.float32) for name in names})
     tensors = weights.read(str(tmp_path / "a.npz"))
     assert "gru1/gru_cell/gates/kernel" in tensors
-    with pytest.raises(ConversionError, match="gru2/gates/kernel is missing.*Keras.*cannot be scored"):
+    with pytest.raises(ConversionError, match="these are DeepCTR's tensors: convert them with --from deepctr"):
         convert.convert("reference-tf1", {}, Source(tensors))
     refused(
         "reference-tf1-prelu",
         "gru2/gates/kernel is missing",
         lambda _, tensors: [tensors.pop(name) for name in list(tensors) if name.startswith("gru2/")],
-    )
-
-
-@pytest.mark.parametrize("names, said", [(b"gru1 gru2/gates", ""), (b"gru1/gates", "no name with gru2")])
-def test_keras_files_are_not_read(tmp_path, names, said):
-    (tmp_path / "model.h5").write_bytes(weights.HDF5 + bytes(64) + names)
-    with pytest.raises(ConversionError, match="Keras") as error:
-        weights.read(str(tmp_path / "model.h5"))
-    assert (
-        said in str(error.value)
-        and ("no name with gru2" in str(error.value)) == bool(said)
-        and "numpy.savez" in str(error.value)
     )
 
 
@@ -161,6 +149,8 @@ def test_every_tensor_is_needed(case):
     tried = 0
     for name in tensors:
         left = {key: value for key, value in tensors.items() if key != name}
+        if case == "deepctr-augru" and name.startswith("dnn/"):
+            continue  # of the auxiliary loss: without one of them it is no longer recognised
         if any(part in name for part in (*idle, *shared)):
             convert.convert(framework(case), architecture, Source(left))
             continue

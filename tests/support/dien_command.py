@@ -10,7 +10,7 @@ from typing import Any
 TOP = pathlib.Path(__file__).resolve().parents[2]
 PACKAGE = TOP / "model" / "export"
 GOLDEN = TOP / "tests" / "golden"
-FRAMEWORKS = ("reference-tf1", "deepctr-torch", "fuxictr", "torch-rechub", "recbole")
+FRAMEWORKS = ("reference-tf1", "deepctr-torch", "deepctr", "fuxictr", "torch-rechub", "recbole")
 
 
 def run_dien(*words: Any, check: bool = False) -> subprocess.CompletedProcess[str]:

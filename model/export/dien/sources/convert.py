@@ -29,14 +29,15 @@ from dien.sources import weights
 from dien.sources.source import ConversionError, Source
 
 FRAMEWORKS = {"reference-tf1": "dien.sources.reference_tf1", "deepctr-torch": "dien.sources.deepctr_torch",
+              "deepctr": "dien.sources.deepctr",
               "fuxictr": "dien.sources.fuxictr", "torch-rechub": "dien.sources.torch_rechub", "recbole": "dien.sources.recbole"}
 RANDOM_SAMPLES = 16
 NO_OPTIONS: dict[str, Any] = {"keep": None, "attention_softmax": None, "calibrate": None, "calibrate_file": "--calibrate",
                               "vocabularies": {}}
 # Names of tensors by which checkpoints are recognised, first those that --from does not list.
 PADDLEREC = re.compile(r"(hist|target|target_item|neg)\w*_emb_attr[.]weight|item_b_attr[.]weight")
-KERAS = re.compile(r"(.*/)?sparse_(seq_)?emb_\w+(/.*)?")
 SIGNS = {
+    "deepctr": r"(.*/)?sparse_(seq_)?emb_\w+(/.*)?",
     "deepctr-torch": r"embedding_dict[.].*|interest_evolution[.]attention[.]local_att[.].*",
     "fuxictr": r"embedding_layer[.](embedding_layer[.])?(embedding_layers|feature_encoders)[.].*|"
                r"(extraction|evolving)_modules[.].*",
@@ -44,8 +45,8 @@ SIGNS = {
     "recbole": r"interset_extractor[.].*|embedding_layer[.](token|float)\w*_embedding_table[.].*",
     "reference-tf1": r"(.*/)?((uid|mid|cat)_embedding_var|f1_att1_1/kernel)",
 }
-NAMES = {"deepctr-torch": "DeepCTR-Torch", "fuxictr": "FuxiCTR", "torch-rechub": "torch-rechub", "recbole": "RecBole",
-         "reference-tf1": "the authors' TensorFlow 1 code"}
+NAMES = {"deepctr": "DeepCTR", "deepctr-torch": "DeepCTR-Torch", "fuxictr": "FuxiCTR", "torch-rechub": "torch-rechub",
+         "recbole": "RecBole", "reference-tf1": "the authors' TensorFlow 1 code"}
 
 
 class _PlainUnpickler(pickle.Unpickler):
@@ -74,12 +75,6 @@ def recognise(framework: str, source: Source) -> None:
     """Stop at checkpoints that cannot be scored as their framework does, whatever the architecture file says."""
     if any(PADDLEREC.fullmatch(name) for name in source.left):
         raise ConversionError(f"these are PaddleRec's tensors. {weights.PADDLEREC}")
-    if any(KERAS.fullmatch(name) for name in source.left):
-        if not any(re.search(r"(^|/)gru2/", name) for name in source.left):
-            raise ConversionError("tensor gru2/gates/kernel is missing: these are the tensors of DeepCTR's Keras DIEN without "
-                                  "its second GRU, whose cells do not save their weights. "
-                                  "Without them the model cannot be scored")
-        raise ConversionError(f"these are the tensors of DeepCTR's Keras DIEN, which --from {framework} is not")
     if not source.left:
         raise ConversionError("the file holds no tensors")
     found = [name for name, sign in SIGNS.items() if any(re.fullmatch(sign, tensor) for tensor in source.left)]
@@ -176,7 +171,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The command line."""
     parser.add_argument("--from", dest="framework", choices=sorted(FRAMEWORKS))
     parser.add_argument("--architecture", help="what a state dict does not hold, as JSON")
-    parser.add_argument("--weights", help="the state dict: .pt, .pth, .safetensors or .npz")
+    parser.add_argument("--weights", help="the checkpoint: .pt, .pth, .safetensors, .npz, .h5, .pb, or a TensorFlow "
+                        "checkpoint's prefix")
     parser.add_argument("--output", help="directory to write")
     parser.add_argument("--samples", help="requests, with the framework's scores, as a JSON list: the proof")
     parser.add_argument("--name", help="the model's name (default: the framework's)")

@@ -12,6 +12,7 @@ import numpy as np
 
 from dien.model.config import Config
 from dien.sources import architecture as rules
+from dien.sources import feature_columns as columns
 from dien.sources.builder import Model, groups_of
 from dien.sources.layers import Layer, activate, check_units, linear, norm, recurrence
 from dien.sources.source import ConversionError, Source, one_of, required
@@ -25,7 +26,6 @@ RULES: dict[str, rules.Rule] = {
     "embedding_names": rules.named(rules.text, "names"), "groups": rules.groups, "task": rules.anything}
 DICE_EPSILON = 1e-8
 KEEP = "last"      # the package takes arrays of a fixed length; Keras's pad_sequences, which its examples use, cuts the front
-UNKNOWN_ROW = 0    # the padding's row: the package knows no other
 
 
 def _stack(source: Source, prefix: str, inputs: int, activation: str, use_bn: bool) -> list[Layer]:
@@ -44,34 +44,9 @@ def _stack(source: Source, prefix: str, inputs: int, activation: str, use_bn: bo
     return layers
 
 
-def _embedding(architecture: Mapping[str, Any], source: Source, model: Model, feature: str, otherwise: str = "") -> str:
-    """The table of a feature: under the name of its embedding, or of the feature that it shares one with."""
-    named = architecture.get("embedding_names", {}).get(feature, feature)
-    key = f"embedding_dict.{named}.weight"
-    if source.has(key):
-        return model.table(named, source.take(key, (-1, -1)))
-    if named in model.config["tables"]:
-        return named
-    if otherwise:
-        return model.present_field(otherwise)["table"]
-    raise ConversionError(f"tensor {key} is missing (architecture key embedding_names says which feature has another's)")
-
-
-def _declared(architecture: Mapping[str, Any], key: str) -> list[str]:
-    """Features in the order of their columns, which feature_order (the package's feature_index) gives if it is there."""
-    features = list(architecture.get(key) or [])
-    order = [name for name in architecture.get("feature_order", ()) if name in features]
-    return order if sorted(order) == sorted(features) else features
-
-
-def _fields(source: Source, model: Model, architecture: Mapping[str, Any], sparse: list[str]) -> None:
-    """The sparse features of user, context and candidate."""
-    for feature in sparse:
-        table = _embedding(architecture, source, model, feature)
-        groups = [group for group in ("user", "context", "candidate") if feature in model.groups[group]]
-        if not groups:
-            raise ConversionError(f"groups: feature {feature} is in none of user, context and candidate")
-        model.categorical(feature, table, UNKNOWN_ROW, groups)
+def _key(named: str) -> str:
+    """The tensor of an embedding."""
+    return f"embedding_dict.{named}.weight"
 
 
 def _drop_unread(source: Source, widths_are_given: bool) -> None:
@@ -86,42 +61,6 @@ def _drop_unread(source: Source, widths_are_given: bool) -> None:
     source.drop(r"embedding_dict[.].*", "a multi-valued feature that is no history: DeepCTR-Torch's DIEN never reads it")
 
 
-def _dense(architecture: Mapping[str, Any], source: Source, model: Model, features: list[str], others: int) -> bool:
-    """The dense features, for which the tensors give only the sum of the widths. Whether no width had to be guessed."""
-    given = dict(architecture.get("dense_dimensions") or {})
-    total = source.shape("dnn.linears.0.weight")[1] - others
-    unsaid = [feature for feature in features if feature not in given]
-    rest = total - sum(given.values())
-    sure = rest == len(unsaid)
-    if len(unsaid) == 1 and rest > 0:
-        given[unsaid[0]] = rest
-    elif rest == len(unsaid):
-        given.update(dict.fromkeys(unsaid, 1))
-    else:
-        raise ConversionError(f"tensor dnn.linears.0.weight: {rest} inputs are left for the dense features "
-                              f"({', '.join(unsaid) or 'none'}): check sparse_features, or add dense_dimensions")
-    for feature in features:
-        model.dense(feature, given[feature], [model.group_of(feature)])
-    return sure
-
-
-def _histories(architecture: Mapping[str, Any], source: Source, model: Model, target: list[str]) -> list[str]:
-    """The behaviour fields, in the order of their columns."""
-    sequences = {f"hist_{item}": item for item in target}
-    order = [name for name in architecture.get("feature_order", []) if name in sequences]
-    if sorted(order) != sorted(sequences):
-        if order:
-            raise ConversionError(f"architecture key feature_order: {', '.join(sorted(set(sequences) - set(order)))} is missing")
-        order = list(sequences)
-    history = []
-    for sequence in order:
-        table = _embedding(architecture, source, model, sequence, sequences[sequence])
-        name = model.behaviour_name(sequence, table, sequences[sequence])
-        model.categorical(name, table, UNKNOWN_ROW, ["behaviour"])
-        history.append(name)
-    return history
-
-
 def convert(architecture: Mapping[str, Any], source: Source, options: Mapping[str, Any]) -> tuple[Config, dict[str, np.ndarray]]:
     """Config and float64 tensors of the model."""
     rules.check(architecture, RULES, source)
@@ -133,13 +72,13 @@ def convert(architecture: Mapping[str, Any], source: Source, options: Mapping[st
     source.drop(r"embedding_dict[.]neg_hist_.*", "the auxiliary loss's negatives")
     model = Model(source, architecture, "deepctr-torch", groups_of(architecture))
     required(architecture, "sparse_features")
-    sparse, dense = _declared(architecture, "sparse_features"), _declared(architecture, "dense_features")
-    _fields(source, model, architecture, sparse)
+    sparse, dense = columns.declared(architecture, "sparse_features"), columns.declared(architecture, "dense_features")
+    columns.sparse_fields(architecture, source, model, sparse, _key)
     items = required(architecture, "item_features")
     target = [feature for feature in sparse if feature in items]  # the order of the columns, not of the list
     if sorted(target) != sorted(items):
         raise ConversionError("architecture key item_features: each of them must be one of sparse_features")
-    history = _histories(architecture, source, model, target)
+    history = list(columns.histories(architecture, source, model, target, _key).values())
     extractor = recurrence(source, "interest_extractor.gru", sum(map(model.width, history)))
     prefix, width = "interest_evolution.interest_evolution", extractor["weight_hidden"].shape[1]
     evolution = recurrence(source, f"{prefix}.rnn", width, "", "ruc") if cell in ("agru", "augru-and") else \
@@ -155,9 +94,11 @@ def convert(architecture: Mapping[str, Any], source: Source, options: Mapping[st
         "kind": "mlp", "inputs": ["q", "k", "q-k", "q*k"],
         "layers": model.stack("interests.interest.attention", attention),
         "normalise": "softmax" if required(architecture, "att_weight_normalization") else "none"}
-    sure = _dense(architecture, source, model, dense, units + sum(model.width(name) for name in sparse))
+    first = "dnn.linears.0.weight"
+    rest = source.shape(first)[1] - units - sum(model.width(name) for name in sparse)
+    sure = columns.dense_fields(architecture, model, dense, rest, first)
     _drop_unread(source, sure)
-    layers = _stack(source, "dnn", source.shape("dnn.linears.0.weight")[1], required(architecture, "dnn_activation"),
+    layers = _stack(source, "dnn", source.shape(first)[1], required(architecture, "dnn_activation"),
                     bool(required(architecture, "use_bn")))
     check_units(layers, architecture.get("dnn_hidden_units"), "dnn_hidden_units")
     last = linear(source, "linear", layers[-1].units, 1, bias=False)

@@ -15,9 +15,10 @@ import numpy as np
 from dien.model.config import Config
 from dien.sources import architecture as rules
 from dien.sources.builder import Model, groups_of
-from dien.sources.fold import Norm, tf1_cell
+from dien.sources.fold import Norm
 from dien.sources.layers import Layer
 from dien.sources.source import ConversionError, Source, required
+from dien.sources.tensorflow_cell import cell, part
 from dien.sources.tensorflow_checkpoint import OPTIMISER
 
 FIELDS = {"uid": "user", "mid": "item", "cat": "item"}
@@ -47,25 +48,6 @@ def _named(source: Source, name: str) -> str:
 def _dense(source: Source, scope: str, inputs: int, units: int = -1) -> Layer:
     weight = source.take(_named(source, f"{scope}/kernel"), (inputs, units)).T
     return Layer(weight, source.take(_named(source, f"{scope}/bias"), (len(weight),)))
-
-
-def _part(source: Source, scope: str, name: str) -> str:
-    """A variable of the cell under `scope`; the version decides whether its name includes the cell's."""
-    found = [each for each in source.left if re.fullmatch(rf"(.*/)?{scope}/(rnn/)?(\w*cell\w*/)?{name}", each)]
-    if not found and scope == "gru2":
-        raise ConversionError(f"tensor gru2/{name} is missing: the second recurrence's weights are not in this file. "
-                              "(DeepCTR's Keras files lack them for AGRU and AUGRU: such a model cannot be scored)")
-    if len(found) != 1:
-        raise ConversionError(f"tensor {scope}/{name}: {', '.join(found)} where one was expected" if found
-                              else f"tensor {scope}/{name} is missing")
-    return found[0]
-
-
-def _cell(source: Source, scope: str, inputs: int, units: int) -> dict[str, np.ndarray]:
-    """The cell under `scope`."""
-    shapes = {"gates/kernel": (inputs + units, 2 * units), "gates/bias": (2 * units,),
-              "candidate/kernel": (inputs + units, units), "candidate/bias": (units,)}
-    return tf1_cell(*(source.take(_part(source, scope, name), shape) for name, shape in shapes.items()), inputs=inputs)
 
 
 def _alpha(source: Source, expected: str, units: int) -> np.ndarray:
@@ -179,13 +161,13 @@ def convert(architecture: Mapping[str, Any], source: Source, options: Mapping[st
     _embeddings(source, model, options["vocabularies"])
     items = ["mid", "cat"]
     width = sum(model.width(name) for name in items)
-    units = source.shape(_part(source, "gru1", "candidate/kernel"))[1]
+    units = source.shape(part(source, "gru1", "candidate/kernel"))[1]
     for key, value in (("EMBEDDING_DIM", model.width("mid")), ("HIDDEN_SIZE", units)):
         if architecture.get(key, value) != value:
             raise ConversionError(f"architecture key {key} is {architecture[key]}, the tensors have {value}")
-    cell = _evolution(architecture, source)
+    evolution = _evolution(architecture, source)
     interest = model.interest("interest", items, items, required(architecture, "max_length"), options["keep"] or KEEP,
-                              _cell(source, "gru1", width, units), _cell(source, "gru2", units, units), cell)
+                              cell(source, "gru1", width, units), cell(source, "gru2", units, units), evolution)
     interest["attention"] = _attention(source, model, width, units)
     inputs = _inputs(architecture)
     layers = _top(source, sum(map(model.input_width, inputs)), architecture.get("batch_norm_eps", BATCH_NORM_EPSILON), dice)

@@ -1,4 +1,4 @@
-"""Reads a foreign checkpoint's tensors: PyTorch state dicts, safetensors, .npz, TensorFlow's checkpoints and frozen graphs.
+"""Reads a foreign checkpoint's tensors: PyTorch state dicts, safetensors, .npz, Keras's .h5, TensorFlow's files.
 
 Each other form that people have is recognised by its own signs, and the error says what it is and what to do.
 """
@@ -15,7 +15,7 @@ import numpy as np
 import torch
 
 from dien.model import pickles, safetensors
-from dien.sources import leveldb_table, tensorflow_checkpoint, tensorflow_graph
+from dien.sources import keras_h5, leveldb_table, tensorflow_checkpoint, tensorflow_graph
 from dien.sources.leveldb_table import TableError
 from dien.sources.source import ConversionError
 
@@ -33,9 +33,6 @@ It holds Python objects besides tensors, which only its own training code can lo
     state = checkpoint["state_dict"] if "state_dict" in checkpoint else checkpoint   # a whole module: checkpoint.state_dict()
     torch.save(dict(state), "state_dict.pt")
 and convert state_dict.pt"""
-
-KERAS = """{path} is HDF5, a Keras file, which is not read here.{missing} Dump it where TensorFlow is:
-    numpy.savez("weights.npz", **{{variable.name: variable.numpy() for variable in model.variables}})"""
 
 VERSION_1 = """{path} is a checkpoint of TensorFlow's first format, which is not read. Write it again where TensorFlow is:
     tf.train.Saver(write_version=tf.train.SaverDef.V2).save(session, "ckpt")
@@ -82,14 +79,6 @@ def _of_npz(path: str) -> dict[str, np.ndarray]:
             return {name: archive[name] for name in archive.files}
     except (ValueError, EOFError, OSError, zipfile.BadZipFile, zlib.error) as error:
         raise ConversionError(f"{path}: {error}") from error
-
-
-def _of_keras(path: str) -> ConversionError:
-    with open(path, "rb") as file:
-        second = b"gru2" in file.read()
-    missing = "" if second else (" It has no weights of the second GRU (no name with gru2): DeepCTR's AGRU and AUGRU cells do "
-                                 "not save theirs, and without them the model cannot be scored.")
-    return ConversionError(KERAS.format(path=path, missing=missing))
 
 
 def _plain_names(tensors: Mapping[str, np.ndarray], note: Callable[[str], None]) -> dict[str, np.ndarray]:
@@ -217,12 +206,10 @@ def _read(path: str, note: Callable[[str], None]) -> Mapping[str, np.ndarray]:
                 form = _form_of_zip(archive.namelist())
         except (zipfile.BadZipFile, OSError, ValueError) as error:
             raise ConversionError(f"{path}: a damaged zip file: {error}") from error
-    if form == "hdf5":
-        raise _of_keras(path)
     if form in FORMS:
         raise ConversionError(FORMS[form].format(path=path, prefix=re.sub(DATA_FILE, "", os.path.basename(path))))
     readers: dict[str, Callable[[str], Mapping[str, np.ndarray]]] = {
-        "torch": _of_torch, "npz": _of_npz, "safetensors": safetensors.read,
+        "torch": _of_torch, "npz": _of_npz, "safetensors": safetensors.read, "hdf5": keras_h5.read,
         "graph": lambda each: _of_tensorflow(each, tensorflow_graph.read)}
     if form not in readers:
         raise ConversionError(VERSION_1.format(path=path) if _is_table(path) else
