@@ -17,7 +17,7 @@ from peers.deepctr import Names, Peer  # noqa: E402
 
 ROWS = {"user": 60, "gender": 3, "item_id": 200, "cate_id": 25}
 WIDTHS = {"user": 10, "gender": 4, "item_id": 16, "cate_id": 8}
-BASE = {
+BASE: dict = {
     "source": "DeepCTR DIEN (TensorFlow, Keras)",
     "note": "float32 variables; scores of a float64 forward pass written from DeepCTR's source (tests/export/peers/deepctr.py)",
     "use_negsampling": False,
@@ -35,7 +35,7 @@ BASE = {
     "embedding_names": {"hist_item_id": "item_id", "hist_cate_id": "cate_id"},
     "groups": {"user": ["user", "gender", "pay_score"], "candidate": ["item_id", "cate_id"], "behavior": ["item_id", "cate_id"]},
 }
-CASES = {
+CASES: dict = {
     "gru": {"gru_type": "GRU"},
     "aigru": {"gru_type": "AIGRU", "att_weight_normalization": False, "att_activation": "sigmoid", "use_bn": True,
               "dnn_activation": "dice", "max_length": 20, "embedding_names": {"hist_item_id": "item_id"},

@@ -4,6 +4,9 @@ import csv
 import gzip
 import http.server
 import json
+import os
+import subprocess
+import sys
 import threading
 
 import numpy as np
@@ -21,6 +24,7 @@ from dien.training.baselines import Markov, Popularity
 from dien.training.metrics import auc, bootstrap, interval
 from dien.training.recipe import Shape
 from dien.training.train import Options, Trainer
+from support.dien_command import PACKAGE
 
 ITEMS = [f"{letter}{number}" for letter in "ABC" for number in range(1, 7)]
 HEADER = ["year", "month", "day", "order", "country", "session ID", "page 1 (main category)", "page 2 (clothing model)",
@@ -196,6 +200,46 @@ def test_resume_is_the_same_run(data, dien, tmp_path):
     assert more.returncode == 0 and "epoch 4" in more.stdout
     other = train(tmp_path / "parts.pt", "--epochs", "3", "--resume", "--alpha", "0.5")
     assert other.returncode != 0 and "made with other options" in other.stderr
+
+
+# Of PyTorch 2.6 and later: torch.load() refuses whatever is neither a tensor nor a plain value.
+LATER_DEFAULT = """
+import torch
+
+_load = torch.load
+
+
+def load(*arguments, weights_only=True, **options):
+    return _load(*arguments, weights_only=weights_only, **options)
+
+
+torch.load = load
+"""
+
+
+def test_under_the_default_of_later_pytorch(data, tmp_path):
+    """Each command that reads a checkpoint: one with an optimiser's state, losses and counts."""
+    (tmp_path / "sitecustomize.py").write_text(LATER_DEFAULT)
+
+    def python(*words):
+        ran = subprocess.run([sys.executable, *map(str, words)], capture_output=True, text=True, check=False, cwd=tmp_path,
+                             env={**os.environ, "PYTHONPATH": f"{tmp_path}:{PACKAGE}", "OMP_NUM_THREADS": "1"})
+        assert ran.returncode == 0, ran.stderr
+        return ran.stdout
+
+    refused = python("-c", "import pathlib, torch; torch.save(pathlib.Path('x'), 'a.pt')\ntry: torch.load('a.pt')\n"
+                           "except Exception as error: print(type(error).__name__)")
+    assert refused == "UnpicklingError\n"  # so the commands below do run under that default
+    small = ("--batch", "32", "--hidden", "8")
+    python("-m", "dien", "train", "--data", data, "--checkpoint", "a.pt", "--epochs", "1", *small)
+    resumed = python("-m", "dien", "train", "--data", data, "--checkpoint", "a.pt", "--epochs", "2", "--resume", *small)
+    assert "epoch 2" in resumed and "epoch 1 " not in resumed
+    python("-m", "dien", "evaluate", "--data", data, "--output", "results.json", "a.pt")
+    python("-m", "dien", "freeze", "--checkpoint", "a.pt", "--results", "results.json", "--output", "model")
+    assert (tmp_path / "model" / "samples.json").exists() and json.loads((tmp_path / "results.json").read_text())
+    ablate = ("-m", "dien", "ablate", "--data", data, "--directory", "runs", "--only", "DIN: attention, no GRU", *small)
+    python(*ablate, "--epochs", "1")
+    assert "epoch 2" in python(*ablate, "--epochs", "2")  # from the checkpoint that the first run left
 
 
 @pytest.fixture(scope="module")
