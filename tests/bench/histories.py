@@ -64,6 +64,11 @@ def program(options, act, where, scratch):
 # ---- the stores
 
 
+def size(like, what, count, stored):
+    return {**like, "what": what, "sync": "-", "outstanding": 1, "count": count, "seconds": "", "p50_us": "", "p99_us": "",
+            "file_bytes": stored}
+
+
 def run_lmdb(options, scratch):
     options.store.mkdir(parents=True, exist_ok=True)
     file = options.store / f"{options.users}-{LENGTH}"
@@ -71,7 +76,7 @@ def run_lmdb(options, scratch):
     if not options.fill_only:
         rows += program(options, "measure", f"lmdb:{file}", scratch)
         stored = os.stat(file).st_blocks * 512
-        rows.append({**rows[-1], "what": "bytes a user at the end", "count": stored // options.users, "file_bytes": stored})
+        rows.append(size(rows[-1], "bytes a user at the end", stored // options.users, stored))
     return [{"engine": "LMDB", "persistence": "file", **row} for row in rows]
 
 
@@ -81,7 +86,7 @@ def run_redis(options, part, scratch):
         rows = program(options, "fill", redis.where, scratch)
         info = redis.ask("INFO", "memory").decode()
         used = int(next(line for line in info.splitlines() if line.startswith("used_memory:")).split(":")[1])
-        rows.append({**rows[-1], "what": "bytes a user in memory", "count": used // options.users, "file_bytes": ""})
+        rows.append(size(rows[-1], "bytes a user in memory", used // options.users, ""))
         rows += program(options, "measure", redis.where, scratch)
     return [{"engine": "Redis", "persistence": persistence, **row} for row in rows]
 
