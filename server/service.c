@@ -38,7 +38,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/random.h>
 #include <unistd.h>
 
 struct service {
@@ -656,20 +655,11 @@ static bool bind_admin(struct service *service, char *error, size_t error_size) 
 
 /* ---- The request log. */
 
-/* Without a key file a key of this process alone: ids cannot be tried against its hashes, nor be compared with another
- * server's. */
-static uint64_t hash_key(const struct service *service) {
-    uint64_t key = service->api.rollout.key;
-    if (!service->api.has_hash_key)
-        (void)!getrandom(&key, sizeof key, 0);
-    return key;
-}
-
 static bool start_request_log(struct service *service, char *error, size_t error_size) {
     static const char *const users[] = {
         [RECORD_USERS_HASH] = "hash", [RECORD_USERS_PLAIN] = "plain", [RECORD_USERS_NONE] = "none"};
     const struct options *options = service->api.options;
-    char reason[400];
+    char reason[400], key[REQUEST_LOG_KEY_MAX + 1];
     size_t rule = 0;
     if (options->request_log == NULL)
         return true;
@@ -680,12 +670,15 @@ static bool start_request_log(struct service *service, char *error, size_t error
                  options->request_log_users);
         return false;
     }
+    size_t key_size = model_slots_key_text(&service->api, key, sizeof key);
     const struct request_log_options log = {.directory = options->request_log,
                                             .share = options->request_log_share,
                                             .slow = options->slow_request,
                                             .with_history = options->request_log_history,
                                             .users = (enum record_users)rule,
-                                            .hash_key = hash_key(service),
+                                            .share_key = service->api.rollout.key,
+                                            .key = key_size > 0 ? key : NULL,
+                                            .key_size = key_size,
                                             .max_body = options->max_body,
                                             .buffer_bytes = options->request_log_buffer,
                                             .file_bytes = options->request_log_file,
@@ -693,6 +686,7 @@ static bool start_request_log(struct service *service, char *error, size_t error
                                             .total_bytes = options->request_log_disk,
                                             .counts = &service->api.metrics.request_log};
     service->api.request_log = request_log_start(&log, reason, sizeof reason);
+    memset(key, 0, sizeof key);
     if (service->api.request_log == NULL)
         snprintf(error, error_size, "--request-log: %s", reason);
     return service->api.request_log != NULL;

@@ -9,14 +9,20 @@
 
 enum { KEY_BYTES_MAX = 4096 };
 
+size_t model_slots_key_text(const struct api *api, char *text, size_t size) {
+    const char *path = api->options->hash_key_file;
+    size_t length = path != NULL ? file_read(path, text, size) : 0;
+    while (length > 0 && strchr("\r\n", text[length - 1]) != NULL)
+        length--;
+    return length;
+}
+
 bool model_slots_read_key(struct api *api, char *error, size_t error_size) {
     const char *path = api->options->hash_key_file;
     char text[KEY_BYTES_MAX + 1];
     if (path == NULL)
         return true;
-    size_t length = file_read(path, text, sizeof text);
-    while (length > 0 && strchr("\r\n", text[length - 1]) != NULL)
-        length--;
+    size_t length = model_slots_key_text(api, text, sizeof text);
     api->has_hash_key = length > 0;
     api->rollout.key = rollout_key(text, length);
     memset(text, 0, sizeof text);

@@ -11,6 +11,8 @@
 
 /* Reads --hash-key-file, if there is one. False, with the reason in `error`, when it cannot be read or is empty. */
 bool model_slots_read_key(struct api *api, char *error, size_t error_size);
+/* The text of that file without its line end, at most size - 1 bytes. Returns their count; 0: there is no key. */
+size_t model_slots_key_text(const struct api *api, char *text, size_t size);
 
 /* Requests that a scoring thread takes from now on have the models that are in the slots now. */
 void model_slots_serve(struct api *api);

@@ -22,6 +22,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/random.h>
 
 enum {
     FRAME_BYTES = 512 * 1024,
@@ -30,6 +31,7 @@ enum {
     ARENA_BYTES = 1024 * 1024 * 1024,
     ARENA_KEEP = 4 * 1024 * 1024,
     USER_HASH_BYTES = 16,
+    DRAWN_KEY_BYTES = 32,
     TIME_TEXT = 40,
     /* The share is drawn with a key of its own, so that it is not the share of a candidate's users. */
     SHARE_SALT = 0x5e1f
@@ -40,6 +42,7 @@ enum {
 struct request_log {
     struct request_log_options options;
     struct record_files *files;
+    char key[REQUEST_LOG_KEY_MAX];
     pthread_t thread;
     pthread_mutex_t mutex;
     pthread_cond_t filled, over;
@@ -62,7 +65,7 @@ struct request_log {
 static bool is_sampled(const struct request_log *log, struct user_key user, const char *request_id) {
     if (log->options.share >= 1 || log->options.share <= 0)
         return log->options.share >= 1;
-    uint64_t key = log->options.hash_key ^ SHARE_SALT;
+    uint64_t key = log->options.share_key ^ SHARE_SALT;
     double place =
         user.id != NULL ? rollout_place(key, user.id, user.length) : rollout_place(key, request_id, strlen(request_id));
     return place < log->options.share;
@@ -174,8 +177,8 @@ static void hash_user(const struct request_log *log, const struct request_record
                       char text[2 * USER_HASH_BYTES + 1]) {
     unsigned char hash[EVP_MAX_MD_SIZE];
     unsigned length = 0;
-    HMAC(EVP_sha256(), &log->options.hash_key, (int)sizeof log->options.hash_key, (const unsigned char *)record->user,
-         record->user_length, hash, &length);
+    HMAC(EVP_sha256(), log->key, (int)log->options.key_size, (const unsigned char *)record->user, record->user_length,
+         hash, &length);
     for (size_t i = 0; i < USER_HASH_BYTES; i++)
         snprintf(text + 2 * i, 3, "%02x", hash[i]);
 }
@@ -370,6 +373,10 @@ struct request_log *request_log_start(const struct request_log_options *options,
         return NULL;
     }
     log->options = *options;
+    if (options->key != NULL)
+        memcpy(log->key, options->key, options->key_size);
+    else
+        log->options.key_size = (size_t)getrandom(log->key, DRAWN_KEY_BYTES, 0);
     pthread_condattr_t monotonic;
     pthread_condattr_init(&monotonic);
     pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);

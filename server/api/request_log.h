@@ -14,6 +14,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
+enum { REQUEST_LOG_KEY_MAX = 4096 };
+
 enum record_users { RECORD_USERS_HASH, RECORD_USERS_PLAIN, RECORD_USERS_NONE };
 
 /* Initialise with zeros. */
@@ -31,8 +33,10 @@ struct request_log_options {
     double slow;       /* seconds from head to reply, from which a request is written in any case */
     bool with_history; /* behaviours that the body does not have */
     enum record_users users;
-    uint64_t hash_key; /* of the share and of hashed users; equal on all replicas */
-    size_t max_body;   /* bytes of a decoded body */
+    uint64_t share_key; /* of the share of users */
+    const char *key;    /* of hashed users, [key_size]; copied. NULL: one is drawn */
+    size_t key_size;    /* at most REQUEST_LOG_KEY_MAX */
+    size_t max_body;    /* bytes of a decoded body */
     size_t buffer_bytes;
     size_t file_bytes; /* compressed */
     double file_seconds;

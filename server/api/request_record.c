@@ -126,6 +126,14 @@ void request_record_free(struct request_record *record) {
 
 /* ---- rows to ids */
 
+/* An id that no model knows, so that it gets the unknown row again. */
+static struct proto_value unknown_value(const struct dien_field *field) {
+    static const char replacement[] = "\xEF\xBF\xBD"; /* U+FFFD */
+    if (field->kind == DIEN_STRING_VOCABULARY)
+        return (struct proto_value){.kind = PROTO_STRING, .string = replacement, .length = sizeof replacement - 1};
+    return (struct proto_value){.kind = PROTO_INTEGER, .integer = field->kind == DIEN_INDEX ? INT64_MAX : INT64_MIN};
+}
+
 static struct proto_value value_of(const struct dien_model *model, const struct dien_field *field,
                                    const struct kept_column *column, size_t i, struct arena *arena) {
     struct dien_id id;
@@ -140,7 +148,7 @@ static struct proto_value value_of(const struct dien_model *model, const struct 
                    : (struct proto_value){.kind = PROTO_VECTOR, .vector = numbers, .length = (uint32_t)field->width};
     }
     if (!dien_id_of_row(model, field, column->rows[i], &id))
-        return (struct proto_value){.kind = PROTO_ABSENT};
+        return unknown_value(field);
     if (id.kind == DIEN_ID_STRING)
         return (struct proto_value){.kind = PROTO_STRING, .string = id.string, .length = (uint32_t)id.length};
     if (id.kind == DIEN_ID_UNSIGNED && id.integer < 0)
