@@ -28,6 +28,7 @@ void access_log_exchange(const struct exchange *exchange, const struct request_s
     bool old = lines == ACCESS_LINES_OLD;
     const char *path = exchange->path;
     log_line(level, "request", text_member("request_id", exchange->request_id),
+             text_member("trace_id", exchange->trace.trace_id), text_member("span_id", exchange->trace.span_id),
              text_member("http.request.method", exchange->method),
              text_member("http.route", exchange->route != ROUTE_NONE ? path : NULL),
              text_member("url.path", exchange->route == ROUTE_NONE ? path : NULL),

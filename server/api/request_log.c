@@ -133,6 +133,7 @@ void request_log_ended(struct request_log *log, const struct exchange *exchange,
     record->began = exchange->began;
     record->is_update = exchange->route == ROUTE_HISTORY;
     memcpy(record->request_id, exchange->request_id, sizeof record->request_id);
+    record->trace = exchange->trace;
     record->summary = job->summary;
     record->waited = job->waited;
     record->total = clock_seconds(clock_now() - exchange->began);
@@ -212,6 +213,8 @@ static struct proto_string make_line(struct request_log *log, const struct reque
     struct proto_record line = {
         .time = time,
         .request_id = record->request_id,
+        .trace_id = record->trace.trace_id,
+        .span_id = record->trace.span_id,
         .sampled = record->sampled,
         .method = "POST",
         .route = record->is_update ? "/users/{id}/history" : "/score",

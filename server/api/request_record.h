@@ -40,6 +40,7 @@ struct request_record {
     enum proto_coding coding;
     uint64_t began; /* clock_now() at the end of the head */
     char request_id[REQUEST_ID_MAX + 1];
+    struct trace_context trace;
     bool is_update; /* POST /users/{id}/history */
     struct request_summary summary;
     double waited; /* seconds in the queue */

@@ -78,8 +78,8 @@ struct http {
 #define PROBLEM_TYPE "application/problem+json"
 enum { ARENA_KEEP = 65536, QUIET_ACCEPTS = 2000, DROPS_AT_ONCE = 64 };
 /* Bytes of the pool that a head must leave, for the body's buffer and the reply's head; those of the second alone; and
- * the most that a reply's head takes, with the longest request id. */
-enum { ROOM_AFTER_HEAD = 2048, ROOM_FOR_REPLY = 1024, REPLY_HEAD_MOST = 832 };
+ * the most that a reply's head takes, with the longest request id and a trace. */
+enum { ROOM_AFTER_HEAD = 2048, ROOM_FOR_REPLY = 1024, REPLY_HEAD_MOST = 912 };
 /* One sweep's looks at the rates of bodies: more than its share of all connections, and each takes a microsecond. */
 enum { RATE_LOOKS = 2 * CONNECTIONS_A_SWEEP };
 /* BODY_BUFFER: bytes of a body that MHD receives at a time at the least, where the head leaves so many and
@@ -167,6 +167,15 @@ const struct sockaddr *http_client_address(const struct exchange *exchange) {
     return info != NULL ? info->client_addr : NULL;
 }
 
+/* Not its tracestate: that may be longer than the room for a reply's head. */
+static void pass_trace_on(const struct exchange *exchange, struct MHD_Response *response) {
+    char text[TRACEPARENT_TEXT];
+    if (*exchange->trace.trace_id == '\0')
+        return;
+    trace_context_write(&exchange->trace, text);
+    MHD_add_response_header(response, "traceparent", text);
+}
+
 /* Hands the answer to MHD. Returns the result that MHD's handler must return. */
 static enum MHD_Result queue_answer(struct exchange *exchange) {
     static const enum MHD_ResponseMemoryMode modes[] = {
@@ -182,6 +191,7 @@ static enum MHD_Result queue_answer(struct exchange *exchange) {
     if (answer->memory == ANSWER_OWNED)
         answer->body = NULL;
     MHD_add_response_header(response, "X-Request-Id", exchange->request_id);
+    pass_trace_on(exchange, response);
     MHD_add_response_header(response, "Cache-Control", "no-store");
     if (answer->model_tag != NULL && *answer->model_tag != '\0')
         MHD_add_response_header(response, "X-Model-Digest", answer->model_tag);
@@ -630,6 +640,7 @@ static enum MHD_Result take_headers(struct exchange *exchange, const char *path,
     exchange->route = find_route(http, path);
     routes_logged(exchange->route, path, exchange->path, sizeof exchange->path);
     request_id_choose(http_header(exchange, "X-Request-Id"), exchange->request_id);
+    trace_context_read(http_header(exchange, "traceparent"), &exchange->trace);
     size_t head_size = MHD_get_connection_info(exchange->handle, MHD_CONNECTION_INFO_REQUEST_HEADER_SIZE)->header_size;
     header_check_begin(&check, method, head_size, version);
     header_check_line(&check, method, path, exchange->target_length, version);

@@ -16,6 +16,7 @@
 #include "server/http/http_counts.h"
 #include "server/http/request_id.h"
 #include "server/http/routes.h"
+#include "server/http/trace_context.h"
 
 #include <stdbool.h>
 #include <stddef.h>
@@ -48,6 +49,7 @@ struct exchange {
     enum route route;
     enum plane plane;
     char request_id[REQUEST_ID_MAX + 1];
+    struct trace_context trace;
     char method[METHOD_MAX + 1];      /* for the log, cut to fit, as the path */
     char path[PATH_TEXT_MAX + 1];     /* without the user's id */
     char user_id[ROUTES_USER_ID_MAX]; /* of the path, where the route has one */

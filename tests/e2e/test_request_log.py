@@ -115,6 +115,24 @@ def test_histories_that_the_server_held(logged, demo, server):
     assert "bob" not in json.dumps([record.members for record in records])
 
 
+def test_a_trace_is_in_the_reply_the_log_and_the_record(logged, demo):
+    trace, parent = "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"
+    running = logged()
+    body = demo.request(random.Random(12))
+    with running.client() as client:
+        traced = client.post(body, **{"X-Request-Id": "traced", "traceparent": f"00-{trace}-{parent}-01"})
+        other = client.post(body, **{"X-Request-Id": "other", "traceparent": f"00-{trace}-{parent}-1"})
+    told = traced.headers["traceparent"].split("-")
+    assert told[0] == "00" and told[1] == trace and told[2] != parent and told[3] == "01"
+    assert "traceparent" not in other.headers
+    line = running.logged("traced")
+    assert (line["trace_id"], line["span_id"]) == (trace, told[2])
+    assert "trace_id" not in running.logged("other")
+    records = {record.request_id: record.members for record in records_of(running)}
+    assert (records["traced"]["trace_id"], records["traced"]["span_id"]) == (trace, told[2])
+    assert "trace_id" not in records["other"]
+
+
 def test_without_histories(logged, demo):
     running = logged("--request-log-history", "off")
     body, history = histories.split(demo, random.Random(3))

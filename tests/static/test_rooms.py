@@ -23,7 +23,7 @@ KNOWN_PARTNERS = [
     ["server/scoring/request", "server/scoring/resolve"],
     ["server/users/eviction", "server/users/user_cache", "server/users/user_entry"],
 ]
-HTTP_REACH = 10  # own headers that http.h includes, and those that they include
+HTTP_REACH = 11  # own headers that http.h includes, and those that they include
 
 # The one place for each library. Another file that needs one is an entry here, and a sentence in its review.
 ENTRANCES = {
