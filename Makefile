@@ -82,7 +82,7 @@ quiet = $(if $(V),,@echo '  $(1)  $@';)
 .DEFAULT_GOAL := build
 .DELETE_ON_ERROR:
 .PHONY: help build models unit fuzzers demo run test check bench bench-programs bench-load bench-kernels bench-policies \
-        bench-memory bench-training bench-wire bench-exponentials bench-peers bench-sweep bench-split bench-precision bench-server bench-figures bench-before-after bench-log bench-goodput \
+        bench-memory bench-training bench-wire bench-exponentials bench-peers bench-sweep bench-split bench-precision bench-server bench-figures bench-before-after bench-log bench-goodput bench-reload \
         image image-test deps deps-demo deps-test tools compile-commands mutation \
         builds bench-tested format fuzz clean FORCE
 
@@ -196,6 +196,10 @@ bench-histories: deps-bench ## a history store of a million users, LMDB and Redi
 	@$(MAKE) --no-print-directory -s -j$(JOBS) build $(BUILD)/bench/histories
 	@$(PYTHON) tests/bench/reference_shape.py --output build/bench/reference-shape
 	$(PYTHON) tests/bench/histories.py --build $(BUILD) $(if $(PARTS),--parts $(PARTS))
+
+bench-reload: deps-bench ## twenty reloads of a model with 1 GB of tables under load: the tail around each, and memory (6 minutes)
+	@$(MAKE) --no-print-directory -s -j$(JOBS) build $(BUILD)/bench/openloop
+	$(PYTHON) tests/bench/reload.py
 
 bench-figures: ## draw the figures from the CSV
 	$(PYTHON) tests/bench/figures.py

@@ -231,3 +231,14 @@ def test_training_is_measured_and_served(build, tmp_path):
         rows = list(csv.DictReader(file))
     assert [row["part"] for row in rows] == ["read", "prepare and check", "train", "freeze"]
     assert rows[-1]["note"] == "served" and all(int(row["peak_mib"]) > 0 for row in rows)
+
+
+@pytest.mark.only_on("release")
+def test_reloads_under_load(build, tmp_path):
+    """Each turn has a row, and loads a version of its own: the way back would need none."""
+    told = run("reload.py", "--server", build.server, "--openloop", build.directory / "bench" / "openloop", "--models",
+               tmp_path / "models", "--items", 3000, "--turns", 4, "--seconds", 1, "--output", tmp_path)
+    rows = rows_in(tmp_path, "reload")
+    assert [row["turn"] for row in rows] == ["1", "2", "3", "4"]
+    assert all(float(row["p99_swap_us"]) > 0 and int(row["own_bytes"]) > 0 for row in rows)
+    assert "median p99 ratio" in told
