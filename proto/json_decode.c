@@ -869,6 +869,34 @@ static bool take_text(struct decoder *decoder, const json_t *object, const char 
     return true;
 }
 
+bool json_decode_candidate(const char *body, size_t size, struct arena *arena, struct proto_candidate *candidate,
+                           struct problem *problem) {
+    struct decoder decoder = {.arena = arena, .problem = problem};
+    *candidate = (struct proto_candidate){.directory = {NULL, 0}, .canary = -1, .shadow = -1};
+    json_t *root = parse(&decoder, body, size);
+    if (root == NULL)
+        return false;
+    if (!json_is_object(root))
+        return fail(&decoder, NULL, "This must be an object.");
+    const char *key;
+    json_t *node;
+    json_object_foreach(root, key, node) {
+        bool is_canary = strcmp(key, "canary") == 0;
+        if (strcmp(key, "directory") == 0) {
+            if (!take_text(&decoder, root, key, &candidate->directory))
+                return false;
+            continue;
+        }
+        if (!is_canary && strcmp(key, "shadow") != 0)
+            return fail(&decoder, key, "There is no such member here.");
+        double share = json_number_value(node);
+        if (!json_is_number(node) || !(share >= 0 && share <= 1))
+            return fail(&decoder, key, "A share is a number from 0 to 1.");
+        *(is_canary ? &candidate->canary : &candidate->shadow) = share;
+    }
+    return true;
+}
+
 bool json_decode_call(const char *body, size_t size, const char *name, struct arena *arena, struct proto_string *value,
                       struct problem *problem) {
     struct decoder decoder = {.arena = arena, .problem = problem};

@@ -33,6 +33,14 @@ bool json_decode_history(const char *body, size_t size, struct arena *arena, str
 bool json_decode_event(const char *line, size_t size, struct arena *arena, struct proto_request *request,
                        struct problem *problem);
 
+/* POST /models/candidate: {"directory": "2026-11-28", "canary": 0.05, "shadow": 0.1}, each of which may be absent. */
+struct proto_candidate {
+    struct proto_string directory; /* ends with a NUL; data NULL: absent */
+    double canary, shadow;         /* 0 to 1; -1: absent */
+};
+bool json_decode_candidate(const char *body, size_t size, struct arena *arena, struct proto_candidate *candidate,
+                           struct problem *problem);
+
 /* A call of the admin plane: an object with the one member `name`, a string, and nothing else. The value ends with a
  * NUL. With NULL for the name: an object without members, or no text at all. */
 bool json_decode_call(const char *body, size_t size, const char *name, struct arena *arena, struct proto_string *value,

@@ -686,6 +686,10 @@ struct proto_string json_encode_slots(const struct proto_slots *slots, struct ar
         member_string(&writer, "loaded_at", slot->loaded_at);
         member_string(&writer, "loaded_by", slot->loaded_by);
         member_size(&writer, "bytes", slot->bytes);
+        if (slot->has_shares) {
+            member_number(&writer, "canary", slot->canary);
+            member_number(&writer, "shadow", slot->shadow);
+        }
         close_with(&writer, "}");
     }
     close_with(&writer, "]");
@@ -693,10 +697,13 @@ struct proto_string json_encode_slots(const struct proto_slots *slots, struct ar
     put_word(&writer, slots->loading ? "true" : "false");
     member_open(&writer, "loads", "{");
     member_size(&writer, "live", slots->live);
+    member_size(&writer, "candidate", slots->candidate);
     member_size(&writer, "refused", slots->refused);
     member_size(&writer, "busy", slots->busy);
     close_with(&writer, "}");
     member_size(&writer, "rollbacks", slots->rollbacks);
+    member_size(&writer, "promotions", slots->promotions);
+    member_size(&writer, "drops", slots->drops);
     if (slots->failure != NULL) {
         member_open(&writer, "last_failure", "{");
         member_string(&writer, "at", slots->failed_at);

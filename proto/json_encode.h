@@ -89,18 +89,21 @@ struct proto_string json_encode_model(const struct proto_model *model, struct ar
 
 /* GET /models: those in memory, and how loads ended. */
 struct proto_slot {
-    const char *slot; /* "live", "previous" */
+    const char *slot; /* "live", "previous", "candidate" */
     const char *name, *version;
     const char *config_sha256, *weights_sha256;
     const char *loaded_at, *loaded_by;
     size_t bytes;
+    bool has_shares; /* of requests; the candidate's */
+    double canary, shadow;
 };
 struct proto_slots {
     size_t count;
     const struct proto_slot *slots;
     bool loading;
-    size_t live, refused, busy, rollbacks; /* loads by their end */
-    const char *failed_at, *failure;       /* the last refusal; NULL: none */
+    size_t live, candidate, refused, busy; /* loads by their end */
+    size_t rollbacks, promotions, drops;
+    const char *failed_at, *failure; /* the last refusal; NULL: none */
 };
 struct proto_string json_encode_slots(const struct proto_slots *slots, struct arena *arena);
 /* One member, a string. */

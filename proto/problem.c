@@ -28,6 +28,7 @@ static const struct {
     [PROBLEM_UNKNOWN_TOKEN] = {"unknown-history-token", "The state that the token names is not held", 409, true},
     [PROBLEM_LOAD_UNDER_WAY] = {"load-under-way", "Another model is being loaded", 409, false},
     [PROBLEM_NO_PREVIOUS_MODEL] = {"no-previous-model", "There is no model to go back to", 409, false},
+    [PROBLEM_NO_CANDIDATE] = {"no-candidate", "There is no candidate", 409, false},
     [PROBLEM_LENGTH_REQUIRED] = {"length-required", "A Content-Length is required", 411, false},
     [PROBLEM_BODY_TOO_LARGE] = {"body-too-large", "The body is too large", 413, false},
     [PROBLEM_UNSUPPORTED_MEDIA] = {"unsupported-media-type", "The body has another media type than this takes", 415,

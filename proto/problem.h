@@ -27,6 +27,7 @@ enum problem_kind {
     PROBLEM_UNKNOWN_TOKEN,         /* 409: its state is no longer kept; send the history */
     PROBLEM_LOAD_UNDER_WAY,        /* 409: another model is being loaded */
     PROBLEM_NO_PREVIOUS_MODEL,     /* 409: there is no model to go back to */
+    PROBLEM_NO_CANDIDATE,          /* 409: there is no candidate to be promoted, dropped or given a share */
     PROBLEM_LENGTH_REQUIRED,       /* 411: neither a Content-Length nor chunked */
     PROBLEM_BODY_TOO_LARGE,        /* 413 */
     PROBLEM_UNSUPPORTED_MEDIA,     /* 415 */

@@ -212,7 +212,9 @@ static const struct row rows[] = {
      "ask the server at HOST:PORT or unix:PATH, or at --listen with \"self\", whether it is ready, and exit"},
     {"admin", TEXT, NO_LIMIT, FIELD(admin), NULL, 0, 0,
      "call the admin plane at HOST:PORT or unix:PATH, or at --admin-listen with \"self\": models, reload, rollback, "
-     "log-level LEVEL or drain; with --admin-token-file; and exit"},
+     "candidate DIRECTORY, canary SHARE, shadow SHARE, promote, drop, log-level LEVEL or drain; with "
+     "--admin-token-file; "
+     "and exit"},
     {"admin-timeout", SECONDS, LIMIT, FIELD(admin_timeout), "600", 0.1, DAY, "what --admin waits for its answer"},
     {"version", COMMAND, NO_LIMIT, 0, NULL, 0, 0, "print the version and exit"},
     {"help", COMMAND, NO_LIMIT, 0, NULL, 0, 0, "print this and exit"},

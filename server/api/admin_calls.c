@@ -7,14 +7,18 @@
 #include "model/dien.h"
 #include "proto/json_decode.h"
 #include "proto/json_encode.h"
+#include "server/api/model_slots.h"
 #include "server/base/log.h"
 
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
 
 enum { CALL_MEMORY = 256 * 1024, ARENA_KEEP = 0 };
+
+static const char by_admin[] = "admin";
 
 /* ---- texts for people */
 
@@ -51,8 +55,14 @@ static void answer_table(struct exchange *exchange, const struct proto_slots *al
                 DIGITS_SHOWN, slot->config_sha256, DIGITS_SHOWN, slot->weights_sha256, slot->loaded_at, slot->loaded_by,
                 slot->bytes);
     }
-    fprintf(out, "loads: %zu live, %zu refused, %zu busy; rollbacks: %zu%s\n", all->live, all->refused, all->busy,
-            all->rollbacks, all->loading ? "; a model is being loaded" : "");
+    for (size_t i = 0; i < all->count; i++)
+        if (all->slots[i].has_shares)
+            fprintf(out, "candidate: %g of users, and a shadow of %g of the others' requests\n", all->slots[i].canary,
+                    all->slots[i].shadow);
+    fprintf(out,
+            "loads: %zu live, %zu candidate, %zu refused, %zu busy; rollbacks: %zu; promotions: %zu; drops: %zu%s\n",
+            all->live, all->candidate, all->refused, all->busy, all->rollbacks, all->promotions, all->drops,
+            all->loading ? "; a model is being loaded" : "");
     if (all->failure != NULL)
         fprintf(out, "last refusal, %s: %s\n", all->failed_at, all->failure);
     bool written = fclose(out) == 0;
@@ -71,11 +81,15 @@ static void answer_models(struct api *api, struct exchange *exchange) {
     struct proto_slots all = {.slots = slots,
                               .loading = registry_is_loading(api->models),
                               .live = counts.lives,
+                              .candidate = counts.candidates,
                               .refused = counts.refusals,
                               .busy = counts.busy,
                               .rollbacks = counts.rollbacks,
+                              .promotions = counts.promotions,
                               .failed_at = counts.failure_at,
                               .failure = counts.failed_at > 0 ? counts.failure : NULL};
+    for (size_t i = 0; i < CANDIDATE_DROPS; i++)
+        all.drops += counts.drops[i];
     for (enum model_slot slot = SLOT_LIVE; slot < MODEL_SLOTS; slot++) {
         const struct served_model *served = registry_model(api->models, slot);
         if (served == NULL)
@@ -87,7 +101,10 @@ static void answer_models(struct api *api, struct exchange *exchange) {
                                                  .weights_sha256 = served->weights_sha256,
                                                  .loaded_at = served->loaded_at,
                                                  .loaded_by = served->loaded_by,
-                                                 .bytes = bytes_of(served)};
+                                                 .bytes = bytes_of(served),
+                                                 .has_shares = slot == SLOT_CANDIDATE,
+                                                 .canary = api->rollout.shares.canary,
+                                                 .shadow = api->rollout.shares.shadow};
     }
     if (wants_text(exchange)) {
         answer_table(exchange, &all);
@@ -164,6 +181,67 @@ static void roll_back(struct api *api, struct exchange *exchange) {
         http_problem(exchange, PROBLEM_NO_PREVIOUS_MODEL, "No model before the live one is in memory.");
 }
 
+/* True when it is answered already. */
+static bool load_candidate(struct api *api, struct exchange *exchange, const struct proto_candidate *candidate) {
+    const struct rollout_shares shares = {.canary = fmax(candidate->canary, 0), .shadow = fmax(candidate->shadow, 0)};
+    char reason[256];
+    switch (model_slots_load_candidate(api, candidate->directory.data, shares, by_admin, reason, sizeof reason)) {
+    case CANDIDATE_LOADING:
+        api->waits_for_load = exchange;
+        return false;
+    case CANDIDATE_BUSY:
+        http_problem(exchange, PROBLEM_LOAD_UNDER_WAY, "%s", reason);
+        break;
+    case CANDIDATE_REFUSED:
+        http_problem(exchange, PROBLEM_MODEL_REFUSED, "%s", reason);
+        break;
+    }
+    return true;
+}
+
+/* Other shares, for the candidate that is there. One that the call does not name stays. */
+static void share(struct api *api, struct exchange *exchange, const struct proto_candidate *candidate) {
+    struct rollout_shares shares = api->rollout.shares;
+    char reason[256];
+    shares.canary = candidate->canary >= 0 ? candidate->canary : shares.canary;
+    shares.shadow = candidate->shadow >= 0 ? candidate->shadow : shares.shadow;
+    if (api->rollout.candidate == NULL)
+        http_problem(exchange, PROBLEM_NO_CANDIDATE, "Name the directory of one.");
+    else if (!model_slots_share(api, shares, reason, sizeof reason))
+        http_problem(exchange, PROBLEM_MODEL_REFUSED, "%s", reason);
+    else
+        answer_models(api, exchange);
+}
+
+/* True when it is answered already. */
+static bool set_candidate(struct api *api, struct exchange *exchange) {
+    struct problem problem;
+    struct proto_candidate candidate;
+    struct arena arena;
+    const char *body = exchange->body.bytes != NULL ? exchange->body.bytes : "";
+    bool answered = true;
+    arena_init(&arena, CALL_MEMORY, ARENA_KEEP);
+    problem_clear(&problem);
+    if (!json_decode_candidate(body, exchange->body.size, &arena, &candidate, &problem))
+        http_refuse(exchange, &problem);
+    else if (api->state >= API_DRAINING)
+        http_problem(exchange, PROBLEM_DRAINING, "The server is stopping.");
+    else if (candidate.directory.data != NULL)
+        answered = load_candidate(api, exchange, &candidate);
+    else
+        share(api, exchange, &candidate);
+    arena_free(&arena);
+    return answered;
+}
+
+/* A promotion or a drop has been done, unless there was no candidate. */
+static void answer_candidate_call(struct api *api, struct exchange *exchange, bool done) {
+    if (done)
+        answer_models(api, exchange);
+    else
+        http_problem(exchange, PROBLEM_NO_CANDIDATE, "No candidate is in memory.");
+}
+
 static void set_log_level(struct exchange *exchange) {
     struct arena arena;
     struct proto_string name;
@@ -194,10 +272,16 @@ bool admin_calls_handle(struct api *api, struct exchange *exchange) {
         set_log_level(exchange);
         return true;
     }
+    if (exchange->route == ROUTE_CANDIDATE && strcmp(exchange->method, "POST") == 0)
+        return set_candidate(api, exchange);
     if (!is_plain(exchange))
         return true;
     if (exchange->route == ROUTE_RELOAD)
         return reload(api, exchange);
+    if (exchange->route == ROUTE_CANDIDATE)
+        answer_candidate_call(api, exchange, model_slots_drop(api));
+    if (exchange->route == ROUTE_PROMOTE)
+        answer_candidate_call(api, exchange, model_slots_promote(api));
     if (exchange->route == ROUTE_ROLLBACK)
         roll_back(api, exchange);
     if (exchange->route == ROUTE_DRAIN) {

@@ -12,13 +12,19 @@
 /* The calls by their word. `member`: of the body, which has the second word; NULL: there is none. */
 struct call {
     const char *word, *method, *path, *member;
+    bool is_number;
 };
 static const struct call calls[] = {
-    {"models", "GET", "/models", NULL},
-    {"reload", "POST", "/models/reload", NULL},
-    {"rollback", "POST", "/models/rollback", NULL},
-    {"log-level", "PUT", "/log-level", "level"},
-    {"drain", "POST", "/drain", NULL},
+    {"models", "GET", "/models", NULL, false},
+    {"reload", "POST", "/models/reload", NULL, false},
+    {"rollback", "POST", "/models/rollback", NULL, false},
+    {"candidate", "POST", "/models/candidate", "directory", false},
+    {"canary", "POST", "/models/candidate", "canary", true},
+    {"shadow", "POST", "/models/candidate", "shadow", true},
+    {"promote", "POST", "/models/promote", NULL, false},
+    {"drop", "DELETE", "/models/candidate", NULL, false},
+    {"log-level", "PUT", "/log-level", "level", false},
+    {"drain", "POST", "/drain", NULL, false},
 };
 enum { CALLS = sizeof calls / sizeof calls[0], TEXT_MEMORY = 2 * 1048576 };
 
@@ -69,7 +75,9 @@ int admin_client_run(const struct options *options, FILE *out, FILE *errors) {
         return 2;
     }
     arena_init(&arena, TEXT_MEMORY, 0);
-    if (call->member != NULL) {
+    if (call->is_number) { /* the server says what is wrong with one that is none */
+        snprintf(body, sizeof body, "{\"%s\": %s}", call->member, options->words[1]);
+    } else if (call->member != NULL) {
         struct proto_string json = json_encode_member(call->member, options->words[1], &arena);
         if (json.data != NULL && json.length < sizeof body)
             memcpy(body, json.data, json.length);

@@ -280,6 +280,8 @@ bool api_handle(void *context, struct exchange *exchange) {
     case ROUTE_MODELS:
     case ROUTE_RELOAD:
     case ROUTE_ROLLBACK:
+    case ROUTE_CANDIDATE:
+    case ROUTE_PROMOTE:
     case ROUTE_LOG_LEVEL:
     case ROUTE_DRAIN:
         return admin_calls_handle(api, exchange);

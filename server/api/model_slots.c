@@ -57,13 +57,11 @@ static void log_model(const char *event, const struct served_model *served) {
 /* ---- the candidate */
 
 static bool shares_are_allowed(const struct api *api, struct rollout_shares shares, char *reason, size_t reason_size) {
-    bool parts = shares.canary >= 0 && shares.canary <= 1 && shares.shadow >= 0 && shares.shadow <= 1;
-    if (!parts)
-        snprintf(reason, reason_size, "A share is a number from 0 to 1.");
-    else if (shares.canary > 0 && !api->has_hash_key)
+    bool allowed = shares.canary == 0 || api->has_hash_key;
+    if (!allowed)
         snprintf(reason, reason_size,
                  "A share of users needs --hash-key-file, so that each replica finds the same users in it.");
-    return parts && (shares.canary == 0 || api->has_hash_key);
+    return allowed;
 }
 
 enum candidate_load model_slots_load_candidate(struct api *api, const char *directory, struct rollout_shares shares,

@@ -30,6 +30,8 @@ static const struct {
     [ROUTE_MODELS] = {"/models", get},
     [ROUTE_RELOAD] = {"/models/reload", post},
     [ROUTE_ROLLBACK] = {"/models/rollback", post},
+    [ROUTE_CANDIDATE] = {"/models/candidate", "POST, DELETE"},
+    [ROUTE_PROMOTE] = {"/models/promote", post},
     [ROUTE_LOG_LEVEL] = {"/log-level", "PUT"},
     [ROUTE_DRAIN] = {"/drain", post},
 };

@@ -26,6 +26,8 @@ enum route {
     ROUTE_MODELS,    /* GET /models */
     ROUTE_RELOAD,    /* POST /models/reload */
     ROUTE_ROLLBACK,  /* POST /models/rollback */
+    ROUTE_CANDIDATE, /* POST, DELETE /models/candidate */
+    ROUTE_PROMOTE,   /* POST /models/promote */
     ROUTE_LOG_LEVEL, /* PUT /log-level */
     ROUTE_DRAIN,     /* POST /drain */
     ROUTES

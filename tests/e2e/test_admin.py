@@ -19,10 +19,12 @@ from test_reload import DIGEST, TOLERANT, Link, Load, altered, expected
 TOKEN = "a-token.of+ours/12345=="
 JSON = {"Content-Type": "application/json"}
 CALLS = [("GET", "/models"), ("GET", "/metrics"), ("GET", "/users/nobody"), ("POST", "/models/reload"),
-         ("POST", "/models/rollback"), ("PUT", "/log-level"), ("DELETE", "/users/nobody"), ("POST", "/users/u/history"),
+         ("POST", "/models/rollback"), ("POST", "/models/candidate"), ("DELETE", "/models/candidate"),
+         ("POST", "/models/promote"), ("PUT", "/log-level"), ("DELETE", "/users/nobody"), ("POST", "/users/u/history"),
          ("POST", "/drain")]  # which comes last
 OWN = [call for call in CALLS if call[1].startswith(("/models", "/log-level", "/drain"))]
-GOOD = {"/models/reload": 200, "/models/rollback": 409, "/log-level": 200, "/drain": 202}
+GOOD = {"/models/reload": 200, "/models/rollback": 409, "/models/candidate": 409, "/models/promote": 409, "/log-level": 200,
+        "/drain": 202}
 
 
 class Plane:
@@ -75,8 +77,12 @@ def plane(start, link):
     return Plane(start(*TOLERANT, "--admin-listen", "127.0.0.1:0", "--header-timeout", "1", model=link))
 
 
-def body_of(path):
-    return {"level": "info"} if path == "/log-level" else {"history": []} if path.endswith("/history") else None
+def body_of(path, method="POST"):
+    """Of a call that is good; a candidate is not named where there is none to be loaded."""
+    if method == "DELETE":
+        return None
+    return {"/log-level": {"level": "info"}, "/models/candidate": {"shadow": 0},
+            "/users/u/history": {"history": []}}.get(path)
 
 
 def problem(reply, status, slug):
@@ -111,7 +117,7 @@ def test_every_route_without_with_a_wrong_and_with_the_right_token(start, token_
              f"Bearer {TOKEN.upper()}", f"Bearer {'x' * 4000}"]
     for method, path in [*CALLS, ("GET", "/nowhere"), ("PUT", "/models")]:
         for authorization in wrong:
-            reply = plane.ask(method, path, body_of(path), Authorization=authorization)
+            reply = plane.ask(method, path, body_of(path, method), Authorization=authorization)
             problem(reply, 401, "unauthorized")
             assert reply.headers["WWW-Authenticate"] == "Bearer"
     for method, path in CALLS:
@@ -119,7 +125,7 @@ def test_every_route_without_with_a_wrong_and_with_the_right_token(start, token_
             counts = [value for name, value in server.metrics().items() if 'status="401"' in name]
             assert sum(counts) == (len(CALLS) + 2) * len(wrong)
             server.terminated = True
-        status = plane.ask(method, path, body_of(path), Authorization=f"bearer {TOKEN}").status
+        status = plane.ask(method, path, body_of(path, method), Authorization=f"bearer {TOKEN}").status
         assert status not in (401, 403), (method, path)
 
 
@@ -186,7 +192,7 @@ def test_hosts_and_origins(start):
     for origin in ("null", "", "http://evil.example", f"http://127.0.0.1:{public}", "http://127.0.0.1",
                    f"ftp://127.0.0.1:{port}", f"http://127.0.0.1:{port}/", f"http://evil.example:{port}", "file://"):
         for method, path in (("PUT", "/log-level"), ("GET", "/models"), ("GET", "/users/u")):
-            problem(plane.ask(method, path, body_of(path), Origin=origin), 403, "foreign-call")
+            problem(plane.ask(method, path, body_of(path, method), Origin=origin), 403, "foreign-call")
     with Raw(plane.address) as raw:  # a target with a host of its own
         raw.send(head(2, f"Host: 127.0.0.1:{port}", method="PUT", path="http://evil.example/log-level")
                  .replace(b"Host: test\r\n", b"") + b"{}")
@@ -217,18 +223,19 @@ def test_a_wildcard_of_both_families(start, token_file):
 @pytest.mark.parametrize(("method", "path"), [call for call in CALLS if call[0] != "GET"])
 def test_calls_that_change_something_say_that_they_are_json(plane, method, path):
     for kind in (None, "text/plain", "application/x-www-form-urlencoded", "multipart/form-data; boundary=x", "json"):
-        reply = plane.ask(method, path, body_of(path), **{"Content-Type": kind})
+        reply = plane.ask(method, path, body_of(path, method), **{"Content-Type": kind})
         problem(reply, 415, "unsupported-media-type")
     if path in GOOD:
         assert reply.headers["Accept"] == "application/json"
         problem(plane.ask(method, path, b"{}", **{"Content-Encoding": "gzip"}), 415, "unsupported-content-coding")
         plane.server.terminated = path == "/drain"
-        assert plane.ask(method, path, body_of(path), **{"Content-Type": "application/json; charset=utf-8"}).status == GOOD[path]
+        told = plane.ask(method, path, body_of(path, method), **{"Content-Type": "application/json; charset=utf-8"})
+        assert told.status == GOOD[path]
 
 
 def test_wrong_methods_bodies_and_sizes(plane):
     for method, path in OWN:
-        for other in {"GET", "POST", "PUT", "DELETE", "PATCH"} - {method}:
+        for other in {"GET", "POST", "PUT", "DELETE", "PATCH"} - {allowed for allowed, place in OWN if place == path}:
             reply = plane.ask(other, path)
             problem(reply, 405, "method-not-allowed")
             assert method in reply.headers["Allow"]
@@ -279,7 +286,8 @@ def test_models_by_slot(plane, versions, link):
     assert (slots["live"]["version"], slots["live"]["loaded_by"]) == ("2", "admin")
     assert slots["previous"] == {**first["live"], "slot": "previous"}
     page = plane.ask("GET", "/models").json()
-    assert page["loading"] is False and page["loads"] == {"live": 2, "refused": 0, "busy": 0} and page["rollbacks"] == 0
+    assert page["loads"] == {"live": 2, "candidate": 0, "refused": 0, "busy": 0}
+    assert page["loading"] is False and page["rollbacks"] == 0
     with plane.server.client() as client:
         assert client.get("/model").json()["sha256"] == slots["live"]["sha256"]
 

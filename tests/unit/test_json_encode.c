@@ -427,23 +427,32 @@ static void slots_and_single_members(void **state) {
                                     .weights_sha256 = "1b",
                                     .loaded_at = "2026-11-28T06:00:00Z",
                                     .loaded_by = "admin",
-                                    .bytes = 7};
+                                    .bytes = 7,
+                                    .has_shares = true,
+                                    .canary = 0.25,
+                                    .shadow = 0};
     const struct proto_slots none = {.loading = true};
     const struct proto_slots one = {.count = 1,
                                     .slots = &slot,
                                     .live = 1,
+                                    .candidate = 5,
                                     .refused = 2,
                                     .busy = 3,
                                     .rollbacks = 4,
+                                    .promotions = 6,
+                                    .drops = 7,
                                     .failed_at = "2026-11-28T05:00:00Z",
                                     .failure = "no file"};
     assert_body(json_encode_slots(&none, &arena),
-                "{\"models\":[],\"loading\":true,\"loads\":{\"live\":0,\"refused\":0,\"busy\":0},\"rollbacks\":0}");
+                "{\"models\":[],\"loading\":true,\"loads\":{\"live\":0,\"candidate\":0,\"refused\":0,\"busy\":0},"
+                "\"rollbacks\":0,\"promotions\":0,\"drops\":0}");
     assert_body(
         json_encode_slots(&one, &arena),
         "{\"models\":[{\"slot\":\"live\",\"name\":\"e\\\"shop\",\"version\":\"3\",\"sha256\":{\"config\":\"0a\","
-        "\"weights\":\"1b\"},\"loaded_at\":\"2026-11-28T06:00:00Z\",\"loaded_by\":\"admin\",\"bytes\":7}],"
-        "\"loading\":false,\"loads\":{\"live\":1,\"refused\":2,\"busy\":3},\"rollbacks\":4,"
+        "\"weights\":\"1b\"},\"loaded_at\":\"2026-11-28T06:00:00Z\",\"loaded_by\":\"admin\",\"bytes\":7,"
+        "\"canary\":0.25,\"shadow\":0}],"
+        "\"loading\":false,\"loads\":{\"live\":1,\"candidate\":5,\"refused\":2,\"busy\":3},"
+        "\"rollbacks\":4,\"promotions\":6,\"drops\":7,"
         "\"last_failure\":{\"at\":\"2026-11-28T05:00:00Z\",\"reason\":\"no file\"}}");
     assert_body(json_encode_member("level", "debug", &arena), "{\"level\":\"debug\"}");
 }

@@ -30,6 +30,7 @@ static void every_kind_has_its_status(void **state) {
         [PROBLEM_UNKNOWN_TOKEN] = 409,
         [PROBLEM_LOAD_UNDER_WAY] = 409,
         [PROBLEM_NO_PREVIOUS_MODEL] = 409,
+        [PROBLEM_NO_CANDIDATE] = 409,
         [PROBLEM_LENGTH_REQUIRED] = 411,
         [PROBLEM_BODY_TOO_LARGE] = 413,
         [PROBLEM_UNSUPPORTED_MEDIA] = 415,
@@ -72,7 +73,7 @@ static void only_the_body_has_pointers(void **state) {
         int status = problem_status((enum problem_kind)kind);
         bool other = kind == PROBLEM_WRITE_REFUSED || kind == PROBLEM_HISTORY_TOO_LARGE || /* of the store */
                      kind == PROBLEM_FOREIGN_CALL || kind == PROBLEM_LOAD_UNDER_WAY ||
-                     kind == PROBLEM_NO_PREVIOUS_MODEL || kind == PROBLEM_MODEL_REFUSED;
+                     kind == PROBLEM_NO_PREVIOUS_MODEL || kind == PROBLEM_NO_CANDIDATE || kind == PROBLEM_MODEL_REFUSED;
         bool expected = !other && (status == 403 || status == 409 || status == 422 || kind == PROBLEM_INVALID_JSON ||
                                    kind == PROBLEM_INVALID_REQUEST);
         assert_int_equal(problem_in_body((enum problem_kind)kind), expected);
