@@ -222,6 +222,15 @@ def test_layers_of_a_later_model_of_the_process():
         same(converted(f"deepctr-{kind}", change=later)[1], converted(f"deepctr-{kind}")[1])
 
 
+def test_activations_without_the_scope_around_them():
+    def bare(_, tensors):
+        for name in [name for name in tensors if "/dice" in name]:
+            tensors[name[name.index("dice"):]] = tensors.pop(name)
+
+    same(converted("deepctr-gru", change=bare)[1], converted("deepctr-gru")[1])
+    same(converted("deepctr-aigru", change=bare)[1], converted("deepctr-aigru")[1])
+
+
 # ---- refused by name
 
 def test_hashed_features():

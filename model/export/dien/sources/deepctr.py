@@ -111,10 +111,12 @@ class _Activations:
 
     def __init__(self, source: Source, prefix: str, near: Sequence[str], kinds: Sequence[str]):
         self.source = source
-        self.left = {"dice": _prefixes(near, r"((?:.*/)?dice(?:_\d+)?/).*"),
-                     "prelu": _prefixes(near, r"((?:.*/)?p_re_lu(?:_\d+)?/).*")}
+        self.left: dict[str, list[str]] = {}
         for kind, name, variable in (("dice", "dice", "dice_alpha"), ("prelu", "p_re_lu", "alpha")):
-            wanted = list(kinds).count(kind)
+            pattern, wanted = rf"((?:.*/)?{name}(?:_\d+)?/).*", list(kinds).count(kind)
+            self.left[kind] = _prefixes(near, pattern)
+            if wanted > len(self.left[kind]):  # names without the scope of the layer around it
+                self.left[kind] = _prefixes(list(source.left), pattern)
             if wanted > len(self.left[kind]):
                 named = [f"{prefix}{name}{f'_{i}' if i else ''}/{variable}" for i in range(wanted)]
                 raise ConversionError(f"tensor {' or '.join(named)} is missing: {wanted} layers have the activation {kind}, and "
