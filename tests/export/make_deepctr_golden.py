@@ -15,8 +15,8 @@ sys.path[:0] = [str(TOP / "model" / "export"), str(TOP / "tests" / "export")]
 from dien.model import safetensors  # noqa: E402
 from peers.deepctr import Names, Peer  # noqa: E402
 
-ROWS = {"user": 60, "gender": 3, "item_id": 200, "cate_id": 25}
-WIDTHS = {"user": 10, "gender": 4, "item_id": 16, "cate_id": 8}
+ROWS = {"user": 60, "gender": 3, "item_id": 200, "cate_id": 25, "tags": 30, "colours": 12}
+WIDTHS = {"user": 10, "gender": 4, "item_id": 16, "cate_id": 8, "tags": 6, "colours": 3}
 BASE: dict = {
     "source": "DeepCTR DIEN (TensorFlow, Keras)",
     "note": "float32 variables; scores of a float64 forward pass written from DeepCTR's source (tests/export/peers/deepctr.py)",
@@ -46,6 +46,11 @@ CASES: dict = {
              "feature_order": ["hist_item_id", "seq_length", "hist_cate_id", "cate_id", "user", "item_id", "pay_score",
                                "gender"]},
     "augru": {"gru_type": "AUGRU", "use_negsampling": True},
+    "pooled": {"gru_type": "GRU", "max_length": 20,
+               "pooled_features": {"tags": {"combiner": "mean", "maxlen": 5}, "colours": {"combiner": "max", "maxlen": 3}},
+               "feature_order": [*BASE["feature_order"], "tags", "tags_length", "colours", "colours_length"],
+               "groups": {"user": ["user", "gender", "pay_score", "tags"], "behavior": ["item_id", "cate_id"],
+                          "candidate": ["item_id", "cate_id", "colours"]}},
 }
 
 
@@ -55,19 +60,25 @@ def request(random, a, length, count):
 
     size = a["dense_dimensions"]["pay_score"]
     score = random.normal(0, 1, size).astype(np.float32).tolist()
-    return {
+    made = {
         "user": {"user": int(random.integers(ROWS["user"])), "gender": int(random.integers(ROWS["gender"])),
                  "pay_score": score if size > 1 else score[0]},
         "history": {name: random.integers(1, rows(name), length).tolist() for name in a["groups"]["behavior"]},
         "candidates": {name: random.integers(1, ROWS[name], count).tolist() for name in ("item_id", "cate_id")},
     }
+    if "pooled_features" in a:
+        made["user"]["tags"] = random.integers(0, ROWS["tags"], random.integers(0, 6)).tolist()
+        made["candidates"]["colours"] = [random.integers(0, ROWS["colours"], random.integers(1, 4)).tolist()
+                                         for _ in range(count)]
+    return made
 
 
 def write(name, seed):
     random = np.random.default_rng(seed)
     shown = {**BASE, **CASES[name]}
     a = {"dense_dimensions": {"pay_score": 1}, **shown}
-    rows = {**ROWS, **{f"hist_{each}": ROWS[each] for each in a["history_feature_list"]}}
+    known = {name: size for name, size in ROWS.items() if name in a["feature_order"]}
+    rows = {**known, **{f"hist_{each}": ROWS[each] for each in a["history_feature_list"]}}
     peer = Peer(a, rows, {**WIDTHS, **{f"hist_{each}": WIDTHS[each] for each in a["history_feature_list"]}}, Names(0))
     peer.randomise(random)
     limit = a["max_length"]

@@ -71,6 +71,7 @@ def test_the_seeds_cover_the_options():
                 seen |= {(peer, "attention activation", layer["activation"]) for layer in attention.get("layers", ())}
     wanted = {("deepctr_torch", "cell", cell) for cell in ("gru+pooling", "aigru", "agru", "augru-and")}
     wanted |= {("deepctr", "cell", cell) for cell in ("gru+pooling", "aigru", "agru", "augru-or")}
+    wanted |= {("deepctr", "pool", pool) for pool in ("sum", "mean", "max")}
     wanted |= {("deepctr", "normalise", kind) for kind in ("softmax", "none")}
     wanted |= {("deepctr", "attention activation", kind) for kind in ("dice", "relu", "sigmoid", "tanh", "silu", "linear")}
     wanted |= {("deepctr", "activation", kind) for kind in ("relu", "dice", "prelu", "sigmoid", "tanh")}

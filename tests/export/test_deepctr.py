@@ -239,6 +239,13 @@ def test_hashed_features():
                 a.update(use_hash=value))
 
 
+@pytest.mark.parametrize("value", ["mean", {"tags": "mean"}, {"tags": {"combiner": "mean"}},
+                                   {"tags": {"combiner": "last", "maxlen": 3}}, {"tags": {"combiner": "sum", "maxlen": 0}},
+                                   {"tags": {"combiner": "sum", "maxlen": 3, "weight_name": "w"}}], ids=str)
+def test_pooled_features_that_are_none(value):
+    refused("gru", "pooled_features must be an object of", lambda a, _: a.update(pooled_features=value))
+
+
 def test_features_that_are_not_named():
     refused("gru", "tensor sparse_seq_emb_tags/embeddings: its feature is neither in sparse_features nor a history",
             lambda _, tensors: tensors.update({"sparse_seq_emb_tags/embeddings": np.ones((9, 4), np.float32)}))

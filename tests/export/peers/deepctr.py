@@ -74,7 +74,7 @@ class Peer:
         self.a, shapes = a, {}
         self.tables = {}  # the variable of each embedding
         embedding = a["embedding_names"]
-        for feature in [*a["sparse_features"], *(name for name in a["feature_order"] if name.startswith("hist_"))]:
+        for feature in [*a["sparse_features"], *(name for name in a["feature_order"] if name in rows)]:
             named = embedding.get(feature, feature)
             if named not in self.tables:
                 kind = "sparse_emb" if feature in a["sparse_features"] else "sparse_seq_emb"
@@ -96,7 +96,8 @@ class Peer:
                              False)
         last = a["att_hidden_units"][-1] if a["att_hidden_units"] else 4 * hidden
         shapes.update({f"{self.unit}/kernel": (last, 1), f"{self.unit}/bias": (1,)})
-        inputs = sum(widths[name] for name in a["sparse_features"]) + hidden + sum(a["dense_dimensions"].values())
+        embedded = [*a["sparse_features"], *a.get("pooled_features", {})]
+        inputs = sum(widths[name] for name in embedded) + hidden + sum(a["dense_dimensions"].values())
         self.dnn = Dnn(names, names.new("dnn"), inputs, a["dnn_hidden_units"], a["dnn_activation"], a["use_bn"])
         self.dense = names.new("dense")
         self.prediction = names.new("prediction_layer")
@@ -179,9 +180,22 @@ class Peer:
             else:
                 _, final = self.dynamic_rnn(self.cells[1], states, counts, weights)
         dense = [np.asarray(given[name], np.float64).reshape(rows, -1) for name in a["dense_features"]]
-        x = np.concatenate([*(sparse[name] for name in self.grouped(a["sparse_features"])), final, *dense], -1)
+        pooled = self.grouped([name for name in a["feature_order"] if name in a.get("pooled_features", {})])
+        x = np.concatenate([*(sparse[name] for name in self.grouped(a["sparse_features"])),
+                            *(self.pool(name, given[name]) for name in pooled), final, *dense], -1)
         logit = self.dnn.run(self.w, x) @ self.w[f"{self.dense}/kernel"] + self.w[f"{self.prediction}/global_bias"]
         return sigmoid(logit)[:, 0]
+
+    def pool(self, name, rows):
+        """layers.SequencePoolingLayer over padded ids, with their count."""
+        combiner, most = self.a["pooled_features"][name]["combiner"], self.a["pooled_features"][name]["maxlen"]
+        counts = np.array([len(values) for values in rows])
+        embedded = self.embed(name, [[*values, *[0] * (most - len(values))] for values in rows])
+        mask = (np.arange(most) < counts[:, None])[..., None].astype(float)
+        if combiner == "max":
+            return (embedded - (1 - mask) * 1e9).max(1)
+        total = (embedded * mask).sum(1)
+        return total / (counts[:, None] + 1e-8) if combiner == "mean" else total
 
     def grouped(self, features):
         """inputs.embedding_lookup(): lists of embeddings by group, joined in the order in which the groups occur."""
@@ -235,12 +249,26 @@ def case(seed):
             "behavior": [f"hist_{item}" if item == own else item for item in items],
         },
     }
+    many = draw.pick([], ["tags"], ["tags", "colours"])
+    if many:
+        a["pooled_features"] = {name: {"combiner": draw.pick("sum", "mean", "max"), "maxlen": draw.pick(1, 4)} for name in many}
+        a["feature_order"] = draw.random.permutation([*a["feature_order"], *many, "tags_length"]).tolist()
+        a["sparse_features"] = [name for name in a["feature_order"] if name in sparse]
+        a["dense_features"] = [name for name in a["feature_order"] if name in dense]
+        a["groups"]["user"].append("tags")
+        a["groups"]["candidate" if draw.chance() else "context"] += many[1:]
+        for name in many:
+            rows[name], widths[name] = int(draw.random.integers(5, 40)), draw.pick(2, 3)
     if draw.chance(0.3):
         a["group_names"] = {name: draw.pick("first", "second") for name in [*sparse[::2], *histories[:1]]}
     peer = Peer(a, rows, widths, Names(draw.pick(0, 0, 3)))
     peer.randomise(draw.random)
 
     def value(name):
+        if name in many:
+            how = a["pooled_features"][name]
+            least = 1 if how["combiner"] == "max" else 0  # a maximum of nothing is -1e9 there
+            return draw.random.integers(0, rows[name], int(draw.random.integers(least, how["maxlen"] + 1))).tolist()
         if name in dense:
             drawn = draw.random.normal(0, 1, sizes[name]).astype("float32").tolist()
             return drawn if sizes[name] > 1 else drawn[0]
@@ -251,7 +279,7 @@ def case(seed):
         count = draw.pick(1, 2, 7)
         request = {
             "user": {name: value(name) for name in a["groups"]["user"]},
-            "context": {"month": value("month")},
+            "context": {name: value(name) for name in a["groups"]["context"]},
             "history": {name: ids(draw.random, rows[name], length) for name in a["groups"]["behavior"]},
             "candidates": {name: [value(name) for _ in range(count)] for name in a["groups"]["candidate"]},
         }

@@ -23,6 +23,19 @@ from dien.sources.tensorflow_cell import part
 from dien.sources.tensorflow_checkpoint import OPTIMISER
 
 CELLS = {"GRU": "gru+pooling", "AIGRU": "aigru", "AGRU": "agru", "AUGRU": "augru-or"}
+COMBINERS = ("sum", "mean", "max")
+
+
+def _pooled(value: Any) -> Optional[str]:
+    """Of each multi-valued feature the combiner, and the most values that it has."""
+    def one(each: Any) -> bool:
+        return isinstance(each, Mapping) and set(each) == {"combiner", "maxlen"} and each["combiner"] in COMBINERS \
+            and rules.count(each["maxlen"]) is None
+
+    return None if isinstance(value, Mapping) and all(map(one, value.values())) else \
+        'an object of {"combiner": "mean", "sum" or "max", "maxlen": an integer}'
+
+
 RULES: dict[str, rules.Rule] = {
     "gru_type": rules.anything, "history_feature_list": rules.names, "item_features": rules.names, "max_length": rules.length,
     "att_hidden_units": rules.units, "att_activation": rules.activations, "att_weight_normalization": rules.flag,
@@ -30,7 +43,7 @@ RULES: dict[str, rules.Rule] = {
     "sparse_features": rules.names, "dense_features": rules.names, "dense_dimensions": rules.named(rules.count, "integers"),
     "feature_order": rules.names, "embedding_names": rules.named(rules.text, "names"),
     "group_names": rules.named(rules.text, "names"), "use_hash": rules.either(rules.flag, rules.names), "groups": rules.groups,
-    "pooled_features": rules.named(rules.text, "names"), "task": rules.anything}
+    "pooled_features": _pooled, "task": rules.anything}
 # Keras's names of activations, and the classes that DeepCTR takes in their place.
 ACTIVATIONS = {"relu": "relu", "sigmoid": "sigmoid", "tanh": "tanh", "linear": "linear", "none": "linear", "swish": "silu",
                "silu": "silu", "dice": "dice", "prelu": "prelu", "leakyrelu": "leakyrelu"}
@@ -42,8 +55,6 @@ KEEP = "last"                # pad_sequences cuts the front, unless it is told o
 HASHED = ("architecture key use_hash: the server does not hash ids. Let the caller hash them as DeepCTR does (tf.strings."
           "to_hash_bucket_fast of the decimal text; with 0 kept: 1 + the hash into one bucket less) and send the bucket, and set "
           "use_hash to false")
-POOLED = ("architecture key pooled_features: multi-valued features that are pooled into the MLP ({names}) have no place in "
-          "FORMAT.md")
 
 
 def _order(name: str) -> list[Any]:
@@ -204,10 +215,19 @@ def _refuse(architecture: Mapping[str, Any], source: Source) -> None:
                               "only binary has a sigmoid of the logit as score")
     if architecture.get("use_hash"):
         raise ConversionError(HASHED)
-    if architecture.get("pooled_features"):
-        raise ConversionError(POOLED.format(names=", ".join(architecture["pooled_features"])))
     for scope in ("gru1", "gru2"):
         part(source, scope, "gates/kernel")
+
+
+def _pooled_fields(architecture: Mapping[str, Any], source: Source, model: Model, key: columns.Key) -> list[str]:
+    """The multi-valued features that are no history; the package pools their embeddings into the MLP."""
+    given, pooled = architecture.get("pooled_features") or {}, columns.declared(architecture, "pooled_features")
+    for name in pooled:
+        model.categorical(name, columns.embedding(architecture, source, model, name, key), columns.UNKNOWN_ROW,
+                          [model.group_of(name)], pool=given[name]["combiner"], values=given[name]["maxlen"])
+        if given[name]["combiner"] == "max":
+            source.note(f"feature {name}: of no values the package takes the maximum as -1e9; the server takes it as 0")
+    return pooled
 
 
 def _refuse_tables(source: Source) -> None:
@@ -233,6 +253,7 @@ def convert(architecture: Mapping[str, Any], source: Source, options: Mapping[st
         raise ConversionError("architecture key history_feature_list: each of them must be one of sparse_features")
     sequences = columns.histories(architecture, source, model, [name for name in sparse if name in items], key)
     history = [sequences[name] for name in _grouped(architecture, list(sequences))]
+    pooled = _pooled_fields(architecture, source, model, key)
     _refuse_tables(source)
     units = source.shape(part(source, "gru1", "candidate/kernel"))[1]
     last = _one(source, "dense/kernel", r"(.*/)?dense(_\d+)?/kernel")
@@ -253,12 +274,14 @@ def convert(architecture: Mapping[str, Any], source: Source, options: Mapping[st
     top = stacks.one(stacks.top, "the MLP's layers")
     first = f"{top}kernel0" if top else last
     inputs = source.shape(first)[0]
-    columns.dense_fields(architecture, model, dense, inputs - units - sum(map(model.width, sparse)), first)
+    rest = inputs - units - sum(map(model.width, [*sparse, *pooled]))
+    columns.dense_fields(architecture, model, dense, rest, first)
     layers = _stack(source, top, inputs, required(architecture, "dnn_activation"), required(architecture, "use_bn"))
     check_units(layers, architecture.get("dnn_hidden_units"), "dnn_hidden_units")
     layers.append(Layer(source.take(last, (layers[-1].units if layers else inputs, 1)).T,
                         source.take(_one(source, "prediction_layer/global_bias", r"(.*/)?prediction_layer(_\d+)?/global_bias"),
                                     (1,))))
-    model.mlp([f"{model.group_of(name)}.{name}" for name in _grouped(architecture, sparse)] + ["interest.interest"]
+    before = [*_grouped(architecture, sparse), *_grouped(architecture, pooled)]
+    model.mlp([f"{model.group_of(name)}.{name}" for name in before] + ["interest.interest"]
               + [f"{model.group_of(name)}.{name}" for name in dense], layers)
     return model.finish()
