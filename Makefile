@@ -51,9 +51,9 @@ DEPENDENCIES := $(patsubst %.o,%.d,$(LIBRARY_O) $(MAIN_O) $(call objects,$(UNIT_
 
 # Debian 12's packages: to build and run; for `make test`; for `make check`.
 DEMO_PACKAGES := build-essential pkg-config libmicrohttpd-dev libjansson-dev libprotobuf-c-dev protobuf-c-compiler libuv1-dev libopenblas-serial-dev libxxhash-dev zlib1g-dev liblmdb-dev libhiredis-dev libssl-dev libzstd-dev python3 curl
-TEST_PACKAGES := $(DEMO_PACKAGES) libcmocka-dev redis-server protobuf-compiler python3-protobuf python3-numpy python3-pytest python3-pytest-xdist python3-torch
+TEST_PACKAGES := $(DEMO_PACKAGES) libcmocka-dev redis-server protobuf-compiler python3-protobuf python3-numpy python3-pytest python3-pytest-xdist python3-torch python3-httpx
 CHECK_PACKAGES := $(TEST_PACKAGES) ca-certificates systemd groff-base debhelper dpkg-dev clang clang-format clang-tidy libclang-rt-14-dev valgrind wrk python3-tqdm python3-zstandard python3-matplotlib haproxy nginx-light strace \
-                  mypy flake8 python3-jsonschema python3-yaml libprotobuf-dev python3-venv python3-pip python3-setuptools python3-wheel python3-h5py python3-plyvel python3-snappy python3-crcmod
+                  mypy flake8 python3-jsonschema python3-yaml libprotobuf-dev python3-venv python3-pip python3-setuptools python3-wheel python3-h5py python3-plyvel python3-snappy python3-crcmod python3-pandas
 # Tools that the tests call, kept in the build tree.
 TOOLS := build/tools
 # To build for AArch64 and to run what was built: a compiler, an emulator, and that architecture's libraries under
@@ -115,7 +115,7 @@ check: deps tools ## all tests: also clang, sanitizers, AArch64, static, export,
 	rm -f build/closing-line; status=0; $(PYTEST) --closing-line=build/closing-line --builds=release,clang,asan,tsan$(addprefix $(comma),$(CROSS_BUILD)) tests || status=$$?; exit $$status
 
 # For clangd and other tools: how each file is compiled. `make -n` says it, whatever is built.
-compile-commands: $(addsuffix .pb-c.h,$(MESSAGES)) ## build/compile_commands.json, for clangd
+compile-commands: $(addsuffix .pb-c.h,$(MESSAGES)) $(BUILD)/generated/proto/openapi.json.h ## build/compile_commands.json, for clangd
 	@$(MAKE) --no-print-directory -n -B V=1 build unit bench-programs | $(PYTHON) tests/support/compile_commands.py > build/compile_commands.json
 
 mutation: deps-test ## change one line after another; the tests must see each (75 minutes, resumable; tests/mutation/README.md)
@@ -349,6 +349,12 @@ $(BUILD)/generated/proto/%.pb-c.c $(BUILD)/generated/proto/%.pb-c.h &: proto/%.p
 .PRECIOUS: $(BUILD)/generated/proto/%.pb-c.c $(BUILD)/generated/proto/%.pb-c.h
 $(BUILD)/proto/protobuf.o $(BUILD)/tests/unit/test_protobuf.o $(BUILD)/tests/bench/wire.o: $(BUILD)/generated/proto/score.pb-c.h
 $(BUILD)/proto/history_record.o: $(BUILD)/generated/proto/history.pb-c.h
+# The document that GET /openapi.json serves, as numbers for an array; it is ASCII. JSON's strings have no line ends, so
+# line ends and indentation can go.
+$(BUILD)/generated/proto/openapi.json.h: proto/openapi.json
+	@mkdir -p $(@D)
+	$(call quiet,GEN )sed 's/^ *//' $< | tr -d '\n' | od -An -v -tu1 | sed 's/  */,/g; s/^,//; s/$$/,/' > $@
+$(BUILD)/server/api/openapi_page.o: $(BUILD)/generated/proto/openapi.json.h
 # Generated: not ours to warn of.
 $(BUILD)/generated/proto/%.pb-c.o: $(BUILD)/generated/proto/%.pb-c.c $(BUILD)/compile-command
 	$(call quiet,CC  )$(CC) $(CFLAGS_ALL) -w -c -o $@ $<

@@ -13,6 +13,7 @@
 #include "server/api/admin_calls.h"
 #include "server/api/history_calls.h"
 #include "server/api/model_page.h"
+#include "server/api/openapi_page.h"
 #include "server/api/request_headers.h"
 #include "server/api/request_log.h"
 #include "server/api/user_page.h"
@@ -276,6 +277,9 @@ bool api_handle(void *context, struct exchange *exchange) {
         break;
     case ROUTE_METRICS:
         answer_metrics(api, exchange);
+        break;
+    case ROUTE_OPENAPI:
+        http_text(exchange, 200, json_type, openapi_page, openapi_page_size);
         break;
     case ROUTE_MODELS:
     case ROUTE_RELOAD:

@@ -27,6 +27,7 @@ static const struct {
     [ROUTE_USER] = {"/users/{id}", "GET, HEAD, DELETE"},
     [ROUTE_HISTORY] = {"/users/{id}/history", post},
     [ROUTE_EVENTS] = {"/events", post},
+    [ROUTE_OPENAPI] = {"/openapi.json", get},
     [ROUTE_MODELS] = {"/models", get},
     [ROUTE_RELOAD] = {"/models/reload", post},
     [ROUTE_ROLLBACK] = {"/models/rollback", post},

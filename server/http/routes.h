@@ -22,6 +22,7 @@ enum route {
     ROUTE_USER,    /* GET, DELETE /users/{id} */
     ROUTE_HISTORY, /* POST /users/{id}/history */
     ROUTE_EVENTS,  /* POST /events */
+    ROUTE_OPENAPI, /* GET /openapi.json */
     /* Of the admin plane alone, from here on. */
     ROUTE_MODELS,    /* GET /models */
     ROUTE_RELOAD,    /* POST /models/reload */

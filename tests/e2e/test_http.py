@@ -15,7 +15,7 @@ from support.service import head
 pytestmark = pytest.mark.only_on("release", "asan")  # all of it is the loop's thread's work
 
 SECOND = b"GET /health HTTP/1.1\r\nHost: smuggled\r\n\r\n"
-READ_PATHS = ["/health", "/health/live", "/health/ready", "/model", "/metrics"]
+READ_PATHS = ["/health", "/health/live", "/health/ready", "/model", "/metrics", "/openapi.json"]
 
 
 @pytest.fixture(scope="module")

@@ -63,6 +63,13 @@ def test_the_validator_would_refuse(tmp_path):
     assert ran.returncode != 0 or json.loads(ran.stdout) != []
 
 
+def test_the_server_serves_the_document(server):
+    with server.client() as client:
+        reply = client.get("/openapi.json")
+    assert reply.status == 200 and reply.headers["Content-Type"] == "application/json"
+    assert reply.json() == OPENAPI
+
+
 def test_every_example_fits_its_schema():
     pairs, names = [], []
     for path in ("/score", "/users/{id}/history"):
@@ -158,7 +165,8 @@ def test_what_the_server_says_is_documented(server, demo):
         said += [("/score", "post", client.post(demo.request(random.Random(9), history=1, candidates=4097)))]
         said += [("/score", "post", client.post("x", **{"Content-Type": "text/plain"}))]
         said += [("/score", "post", client.ask("GET", "/score"))]
-        said += [(path, "get", client.get(path)) for path in ("/health", "/health/live", "/health/ready", "/model", "/metrics")]
+        read = ("/health", "/health/live", "/health/ready", "/model", "/metrics", "/openapi.json")
+        said += [(path, "get", client.get(path)) for path in read]
         said += [(path, "get", client.ask("DELETE", path)) for path in ("/health", "/health/live", "/health/ready", "/model")]
         said += said_of_users(client, good["history"])
         said += [("/score", "post", client.post({**EXAMPLES["token"]["value"], "user_id": "nobody"}))]

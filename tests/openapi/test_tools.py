@@ -3,6 +3,7 @@ types that openapi-typescript makes of it take the requests that the server take
 
 import json
 import os
+import re
 import subprocess
 
 import pytest
@@ -34,6 +35,11 @@ export const misspelt: Request = { candidates: [], histroy: [] };
 """
 
 
+def readme_request():
+    """The JSON body of the README's first request."""
+    return re.search(r"-d '(\{.*?\})'\n", (builds.TOP / "README.md").read_text(), re.S)[1]
+
+
 def lint(document, directory):
     ran = subprocess.run([TOOLS / "redocly", "lint", "--format=json", document], capture_output=True, text=True, check=False,
                          env=QUIET, cwd=directory)
@@ -42,7 +48,7 @@ def lint(document, directory):
 
 def compile_client(document, directory):
     """The errors of the client above in TypeScript, against types made of the document."""
-    (directory / "client.ts").write_text(CLIENT)
+    (directory / "client.ts").write_text(f"{CLIENT}export const readme: Request = {readme_request()};\n")
     subprocess.run([TOOLS / "openapi-typescript", document, "-o", directory / "openapi.d.ts"], check=True, capture_output=True,
                    env=QUIET)
     ran = subprocess.run([TOOLS / "tsc", "--noEmit", "--strict", "--target", "es2022", directory / "client.ts"],

@@ -15,6 +15,7 @@ static void paths_match_byte_for_byte(void **state) {
     assert_int_equal(routes_find("/score"), ROUTE_SCORE);
     assert_int_equal(routes_find("/health/live"), ROUTE_LIVE);
     assert_int_equal(routes_find("http://example:80/metrics"), ROUTE_METRICS);
+    assert_int_equal(routes_find("/openapi.json"), ROUTE_OPENAPI);
     assert_int_equal(routes_find("https://example/metrics"), ROUTE_METRICS);
     assert_int_equal(routes_find("HTTPS://[::1]:443/users/a"), ROUTE_USER);
     static const char *const others[] = {"",
