@@ -171,6 +171,23 @@ def test_with_a_history_store_whole_histories_are_sent(start, demo, rng, tmp_pat
         assert ranking.history.origin == "store" and ranking.scores() == expected(server, body)
 
 
+def test_a_stream_of_events(start, demo, rng, tmp_path):
+    history = taken(demo, rng)["history"]
+    one = {name: values[:1] for name, values in history.items()}
+    events = [{"user_id": f"u{number % 2}", "event_id": f"e{number}", "history_append": one} for number in range(6)]
+    server = start("--histories", f"lmdb:{tmp_path / 'store'}")
+    with Client(url_of(server), **LATE) as client:
+        outcomes = client.append_events(events)
+        assert [(each.outcome, each.count) for each in outcomes] == [("applied", 1 + number // 2) for number in range(6)]
+        assert {each.outcome for each in client.append_events(iter(events))} == {"duplicate"}
+        wrong = client.append_events([events[0], {**events[1], "event_id": "new", "history_append": {"item": 5}}])
+        assert (wrong[0].outcome, wrong[1].outcome) == ("duplicate", "refused")
+        assert wrong[1].slug == "invalid-request" and wrong[1].pointer == "/history_append/item"
+    with Script(None, answer(200, {"line": 1, "outcome": "applied"})) as script, Client(script.url, **LATE) as client:
+        assert [each.outcome for each in client.append_events(events[:1])] == ["applied"], "a lost reply: sent again"
+        assert {headers["content-type"] for _, headers, _ in script.requests} == {"application/x-ndjson"}
+
+
 def test_errors_have_pointers(server, demo, rng):
     body = taken(demo, rng)
     with Client(url_of(server), **LATE) as client:

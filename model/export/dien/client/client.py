@@ -6,9 +6,10 @@ make one, and share it.
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import time
 import urllib.parse
-from typing import Any, Callable, Iterator, Mapping, MutableMapping, Optional
+from typing import Any, Callable, Iterable, Iterator, Mapping, MutableMapping, Optional
 
 import anyio
 import httpx
@@ -17,9 +18,11 @@ from dien.client import tables
 from dien.client.errors import Problem, problem_of
 from dien.client.exchange import (Call, Lost, Pause, Policy, Reply, Send, Steps, Tokens, answered, attempts, is_repeatable,
                                   shortened_first)
-from dien.client.results import Description, HeldState, Ranking, Update, description_of, held_of, ranking_of, update_of
+from dien.client.results import (Description, HeldState, Outcome, Ranking, Update, description_of, held_of, outcomes_of,
+                                 ranking_of, update_of)
 
 JSON = {"Content-Type": "application/json"}
+LINES = {"Content-Type": "application/x-ndjson"}
 IDLE_SECONDS = 60.0  # less than the server's --idle-timeout, so that no request meets a connection that is being closed
 NOT_SENT = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout, httpx.UnsupportedProtocol)
 UNIX = "unix:"
@@ -82,6 +85,13 @@ class _Calls:
         history = tables.columns(body["history"]) if "history" in body else None
         self.tokens.put(user_id, update.history.token, update.history.origin, history)
         return update
+
+    def _append_events(self, events: Iterable[Mapping[str, Any]]) -> Steps:
+        lines = [_body(dict(event)) for event in events]
+        call = self._call("POST", "/events", None, None, True)
+        call = dataclasses.replace(call, headers={**call.headers, **LINES}, lines=lines)
+        reply = yield from answered(call, self.policy)
+        return outcomes_of(reply.content)
 
     def _user(self, user_id: str) -> Steps:
         try:
@@ -197,6 +207,14 @@ class Client(_Calls):
         update: Update = self._run(self._update_history(user_id, members, more))
         return update
 
+    def append_events(self, events: Iterable[Mapping[str, Any]]) -> list[Outcome]:
+        """Append behaviours of many users to the history store; each event has user_id, event_id and history_append.
+
+        An outcome for each, in their order. Send again those that are `unavailable`, or all of them: it is safe.
+        """
+        outcomes: list[Outcome] = self._run(self._append_events(events))
+        return outcomes
+
     def user(self, user_id: str) -> Optional[HeldState]:
         """What the server holds of a user. None: nothing."""
         held: Optional[HeldState] = self._run(self._user(user_id))
@@ -275,6 +293,11 @@ class AsyncClient(_Calls):
         members = {"history": history, "history_append": history_append, "history_token": history_token, "event_id": event_id}
         update: Update = await self._run(self._update_history(user_id, members, more))
         return update
+
+    async def append_events(self, events: Iterable[Mapping[str, Any]]) -> list[Outcome]:
+        """As Client.append_events()."""
+        outcomes: list[Outcome] = await self._run(self._append_events(events))
+        return outcomes
 
     async def user(self, user_id: str) -> Optional[HeldState]:
         """As Client.user()."""

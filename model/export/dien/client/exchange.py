@@ -55,12 +55,20 @@ Steps = Generator[Union[Send, Pause], Any, Any]
 
 @dataclasses.dataclass(frozen=True)
 class Call:
-    """One request. `repeatable`: the server acts upon it once, however often it comes."""
+    """One request. `repeatable`: the server acts upon it once, however often it comes. `lines`: several bodies, a line of
+    JSON each, in place of `body`."""
     method: str
     path: str
     headers: Mapping[str, str]
     body: Optional[Mapping[str, Any]]
     repeatable: bool
+    lines: Optional[list[Mapping[str, Any]]] = None
+
+    def content(self) -> Optional[bytes]:
+        """The body in bytes."""
+        if self.lines is not None:
+            return b"".join(tables.encode(line) + b"\n" for line in self.lines)
+        return tables.encode(self.body) if self.body is not None else None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -77,7 +85,7 @@ def is_repeatable(body: Mapping[str, Any]) -> bool:
 
 def attempts(call: Call, policy: Policy, limit: float) -> Steps:
     """The reply of the last attempt, all of them before `limit` (time.monotonic())."""
-    content = tables.encode(call.body) if call.body is not None else None
+    content = call.content()
     attempt = 0
     while True:
         left = limit - time.monotonic()

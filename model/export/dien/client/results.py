@@ -5,6 +5,8 @@ import dataclasses
 import json
 from typing import Any, Mapping, Optional
 
+from dien.client.errors import PREFIX
+
 RESERVED = ("index", "score", "attention")
 
 
@@ -59,6 +61,17 @@ class Ranking(Update):
         import pandas  # only here: the client does not need it
         rows = [{"index": each.index, **each.fields, "score": each.score} for each in self.results]
         return pandas.DataFrame(rows, columns=None if rows else ["index", "score"])
+
+
+@dataclasses.dataclass(frozen=True)
+class Outcome:
+    """One event: "applied", "duplicate", "refused" (never to be applied, `slug`, `detail` and `pointer` say why) or
+    "unavailable" (to be sent again). `count`: behaviours ever received of its user, after it."""
+    outcome: str
+    count: Optional[int] = None
+    slug: str = ""
+    detail: str = ""
+    pointer: Optional[str] = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -124,6 +137,13 @@ def held_of(content: bytes) -> HeldState:
     document = json.loads(content)
     return HeldState(document["model"], document["version"], _history(document["history"]), document.get("bytes", 0),
                      document.get("age_seconds", 0.0), document.get("idle_seconds", 0.0), document)
+
+
+def outcomes_of(content: bytes) -> list[Outcome]:
+    """The lines of the reply of POST /events."""
+    read = [json.loads(line) for line in content.splitlines()]
+    return [Outcome(each["outcome"], each.get("count"), str(each.get("type", "")).removeprefix(PREFIX), each.get("detail", ""),
+                    each.get("pointer")) for each in read]
 
 
 def description_of(content: bytes) -> Description:
