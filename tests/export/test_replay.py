@@ -333,6 +333,37 @@ def test_over_a_unix_socket(dien, start, logged, tmp_path):
     assert report["load"]["statuses"] == {"200": 60}
 
 
+def test_the_log_that_a_server_has_written(dien, start, demo, server, tmp_path, rng):
+    """Histories that were sent, named by a token, and held: replayed at a server that has none of the users, with the same
+    bits, in their traces; by PyTorch; and joined with clicks by the key of the hashes."""
+    (tmp_path / "key").write_text("the operator's\n")
+    running = start("--request-log", tmp_path / "log", "--hash-key-file", tmp_path / "key")
+    clicked = []
+    with running.client() as client:
+        for number in range(20):
+            body = demo.request(rng, history=4, candidates=8)
+            user, history = f"u{number}", body.pop("history")
+            token = client.post({**body, "user_id": user, "history": history}).json()["history"]["token"]
+            one = {name: values[:1] for name, values in history.items()}
+            for sent in ({"history_token": token, "history_append": one}, {"top_k": 3}):
+                reply = client.post({**body, **sent, "user_id": user})
+                assert reply.status == 200 and reply.json()["history"]["received"] == 5
+            clicked.append({"user": user, "item": reply.json()["results"][0]["item"], "time": time.time()})
+    running.stop()
+    log = tmp_path / "log"
+    compared = report_of(dien("replay", log, "--url", url_of(server), "--compare", "--speed", "max", "--json", "--trace"))
+    assert compared["comparison"]["requests"] == 60 and compared["comparison"]["largest_difference"] == 0
+    assert compared["comparison"]["equal_bits"] == compared["comparison"]["scores"] == 480
+    assert server.logged(next(read(log)).request_id)["http.route"] == "/score"
+    assert 0 < report_of(dien("replay", log, "--model", demo.path, "--json"))["comparison"]["largest_difference"] < 1e-5
+    (tmp_path / "clicks.jsonl").write_text("".join(json.dumps(each) + "\n" for each in clicked))
+    run = dien("label", log, "--clicks", tmp_path / "clicks.jsonl", "--user-key-file", tmp_path / "key", "--output",
+               tmp_path / "shown.jsonl")
+    assert run.returncode == 0 and "60 requests" in run.stdout and "20 of them clicked; 0 clicks belong to none" in run.stdout
+    rows = [json.loads(line) for line in (tmp_path / "shown.jsonl").read_text().splitlines()]
+    assert sum(row["log_event"] == "behaviour" for row in rows) == 20 * (4 + 5 + 5), "histories as they were at scoring time"
+
+
 # Labels.
 
 def test_clicks_become_labels(logged):
