@@ -18,7 +18,7 @@ KNOWN_CIRCLES: list[list[str]] = []
 # Pairs of NAME.c and NAME.h that need each other: a part of a job in a file of its own, which reads the job's types.
 KNOWN_PARTNERS = [
     ["model/network/extractor", "model/network/user"],
-    ["server/api/admin_calls", "server/api/api", "server/api/history_calls"],
+    ["server/api/admin_calls", "server/api/api", "server/api/history_calls", "server/api/model_slots"],
     ["server/histories/history_engine", "server/histories/history_store"],
     ["server/scoring/request", "server/scoring/resolve"],
     ["server/users/eviction", "server/users/user_cache", "server/users/user_entry"],
