@@ -792,7 +792,7 @@ static void stop(struct service *service) {
 
 int service_run(const struct options *options) {
     static struct service service; /* large, and one a process */
-    char error[512];
+    char error[1024];
     service = (struct service){.api = {.options = options, .started = clock_now()},
                                .listening = {.descriptor = -1},
                                .admin_listening = {.descriptor = -1},

@@ -524,7 +524,7 @@ def test_the_command(build, start, versions, link, token_file):
     token = ("--admin-token-file", token_file)
     status, lines = call(build, plane, "models", *token)
     assert status == 0 and lines[0].split() == ["SLOT", "MODEL", "VERSION", "CONFIG", "WEIGHTS", "LOADED", "BY", "BYTES"]
-    assert lines[1].split()[:3] == ["live", "eshop", "1"] and lines[-1].startswith("loads: 1 live, 0 refused")
+    assert lines[1].split()[:3] == ["live", "eshop", "1"] and lines[-1].startswith("loads: 1 live, 0 candidate, 0 refused")
     link.set(versions[1].path)
     status, lines = call(build, plane, *token, "reload")
     assert status == 0 and [line.split()[:3] for line in lines[1:3]] == [["live", "eshop", "2"], ["previous", "eshop", "1"]]

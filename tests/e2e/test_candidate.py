@@ -385,7 +385,10 @@ def test_everything_at_once(build, plane, demo, other, same, root, key_file):
     with Load(made.server, body) as load:
         for operator in operators:
             operator.start()
-        time.sleep(6 if build.sanitized else 3)
+        wanted, limit = ("dien_model_promotions_total", "dien_model_rollbacks_total"), time.monotonic() + 120
+        time.sleep(2)
+        while not all(made.server.metrics()[name] for name in wanted) and time.monotonic() < limit:
+            time.sleep(0.5)
         for _ in range(3):
             made.server.process.send_signal(signal.SIGHUP)
             time.sleep(0.3)
