@@ -67,7 +67,7 @@ static const struct row rows[] = {
     {"admin-max-buffered", BYTES, LIMIT, FIELD(admin_max_buffered), "16M", 65536, SIZE_MOST,
      "bodies of all requests to it; more: 503"},
     {"public-users", SWITCH, NO_LIMIT, FIELD(public_users), "on", 0, 0,
-     "off: /users, and history_append in /score, are not on the public port, but on the admin plane alone"},
+     "off: /users, /events, and history_append in /score, are not on the public port, but on the admin plane alone"},
     {"public-metrics", SWITCH, NO_LIMIT, FIELD(public_metrics), "on", 0, 0,
      "off: /metrics is not on the public port, but on the admin plane alone"},
     {"address-file", TEXT, NO_LIMIT, FIELD(address_file), NULL, 0, 0, "write the address in use to this file"},

@@ -4,6 +4,7 @@
 #include "server/base/file.h"
 #include "server/base/log.h"
 
+#include <limits.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -72,6 +73,11 @@ enum candidate_load model_slots_load_candidate(struct api *api, const char *dire
     }
     if (api->workers == NULL || api->state >= API_DRAINING) {
         snprintf(reason, reason_size, "The server is %s.", api->workers == NULL ? "loading its model" : "draining");
+        return CANDIDATE_REFUSED;
+    }
+    if (strlen(directory) >= PATH_MAX) { /* cut, it would name another directory */
+        snprintf(reason, reason_size, "The directory's name has %zu bytes; paths have fewer than %d.", strlen(directory),
+                 PATH_MAX);
         return CANDIDATE_REFUSED;
     }
     if (!shares_are_allowed(api, shares, reason, reason_size))

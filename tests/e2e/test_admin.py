@@ -485,7 +485,7 @@ def test_public_users_off(start, demo):
     plane = Plane(server)
     body = demo.request(random.Random(1), history=4, candidates=2, user_id="u")
     with server.client() as client:
-        for method, path in (("GET", "/users/u"), ("DELETE", "/users/u"), ("POST", "/users/u/history")):
+        for method, path in (("GET", "/users/u"), ("DELETE", "/users/u"), ("POST", "/users/u/history"), ("POST", "/events")):
             problem(client.ask(method, path, b'{"history": []}', JSON), 404, "not-found")
         scored = client.post(body)
         assert scored.status == 200, "a history that the request brings is no change of what is stored"

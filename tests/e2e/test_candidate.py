@@ -289,12 +289,14 @@ BODIES = [(b"", 400), (b"[]", 400), ({"path": "same"}, 400), ({"directory": ""},
 
 
 def test_calls_that_are_refused(plane, same, root, demo):
-    made = plane()
+    made = plane("--admin-max-body", "64K")
     (root / "link").symlink_to(demo.path)
     for body, status in BODIES:
         reply = made.ask("POST", "/models/candidate", body)
         assert reply.status == status and "candidate" not in made.models(), (body, reply)
         assert status == 400 or "--model-root" in reply.json()["detail"], reply
+    reply = made.ask("POST", "/models/candidate", {"directory": "same/" + "./" * 2100})  # cut, it would name "same"
+    assert reply.status == 422 and "4205 bytes" in reply.json()["detail"], reply
 
 
 def test_without_a_root_there_are_no_candidates(start, demo):

@@ -176,13 +176,15 @@ def _stack(source: Source, prefix: str, inputs: int, activations: Names, use_bn:
     return layers
 
 
-def _key(source: Source) -> columns.Key:
+def _key(source: Source, sparse: Sequence[str], named_as: Mapping[str, str]) -> columns.Key:
     """The variable of an embedding; one that only histories use is called sparse_seq_emb_."""
+    of_sparse = {named_as.get(feature, feature) for feature in sparse}
+
     def key(named: str) -> str:
         found = [name for name in source.left if re.fullmatch(rf"(.*/)?sparse_(seq_)?emb_{re.escape(named)}(/embeddings)?", name)]
         if len(found) > 1:
             raise ConversionError(f"the embedding {named}: one of {', '.join(found)}?")
-        return found[0] if found else f"sparse_{'seq_' if named.startswith('hist_') else ''}emb_{named}/embeddings"
+        return found[0] if found else f"sparse_{'' if named in of_sparse else 'seq_'}emb_{named}/embeddings"
     return key
 
 
@@ -243,9 +245,10 @@ def convert(architecture: Mapping[str, Any], source: Source, options: Mapping[st
     cell = CELLS[one_of(architecture, "gru_type", CELLS)]
     source.drop(OPTIMISER, "the optimiser's")
     _refuse(architecture, source)
-    model, key = Model(source, architecture, "deepctr", groups_of(architecture)), _key(source)
+    model = Model(source, architecture, "deepctr", groups_of(architecture))
     required(architecture, "sparse_features")
     sparse, dense = columns.declared(architecture, "sparse_features"), columns.declared(architecture, "dense_features")
+    key = _key(source, sparse, architecture.get("embedding_names") or {})
     columns.sparse_fields(architecture, source, model, sparse, key)
     items = required(architecture, "history_feature_list" if "history_feature_list" in architecture else "item_features")
     target = _grouped(architecture, [feature for feature in sparse if feature in items])
