@@ -115,6 +115,6 @@ size_t protobuf_field(const char *message, size_t size, bool *is_user_id) {
     struct field field;
     if (!next_field(&span, &field))
         return 0;
-    *is_user_id = field.number == MESSAGE_USER_ID;
+    *is_user_id = (uint32_t)field.number == MESSAGE_USER_ID;
     return (size_t)(span.next - (const unsigned char *)message);
 }

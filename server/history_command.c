@@ -4,6 +4,7 @@
 #include "server/histories/history_lines.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -49,7 +50,8 @@ bool history_options(const struct options *options, struct history_counts *count
 static FILE *open_file(const char *path, bool writes) {
     if (strcmp(path, "-") == 0)
         return writes ? stdout : stdin;
-    FILE *file = fopen(path, writes ? "we" : "re");
+    int descriptor = writes ? open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600) : -1;
+    FILE *file = !writes ? fopen(path, "re") : descriptor >= 0 ? fdopen(descriptor, "w") : NULL;
     if (file == NULL)
         fprintf(stderr, "--histories-%s: %s: %s\n", writes ? "export" : "import", path, strerror(errno));
     return file;

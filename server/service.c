@@ -352,12 +352,30 @@ static bool roll_back(struct service *service) {
     return true;
 }
 
+/* The files of the load are those of a model that was the previous one when the load began. */
+static bool return_to(struct service *service, struct loaded *loaded) {
+    const struct served_model *live = api_live(&service->api);
+    const struct served_model *previous = registry_model(service->api.models, SLOT_PREVIOUS);
+    if (live->version == loaded->previous_version)
+        return true;
+    if (previous != NULL && previous->version == loaded->previous_version)
+        return roll_back(service);
+    snprintf(loaded->message, sizeof loaded->message, "The models have changed places meanwhile; ask again.");
+    log_message(LEVEL_ERROR, "model-refused", "%s", loaded->message);
+    return false;
+}
+
 /* A load has ended: go live, or stay with the model before. Without one the process ends, with the reason in the log.
  * False: it was refused, for the reason in loaded->message, which is "" where the load was given up. */
 static bool take_model(struct service *service, struct loaded *loaded) {
     bool first = service->api.workers == NULL;
+    if (service->api.state >= API_DRAINING) { /* whoever asked for it was told so */
+        served_model_release(loaded->served);
+        *loaded->message = '\0';
+        return false;
+    }
     if (loaded->is_previous)
-        return roll_back(service);
+        return return_to(service, loaded);
     bool fits = loaded->served != NULL &&
                 model_fits_store(service, loaded->served->model, loaded->message, sizeof loaded->message);
     if (!fits) {
@@ -769,7 +787,12 @@ static void stop(struct service *service) {
     service->api.histories = NULL;
     history_store_close(histories);
     stop_workers(service);
-    request_log_stop(service->api.request_log, REQUEST_LOG_STOP_SECONDS);
+    if (!request_log_stop(service->api.request_log, REQUEST_LOG_STOP_SECONDS)) {
+        log_message(LEVEL_WARNING, "drain-timeout",
+                    "The request log's disk does not answer: the process ends without it.");
+        log_stop();
+        _exit(service->status);
+    }
     service->api.request_log = NULL;
     registry_free(service->api.models); /* whose thread wakes the loop */
     if (service->loop != NULL) {

@@ -278,7 +278,9 @@ bool admin_calls_handle(struct api *api, struct exchange *exchange) {
         return true;
     if (exchange->route == ROUTE_RELOAD)
         return reload(api, exchange);
-    if (exchange->route == ROUTE_CANDIDATE)
+    if (exchange->route == ROUTE_CANDIDATE && api->rollout.candidate == NULL && registry_is_loading(api->models))
+        http_problem(exchange, PROBLEM_LOAD_UNDER_WAY, "A model is being loaded; ask again when it is done.");
+    else if (exchange->route == ROUTE_CANDIDATE)
         answer_candidate_call(api, exchange, model_slots_drop(api));
     if (exchange->route == ROUTE_PROMOTE)
         answer_candidate_call(api, exchange, model_slots_promote(api));

@@ -81,7 +81,9 @@ void api_answer_user(struct api *api, struct exchange *exchange, struct proto_st
     arena_init(&arena, 0, 0);
     switch (user_page_describe(api->cache, served->model, served->version, key, record, &arena, &text)) {
     case USER_PAGE_DESCRIBED:
-        exchange->answer.model_tag = served->tag;
+        /* The answer may be sent later, when the model is gone. */
+        memcpy(job_of(exchange)->model_tag, served->tag, sizeof served->tag);
+        exchange->answer.model_tag = job_of(exchange)->model_tag;
         http_text(exchange, 200, json_type, text.data, text.length);
         break;
     case USER_PAGE_ABSENT:

@@ -19,6 +19,8 @@ static void answer_problem(struct api *api, struct job *job, enum problem_kind k
     stored_history_free(job->stored);
     job->stored = NULL;
     http_problem(exchange, kind, "%s", detail);
+    if (api->request_log != NULL)
+        request_log_answered(api->request_log, exchange, job);
     http_answered(exchange);
     api->wake(api->wake_context);
 }

@@ -7,6 +7,8 @@
 
 #include "proto/content_coding.h"
 #include "proto/json_decode.h"
+#include "proto/protobuf.h"
+#include "proto/utf8.h"
 #include "server/api/request_record.h"
 #include "server/base/clock.h"
 #include "server/base/counter.h"
@@ -184,26 +186,36 @@ static void hash_user(const struct request_log *log, const struct request_record
         snprintf(text + 2 * i, 3, "%02x", hash[i]);
 }
 
-/* A JSON body goes into the line as it is; other bytes go as base64. A body that names its user, and that nobody could
- * decode, is written in plain form alone. */
+/* Whether a body that no scoring thread has decoded is a request all the same: then its user can be told apart. */
+static bool is_request(const struct request_record *record, struct proto_string body, struct arena *arena) {
+    struct proto_request request;
+    struct problem problem;
+    if (record->format == PROTO_PROTOBUF)
+        return record->is_update ? protobuf_decode_history(body.data, body.length, true, arena, &request, &problem)
+                                 : protobuf_decode_request(body.data, body.length, true, arena, &request, &problem);
+    return record->is_update ? json_decode_history(body.data, body.length, arena, &request, &problem)
+                             : json_decode_request_tree(body.data, body.length, arena, &request, &problem);
+}
+
+/* A JSON body goes into the line as it is; other bytes go as base64. A body that is no request, and may name its user
+ * in any place, is written in plain form alone. */
 static void put_body(struct request_log *log, const struct request_record *record, struct proto_record *line) {
     struct arena *arena = &log->arena;
     struct proto_string body = {record->body, record->body_size};
     struct problem problem;
-    struct proto_request request;
     bool plain = log->options.users == RECORD_USERS_PLAIN;
     if (body.data == NULL || (record->coding != PROTO_IDENTITY &&
                               !content_decode(record->coding, log->options.max_body, arena, &body, &problem)))
         return;
-    bool is_json = record->format == PROTO_JSON &&
-                   (record->decoded || json_decode_request_tree(body.data, body.length, arena, &request, &problem) ||
-                    (problem.kind != PROBLEM_INVALID_JSON && problem.kind != PROBLEM_OUT_OF_MEMORY));
-    if (is_json)
-        line->body = record_json_body(body, plain, arena);
-    if (record->format == PROTO_PROTOBUF && !plain && !record->is_update)
-        body = record_protobuf_body(body, arena);
-    if (line->body.data == NULL && (plain || record->format == PROTO_PROTOBUF))
+    bool decoded = record->decoded || is_request(record, body, arena);
+    if (record->format == PROTO_JSON && decoded) {
+        size_t mark = utf8_mark_size(body.data, body.length);
+        line->body = record_json_body((struct proto_string){body.data + mark, body.length - mark}, plain, arena);
+    } else if (plain) {
         line->body_base64 = base64(body, arena);
+    } else if (decoded) {
+        line->body_base64 = base64(record_protobuf_body(body, arena), arena);
+    }
 }
 
 static struct proto_string make_line(struct request_log *log, const struct request_record *record) {
@@ -378,8 +390,13 @@ struct request_log *request_log_start(const struct request_log_options *options,
     log->options = *options;
     if (options->key != NULL)
         memcpy(log->key, options->key, options->key_size);
-    else
-        log->options.key_size = (size_t)getrandom(log->key, DRAWN_KEY_BYTES, 0);
+    else if (getrandom(log->key, DRAWN_KEY_BYTES, 0) == DRAWN_KEY_BYTES)
+        log->options.key_size = DRAWN_KEY_BYTES;
+    if (log->options.key_size == 0) {
+        snprintf(error, error_size, "no key can be drawn");
+        free(log);
+        return NULL;
+    }
     pthread_condattr_t monotonic;
     pthread_condattr_init(&monotonic);
     pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
@@ -401,9 +418,9 @@ struct request_log *request_log_start(const struct request_log_options *options,
     return NULL;
 }
 
-void request_log_stop(struct request_log *log, double seconds) {
+bool request_log_stop(struct request_log *log, double seconds) {
     if (log == NULL)
-        return;
+        return true;
     while (log->pending != NULL) {
         struct request_record *record = log->pending;
         leave(log, record);
@@ -420,7 +437,8 @@ void request_log_stop(struct request_log *log, double seconds) {
     bool ended = log->ended;
     pthread_mutex_unlock(&log->mutex);
     if (!ended)
-        return; /* the disk holds it: the process ends without it */
+        return false;
     pthread_join(log->thread, NULL);
     free_log(log);
+    return true;
 }

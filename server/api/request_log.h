@@ -58,7 +58,8 @@ void request_log_answered(struct request_log *log, struct exchange *exchange, st
 void request_log_ended(struct request_log *log, const struct exchange *exchange, const struct job *job);
 
 /* When no scoring thread runs any more, and while the models still may be released. Writes what waits, for at most
- * `seconds`, turns the file over, and ends; requests whose answers have not gone are not written. NULL is allowed. */
-void request_log_stop(struct request_log *log, double seconds);
+ * `seconds`, turns the file over, and ends; requests whose answers have not gone are not written. False: the disk holds
+ * its thread, and the process can only exit. NULL is allowed. */
+bool request_log_stop(struct request_log *log, double seconds);
 
 #endif

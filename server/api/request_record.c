@@ -27,7 +27,8 @@ static void *keep(struct layout *layout, const void *from, size_t size) {
 
 /* Whether the behaviours that were used are more than the body has. */
 static bool has_unsent_history(const struct request *request) {
-    return request->state.user != NULL && request->state.origin != USER_NOBODY && !request->decoded.history.present;
+    bool has_behaviours = request->state.user != NULL && request->state.origin != USER_NOBODY;
+    return has_behaviours && (!request->decoded.history.present || request->decoded.history_is_stored);
 }
 
 /* Columns of all interests. An attribute that follows from its parent is one of them: the request may have had another
@@ -45,10 +46,10 @@ static void keep_behaviours(struct layout *layout, const struct request *request
         for (size_t j = 0; j < interests[i].history_count; j++) {
             const struct dien_field *field = fields[interests[i].history[j]];
             struct dien_column values = dien_user_values(served->model, request->state.user, i, j);
-            size_t width = field->kind == DIEN_DENSE ? field->width : 1;
+            size_t width = field->kind == DIEN_DENSE ? field->width : field->values > 0 ? field->values : 1;
             const void *copy = field->kind == DIEN_DENSE
                                    ? keep(layout, values.values, values.count * width * sizeof(float))
-                                   : keep(layout, values.rows, values.count * sizeof(int32_t));
+                                   : keep(layout, values.rows, values.count * width * sizeof(int32_t));
             if (column == NULL)
                 continue;
             *column++ = (struct kept_column){.interest = i,
@@ -66,7 +67,8 @@ static void keep_behaviours(struct layout *layout, const struct request *request
 
 static void lay_out(struct layout *layout, const struct request *request, struct served_model *served,
                     struct user_key user, bool with_history, struct request_record *record) {
-    size_t results = request->results != NULL ? request_result_count(request) : 0;
+    bool is_ranked = request->problem.kind == PROBLEM_NONE && !request->departed && request->results != NULL;
+    size_t results = is_ranked ? request_result_count(request) : 0;
     size_t scored = results > 0 ? request->scored : 0;
     const char *id = keep(layout, user.id, user.length);
     const float *scores = keep(layout, request->scores, scored * sizeof *scores);
@@ -134,6 +136,23 @@ static struct proto_value unknown_value(const struct dien_field *field) {
     return (struct proto_value){.kind = PROTO_INTEGER, .integer = field->kind == DIEN_INDEX ? INT64_MAX : INT64_MIN};
 }
 
+/* The ids of a multi-valued field. Ids that are texts have no place in a record, which then has no history. */
+static struct proto_value ids_of(const struct dien_model *model, const struct dien_field *field, const int32_t *rows,
+                                 struct arena *arena) {
+    double *numbers = arena_array(arena, field->values, sizeof *numbers);
+    uint32_t length = 0;
+    for (uint32_t i = 0; numbers != NULL && i < field->values; i++) {
+        struct dien_id id = {.kind = DIEN_ID_INTEGER};
+        if (rows[i] < 0)
+            continue;
+        if (dien_id_of_row(model, field, rows[i], &id) ? id.kind == DIEN_ID_STRING : field->kind != DIEN_INDEX)
+            return (struct proto_value){.kind = PROTO_OTHER};
+        numbers[length++] = (double)id.integer;
+    }
+    return (struct proto_value){
+        .kind = numbers != NULL ? PROTO_VECTOR : PROTO_OTHER, .vector = numbers, .length = length};
+}
+
 static struct proto_value value_of(const struct dien_model *model, const struct dien_field *field,
                                    const struct kept_column *column, size_t i, struct arena *arena) {
     struct dien_id id;
@@ -147,6 +166,8 @@ static struct proto_value value_of(const struct dien_model *model, const struct 
                    ? (struct proto_value){.kind = PROTO_ABSENT}
                    : (struct proto_value){.kind = PROTO_VECTOR, .vector = numbers, .length = (uint32_t)field->width};
     }
+    if (field->values > 0)
+        return ids_of(model, field, column->rows + i * field->values, arena);
     if (!dien_id_of_row(model, field, column->rows[i], &id))
         return unknown_value(field);
     if (id.kind == DIEN_ID_STRING)

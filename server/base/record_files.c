@@ -151,7 +151,16 @@ static bool begin_file(struct record_files *files) {
     }
     if (files->file < 0)
         return false;
-    (void)!flock(files->file, LOCK_EX | LOCK_NB); /* nobody else knows the file yet */
+    /* Another server at its start may have taken the file for one that was left, before the lock. */
+    struct stat ours, named;
+    bool locked = flock(files->file, LOCK_EX | LOCK_NB) == 0 && fstat(files->file, &ours) == 0 &&
+                  fstatat(files->directory, name, &named, AT_SYMLINK_NOFOLLOW) == 0 && ours.st_ino == named.st_ino;
+    if (!locked) {
+        close(files->file);
+        files->file = -1;
+        errno = EAGAIN;
+        return false;
+    }
     files->size = 0;
     files->began = clock_now();
     return true;

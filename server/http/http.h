@@ -38,7 +38,7 @@ struct answer {
     size_t size;
     enum answer_memory memory;
     unsigned retry_after;  /* seconds, of a 503; 0: one */
-    const char *model_tag; /* of the model that it is from; NULL or "": none; not needed once the answer is given */
+    const char *model_tag; /* of the model that it is from; NULL or "": none; valid until the exchange ends */
 };
 
 enum { METHOD_MAX = 15, PATH_TEXT_MAX = 127 };

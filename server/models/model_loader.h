@@ -31,6 +31,7 @@ struct load {
 struct loaded {
     struct served_model *served; /* open, checked, and the caller's; NULL: refused, or the previous one */
     bool is_previous;            /* the directory is that of load.previous, which needs no loading */
+    uint64_t previous_version;   /* the registry's: that model's, which may have changed its slot meanwhile */
     bool is_candidate;           /* the registry's, as the next: it was loaded to be tried out */
     struct rollout_shares shares;
     char message[600]; /* the reason of a refusal */

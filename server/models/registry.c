@@ -90,9 +90,10 @@ static void load_wanted(struct registry *registry) {
         read_link(registry, registry->target);
     loader_load(&load, &loaded);
     loaded.is_candidate = is_candidate;
-    loaded.shares = registry->shares;
+    loaded.previous_version = loaded.is_previous ? previous->version : 0;
     served_model_release(previous);
     pthread_mutex_lock(&registry->mutex);
+    loaded.shares = registry->shares;
     registry->loaded = loaded;
     registry->state = LOAD_ENDED;
     pthread_cond_broadcast(&registry->load_ended);
@@ -128,9 +129,16 @@ static bool poll_link(struct registry *registry) {
     return true;
 }
 
+/* What came while poll_link() had no lock gave its signal to nobody. */
+static bool has_work(const struct registry *registry) {
+    return registry->stopping || registry->unused != NULL || registry->state == LOAD_WANTED;
+}
+
 static void wait_for_work(struct registry *registry) {
     double seconds = registry->options.poll_seconds;
     struct timespec limit;
+    if (has_work(registry))
+        return;
     if (seconds == 0) {
         pthread_cond_wait(&registry->work_available, &registry->mutex);
         return;
@@ -239,9 +247,10 @@ bool registry_take(struct registry *registry, struct loaded *loaded) {
         *loaded = registry->loaded;
         registry->state = LOAD_NONE;
     }
+    const char *by = registry->by;
     pthread_mutex_unlock(&registry->mutex);
     if (ended && loaded->served != NULL) {
-        loaded->served->loaded_by = registry->by;
+        loaded->served->loaded_by = by;
         loaded->served->unused = take_unused;
         loaded->served->context = registry;
     } else if (ended && !loaded->is_previous) {

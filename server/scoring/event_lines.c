@@ -97,6 +97,7 @@ static bool read_lines(struct scorer *scorer, struct request *request, struct pr
             began = clock_now();
         }
     }
+    request->decoded = (struct proto_request){0}; /* the last line's memory is the arena's again */
     return true;
 }
 

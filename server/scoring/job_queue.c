@@ -145,7 +145,7 @@ static double units_ahead(const struct job_queue *queue, const struct job *job, 
 /* ---- admission */
 
 /* Among the jobs of the lowest priority that waits, in `wanted` or in either lane (JOB_LANES): the oldest of the client
- * that has most units waiting in one lane. */
+ * that has most units waiting in one lane. A job whose change the history store has is not one of them. */
 static struct job *find_victim(const struct job_queue *queue, enum job_lane wanted) {
     const struct client_table *clients = &queue->clients;
     struct job *victim = NULL;
@@ -156,11 +156,14 @@ static struct job *find_victim(const struct job_queue *queue, enum job_lane want
             enum job_lane lane = i % JOB_LANES;
             enum job_priority priority = (enum job_priority)(i / JOB_LANES);
             const struct job_chain *chain = &client->chains[priority][lane];
-            if (chain->oldest == NULL || (wanted != JOB_LANES && lane != wanted))
+            struct job *oldest = chain->oldest;
+            while (oldest != NULL && job_is_applied(oldest))
+                oldest = oldest->newer;
+            if (oldest == NULL || (wanted != JOB_LANES && lane != wanted))
                 continue;
             if (victim == NULL || priority > victim->priority ||
                 (priority == victim->priority && chain->units > most)) {
-                victim = chain->oldest;
+                victim = oldest;
                 most = chain->units;
             }
         }

@@ -84,6 +84,11 @@ struct job {
     struct request_summary summary;
 };
 
+/* The history store has its change, so that its answer must say so: it is neither dropped nor given up. */
+static inline bool job_is_applied(const struct job *job) {
+    return job->stored != NULL && job->stored->answered && job->stored->want != STORED_GET;
+}
+
 struct job_list {
     struct job *first, *last;
 };

@@ -14,6 +14,7 @@
 #include "server/scoring/resolve.h"
 
 #include <math.h>
+#include <stdio.h>
 #include <stdlib.h>
 
 const char *const request_phase_names[REQUEST_PHASES] = {
@@ -152,7 +153,7 @@ static void tell_history(const struct scorer *scorer, struct request *request, s
     }
     bool held = request->decoded.has_history_token || means_held(request);
     if (request->source.revision != 0) { /* the state is of the record that the store has */
-        reply->history_origin = "store";
+        reply->history_origin = request->summary.history_origin = "store";
         reply->history_count = request->state.source.count;
         return;
     }
@@ -578,6 +579,15 @@ static void begin(struct scorer *scorer, struct request *request) {
     arena_reset(&scorer->arena);
 }
 
+/* The change was applied before the fault: the problem must not read as if it were not. */
+static void tell_applied(struct request *request) {
+    char *detail = request->problem.detail;
+    size_t length = strlen(detail), size = sizeof request->problem.detail;
+    if (request->problem.kind != PROBLEM_NONE && is_stored(request))
+        snprintf(detail + length, size - length, "%sThe history is changed in the store all the same.",
+                 length > 0 ? " " : "");
+}
+
 void request_score(struct scorer *scorer, struct request *request) {
     begin(scorer, request);
     if (timed(PHASE_DECODE, decode, scorer, request) &&       /* the body to plain structs */
@@ -591,6 +601,7 @@ void request_score(struct scorer *scorer, struct request *request) {
         timed(PHASE_SCORE, score, scorer, request) &&         /* each candidate's click probability */
         rank(scorer, request))                                /* best first */
         timed(PHASE_ENCODE, encode, scorer, request);         /* the reply's bytes */
+    tell_applied(request);
 }
 
 void request_update(struct scorer *scorer, struct request *request) {
@@ -599,6 +610,7 @@ void request_update(struct scorer *scorer, struct request *request) {
         consult_store(scorer, request) && timed(PHASE_RESOLVE, resolve_ids, scorer, request) &&
         make_room(scorer, request) && timed(PHASE_STATE, find_state, scorer, request))
         timed(PHASE_ENCODE, encode, scorer, request);
+    tell_applied(request);
 }
 
 void request_rescore(struct scorer *scorer, struct request *request) {

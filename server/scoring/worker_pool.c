@@ -48,7 +48,8 @@ struct worker_pool {
     struct rollout rollout;
     struct shadow *shadows; /* that wait, newest first */
     size_t shadow_count, shadow_bytes;
-    size_t idle; /* threads that wait for work_available */
+    size_t idle;    /* threads that wait for work_available */
+    size_t applied; /* queued jobs whose changes the history store has: they are done before the threads end */
     bool stopping;
     /* Read without the mutex. */
     _Atomic size_t waiting_count, light_count;
@@ -225,7 +226,7 @@ static void offer_shadow(struct worker *worker, const struct job *job, const str
     pthread_mutex_lock(&pool->mutex);
     has_room = pool->shadow_count < pool->options.threads && !pool->stopping &&
                shadow->bytes <= pool->options.shadow_buffer - pool->shadow_bytes &&
-               pool->rollout.round == job->rollout.round;
+               pool->rollout.round == job->rollout.round && pool->rollout.candidate == job->rollout.candidate;
     if (has_room) {
         shadow->next = pool->shadows;
         pool->shadows = shadow;
@@ -367,8 +368,8 @@ static uint64_t expiry_of(const struct worker_pool *pool, const struct job *job)
 /* True when a job that has waited is of no more use: its time is over, or its client has left. The loop writes the
  * reply. */
 static bool is_hopeless(struct worker_pool *pool, struct job *job, uint64_t now) {
-    if (job->stored != NULL && job->stored->want != STORED_GET)
-        return false; /* it is applied, and to be told so */
+    if (job_is_applied(job))
+        return false;
     job->waited = now > job->submitted ? clock_seconds(now - job->submitted) : 0;
     if (job->waited > JOB_PRESSURE_SECONDS && peer_look(job->socket) == PEER_GONE) {
         job->cancelled = true;
@@ -420,6 +421,7 @@ static void hold_model(struct worker_pool *pool, struct job *job) {
     job->served = served_model_hold(pool->served);
     job->rollout = pool->rollout;
     job->is_canary = false;
+    pool->applied -= job_is_applied(job);
     if (job->rollout.candidate != NULL)
         served_model_hold(job->rollout.candidate);
 }
@@ -454,6 +456,7 @@ static bool run_job(struct worker *worker, struct scorer *scorer, struct job *jo
         job_append(&pool->done, job);
     } else {
         job_queue_put_back(&pool->queue, job, job->weight, 1e-9 * (double)spent, end);
+        pool->applied += job_is_applied(job);
         publish_counts(pool);
         if (pool->idle > 0)
             pthread_cond_signal(&pool->work_available);
@@ -581,7 +584,7 @@ static void *work(void *argument) {
         (void)!sched_setscheduler(0, SCHED_BATCH, &(struct sched_param){.sched_priority = 0});
 
     pthread_mutex_lock(&pool->mutex);
-    while (!pool->stopping) {
+    while (!pool->stopping || pool->applied > 0) {
         uint64_t now = clock_now();
         bool none_done = pool->done.first == NULL;
         examine(pool, EXAMINED, now);
@@ -711,7 +714,7 @@ void worker_pool_serve(struct worker_pool *pool, struct served_model *live, cons
     pthread_mutex_lock(&pool->mutex);
     struct served_model *before = pool->served, *candidate = pool->rollout.candidate;
     struct shadow *shadows = NULL;
-    if (rollout->round != pool->rollout.round) {
+    if (rollout->round != pool->rollout.round || rollout->candidate != candidate) {
         shadows = pool->shadows;
         pool->shadows = NULL;
         pool->shadow_count = pool->shadow_bytes = 0;
@@ -770,6 +773,7 @@ void worker_pool_resume(struct worker_pool *pool, struct job *job) {
         job_append(&pool->done, job);
     } else {
         job_queue_resume(&pool->queue, job, clock_now());
+        pool->applied += job_is_applied(job);
         publish_counts(pool);
     }
     pthread_mutex_unlock(&pool->mutex);

@@ -133,6 +133,40 @@ def test_a_trace_is_in_the_reply_the_log_and_the_record(logged, demo):
     assert "trace_id" not in records["other"]
 
 
+def test_histories_of_the_store(logged, demo, server, tmp_path):
+    """What the store held is in the record, whether it was read, appended to or confirmed."""
+    rng = random.Random(13)
+    running = logged("--histories", f"lmdb:{tmp_path / 'histories'}")
+    body, history = histories.split(demo, rng)
+    with running.client() as client:
+        for number in range(2):
+            part = {name: values[6 * number:6 * number + 6] for name, values in history.items()}
+            assert client.post({"history_append": part, "event_id": str(number)}, "/users/u/history").status == 200
+            for _ in range(2):
+                assert client.post({**body, "user_id": "u"}).status == 200
+    records = records_of(running)
+    assert [record.members["history_count"] for record in records] == [6, 6, 6, 12, 12, 12]
+    assert {record.members["history_origin"] for record in records} == {"store"}
+    assert all("history" in record.members for record in records)
+    with server.client() as plain:
+        for record in records:
+            if record.is_scored:
+                scores = plain.post(record.request(with_user=False)).scores()
+                assert [scores[place] for place in range(len(scores))] == record.scores
+
+
+def test_a_store_that_is_down(logged, demo):
+    running = logged("--histories", "redis://127.0.0.1:1", "--user-write", "public")
+    body, history = histories.split(demo, random.Random(14))
+    with running.client() as client:
+        assert client.post({**body, "user_id": "u"}).status == 503
+        assert client.post({"history_append": history, "event_id": "1"}, "/users/u/history").status == 503
+    records = records_of(running)
+    assert [(record.outcome, record.route) for record in records] == [
+        ("histories-unavailable", "/score"), ("histories-unavailable", "/users/{id}/history")]
+    assert all(record.members["body"] for record in records)
+
+
 def test_without_histories(logged, demo):
     running = logged("--request-log-history", "off")
     body, history = histories.split(demo, random.Random(3))
@@ -140,6 +174,10 @@ def test_without_histories(logged, demo):
         token = client.post({**body, "user_id": "u", "history": history}).json()["history"]["token"]
         client.post({**body, "user_id": "u", "history_token": token})
     assert [set(record.members) & {"history"} for record in records_of(running)] == [set(), set()]
+
+
+# Bodies that are no requests, and name a user where only a reader finds it.
+NO_REQUESTS = ('{"user_id": "ann", broken', '{"request": {"user_id": "ann"}}', '{"user_id": "\\ud800", "candidates": nonsense}')
 
 
 @pytest.mark.parametrize("users", ["plain", "hash", "none"])
@@ -152,15 +190,16 @@ def test_users(logged, demo, users, tmp_path):
         with running.client() as client:
             for user in ("ann", "bob", "ann"):
                 client.post(demo.request(random.Random(4), user_id=user))
-            client.post('{"user_id": "ann", broken')
-        *records, broken = records_of(running)
+            for body in NO_REQUESTS:
+                assert client.post(body).status == 400
+        *records, first, second, third = records_of(running)
         found = [(record.members.get("user_id"), record.members.get("user_hash")) for record in records]
         if users == "plain":
             assert [record.members["body"]["user_id"] for record in records] == ["ann", "bob", "ann"]
-            assert broken.members["body_base64"]
+            assert all(record.members["body_base64"] for record in (first, second, third))
         else:
             assert not any("user_id" in record.members["body"] for record in records)
-            assert not {"body", "body_base64"} & set(broken.members)
+            assert not any({"body", "body_base64"} & set(record.members) for record in (first, second, third))
         assert [user for user, _ in found] == (["ann", "bob", "ann"] if users == "plain" else [None] * 3)
         hashes.append([digest for _, digest in found])
     assert hashes[0] == hashes[1]

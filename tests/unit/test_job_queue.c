@@ -393,6 +393,26 @@ static void a_full_queue_drops_the_largest_clients(void **state) {
     assert_int_equal(low.refusal, JOB_QUEUE_FULL);
 }
 
+/* A job whose change the history store has is to be told so: others stand back, or the new one is refused. */
+static void an_applied_job_is_not_dropped(void **state) {
+    (void)state;
+    make_queue(1);
+    struct stored_history applied = {.want = STORED_APPEND, .answered = true}, read = applied;
+    struct job jobs[4] = {make_job(1), make_job(1), make_job(1), make_job(1)};
+    read.want = STORED_GET;
+    jobs[0].stored = jobs[2].stored = &applied;
+    jobs[1].stored = &read;
+    queue.max_jobs = 2;
+    assert_true(add(&jobs[0]) && add(&jobs[1]));
+    now += 10 * millisecond;
+    assert_true(add(&jobs[2]));
+    assert_ptr_equal(dropped.first, &jobs[1]);
+    assert_ptr_equal(dropped.last, &jobs[1]);
+    assert_false(add(&jobs[3]));
+    assert_int_equal(jobs[3].refusal, JOB_QUEUE_FULL);
+    assert_int_equal(job_queue_count(&queue), 2);
+}
+
 /* A client that has used much does not push out the jobs of clients that have used little. */
 static void a_busy_client_pushes_nobody_out(void **state) {
     (void)state;
@@ -575,6 +595,7 @@ int main(void) {
         cmocka_unit_test(a_full_queue_refuses),
         cmocka_unit_test(a_full_queue_drops_its_oldest_under_pressure),
         cmocka_unit_test(a_full_queue_drops_the_largest_clients),
+        cmocka_unit_test(an_applied_job_is_not_dropped),
         cmocka_unit_test(a_busy_client_pushes_nobody_out),
         cmocka_unit_test(a_job_that_would_be_late_is_refused),
         cmocka_unit_test(work_beyond_the_deadline_drops_the_oldest),
