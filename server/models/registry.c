@@ -90,7 +90,7 @@ static void load_wanted(struct registry *registry) {
         read_link(registry, registry->target);
     loader_load(&load, &loaded);
     loaded.is_candidate = is_candidate;
-    loaded.previous_version = loaded.is_previous ? previous->version : 0;
+    loaded.previous_version = loaded.is_previous && previous != NULL ? previous->version : 0;
     served_model_release(previous);
     pthread_mutex_lock(&registry->mutex);
     loaded.shares = registry->shares;

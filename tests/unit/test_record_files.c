@@ -119,7 +119,7 @@ static bool write_line(struct record_files *files) {
 static void a_full_file_is_turned_over(void **state) {
     (void)state;
     remove_all();
-    struct record_files *files = open_files(3 * LINE_BYTES, 3600, 1 << 30);
+    struct record_files *files = open_files((size_t)3 * LINE_BYTES, 3600, 1 << 30);
     for (int i = 0; i < 7; i++)
         assert_true(write_line(files));
     struct names names = list();
@@ -157,14 +157,14 @@ static void an_old_file_is_turned_over(void **state) {
 static void the_oldest_go(void **state) {
     (void)state;
     remove_all();
-    struct record_files *files = open_files(LINE_BYTES, 3600, 5 * LINE_BYTES);
+    struct record_files *files = open_files(LINE_BYTES, 3600, (size_t)5 * LINE_BYTES);
     for (int i = 0; i < 20; i++) {
         assert_true(write_line(files));
         struct names names = list();
         assert_true(names.count <= 5);
     }
     assert_true(record_files_removed(files) >= 15);
-    assert_true(record_files_bytes(files) >= 20 * LINE_BYTES);
+    assert_true(record_files_bytes(files) >= (uint64_t)20 * LINE_BYTES);
     struct names before = list();
     record_files_close(files);
     struct names names = list();
