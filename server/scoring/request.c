@@ -291,7 +291,9 @@ static struct state_query query_of(const struct scorer *scorer, const struct req
                                 .source = request->source,
                                 .any_source =
                                     !scorer->limits.has_store || (request->stored != NULL && request->stored->failed),
-                                .received = request->stored_counts};
+                                .received = request->stored_counts,
+                                .delete_epoch = request->stored != NULL ? request->stored->delete_epoch : 0,
+                                .epoch_is_known = request->stored != NULL};
     query.key = request_user(request);
     return query;
 }

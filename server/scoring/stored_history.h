@@ -38,8 +38,9 @@ struct stored_history {
     bool changed;       /* of STORED_APPEND: the record is not `known`, and nothing was applied */
     uint64_t known; /* of STORED_GET: the record of the state in memory; of STORED_APPEND: that it is for; 0: none */
     uint64_t asked; /* clock_now() */
-    uint64_t count; /* of the change: behaviours ever received, after it */
-    char *record;   /* malloc'ed; NULL: the store does not know the user */
+    uint64_t delete_epoch; /* of the cache, when the store was asked; 0 without a cache */
+    uint64_t count;        /* of the change: behaviours ever received, after it */
+    char *record;          /* malloc'ed; NULL: the store does not know the user */
     size_t record_size;
     struct event_batch *events; /* STORED_EVENTS: owned */
     char detail[160];           /* if it failed */

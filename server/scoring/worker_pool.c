@@ -331,6 +331,8 @@ static bool serve(struct worker *worker, struct scorer *scorer, struct job *job)
         if (job->stored != NULL) {
             job->stored->known = request.known;
             job->stored->events = request.events;
+            if (scorer->cache != NULL && request.wants != STORED_EVENTS)
+                job->stored->delete_epoch = user_cache_delete_epoch(scorer->cache, request_user(&request));
             return true;
         }
         problem_out_of_memory(&request.problem);

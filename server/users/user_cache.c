@@ -318,7 +318,7 @@ static enum user_answer read_entry(struct user_cache *cache, struct user_key key
             eviction_touch(entry);
         }
     }
-    if (!copy->was_read)
+    if (!copy->was_read && !copy->epoch_is_known)
         copy->delete_epoch = shard->delete_epoch;
     copy->was_read = true;
     pthread_mutex_unlock(&shard->mutex);
@@ -619,6 +619,14 @@ bool user_cache_drop_source(struct user_cache *cache, struct user_key key) {
 }
 
 /* ---- deleting */
+
+uint64_t user_cache_delete_epoch(struct user_cache *cache, struct user_key key) {
+    struct shard *shard = shard_for(cache, hash_key(cache, key));
+    pthread_mutex_lock(&shard->mutex);
+    uint64_t epoch = shard->delete_epoch;
+    pthread_mutex_unlock(&shard->mutex);
+    return epoch;
+}
 
 bool user_cache_delete(struct user_cache *cache, struct user_key key) {
     uint64_t hash = hash_key(cache, key);

@@ -74,7 +74,8 @@ struct user_copy {
     size_t capacity;       /* bytes at `state` */
     bool held;             /* the last read found a state */
     bool was_read;         /* further reads for the same request do not count as uses */
-    uint64_t delete_epoch; /* of the shard, at the first read */
+    uint64_t delete_epoch; /* of the shard, at the first read; or the caller's, with epoch_is_known */
+    bool epoch_is_known;
     struct user_token token;
     struct user_source source;
     uint64_t age, idle; /* nanoseconds since the state was stored, and since it was last used */
@@ -83,6 +84,8 @@ struct user_copy {
 /* Copy a user's state of this version into the arena. `copy` must be zeros before its first read. */
 enum user_answer user_cache_read(struct user_cache *cache, struct user_key key, uint64_t version, struct arena *arena,
                                  struct user_copy *copy);
+/* The moment by which a later read of this user tells deletions: for a history that was read somewhere else, before. */
+uint64_t user_cache_delete_epoch(struct user_cache *cache, struct user_key key);
 /* Read without counting a use, so that the state does not become likelier to stay. */
 enum user_answer user_cache_peek(struct user_cache *cache, struct user_key key, uint64_t version, struct arena *arena,
                                  struct user_copy *copy);

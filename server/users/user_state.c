@@ -90,7 +90,7 @@ static bool same_received(const struct state_builder *builder, const struct dien
  * nobody and holds up a scoring thread. */
 static enum user_outcome get_whole(const struct state_builder *builder, const struct state_query *query,
                                    struct user_state *state) {
-    struct user_copy held = {0};
+    struct user_copy held = {.delete_epoch = query->delete_epoch, .epoch_is_known = query->epoch_is_known};
     struct single_flight flight;
     for (int turn = 0;; turn++) {
         enum user_answer answer = user_cache_read(builder->cache, query->key, builder->version, builder->arena, &held);

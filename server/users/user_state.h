@@ -32,6 +32,9 @@ struct state_query {
     struct user_source source;
     bool any_source;
     const uint64_t *received; /* beside a record: behaviours ever received, by interest; NULL: those of `behaviours` */
+    /* user_cache_delete_epoch() when the store was asked: nothing is kept of a user who was deleted since. */
+    uint64_t delete_epoch;
+    bool epoch_is_known;
 };
 
 enum user_origin {

@@ -493,6 +493,30 @@ static void an_append_to_a_deleted_user_is_refused(void **state) {
     world_free(&world);
 }
 
+/* A history that was read from a store before its user was deleted there is scored with once, and not kept. */
+static void a_history_of_a_deleted_user_is_not_kept(void **state) {
+    (void)state;
+    struct world world;
+    world_init(&world, models[0], 1);
+    struct actor *actor = new_actor(&world, 1, 0, false);
+    struct state_builder builder = {world.model, actor->scratch, &actor->arena, world.cache, 1};
+    struct dien_columns history = behaviours(&world, (const size_t[]){0, 1}, 2);
+    struct state_query query = {.key = {"u", 1}, .behaviours = &history, .epoch_is_known = true};
+    struct user_state got;
+    for (int deleted = 0; deleted < 2; deleted++) {
+        arena_reset(&actor->arena);
+        user_cache_delete(world.cache, query.key);
+        query.delete_epoch = user_cache_delete_epoch(world.cache, query.key);
+        if (deleted)
+            user_cache_delete(world.cache, query.key);
+        assert_int_equal(user_state_get(&builder, &query, &got), USER_READY);
+        assert_true(got.kept == !deleted);
+    }
+    free_columns(world.model, DIEN_BEHAVIOUR, &history);
+    free_actor(actor);
+    world_free(&world);
+}
+
 enum { APPENDS = 50 };
 
 static void *append_often(void *context) {
@@ -617,6 +641,7 @@ int main(void) {
         cmocka_unit_test(a_hot_user_is_computed_once),
         cmocka_unit_test(a_changing_user_holds_up_nobody_for_long),
         cmocka_unit_test(an_append_to_a_deleted_user_is_refused),
+        cmocka_unit_test(a_history_of_a_deleted_user_is_not_kept),
         cmocka_unit_test(no_append_is_lost),
         cmocka_unit_test(a_state_that_finds_no_memory_holds_up_nobody),
         cmocka_unit_test(a_token_is_one_users),
