@@ -306,7 +306,7 @@ build-aarch64: $(SYSROOT)/.complete
 
 # Random models over all of FORMAT.md, with PyTorch's scores: for the unit tests of model/ and for tests/e2e.
 MODELS := build/models
-MODEL_COUNT := 30
+MODEL_COUNT := 36
 models: $(MODELS)/.made ## random models for the tests, in build/models
 $(MODELS)/.made: tests/support/random_models.py $(wildcard tests/export/random_model.py model/export/dien/model/*.py)
 	$(PYTHON) tests/support/random_models.py --count $(MODEL_COUNT) --output $(MODELS)

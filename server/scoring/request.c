@@ -472,7 +472,8 @@ static bool consult_store(struct scorer *scorer, struct request *request) {
     if (scorer->limits.refuses_appends && request->path_user.id == NULL && decoded->history_append.present)
         return refuse(request, PROBLEM_WRITE_REFUSED, "/history_append",
                       "This server changes histories at its admin address alone (--public-users).");
-    if (changes && !find_event_id(request))
+    /* Without a store a whole history may have the header: to send it again changes nothing. */
+    if (changes && (scorer->limits.has_store || decoded->history_append.present) && !find_event_id(request))
         return false;
     if (!scorer->limits.has_store)
         return check_without_store(request);

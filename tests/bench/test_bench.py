@@ -66,7 +66,8 @@ def test_history_stores_are_measured(build, model, tmp_path):
     rows = rows_in(tmp_path, "histories")
     assert {row["engine"] for row in rows} == {"LMDB", "Redis"}
     assert {row["what"] for row in rows} >= {"import", "open and first read", "open cold", "read", "read cold", "append"}
-    assert all(float(row["p99_us"]) >= float(row["p50_us"]) for row in rows)
+    assert all(float(row["p99_us"]) >= float(row["p50_us"]) for row in rows if row["p99_us"])
+    assert any(row["p99_us"] for row in rows)
     wire = rows_in(tmp_path, "histories-wire")
     size = {row["form"]: int(row["request_bytes"]) for row in wire}
     assert size["user alone"] < size["whole history"]

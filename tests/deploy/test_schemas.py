@@ -56,7 +56,7 @@ def test_kustomizations_name_what_is_there():
 
 def environment_of(help_text):
     """Each variable that the server reads: its flags in capitals."""
-    return {"DIEN_" + flag.upper().replace("-", "_") for flag in re.findall(r"^ +--([a-z-]+)", help_text, re.M)}
+    return {"DIEN_" + flag.upper().replace("-", "_") for flag in re.findall(r"^ +--([a-z0-9-]+)", help_text, re.M)}
 
 
 def test_kubernetes_is_the_server_s(build):

@@ -364,7 +364,7 @@ def test_everything_at_once(build, plane, demo, other, same, root, key_file):
     known = expected(build, [demo, other], body)
     versions = [demo.path, other.path]
     made = plane("--candidate-guard-after", "1000000000")
-    ending = threading.Event()
+    ending, linking = threading.Event(), threading.Lock()
     calls = [("POST", "/models/candidate", {"directory": "other", "canary": 0.5, "shadow": 0.5}),
              ("POST", "/models/candidate", {"directory": "same", "canary": 1}), ("POST", "/models/candidate", {"shadow": 1}),
              ("POST", "/models/promote", None), ("DELETE", "/models/candidate", None), ("POST", "/models/rollback", None),
@@ -376,7 +376,8 @@ def test_everything_at_once(build, plane, demo, other, same, root, key_file):
         while not ending.is_set():
             try:
                 if choose.random() < 0.2:
-                    made.link.set(choose.choice(versions))
+                    with linking:
+                        made.link.set(choose.choice(versions))
                 reply = made.ask(*choose.choice(calls))
                 if reply.status not in (200, 409):
                     faults.append(reply)

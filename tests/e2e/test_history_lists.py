@@ -122,3 +122,5 @@ def test_event_ids_without_a_store(server, demo, rng):
             reply = client.post({**body, **more}, path_of("u", "/history"), **headers)
             assert reply.status == 400 and reply.json()["pointer"] == "/event_id"
         assert client.post(demo.request(rng), **{"Idempotency-Key": "e"}).status == 200, "it changes no history"
+        whole = client.post({"history": part(history, 0, 1)}, path_of("u", "/history"), **{"Idempotency-Key": "e"})
+        assert whole.status == 200, "sent again it changes nothing"
