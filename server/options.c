@@ -488,8 +488,9 @@ enum options_result options_parse(struct options *options, int argc, char *const
 void options_hide_secrets(struct options *options) {
     const char *at = options->histories != NULL ? strrchr(options->histories, '@') : NULL;
     const char *begin = options->histories != NULL ? strstr(options->histories, "://") : NULL;
-    char *copy = at != NULL && begin != NULL && begin < at ? strdup(options->histories) : NULL;
-    if (copy == NULL)
+    static char *copy; /* for as long as the process */
+    bool has_login = at != NULL && begin != NULL && begin < at;
+    if (!has_login || copy != NULL || (copy = strdup(options->histories)) == NULL)
         return;
     union {
         const char *shown;
