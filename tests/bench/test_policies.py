@@ -3,6 +3,10 @@
 import csv
 import subprocess
 
+import pytest
+
+pytestmark = pytest.mark.only_on("release", "asan")  # one thread
+
 
 def test_traces_worked_by_hand_and_the_cache_against_the_simulator(build):
     ran = subprocess.run([build.directory / "bench" / "policies", "--check"], check=False, stdout=subprocess.PIPE,

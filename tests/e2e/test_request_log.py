@@ -239,6 +239,7 @@ def test_slow_requests_are_there(logged, demo):
     assert record.members["sampled"] is False and len(record.scores) == 400
 
 
+@pytest.mark.only_on("release")  # slow on a sanitizer's build, whose other tests run this code
 def test_refused_ones_are_there(logged, demo):
     """Requests that no thread scored: with their body, which is whole."""
     running = logged("--threads", "1", "--queue", "1", "--request-log-buffer", "256M")
@@ -261,6 +262,7 @@ def test_refused_ones_are_there(logged, demo):
     assert all(record.members["body"] == json.loads(heavy) for record in records)
 
 
+@pytest.mark.only_on("release")  # slow on a sanitizer's build, whose other tests run this code
 def test_a_full_buffer_drops_and_counts(logged, demo):
     running = logged("--request-log-buffer", "65536")
     large = demo.request(random.Random(8), history=20000, candidates=4000)
@@ -273,6 +275,7 @@ def test_a_full_buffer_drops_and_counts(logged, demo):
     assert len(records_of(running)) == 1
 
 
+@pytest.mark.only_on("release")  # slow on a sanitizer's build, whose other tests run this code
 def test_files_are_turned_over_within_a_bound(logged, demo):
     running = logged("--request-log-file", "64K", "--request-log-disk", "1M", "--request-log-age", "3600")
     rng = random.Random(9)
@@ -304,6 +307,7 @@ def test_a_kill_leaves_whole_frames(logged, demo):
     assert len(found) >= written > 0 and found == answered[:len(found)]
 
 
+@pytest.mark.only_on("release")  # slow on a sanitizer's build, whose other tests run this code
 def test_a_full_disk(start, demo, tmp_path):
     """Nobody's request fails; records are lost and counted; writing goes on when there is room again."""
     folder = tmp_path / "small"
