@@ -69,8 +69,8 @@ def page(installed):
 @pytest.mark.skipif(not shutil.which("groff"), reason="no groff")
 def test_the_manual_has_each_option(build, page):
     text = subprocess.run([str(build.server), "--help"], capture_output=True, text=True, timeout=60, check=True).stdout
-    entries = re.findall(r"^  (--[a-z0-9-]+)(?: ([A-Z]+|\S*\|\S*))? +(\S[^\n]*)\n +\[default ([^;\]]*); (DIEN_[A-Z0-9_]+)\]", text,
-                         re.M)
+    entries = re.findall(r"^  (--[a-z0-9-]+)(?: ([A-Z]+|\S*\|\S*))? +(\S[^\n]*)\n +\[default ([^;\]]*); (DIEN_[A-Z0-9_]+)\]",
+                         text, re.M)
     plain = " ".join(re.sub(r"-\n +", "-", page).split())
     assert len(entries) == text.count("[default ")
     for name, value, words, default, variable in entries:
