@@ -76,8 +76,8 @@ enum candidate_load model_slots_load_candidate(struct api *api, const char *dire
         return CANDIDATE_REFUSED;
     }
     if (strlen(directory) >= PATH_MAX) { /* cut, it would name another directory */
-        snprintf(reason, reason_size, "The directory's name has %zu bytes; paths have fewer than %d.", strlen(directory),
-                 PATH_MAX);
+        snprintf(reason, reason_size, "The directory's name has %zu bytes; paths have fewer than %d.",
+                 strlen(directory), PATH_MAX);
         return CANDIDATE_REFUSED;
     }
     if (!shares_are_allowed(api, shares, reason, reason_size))

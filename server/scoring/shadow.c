@@ -73,9 +73,9 @@ void shadow_run(struct shadow *shadow, struct scorer *scorer, struct comparison 
         comparison_add_shadow(comparison, round, SHADOW_REFUSED);
         return;
     }
-    comparison_add_shadow(comparison, round, SHADOW_COMPARED);
     comparison_add_scores(comparison, round, shadow->scores, request->scores, shadow->count, shadow->room);
     comparison_add_seconds(comparison, round, COMPARED_CANDIDATE, request->scoring_seconds);
     if (shadow->rollout.shares.canary == 0) /* otherwise each request of the live model is recorded */
         comparison_add_seconds(comparison, round, COMPARED_LIVE, shadow->live_seconds);
+    comparison_add_shadow(comparison, round, SHADOW_COMPARED); /* last: whoever waits for it finds the rest */
 }

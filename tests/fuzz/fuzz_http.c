@@ -283,9 +283,8 @@ static size_t close_clients(void) {
         free(client->got);
     }
     client_count = 0;
-    struct http *const listeners[] = {api.http, api.admin};
-    for (size_t i = 0; i < sizeof listeners / sizeof *listeners; i++) {
-        struct http *http = listeners[i];
+    for (int i = 0; i < 2; i++) {
+        struct http *http = i == 0 ? api.http : api.admin;
         for (int j = 0; j < ROUNDS && http_connections(http) + http_lingering(http) > 0; j++) {
             run();
             http_sweep(http);
