@@ -241,7 +241,7 @@ def test_padding_changes_nothing(seed):
 def test_attention_of_explain():
     """One weight for each kept behaviour, none for an empty history; after a softmax they sum to one."""
     normalised = 0
-    for seed in range(8):
+    for seed in range(12):
         config, tensors, requests = random_model.make(seed)
         scorer = Scorer(config, tensors)
         expected = {each["name"]: each["attention"] for each in config["interests"] if each["attention"]["kind"] != "none"}
