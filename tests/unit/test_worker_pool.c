@@ -493,6 +493,41 @@ static void *stop_pool(void *unused) {
     return unused;
 }
 
+/* A job whose change the history store has is scored to its end, though the pool stops meanwhile. */
+static void an_applied_job_is_done_before_the_end(void **state) {
+    (void)state;
+    struct stored_history applied = {.want = STORED_APPEND, .answered = true};
+    struct job first = make_job(body), second = make_job(body), probe;
+    pthread_t helper;
+    start(1, 10, 60, true);
+    assert_true(worker_pool_submit(pool, &first));
+    sem_wait(&woken);
+    assert_ptr_equal(worker_pool_take_done(pool), &first);
+    free(first.reply);
+    second.stored = &applied;
+    worker_pool_resume(pool, &second);
+    assert_int_equal(pthread_create(&helper, NULL, stop_pool, NULL), 0);
+    probe = make_job("");
+    probe.deadline = 1; /* over, so that it is never admitted: only a pool that stops leaves it without a reason */
+    for (;;) {
+        probe.refusal = JOB_QUEUE_FULL;
+        assert_false(worker_pool_submit(pool, &probe));
+        if (probe.refusal == JOB_QUEUE_FULL)
+            break;
+        usleep(1000);
+    }
+    holds = false;
+    sem_post(&goes_on);
+    pthread_join(helper, NULL);
+    assert_ptr_equal(worker_pool_take_done(pool), &second);
+    assert_int_equal(second.problem, PROBLEM_NONE);
+    assert_true(second.summary.candidates > 0);
+    free(second.reply);
+    worker_pool_free(pool);
+    sem_destroy(&woken);
+    sem_destroy(&goes_on);
+}
+
 /* The thread is held in wake() until the pool admits no more jobs. */
 static void queued_jobs_are_refused_at_the_end(void **state) {
     (void)state;
@@ -543,6 +578,7 @@ int main(void) {
         cmocka_unit_test(a_late_job_is_not_scored),
         cmocka_unit_test(a_half_closed_client_is_answered),
         cmocka_unit_test(a_job_without_a_client_is_not_scored),
+        cmocka_unit_test(an_applied_job_is_done_before_the_end),
         cmocka_unit_test(queued_jobs_are_refused_at_the_end),
     };
     return cmocka_run_group_tests(tests, open_model, close_model);
