@@ -869,15 +869,22 @@ static bool take_text(struct decoder *decoder, const json_t *object, const char 
     return true;
 }
 
+/* NULL with the problem set: it is no JSON, or no object. */
+static json_t *parse_object(struct decoder *decoder, const char *body, size_t size) {
+    json_t *root = parse(decoder, body, size);
+    if (root == NULL || json_is_object(root))
+        return root;
+    fail(decoder, NULL, "This must be an object.");
+    return NULL;
+}
+
 bool json_decode_candidate(const char *body, size_t size, struct arena *arena, struct proto_candidate *candidate,
                            struct problem *problem) {
     struct decoder decoder = {.arena = arena, .problem = problem};
     *candidate = (struct proto_candidate){.directory = {NULL, 0}, .canary = -1, .shadow = -1};
-    json_t *root = parse(&decoder, body, size);
+    json_t *root = parse_object(&decoder, body, size);
     if (root == NULL)
         return false;
-    if (!json_is_object(root))
-        return fail(&decoder, NULL, "This must be an object.");
     const char *key;
     json_t *node;
     json_object_foreach(root, key, node) {
@@ -902,11 +909,9 @@ bool json_decode_call(const char *body, size_t size, const char *name, struct ar
     struct decoder decoder = {.arena = arena, .problem = problem};
     if (name == NULL && size == 0)
         return true;
-    json_t *root = parse(&decoder, body, size);
+    json_t *root = parse_object(&decoder, body, size);
     if (root == NULL)
         return false;
-    if (!json_is_object(root))
-        return fail(&decoder, NULL, "This must be an object.");
     const char *key;
     json_t *node;
     json_object_foreach(root, key, node) {

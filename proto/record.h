@@ -13,7 +13,7 @@
 
 enum { PROTO_RECORD_PHASES = 8 };
 
-/* What is NULL, has no data, or is negative where that is no value, is left out. */
+/* Members that are NULL, have no data, or are negative where that is no value, are left out. */
 struct proto_record {
     const char *time;
     const char *request_id, *trace_id, *span_id;

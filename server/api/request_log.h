@@ -57,9 +57,9 @@ void request_log_answered(struct request_log *log, struct exchange *exchange, st
 /* On the loop's thread, at the exchange's end. */
 void request_log_ended(struct request_log *log, const struct exchange *exchange, const struct job *job);
 
-/* When no scoring thread runs any more, and while the models still may be released. Writes what waits, for at most
- * `seconds`, turns the file over, and ends; requests whose answers have not gone are not written. False: the disk holds
- * its thread, and the process can only exit. NULL is allowed. */
+/* When no scoring thread runs any more, and while the models still may be released. Writes the records that wait, for
+ * at most `seconds`, turns the file over, and ends; requests whose answers have not gone are not written. False: the
+ * disk holds its thread, and the process can only exit. NULL is allowed. */
 bool request_log_stop(struct request_log *log, double seconds);
 
 #endif

@@ -1,8 +1,8 @@
 /* request_record.h: the facts about one request that the request log writes, kept from the end of its scoring until
  * the log's thread makes a line of them.
  *
- * A scoring thread copies what lies in its arena: that takes a few microseconds. Table rows become ids again, and a
- * body loses its user, on the log's thread.
+ * A scoring thread copies the facts out of its arena, which it uses for the next request. Table rows become ids again,
+ * and a body loses its user, on the log's thread.
  */
 #ifndef SERVER_API_REQUEST_RECORD_H
 #define SERVER_API_REQUEST_RECORD_H

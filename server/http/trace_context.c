@@ -1,4 +1,4 @@
-/* trace_context.c: version 00 of the header, and what later versions promise to keep of it. */
+/* trace_context.c: version 00 of the header, and the part of it that later versions promise to keep. */
 #include "server/http/trace_context.h"
 
 #include "proto/digits.h"

@@ -129,7 +129,7 @@ static bool poll_link(struct registry *registry) {
     return true;
 }
 
-/* What came while poll_link() had no lock gave its signal to nobody. */
+/* Work that came while poll_link() had no lock gave its signal to nobody. */
 static bool has_work(const struct registry *registry) {
     return registry->stopping || registry->unused != NULL || registry->state == LOAD_WANTED;
 }

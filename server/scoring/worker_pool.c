@@ -575,6 +575,29 @@ static void score_parallel(struct scorer *scorer, struct request *request) {
 
 /* ---- the threads */
 
+/* Scores chunks of another thread's request until none is left or a job is queued. The owner keeps the split while it
+ * has helpers. Called with the mutex, which it gives up meanwhile. */
+static void help(const struct worker *worker, struct work_split *split) {
+    struct worker_pool *pool = worker->pool;
+    struct range range;
+    size_t chunks = 0;
+    split->helpers++;
+    pool->busy++;
+    pthread_mutex_unlock(&pool->mutex);
+    uint64_t start = clock_now();
+    while (pool->waiting_count == 0 && work_split_take(split, &range)) {
+        work_split_score(split, split->served->scratches[worker->index], range);
+        chunks++;
+    }
+    uint64_t spent = clock_now() - start;
+    pthread_mutex_lock(&pool->mutex);
+    pool->busy--;
+    split->helper_chunks += chunks;
+    split->helper_ns += spent;
+    if (--split->helpers == 0)
+        pthread_cond_broadcast(&pool->helpers_left);
+}
+
 /* Take jobs until the pool stops. A thread without a job helps another one, and otherwise sleeps. */
 static void *work(void *argument) {
     struct worker *worker = argument;
@@ -627,24 +650,7 @@ static void *work(void *argument) {
             continue;
         }
 
-        /* Help until no chunk is left or a job is queued. The owner keeps the split while it has helpers. */
-        struct range range;
-        size_t chunks = 0;
-        split->helpers++;
-        pool->busy++;
-        pthread_mutex_unlock(&pool->mutex);
-        uint64_t start = clock_now();
-        while (pool->waiting_count == 0 && work_split_take(split, &range)) {
-            work_split_score(split, split->served->scratches[worker->index], range);
-            chunks++;
-        }
-        uint64_t spent = clock_now() - start;
-        pthread_mutex_lock(&pool->mutex);
-        pool->busy--;
-        split->helper_chunks += chunks;
-        split->helper_ns += spent;
-        if (--split->helpers == 0)
-            pthread_cond_broadcast(&pool->helpers_left);
+        help(worker, split);
     }
     pthread_mutex_unlock(&pool->mutex);
     return NULL;
