@@ -225,7 +225,7 @@ def test_fuxictr_doubles_that_differ():
     "feature, message",
     [
         (
-            {"tags": {"type": "sequence", "vocab_size": 4, "feature_encoder": "layers.MaskedAveragePooling()"}},
+            {"tags": {"type": "sequence", "vocab_size": 4, "feature_encoder": "layers.KMaxPooling(2)"}},
             "tags: a sequence pooled",
         ),
         ({"picture": {"type": "embedding", "pretrain_dim": 4}}, "picture: type embedding"),

@@ -63,7 +63,7 @@ def test_samples_must_agree(parts, tmp_path):
     assert model_directory.read_samples(tmp_path / "close")[0]["scores"] == close
     with pytest.raises(ValueError, match="sample 0: the network's score differs"):
         model_directory.save(tmp_path / "far", config, tensors, [{**requests[1], "scores": far}])
-    with pytest.raises(ValueError, match="sample 0: 1 scores for"):
-        model_directory.save(tmp_path / "few", config, tensors, [{**requests[1], "scores": [0.5]}])
+    with pytest.raises(ValueError, match=f"sample 0: {len(scores) + 1} scores for"):
+        model_directory.save(tmp_path / "many", config, tensors, [{**requests[1], "scores": [*close, 0.5]}])
     with pytest.raises(ValueError, match="one sample or more"):
         model_directory.save(tmp_path / "none", config, tensors, [])
