@@ -67,7 +67,7 @@ static bool decode(struct scorer *scorer, struct request *request) {
 
 /* The store has applied the request's change, so that it is to be answered in any case. */
 static bool is_stored(const struct request *request) {
-    return request->stored != NULL && request->stored->want == STORED_APPEND;
+    return request->stored != NULL && request->stored->want == STORED_APPEND && !request->stored->changed;
 }
 
 /* A request whose time is over is not begun. */
