@@ -32,9 +32,12 @@ ROUTES = {
     "no such method": ("PUT", "/score", True),
 }
 
+TRACE = "traceparent: 00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"  # the reply's head has one, too
+
 # What grows: the sizes, and for a size the text behind the path and the header lines.
 GROWING = {
     "header bytes": (range(0, 20_500, 97), lambda size: ("", (f"X-Trace: {'x' * size}",))),
+    "header bytes in a trace": (range(0, 20_500, 97), lambda size: ("", (f"X-Trace: {'x' * size}", TRACE))),
     "header count": (range(0, 330), lambda size: ("", [f"X-{i}: v" for i in range(size)])),
     "cookie bytes": (range(0, 10_500, 53), lambda size: ("", (f"Cookie: a={'c' * size}",))),
     "cookie pairs": (range(0, 420), lambda size: ("", ("Cookie: " + "; ".join(f"k{i}=vvvvvv" for i in range(size)),))),
