@@ -777,11 +777,6 @@ static void stop_workers(struct service *service) {
 }
 
 static void stop(struct service *service) {
-    if (service->api.models != NULL && !registry_cancel(service->api.models)) {
-        log_message(LEVEL_WARNING, "drain-timeout", "The model is still loading: the process ends without it.");
-        log_stop();
-        _exit(service->status);
-    }
     /* Calls that are under way end now, and their requests are answered. */
     struct history_store *histories = service->api.histories;
     service->api.histories = NULL;
@@ -794,6 +789,11 @@ static void stop(struct service *service) {
         _exit(service->status);
     }
     service->api.request_log = NULL;
+    if (service->api.models != NULL && !registry_cancel(service->api.models)) {
+        log_message(LEVEL_WARNING, "drain-timeout", "The model is still loading: the process ends without it.");
+        log_stop();
+        _exit(service->status);
+    }
     registry_free(service->api.models); /* whose thread wakes the loop */
     if (service->loop != NULL) {
         loop_free(service->loop); /* before the descriptors that it watches */
