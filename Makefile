@@ -108,7 +108,7 @@ test: deps-test ## the release build: unit, golden, end to end (3 minutes on 2 p
 	@$(MAKE) --no-print-directory -j$(JOBS) build-test models
 	$(PYTEST) --builds=release -m "not check_only" tests/unit tests/e2e
 
-check: deps tools ## all tests: also clang, sanitizers, AArch64, static, export, OpenAPI, fuzz inputs, image (20 minutes)
+check: deps tools ## all tests: also clang, sanitizers, AArch64, static, export, OpenAPI, fuzz inputs, image (an hour)
 	@set -e; began=$$(date +%s); lap() { now=$$(date +%s); echo "$$1: $$((now - began)) s"; began=$$now; }; \
 	for build in $(CHECKED_BUILDS); do $(MAKE) --no-print-directory -j$(JOBS) build-$$build; lap "build $$build"; done; \
 	$(MAKE) --no-print-directory models; lap models; \
